@@ -1,0 +1,61 @@
+# Every target that runs something prepares what it needs first; a second call finds it there.
+.DEFAULT_GOAL := help
+.PHONY: help demo run up test unit lint format bench lock schemas clean venv venv-dev servers
+
+PYTHON ?=
+export PYTHON
+bin := .venv/bin
+# Extra words for the program behind a target: make test ARGS="tests/unit -k machine"
+ARGS ?=
+sources := contracts messaging orchestrator services deploy tests benchmarks
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: venv ## Orders through all three services in one process, no server needed, in a minute
+	@$(bin)/python -m deploy.embedded demo $(ARGS)
+
+run: venv ## The embedded mode: three services and the console in one process, until Ctrl-C
+	@$(bin)/python -m deploy.embedded run $(ARGS)
+
+up: venv ## Three processes on RabbitMQ and PostgreSQL (AMQP_URL, DATABASE_URL, or servers of their own)
+	@test -n "$$AMQP_URL" -a -n "$$DATABASE_URL" || TEST_AMQP_URL="$$AMQP_URL" TEST_DATABASE_URL="$$DATABASE_URL" sh deploy/setup.sh servers
+	@$(bin)/python -m deploy.up $(ARGS)
+
+test: venv-dev servers ## Every test, on a broker and a database of their own (ARGS="tests/unit -k machine")
+	@$(bin)/python -m deploy.servers -- $(bin)/python -m pytest $(ARGS)
+
+unit: venv-dev ## The pure tests: seconds, no server
+	@$(bin)/python -m pytest tests/unit $(ARGS)
+
+lint: venv-dev ## Style, types and the direction of imports
+	$(bin)/ruff check $(sources)
+	$(bin)/ruff format --check $(sources)
+	$(bin)/mypy
+	$(bin)/lint-imports --no-cache
+
+format: venv-dev ## Rewrite the sources the way lint wants them
+	$(bin)/ruff check --fix $(sources)
+	$(bin)/ruff format $(sources)
+
+bench: venv-dev servers ## Throughput and latency, on servers of their own
+	@$(bin)/python -m deploy.servers -- $(bin)/python -m benchmarks $(ARGS)
+
+lock: venv-dev ## Resolve pyproject.toml afresh into the two lock files (needs uv)
+	@sh deploy/lock.sh $(ARGS)
+
+schemas: venv-dev ## Freeze the JSON Schema of message versions that are new
+	@$(bin)/python -m contracts.schemas $(ARGS)
+
+clean: ## Remove the environment and everything the tools left
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info
+	find $(sources) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+venv:
+	@sh deploy/setup.sh venv runtime
+
+venv-dev:
+	@sh deploy/setup.sh venv dev
+
+servers:
+	@sh deploy/setup.sh servers

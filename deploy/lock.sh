@@ -1,0 +1,24 @@
+#!/bin/sh
+# Resolve pyproject.toml into requirements.lock (runtime) and requirements-dev.lock (runtime, extras, tools).
+#
+#   deploy/lock.sh             keep what is locked where it still fits
+#   deploy/lock.sh --upgrade   take the newest of everything
+#
+# The files name versions and hashes but no index, so that they install from a mirror as well as from PyPI.
+set -eu
+cd "$(dirname "$0")/.."
+PATH=$PWD/.venv/bin:$PATH
+
+command -v uv >/dev/null || {
+    echo "amends: make lock needs uv; install it, for example: .venv/bin/pip install uv" >&2
+    exit 69
+}
+
+compile() {
+    uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+        --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" "$@"
+}
+
+compile pyproject.toml --group build --output-file requirements.lock "$@"
+compile pyproject.toml --all-extras --group build --group dev \
+    --constraint requirements.lock --output-file requirements-dev.lock "$@"

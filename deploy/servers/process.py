@@ -1,0 +1,196 @@
+"""One server program as a child of ours: started, watched until it answers, stopped by its pid."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO
+
+HOST = "127.0.0.1"
+USER = "amends"
+START_SECONDS = 120.0
+"""How long a server may take to come up: seconds on an idle machine, much longer on a crowded one."""
+
+_POLL = 0.05
+_LOG_LINES = 80
+
+# Blocks until our end of the pipe closes, which the kernel does however we die.
+_WATCHDOG = 'read -r _; kill -9 "$1" 2>/dev/null; sleep 0.2; rm -rf "$2" || { sleep 1; rm -rf "$2"; }'
+
+
+class ServerUnavailable(Exception):
+    """A server cannot be had here: not installed, or it did not come up; says which and what to do."""
+
+
+class ServerProcess:
+    """A running server that outlives neither `stop` nor this process, not even one that is killed with -9.
+
+    `directory` holds all it writes; `account` is who runs it, None for whoever we are.
+    """
+
+    def __init__(self, name: str, directory: Path, *, account: pwd.struct_passwd | None = None) -> None:
+        self.name = name
+        self.directory = directory
+        self.account = account
+        self.log = directory / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._watchdog: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Raises ServerUnavailable when it is not running."""
+        if self._process is None or self._process.poll() is not None:
+            raise ServerUnavailable(f"{self.name} is not running{self._last_words()}")
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Start `command`; `wait_until` says when it is of use."""
+        if self.running:
+            raise ServerUnavailable(f"{self.name} is running already, pid {self.pid}")
+        self.stop()
+        with self.log.open("ab") as log:
+            # A session of its own: a Ctrl-C at the terminal reaches us, and we say when the server goes.
+            self._process = self._spawn(command, environment, log, subprocess.STDOUT)
+        self._watchdog = subprocess.Popen(
+            ["/bin/sh", "-c", _WATCHDOG, "watchdog", str(self._process.pid), str(self.directory)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+        )
+
+    def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
+        """Return once `ready()` holds.
+
+        Raises ServerUnavailable, with the end of the log, when the server died or took longer.
+        """
+        give_up = time.monotonic() + seconds
+        while True:
+            # First: what answers at its port when it is dead is somebody else.
+            if not self.running:
+                raise ServerUnavailable(f"{self.name} ended while starting{self._last_words()}")
+            if ready():
+                return
+            if time.monotonic() > give_up:
+                raise ServerUnavailable(
+                    f"{self.name} did not answer within {seconds:g} s{self._last_words()}"
+                )
+            time.sleep(_POLL)
+
+    def stop(self, signal_number: signal.Signals = signal.SIGTERM, seconds: float = 30) -> None:
+        """Ask it to end, and make it when it has not after `seconds`; nothing when it is not running."""
+        process, watchdog = self._process, self._watchdog
+        if process is not None and process.poll() is None:
+            process.send_signal(signal_number)
+            try:
+                process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        if watchdog is not None:
+            watchdog.kill()
+            watchdog.wait()
+            if watchdog.stdin is not None:
+                watchdog.stdin.close()
+        self._process = self._watchdog = None
+
+    def kill(self) -> None:
+        """What a power cut looks like to it: SIGKILL, at once."""
+        self.stop(signal.SIGKILL)
+
+    def run(self, command: Sequence[str], environment: Mapping[str, str], *, seconds: float = 60) -> str:
+        """Run one of the server's own tools as its user and return what it printed.
+
+        Raises ServerUnavailable with the tool's words when it fails.
+        """
+        process = self._spawn(command, environment, subprocess.PIPE, subprocess.PIPE)
+        try:
+            output, complaints = (
+                text.decode(errors="replace") for text in process.communicate(timeout=seconds)
+            )
+        except subprocess.TimeoutExpired as error:
+            process.kill()
+            process.communicate()
+            raise ServerUnavailable(f"{command[0]} did not end within {seconds:g} s") from error
+        if process.returncode != 0:
+            words = complaints.strip() or output.strip()
+            raise ServerUnavailable(f"{command[0]} failed with exit code {process.returncode}: {words}")
+        return output
+
+    def _spawn(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        stdout: IO[bytes] | int,
+        stderr: int,
+    ) -> subprocess.Popen[bytes]:
+        account = self.account
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=self.directory,
+            env=environment,
+            start_new_session=True,
+            user=None if account is None else account.pw_uid,
+            group=None if account is None else account.pw_gid,
+            extra_groups=None if account is None else [],
+        )
+
+    def remove(self) -> None:
+        """Delete everything it wrote."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _last_words(self) -> str:
+        if not self.log.exists():
+            return ""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+        return "; the end of its log:\n" + "\n".join(f"    {line}" for line in lines) if lines else ""
+
+
+def free_ports(count: int) -> list[int]:
+    """Loopback ports nobody listens on now, all different.
+
+    They lie below the range from which the kernel takes ports for outgoing connections, so that none of those
+    can take one between this moment and the server's start.
+    """
+    ports: list[int] = []
+    with ExitStack() as stack:
+        while len(ports) < count:
+            listener = stack.enter_context(socket.socket())
+            port = random.randrange(20_000, 32_000)  # noqa: S311 - any number will do
+            try:
+                listener.bind((HOST, port))
+            except OSError:
+                continue
+            ports.append(port)
+    return ports
+
+
+def accepts(port: int) -> bool:
+    """Whether somebody listens on that loopback port."""
+    try:
+        with socket.create_connection((HOST, port), timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+def clean_environment(*prefixes: str) -> dict[str, str]:
+    """Our environment without the variables that would lead a server or its tools somewhere else."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}

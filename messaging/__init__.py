@@ -1,0 +1,1 @@
+"""What every service needs to publish and consume reliably; knows no saga and no domain."""

@@ -1,0 +1,125 @@
+"""The bus: what a broker adapter must do. One conformance suite (tests/contract) runs on every adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Protocol
+
+from messaging.topology import Topology
+
+
+class BusUnavailable(Exception):
+    """The broker cannot be reached, or refuses us; says which broker and why."""
+
+
+class TopologyMismatch(Exception):
+    """An exchange or queue exists, but not as we need it; says which, and how to mend it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message for the broker. Persistent and mandatory, always.
+
+    Two messages of one `publish` may carry the same `message_id` (a repeated answer): the adapter keeps
+    them apart.
+    """
+
+    exchange: str
+    routing_key: str
+    message_id: str
+    body: bytes
+    type: str
+    timestamp: datetime
+    app_id: str
+    correlation_id: str | None = None
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Receipt(Enum):
+    """What the broker said of one published message. Only CONFIRMED lets a row leave the outbox."""
+
+    CONFIRMED = "confirmed"
+    UNROUTABLE = "unroutable"
+    """No queue is bound for it: returned, kept, tried again later."""
+    UNKNOWN = "unknown"
+    """Refused, timed out or cut off: it may have arrived or not; send it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message from the broker, nothing in it trusted yet.
+
+    `malformed` says in words what the adapter could not even decode (a header frame that is no UTF-8);
+    the other fields then hold what could be saved.
+    """
+
+    queue: str
+    tag: int
+    body: bytes
+    exchange: str
+    routing_key: str
+    redelivered: bool = False
+    message_id: str | None = None
+    type: str | None = None
+    content_type: str | None = None
+    correlation_id: str | None = None
+    app_id: str | None = None
+    user_id: str | None = None
+    timestamp: datetime | None = None
+    headers: Mapping[str, object] = field(default_factory=dict)
+    malformed: str | None = None
+
+
+class Subscription(Protocol):
+    """A running consumer of one queue. It survives a lost connection: deliveries simply begin again."""
+
+    @property
+    def attached(self) -> bool:
+        """Whether the broker is delivering to us now."""
+
+    async def ack(self, deliveries: Sequence[Delivery]) -> None:
+        """Settle them; a delivery of a connection that has been lost meanwhile is silently left out,
+        because the broker hands it out again anyway."""
+
+    async def reject(self, deliveries: Sequence[Delivery], *, requeue: bool) -> None:
+        """Give them back (`requeue`), or let the broker dead-letter them."""
+
+    async def cancel(self) -> None:
+        """No more deliveries. What was delivered can still be acknowledged; the rest goes back when the
+        bus closes."""
+
+
+class Bus(Protocol):
+    """A broker, as far as we need one."""
+
+    async def start(self) -> None:
+        """Connect. Raises BusUnavailable when the broker does not answer within the adapter's bound."""
+
+    async def declare(self, topology: Topology) -> None:
+        """Make what is missing (or only check, where an operator owns the topology).
+
+        Raises TopologyMismatch where something is there but different, BusUnavailable when cut off.
+        """
+
+    async def publish(self, messages: Sequence[Outgoing]) -> Sequence[Receipt]:
+        """Send all, in this order, and return what the broker said of each, within a bounded time.
+
+        Never raises for a broker's fault: that is Receipt.UNKNOWN. Concurrent calls are allowed, and the
+        messages of an earlier call are written first.
+        """
+
+    async def subscribe(
+        self, queue: str, *, prefetch: int, deliver: Callable[[Delivery], None]
+    ) -> Subscription:
+        """Call `deliver` (which only enqueues, and never raises) for each message, at most `prefetch` unsettled."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether publishing and consuming are both possible now."""
+
+    async def close(self) -> None:
+        """Let go of everything; unsettled deliveries go back to their queues."""

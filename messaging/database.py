@@ -1,0 +1,152 @@
+"""A service's own database: one engine, short write transactions, and which errors pass by themselves.
+
+PostgreSQL (asyncpg) in production; SQLite (aiosqlite, WAL, synchronous=FULL, BEGIN IMMEDIATE) embedded, with one
+writer at a time: the writers of this process queue here, in order, instead of polling SQLite's lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import Any
+
+from sqlalchemy import event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
+
+SQLITE_BUSY_SECONDS = 30
+"""How long another *process* may hold SQLite's write lock before we give up and try again."""
+
+# SQLSTATE classes and codes that say "try the same thing again": connection, serialization and deadlock, lock not
+# available, resources, operator intervention, idle session (PostgreSQL, appendix A).
+_PASSING_STATES = ("08", "40", "53", "57", "55P03", "25P03")
+
+
+class Conflict(Exception):
+    """Another process has moved a row between our reading and our writing it; the same work, done again, will do."""
+
+
+class Database:
+    """Where a service keeps its rows.
+
+    `url` is a SQLAlchemy URL; `postgresql://` and `sqlite://` without a driver get the asynchronous one.
+    `async_creator` hands in driver connections (a simulation's); everyone else leaves it out.
+    """
+
+    def __init__(
+        self,
+        url: str | URL,
+        *,
+        pool_size: int = 5,
+        async_creator: Callable[[], Awaitable[Any]] | None = None,
+    ) -> None:
+        self.url = with_async_driver(url)
+        self.dialect = self.url.get_backend_name()
+        options: dict[str, Any] = {"pool_pre_ping": False, "pool_recycle": -1}
+        if async_creator is not None:
+            options["async_creator"] = async_creator
+        if self.dialect == "sqlite":
+            options["connect_args"] = {"timeout": SQLITE_BUSY_SECONDS}
+        else:
+            options |= {"pool_size": pool_size, "max_overflow": pool_size, "pool_timeout": 10}
+        self.engine: AsyncEngine = create_async_engine(self.url, **options)
+        self._writer = asyncio.Lock() if self.dialect == "sqlite" else None
+        if self.dialect == "sqlite":
+            _prepare_sqlite(self.engine)
+
+    def __repr__(self) -> str:
+        return f"Database({self.url.render_as_string(hide_password=True)!r})"
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """A connection in a write transaction that commits when the block ends well."""
+        async with self._one_writer(), self.engine.connect() as connection:
+            async with connection.begin():
+                yield connection
+
+    @asynccontextmanager
+    async def session(self, **info: Any) -> AsyncIterator[AsyncSession]:
+        """An ORM session in a write transaction that commits when the block ends well.
+
+        `info` lies in `session.info`; `emit` looks there for its relay, clock and ids.
+        """
+        async with self._one_writer(), AsyncSession(self.engine, info=info) as session:
+            async with session.begin():
+                yield session
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for looking only: waits for no writer and holds none up."""
+        async with self.engine.connect() as connection:
+            await connection.execution_options(amends_read_only=True)
+            yield connection
+
+    async def ping(self) -> None:
+        """Raise what a query raises when the database is away."""
+        async with self.reading() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+    def _one_writer(self) -> AbstractAsyncContextManager[Any]:
+        return self._writer if self._writer is not None else nullcontext()
+
+
+def with_async_driver(url: str | URL) -> URL:
+    """The URL with asyncpg or aiosqlite as its driver.
+
+    Raises ValueError for any other database, saying which two are possible.
+    """
+    parsed = make_url(url)
+    match parsed.get_backend_name():
+        case "postgresql" | "postgres":
+            return parsed.set(drivername="postgresql+asyncpg")
+        case "sqlite":
+            return parsed.set(drivername="sqlite+aiosqlite")
+        case other:
+            raise ValueError(
+                f"DATABASE_URL names {other!r}; Amends runs on postgresql://… and sqlite:///file"
+            )
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same transaction may succeed if it is simply run again."""
+    if isinstance(error, (OSError, PoolTimeout, Conflict)):
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    if error.connection_invalidated:
+        return True
+    state = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        return str(state).startswith(_PASSING_STATES)
+    if isinstance(error, OperationalError):
+        # SQLite has no SQLSTATE; its operational errors are also typing mistakes.
+        words = str(error.orig).lower()
+        return any(sign in words for sign in ("locked", "busy", "disk i/o", "unable to open", "full"))
+    return isinstance(error, InterfaceError)
+
+
+def _prepare_sqlite(engine: AsyncEngine) -> None:
+    @event.listens_for(engine.sync_engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        # The driver must not open transactions of its own: BEGIN is ours, below.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"busy_timeout={SQLITE_BUSY_SECONDS * 1000}",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Any) -> None:
+        read_only = connection.get_execution_options().get("amends_read_only", False)
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

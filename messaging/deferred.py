@@ -1,0 +1,129 @@
+"""Retry later, in the database: a message that cannot be handled now waits in a row with a due time.
+
+Never requeued: a requeued message circles as fast as the broker can turn, loses its place, and shows nobody why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from messaging import bulk
+from messaging.schema import deferred
+
+FIRST_WAIT = timedelta(seconds=1)
+LONGEST_WAIT = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class DeferredRow:
+    """A message that waits."""
+
+    message_id: UUID
+    queue: str
+    type: str
+    correlation_id: str | None
+    body: str
+    first_at: datetime
+    due_at: datetime
+    attempts: int
+    last_error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A row whose time has come."""
+
+    message_id: UUID
+    queue: str
+    body: str
+    first_at: datetime
+    attempts: int
+
+
+_COLUMNS = (
+    "consumer",
+    "message_id",
+    "queue",
+    "type",
+    "correlation_id",
+    "body",
+    "first_at",
+    "due_at",
+    "attempts",
+    "last_error",
+)
+
+
+def backoff(attempts: int, jitter: float) -> timedelta:
+    """How long to wait after so many tries: doubling from a second to five minutes, spread by up to a fifth."""
+    wait = min(FIRST_WAIT * 2 ** min(max(attempts - 1, 0), 16), LONGEST_WAIT)
+    return wait * (1 + jitter / 5)
+
+
+async def put_off(connection: AsyncConnection, consumer: str, rows: Sequence[DeferredRow]) -> None:
+    """Add rows; a message that waits already is moved to the new time."""
+    if not rows:
+        return
+    ids = [row.message_id for row in rows]
+    await take(connection, consumer, ids)
+    records = [
+        {"consumer": consumer} | {name: getattr(row, name) for name in _COLUMNS[1:]} for row in rows
+    ]
+    await bulk.insert(connection, deferred, _COLUMNS, records)
+
+
+async def due(
+    connection: AsyncConnection, consumer: str, now: datetime, limit: int
+) -> tuple[list[Due], datetime | None]:
+    """The rows that have come due, oldest first, and when the next one will."""
+    columns = deferred.c
+    rows = (
+        await connection.execute(
+            select(
+                columns.message_id,
+                columns.queue,
+                columns.body,
+                columns.first_at,
+                columns.attempts,
+                columns.due_at,
+            )
+            .where(columns.consumer == consumer)
+            .order_by(columns.due_at, columns.id)
+            .limit(limit)
+        )
+    ).all()
+    ready = [
+        Due(row.message_id, row.queue, row.body, row.first_at, row.attempts)
+        for row in rows
+        if row.due_at <= now
+    ]
+    return ready, next((row.due_at for row in rows if row.due_at > now), None)
+
+
+async def take(connection: AsyncConnection, consumer: str, ids: Collection[UUID]) -> set[UUID]:
+    """Claim messages that wait, by deleting them in the caller's transaction; returns those that still waited."""
+    if len(ids) == 0:
+        return set()
+    rows = await connection.execute(
+        _TAKE[connection.dialect.name].columns(deferred.c.message_id),
+        {
+            "values": bulk.pack(connection.dialect, deferred.c.message_id, sorted(ids)),
+            "consumer": consumer,
+        },
+    )
+    return set(rows.scalars())
+
+
+_TAKE = {
+    dialect: text(
+        f"DELETE FROM deferred WHERE {bulk.among(dialect, deferred.c.message_id)} "  # noqa: S608 - no values in it
+        "AND consumer = :consumer RETURNING message_id"
+    )
+    for dialect in ("postgresql", "sqlite")
+}

@@ -1,0 +1,116 @@
+"""The inbox: each message id is acted on once, and a repeated command gets the answer that was stored.
+
+A row's status:
+    done       acted on; the answer, if there was one, lies beside it
+    deferred   put off, waiting in `deferred`
+    started    being handled outside any transaction (a card gateway); waiting in `deferred` in case we die
+    tombstone  its compensation came first: when it comes, it is dropped
+    failed     it became a dead letter
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from messaging import bulk
+from messaging.schema import inbox
+
+
+class Status(StrEnum):
+    """What has become of a message id."""
+
+    DONE = "done"
+    DEFERRED = "deferred"
+    STARTED = "started"
+    TOMBSTONE = "tombstone"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer as it was sent."""
+
+    id: UUID
+    type: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the inbox knows of a message id."""
+
+    status: Status
+    answer: Answer | None = None
+
+
+_CLAIMED = ("message_id", "consumer", "status", "received_at")
+_SETTLED = ("status", "answer_id", "answer_type", "answer_body")
+
+
+async def claim(
+    connection: AsyncConnection,
+    consumer: str,
+    ids: Collection[UUID],
+    now: datetime,
+    status: Status = Status.DONE,
+) -> set[UUID]:
+    """Take the ids nobody has taken yet; the others wait for whoever is taking them now, and are not returned."""
+    # In one order everywhere, so that two workers with the same ids wait instead of deadlocking.
+    records = [
+        {"message_id": identity, "consumer": consumer, "status": status, "received_at": now}
+        for identity in sorted(ids)
+    ]
+    return set(
+        await bulk.insert(
+            connection, inbox, _CLAIMED, records, ignore_conflicts=True, returning="message_id"
+        )
+    )
+
+
+async def entries(
+    connection: AsyncConnection, consumer: str, ids: Collection[UUID], *, lock: bool = False
+) -> dict[UUID, Entry]:
+    """What is known of these ids; `lock` keeps others from changing it until the transaction ends."""
+    columns = (
+        inbox.c.message_id,
+        inbox.c.consumer,
+        inbox.c.status,
+        inbox.c.answer_id,
+        inbox.c.answer_type,
+        inbox.c.answer_body,
+    )
+    suffix = "ORDER BY message_id FOR UPDATE" if lock else ""
+    rows = await bulk.select(connection, columns, inbox.c.message_id, sorted(ids), suffix)
+    return {
+        row.message_id: Entry(
+            Status(row.status),
+            Answer(row.answer_id, row.answer_type, row.answer_body) if row.answer_id else None,
+        )
+        for row in rows
+        if row.consumer == consumer
+    }
+
+
+async def settle(
+    connection: AsyncConnection, consumer: str, outcomes: Mapping[UUID, Entry] | Sequence[tuple[UUID, Entry]]
+) -> None:
+    """Write what has become of ids that were claimed before."""
+    pairs = outcomes.items() if isinstance(outcomes, Mapping) else outcomes
+    records = [
+        {
+            "message_id": identity,
+            "consumer": consumer,
+            "status": entry.status,
+            "answer_id": entry.answer.id if entry.answer else None,
+            "answer_type": entry.answer.type if entry.answer else None,
+            "answer_body": entry.answer.body if entry.answer else None,
+        }
+        for identity, entry in pairs
+    ]
+    await bulk.update(connection, inbox, ("message_id", "consumer"), _SETTLED, records)

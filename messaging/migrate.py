@@ -1,0 +1,106 @@
+"""Migrations: a history for the messaging tables, one for each service's own, in the service's one database.
+
+They ship inside the packages (`messaging/migrations`, `services/order/migrations`, …), run on PostgreSQL and SQLite, and
+each keeps its place in a version table of its own, so that they move independently.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from alembic import command, context
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, MetaData, text
+
+from messaging.database import Database
+
+MESSAGING = "messaging:migrations"
+
+_LOCK = 0x616D656E6473  # "amends"; only one process migrates a database at a time
+
+
+class MigrationsPending(Exception):
+    """The database is not at the revision this code was written for."""
+
+
+def version_table(location: str) -> str:
+    """The table in which a history keeps its place: `alembic_version_` and the service's name."""
+    return f"alembic_version_{location.partition(':')[0].rpartition('.')[2]}"
+
+
+def run(metadata: MetaData, version_table: str) -> None:
+    """What an `env.py` of ours calls: run this history over the connection that was handed in."""
+    connection: Connection = context.config.attributes["connection"]
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        version_table=version_table,
+        render_as_batch=connection.dialect.name == "sqlite",
+        transactional_ddl=True,
+    )
+    context.run_migrations()
+
+
+async def upgrade(database: Database, locations: Sequence[str], revision: str = "head") -> None:
+    """Bring the database to `revision` of each history; does nothing where it is there already."""
+    await _each(database, locations, lambda config: command.upgrade(config, revision))
+
+
+async def downgrade(database: Database, locations: Sequence[str], revision: str = "base") -> None:
+    """Take the database back to `revision` of each history, last history first."""
+    await _each(database, tuple(reversed(locations)), lambda config: command.downgrade(config, revision))
+
+
+async def pending(database: Database, locations: Sequence[str]) -> dict[str, str]:
+    """The histories that are not at head, each with the revision the database has ("none" for a bare one)."""
+
+    def compare(connection: Connection) -> dict[str, str]:
+        behind = {}
+        for location in locations:
+            heads = set(ScriptDirectory.from_config(_config(location, connection)).get_heads())
+            found = MigrationContext.configure(
+                connection, opts={"version_table": version_table(location)}
+            ).get_current_heads()
+            if set(found) != heads:
+                behind[location.partition(":")[0]] = ", ".join(found) or "none"
+        return behind
+
+    async with database.reading() as connection:
+        return await connection.run_sync(compare)
+
+
+async def _each(
+    database: Database, locations: Sequence[str], act: Callable[[Config], None]
+) -> None:
+    def migrate(connection: Connection) -> None:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        for location in locations:
+            act(_config(location, connection))
+
+    async with database.transaction() as connection:
+        await connection.run_sync(migrate)
+
+
+def _config(location: str, connection: Connection) -> Config:
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", location)
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def migrate_now(database_url: str, locations: Sequence[str]) -> None:
+    """`upgrade` for callers without an event loop (a command line, a container's first step)."""
+
+    async def act() -> Any:
+        database = Database(database_url)
+        try:
+            await upgrade(database, locations)
+        finally:
+            await database.close()
+
+    asyncio.run(act())

@@ -1,0 +1,295 @@
+"""The outbox: messages that leave if and only if the transaction that wrote them commits.
+
+Two doors in. Domain code calls `emit(session, event)` in its own SQLAlchemy session, sync or async; the worker appends a
+whole batch's rows with `append`. One door out: `messaging.relay`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import UUID
+
+from sqlalchemy import event as sqlalchemy_event
+from sqlalchemy.engine import Connection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
+from sqlalchemy.orm import Mapper, Session, SessionTransaction, object_session, registry, sessionmaker
+
+from contracts.message import Command, Event, Message
+from messaging import bulk, schema
+from messaging.clock import Clock, Entropy, SystemClock, SystemEntropy
+from messaging.envelope import Envelope, encode
+from messaging.topology import COMMANDS, EVENTS
+
+if TYPE_CHECKING:
+    from messaging.relay import Relay
+
+INFO = "amends"
+"""Where a session's `info` holds its `Emitting`."""
+_WRITTEN = "amends.written"
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """A message as it lies in the outbox, before it has a row number."""
+
+    key: str | None
+    message_id: UUID
+    exchange: str
+    routing_key: str
+    type: str
+    source: str
+    correlation_id: str | None
+    body: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A committed row that this process may publish.
+
+    `after` are older rows of its key on their way already; `checked` says that nobody else's are pending.
+    """
+
+    id: int
+    row: OutboxRow
+    after: frozenset[int] = frozenset()
+    checked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Emitting:
+    """How a session's `emit` gets its time, its ids and its way out.
+
+    Without a `relay`, rows are open to every sweeper at once; with one, they are left to it for `grace`.
+    """
+
+    clock: Clock = field(default_factory=SystemClock)
+    entropy: Entropy = field(default_factory=SystemEntropy)
+    source: str | None = None
+    relay: Relay | None = None
+    grace: timedelta = timedelta(0)
+    cause: Envelope | None = None
+
+
+_mapping = registry(metadata=schema.metadata)
+
+
+@_mapping.mapped
+class OutboxMessage:
+    """The outbox row as an object, so that the caller's own session writes it."""
+
+    __table__ = schema.outbox
+
+    if TYPE_CHECKING:
+        id: int
+        key: str | None
+        message_id: UUID
+        exchange: str
+        routing_key: str
+        type: str
+        source: str
+        correlation_id: str | None
+        body: str
+        created_at: datetime
+        available_at: datetime
+
+        def __init__(self, **columns: Any) -> None: ...
+
+
+def emit(
+    session: Session | AsyncSession,
+    event: Event,
+    *,
+    key: str | None = None,
+    message_id: UUID | None = None,
+) -> UUID:
+    """Publish `event` if and only if the session's transaction commits; returns its message id.
+
+    An ordinary function that adds a row to the caller's own session, so it works the same in sync and async code.
+    `key` orders messages (default: the contract's `key` field). Raises MessageTooLarge, and TypeError for a
+    class without a wire type.
+    """
+    if not event.wire_type:
+        raise TypeError(f"{type(event).__name__} names no wire type: class X(Event, type='...')")
+    plain = session.sync_session if isinstance(session, AsyncSession) else session
+    emitting = plain.info.get(INFO) or _default()
+    now = emitting.clock.now()
+    identity = message_id or emitting.entropy.message_id(now)
+    cause = emitting.cause
+    row = outgoing(
+        event,
+        Envelope(
+            id=identity,
+            type=event.wire_type,
+            version=event.wire_version,
+            source=emitting.source or _source_of(event),
+            time=now,
+            correlation_id=cause.correlation_id if cause else None,
+            causation_id=str(cause.id) if cause else None,
+            key=key or event.ordering_key,
+            traceparent=cause.traceparent if cause else None,
+        ),
+    )
+    plain.add(
+        OutboxMessage(
+            key=row.key,
+            message_id=row.message_id,
+            exchange=row.exchange,
+            routing_key=row.routing_key,
+            type=row.type,
+            source=row.source,
+            correlation_id=row.correlation_id,
+            body=row.body,
+            created_at=row.created_at,
+            available_at=now + emitting.grace,
+        )
+    )
+    return identity
+
+
+def outgoing(message: Message, envelope: Envelope) -> OutboxRow:
+    """The row that carries `message`: events and commands each to their exchange, the type as routing key."""
+    return OutboxRow(
+        key=envelope.key,
+        message_id=envelope.id,
+        exchange=COMMANDS if isinstance(message, Command) else EVENTS,
+        routing_key=envelope.type,
+        type=envelope.type,
+        source=envelope.source,
+        correlation_id=envelope.correlation_id,
+        body=encode(envelope, message),
+        created_at=envelope.time,
+    )
+
+
+COLUMNS = (
+    "key",
+    "message_id",
+    "exchange",
+    "routing_key",
+    "type",
+    "source",
+    "correlation_id",
+    "body",
+    "created_at",
+    "available_at",
+)
+
+
+async def append(
+    connection: AsyncConnection,
+    rows: Sequence[OutboxRow],
+    *,
+    grace: timedelta,
+    on_their_way: Collection[int],
+    done: Collection[int],
+) -> list[Pending]:
+    """Write a batch's rows; returns those the caller may publish itself once it has committed.
+
+    A row whose key has an older row pending that this process is not sending (`on_their_way`) and has not sent
+    (`done`) is left to the sweepers, so that a key keeps its order.
+    """
+    if not rows:
+        return []
+    keys = sorted({row.key for row in rows if row.key is not None})
+    older = await bulk.select(
+        connection, (schema.outbox.c.key, schema.outbox.c.id), schema.outbox.c.key, keys
+    )
+    records = [
+        {name: getattr(row, name) for name in COLUMNS[:-1]} | {"available_at": row.created_at + grace}
+        for row in rows
+    ]
+    ids = sorted(
+        await bulk.insert(connection, schema.outbox, COLUMNS, records, returning="id")
+    )  # numbered in the order of the records, returned in any
+    return _publishable(zip(ids, rows, strict=True), older, on_their_way, done)
+
+
+def _publishable(
+    numbered: Any, older: Sequence[Any], on_their_way: Collection[int], done: Collection[int]
+) -> list[Pending]:
+    before: dict[str, set[int]] = {}
+    held: set[str] = set()
+    for key, identity in older:
+        if identity in on_their_way:
+            before.setdefault(key, set()).add(identity)
+        elif identity not in done:
+            held.add(key)
+    return [
+        Pending(identity, row, frozenset(before.get(row.key or "", ())), checked=True)
+        for identity, row in numbered
+        if row.key not in held
+    ]
+
+
+class Recorder(Protocol):
+    """An aggregate that records what happened to it."""
+
+    pending_events: list[Event]
+
+
+def collect(sessions: sessionmaker[Any] | async_sessionmaker[Any] | type[Session]) -> None:
+    """Make these sessions emit, at flush, what their aggregates have recorded in `pending_events`.
+
+    The alternative to calling `emit`: domain code appends to a list and knows nothing of sessions. Each event
+    is emitted once; the lists are emptied.
+    """
+    target: Any = sessions
+    if isinstance(sessions, async_sessionmaker):
+        target = sessions.kw.setdefault("sync_session_class", type("CollectingSession", (Session,), {}))
+
+    def harvest(session: Session, *_: Any) -> None:
+        for each in (*session.new, *session.identity_map.values()):
+            recorded: list[Event] | None = getattr(each, "pending_events", None)
+            while recorded:
+                emit(session, recorded.pop(0))
+
+    sqlalchemy_event.listen(target, "before_flush", harvest)
+    # An aggregate whose columns did not change flushes nothing; its events still count.
+    sqlalchemy_event.listen(target, "before_commit", harvest)
+
+
+def written(session: Session | AsyncSession) -> list[Pending]:
+    """Take the rows this session has flushed so far; for a caller who commits the session's connection itself."""
+    taken: list[Pending] = session.info.pop(_WRITTEN, [])
+    return taken
+
+
+@sqlalchemy_event.listens_for(OutboxMessage, "after_insert")
+def _remember(_mapper: Mapper[Any], _connection: Connection, row: OutboxMessage) -> None:
+    session = object_session(row)
+    if session is None:
+        return
+    copy = OutboxRow(
+        **{name: getattr(row, name) for name in COLUMNS[:-1]},
+    )
+    session.info.setdefault(_WRITTEN, []).append(Pending(row.id, copy))
+
+
+@sqlalchemy_event.listens_for(Session, "after_commit")
+def _hand_over(session: Session) -> None:
+    if _WRITTEN not in session.info or session.in_nested_transaction():
+        return
+    emitting: Emitting | None = session.info.get(INFO)
+    if emitting is None:
+        session.info.pop(_WRITTEN)
+    elif emitting.relay is not None:
+        emitting.relay.offer(session.info.pop(_WRITTEN))
+
+
+@sqlalchemy_event.listens_for(Session, "after_soft_rollback")
+def _forget(session: Session, _previous: SessionTransaction) -> None:
+    # Some of them may survive a rolled-back savepoint; which, only the database knows, so the sweeper sends them.
+    session.info.pop(_WRITTEN, None)
+
+
+def _default() -> Emitting:
+    return Emitting(source=os.environ.get("AMENDS_SOURCE"))
+
+
+def _source_of(event: Event) -> str:
+    return event.wire_type.partition(".")[0]

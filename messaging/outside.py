@@ -1,0 +1,96 @@
+"""Handlers that talk to the outside world: run outside any transaction, many at a time, with a time limit.
+
+The command waits in `deferred` while it is under way, so that a crash repeats the call with the same idempotency key; the
+outcome comes back into the worker's loop, where the answer commits with the inbox row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+
+from contracts.message import Event
+from messaging.participant import Handler, RetryLater
+from messaging.received import Arrival, Received
+
+MARGIN = timedelta(seconds=30)
+"""How much longer than its time limit a call keeps its command to itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call ended: with an answer, or with what it raised."""
+
+    answer: Event | None = None
+    error: Exception | None = None
+
+
+class OutsideCalls:
+    """The calls under way in this process."""
+
+    def __init__(self) -> None:
+        self._submit: Callable[[Arrival], None] | None = None
+        self._limits: dict[str, asyncio.Semaphore] = {}
+        self._running: dict[UUID, asyncio.Task[None]] = {}
+        self._outcomes: dict[UUID, Outcome] = {}
+
+    def connect(self, submit: Callable[[Arrival], None]) -> None:
+        """Where outcomes go: the worker's loop."""
+        self._submit = submit
+
+    def __contains__(self, identity: UUID) -> bool:
+        return identity in self._running
+
+    def outcome(self, identity: UUID) -> Outcome | None:
+        """The outcome that has come back for this command, if one has."""
+        return self._outcomes.get(identity)
+
+    def settled(self, identity: UUID) -> None:
+        """The outcome of this command is committed."""
+        self._outcomes.pop(identity, None)
+
+    def start(self, received: Received, handler: Handler) -> None:
+        """Begin the call, or queue it behind as many as the handler allows at a time."""
+        identity = received.envelope.id
+        if identity in self._running or identity in self._outcomes:
+            return
+        task = asyncio.create_task(self._call(received, handler), name=f"outside {identity}")
+        self._running[identity] = task
+
+    async def close(self) -> None:
+        """Give up the calls under way; their commands wait in `deferred` and are tried again with the same keys."""
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _call(self, received: Received, handler: Handler) -> None:
+        identity = received.envelope.id
+        limit = self._limits.setdefault(
+            received.envelope.type, asyncio.Semaphore(max(handler.concurrency, 1))
+        )
+        try:
+            async with limit:
+                self._outcomes[identity] = await self._outcome(received, handler)
+        finally:
+            del self._running[identity]
+        if self._submit is not None:
+            self._submit(Arrival(received=received))
+
+    async def _outcome(self, received: Received, handler: Handler) -> Outcome:
+        seconds = (handler.time_limit or MARGIN).total_seconds()
+        try:
+            async with asyncio.timeout(seconds):
+                return Outcome(answer=await handler.call(received.message, received.envelope.id))
+        except TimeoutError:
+            return Outcome(error=RetryLater(f"no answer from outside within {seconds:g} s"))
+        except Exception as error:  # noqa: BLE001 - a handler's error is an outcome; the worker's loop decides about it
+            structlog.get_logger().info(
+                "outside_call_failed", type=received.envelope.type, message_id=str(received.envelope.id)
+            )
+            return Outcome(error=error)

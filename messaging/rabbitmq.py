@@ -1,0 +1,156 @@
+"""The RabbitMQ bus: aio-pika behind the `Bus` protocol.
+
+Two connections, because an alarm blocks a publishing connection whole: one publishes, the other consumes
+and declares. Each is kept up by a `Link`; what hangs on it is put in place again on every new connection,
+the declared topology included, should the broker come back empty. Only the modules called `rabbitmq…` know
+AMQP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from aio_pika.abc import AbstractConnection
+from yarl import URL
+
+from messaging import rabbitmq_topology
+from messaging.bus import BusUnavailable, Delivery, Outgoing, Receipt
+from messaging.rabbitmq_consuming import RabbitSubscription
+from messaging.rabbitmq_link import Link, address
+from messaging.rabbitmq_publishing import Publisher
+from messaging.topology import Topology
+
+MAX_PREFETCH = 65_535
+
+
+class RabbitBus:
+    """A service's two connections to a RabbitMQ broker; implements `messaging.bus.Bus`.
+
+    `url` is amqp:// or amqps://, with TLS options in its query as aio-pika reads them. `service` names the
+    connections in the broker's tools. `heartbeat` is in seconds; a broker that falls silent on the
+    consuming connection is noticed after about three of them. `publish_timeout` bounds a publish,
+    `connect_timeout` bounds `start`. With `passive` the topology is only checked, because an operator owns
+    it. Raises ValueError where the URL is no AMQP URL.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        service: str,
+        heartbeat: int = 30,
+        publish_timeout: timedelta = timedelta(seconds=5),
+        connect_timeout: timedelta = timedelta(seconds=60),
+        passive: bool = False,
+    ) -> None:
+        self._url = _parse(url)
+        self._connect_timeout = connect_timeout.total_seconds()
+        self._passive = passive
+        self._topology = Topology(exchanges=())
+        self._subscriptions: list[RabbitSubscription] = []
+        self._publisher = Publisher(
+            timeout=publish_timeout.total_seconds(),
+            user_id=_user_id(self._url),
+            condemn=self._rebuild_publishing,
+        )
+        self._publishing = Link(
+            self._url,
+            name=f"{service} publishing",
+            heartbeat=heartbeat,
+            attach=self._publisher.attach,
+            detach=self._publisher.detach,
+        )
+        self._consuming = Link(
+            self._url,
+            name=f"{service} consuming",
+            heartbeat=heartbeat,
+            attach=self._attach_consuming,
+            detach=self._detach_consuming,
+        )
+
+    @property
+    def connected(self) -> bool:
+        return self._publisher.ready and self._consuming.up
+
+    async def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._connect_timeout
+        try:
+            for link in (self._publishing, self._consuming):
+                await link.start(max(0.0, deadline - loop.time()))
+        except BusUnavailable:
+            await self.close()
+            raise
+
+    async def declare(self, topology: Topology) -> None:
+        connection = self._consuming.connection
+        if connection is None:
+            raise BusUnavailable(
+                f"there is no connection to the broker at {address(self._url)} right now; wait until the bus is "
+                "connected"
+            )
+        await rabbitmq_topology.declare(connection, topology, passive=self._passive)
+        self._topology = Topology(
+            tuple(dict.fromkeys((*self._topology.exchanges, *topology.exchanges))),
+            tuple(dict.fromkeys((*self._topology.queues, *topology.queues))),
+        )
+
+    async def publish(self, messages: Sequence[Outgoing]) -> Sequence[Receipt]:
+        return await self._publisher.publish(messages)
+
+    async def subscribe(self, queue: str, *, prefetch: int, deliver: Callable[[Delivery], None]) -> RabbitSubscription:
+        if not 1 <= prefetch <= MAX_PREFETCH:
+            raise ValueError(f"prefetch={prefetch}: RabbitMQ takes 1 to {MAX_PREFETCH} (0 would mean no bound)")
+        if not self._consuming.started:
+            raise BusUnavailable(f"the bus to {address(self._url)} is not started, or closed; call start() first")
+        subscription = RabbitSubscription(
+            queue,
+            prefetch=prefetch,
+            deliver=deliver,
+            connection=self._consuming.standing,
+            declare=self._declare_again,
+        )
+        await subscription.start()
+        self._subscriptions.append(subscription)
+        return subscription
+
+    async def close(self) -> None:
+        for subscription in self._subscriptions:
+            await subscription.close()
+        self._subscriptions.clear()
+        await self._publishing.close()
+        await self._consuming.close()
+
+    def _rebuild_publishing(self, reason: str) -> None:
+        self._publishing.condemn(reason)
+
+    async def _attach_consuming(self, connection: AbstractConnection) -> None:
+        await rabbitmq_topology.declare(connection, self._topology, passive=self._passive)
+
+    def _detach_consuming(self) -> None:
+        for subscription in self._subscriptions:
+            subscription.connection_lost()
+
+    async def _declare_again(self) -> None:
+        await self.declare(self._topology)
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = URL(url)
+    except ValueError:
+        # Without the original: its text could show the password.
+        parsed = URL()
+    if parsed.scheme not in ("amqp", "amqps") or not parsed.host:
+        raise ValueError("AMQP_URL is no AMQP URL; it looks like amqp://user:password@host:5672/vhost")
+    return parsed
+
+
+def _user_id(url: URL) -> str | None:
+    """The user to name as the sender; RabbitMQ refuses any but the one who is logged in."""
+    if url.query.get("auth", "plain").lower() != "plain":
+        # Then the broker knows the user from a certificate, and we do not.
+        return None
+    return url.user or "guest"

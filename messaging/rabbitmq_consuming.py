@@ -1,0 +1,262 @@
+"""Consuming one queue: a channel of its own, on whatever connection stands, attached again when it is lost.
+
+The broker's callback only hands over. Tags are made unique across channels, so that an acknowledgment of
+what an earlier channel delivered can be told from one of this channel's, and left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+import structlog
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aiormq.abc import AbstractChannel as UnderlyingChannel
+from aiormq.abc import DeliveredMessage
+from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
+from pamqp.commands import Basic
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
+
+from messaging.bus import BusUnavailable, Delivery, TopologyMismatch
+from messaging.rabbitmq_decoding import delivery_of
+from messaging.rabbitmq_link import ATTEMPT_SECONDS, BACKOFF, LOST, describe, lost_means_error
+
+_TAGS_PER_CHANNEL = 1 << 48
+_SETTLE_SECONDS = 5.0
+
+
+class _Tags:
+    """Which tags of one channel are settled: all up to `floor`, and a few above it."""
+
+    def __init__(self) -> None:
+        self.floor = 0
+        self._settled: set[int] = set()
+
+    def settle(self, tags: Sequence[int]) -> list[int]:
+        """Note tags as settled; returns those that were not yet, in order.
+
+        The broker closes a channel on which a tag is settled twice.
+        """
+        fresh = sorted({tag for tag in tags if tag > self.floor and tag not in self._settled})
+        self._settled.update(fresh)
+        while self.floor + 1 in self._settled:
+            self.floor += 1
+            self._settled.discard(self.floor)
+        return fresh
+
+
+class RabbitSubscription:
+    """A consumer of one queue.
+
+    `connection` waits until the consuming connection stands and returns it; `declare` declares the topology
+    once more, on a broker that may have lost it.
+    """
+
+    def __init__(
+        self,
+        queue: str,
+        *,
+        prefetch: int,
+        deliver: Callable[[Delivery], None],
+        connection: Callable[[], Awaitable[AbstractConnection]],
+        declare: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._queue = queue
+        self._prefetch = prefetch
+        self._deliver = deliver
+        self._connection = connection
+        self._declare = declare
+        self._generation = 0
+        self._tags = _Tags()
+        self._channel: AbstractChannel | None = None
+        self._underlying: UnderlyingChannel | None = None
+        self._consumer_tag: str | None = None
+        self._detached = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        # Frames that settle must leave in the order in which the tags were noted.
+        self._settling = asyncio.Lock()
+        self._canceled = False
+
+    @property
+    def attached(self) -> bool:
+        return self._consumer_tag is not None and not self._canceled
+
+    async def start(self) -> None:
+        """Attach for the first time, and stay attached.
+
+        Raises TopologyMismatch when there is no such queue, BusUnavailable when we may not read it. A
+        connection that is lost right now is no error: the subscription attaches as soon as it stands again.
+        """
+        try:
+            await self._attach()
+        except LOST as error:
+            structlog.get_logger(__name__).warning("subscription_waiting", queue=self._queue, reason=describe(error))
+            self._detached.set()
+        self._keeper = asyncio.create_task(self._keep_attached(), name=f"subscription {self._queue}")
+
+    async def ack(self, deliveries: Sequence[Delivery]) -> None:
+        await self._settle(deliveries, self._ack)
+
+    async def reject(self, deliveries: Sequence[Delivery], *, requeue: bool) -> None:
+        await self._settle(deliveries, partial(self._reject, requeue=requeue))
+
+    async def cancel(self) -> None:
+        self._canceled = True
+        await self._stop_keeping()
+        consumer_tag, self._consumer_tag = self._consumer_tag, None
+        if self._underlying is None or consumer_tag is None:
+            return
+        try:
+            async with asyncio.timeout(_SETTLE_SECONDS):
+                with lost_means_error():
+                    await self._underlying.basic_cancel(consumer_tag)
+        except LOST as error:
+            # Then nothing is delivered either.
+            self._say_lost("cancel", error)
+
+    async def close(self) -> None:
+        """Stop, and let the broker hand out again what is unsettled."""
+        self._canceled = True
+        await self._stop_keeping()
+        await self._drop()
+
+    def connection_lost(self) -> None:
+        """Called when the consuming connection is gone."""
+        self._consumer_tag = None
+        self._underlying = None
+        self._detached.set()
+
+    async def _stop_keeping(self) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait((self._keeper,))
+            self._keeper = None
+
+    async def _keep_attached(self) -> None:
+        retrying = AsyncRetrying(
+            wait=BACKOFF,
+            retry=retry_if_exception_type((*LOST, TopologyMismatch, BusUnavailable)),
+            before_sleep=self._say_waiting,
+        )
+        while True:
+            await self._detached.wait()
+            await self._drop()
+            await retrying(self._attach_again)
+
+    async def _attach_again(self) -> None:
+        await self._connection()
+        await self._declare()
+        await self._attach()
+
+    async def _attach(self) -> None:
+        try:
+            async with asyncio.timeout(ATTEMPT_SECONDS):
+                with lost_means_error():
+                    await self._consume(await self._connection())
+        except ChannelNotFoundEntity as error:
+            raise TopologyMismatch(
+                f"there is no queue {self._queue!r} to consume; declare it first ({describe(error)})"
+            ) from error
+        except ChannelAccessRefused as error:
+            raise BusUnavailable(
+                f"the broker does not let us read queue {self._queue!r}: {describe(error)}; grant the user read"
+            ) from error
+
+    async def _consume(self, connection: AbstractConnection) -> None:
+        channel = connection.channel(publisher_confirms=False)
+        await channel.initialize()
+        underlying = await channel.get_underlay_channel()
+        self._generation += 1
+        self._tags = _Tags()
+        self._channel, self._underlying = channel, underlying
+        self._detached.clear()
+        underlying.closing.add_done_callback(partial(self._channel_closed, underlying))
+        underlying.on_consumer_cancel_callbacks.add(partial(self._consumer_canceled, underlying))
+        await underlying.basic_qos(prefetch_count=self._prefetch)
+        generation = self._generation
+
+        async def receive(message: DeliveredMessage) -> None:
+            if generation == self._generation and not self._canceled:
+                tag = generation * _TAGS_PER_CHANNEL + (message.delivery_tag or 0)
+                self._deliver(delivery_of(message, self._queue, tag))
+
+        consuming = await underlying.basic_consume(self._queue, receive)
+        self._consumer_tag = consuming.consumer_tag
+
+    async def _settle(
+        self,
+        deliveries: Sequence[Delivery],
+        say: Callable[[UnderlyingChannel, Sequence[int]], Awaitable[None]],
+    ) -> None:
+        async with self._settling:
+            channel = self._underlying
+            fresh = self._tags.settle(
+                [
+                    each.tag % _TAGS_PER_CHANNEL
+                    for each in deliveries
+                    if each.tag // _TAGS_PER_CHANNEL == self._generation
+                ]
+            )
+            if channel is None or not fresh:
+                return
+            try:
+                async with asyncio.timeout(_SETTLE_SECONDS):
+                    with lost_means_error():
+                        await say(channel, fresh)
+            except LOST as error:
+                # The broker hands them out again.
+                self._say_lost("settle", error)
+
+    async def _ack(self, channel: UnderlyingChannel, tags: Sequence[int]) -> None:
+        run = [tag for tag in tags if tag <= self._tags.floor]
+        if run:
+            await channel.basic_ack(run[-1], multiple=True, wait=False)
+        for tag in tags[len(run) :]:
+            await channel.basic_ack(tag, wait=False)
+
+    async def _reject(self, channel: UnderlyingChannel, tags: Sequence[int], *, requeue: bool) -> None:
+        for tag in tags:
+            await channel.basic_reject(tag, requeue=requeue, wait=False)
+
+    def _channel_closed(self, channel: UnderlyingChannel, closing: asyncio.Future[object]) -> None:
+        error = None if closing.cancelled() else closing.exception()
+        if channel is self._underlying:
+            self._say_lost("consume", error)
+            self.connection_lost()
+
+    def _consumer_canceled(self, channel: UnderlyingChannel, _frame: Basic.Cancel) -> None:
+        if channel is self._underlying:
+            structlog.get_logger(__name__).warning(
+                "subscription_canceled_by_broker", queue=self._queue, reason="the queue was deleted or moved"
+            )
+            self._consumer_tag = None
+            self._detached.set()
+
+    async def _drop(self) -> None:
+        channel, self._channel = self._channel, None
+        self._underlying = None
+        self._consumer_tag = None
+        if channel is None or channel.is_closed:
+            return
+        try:
+            async with asyncio.timeout(_SETTLE_SECONDS):
+                with lost_means_error():
+                    # A conversation, so acknowledgments written before it have arrived when it ends.
+                    await channel.close()
+        except LOST as error:
+            self._say_lost("close", error)
+
+    def _say_waiting(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        structlog.get_logger(__name__).warning(
+            "subscription_waiting",
+            queue=self._queue,
+            attempt=state.attempt_number,
+            reason=describe(error) if error else None,
+        )
+
+    def _say_lost(self, doing: str, error: BaseException | None) -> None:
+        structlog.get_logger(__name__).debug(
+            "channel_lost", queue=self._queue, doing=doing, reason=describe(error) if error else "closed"
+        )

@@ -1,0 +1,273 @@
+"""A connection to RabbitMQ that is kept up: connected with backoff, watched, and built anew when it is lost.
+
+Rebuilding the whole connection, with whatever hangs on it, is one path through the code where repairing it
+piece by piece is many; and a broker that comes back empty looks the same as one that was only restarted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import aio_pika
+import structlog
+from aio_pika.abc import AbstractConnection
+from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
+from aiormq.exceptions import (
+    AMQPError,
+    AuthenticationError,
+    ChannelInvalidStateError,
+    ProbableAuthenticationError,
+)
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential, wait_random
+from yarl import URL
+
+from messaging.bus import BusUnavailable, TopologyMismatch
+from messaging.rabbitmq_decoding import decode_tolerantly
+
+ATTEMPT_SECONDS = 10.0
+"""How long one attempt to connect, or one conversation with the broker, may take."""
+BACKOFF = wait_exponential(multiplier=0.1, max=10) + wait_random(0, 0.3)
+"""Seconds between attempts; the jitter keeps the services of one broker from coming back in step."""
+_CLOSE_SECONDS = 3.0
+
+
+class ConnectionLost(ConnectionError):
+    """The connection went away while we waited for an answer on it."""
+
+
+LOST = (AMQPError, ChannelInvalidStateError, OSError, TimeoutError)
+"""What a conversation with the broker raises when it is cut off or refused. A TimeoutError is ours."""
+
+_REFUSED = (AuthenticationError, ProbableAuthenticationError)
+
+
+@contextmanager
+def lost_means_error() -> Iterator[None]:
+    """Turn the CancelledError that aiormq raises on a lost connection into ConnectionLost.
+
+    Without it a task that nobody cancelled would end as if somebody had.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
+    try:
+        yield
+    except asyncio.CancelledError:
+        if task is None or task.cancelling() > before:
+            raise
+        raise ConnectionLost("the connection was lost while we waited for the broker's answer") from None
+
+
+def is_blocked(connection: AbstractConnection) -> bool:
+    """Whether the broker has told us that it takes no messages for now (a memory or disk alarm)."""
+    transport = connection.transport
+    if transport is None:
+        return False
+    # aiormq keeps this to itself, but its `ready()` returns at once unless the connection is blocked.
+    asking = transport.connection.ready()
+    try:
+        asking.send(None)
+    except StopIteration:
+        return False
+    asking.close()
+    return True
+
+
+class _Transport(TransportFactory):
+    """Opens the socket and remembers it: only there a connection whose other end is gone can be cut off."""
+
+    def __init__(self) -> None:
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        factory = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
+        reader, self._writer = await factory.create(url, **kwargs)
+        return reader, self._writer
+
+    def abort(self) -> None:
+        if self._writer is not None:
+            self._writer.transport.abort()
+
+
+class Link:
+    """One connection, kept up until it is closed.
+
+    `attach` is called with each new connection and opens what is needed on it; an error there counts as a
+    failed attempt. `detach` is called when the connection is gone. `name` is shown by the broker's tools.
+    """
+
+    def __init__(
+        self,
+        url: URL,
+        *,
+        name: str,
+        heartbeat: int,
+        attach: Callable[[AbstractConnection], Awaitable[None]],
+        detach: Callable[[], None],
+    ) -> None:
+        self._url = url
+        self._name = name
+        self._heartbeat = heartbeat
+        self._attach = attach
+        self._detach = detach
+        self._connection: AbstractConnection | None = None
+        self._transport = _Transport()
+        self._lost: asyncio.Future[str] | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._standing = asyncio.Event()
+
+    @property
+    def up(self) -> bool:
+        """Whether the connection stands and what hangs on it is in place."""
+        return self._connection is not None
+
+    @property
+    def started(self) -> bool:
+        """Whether the connection is being kept up, be it up right now or not."""
+        return self._keeper is not None
+
+    @property
+    def connection(self) -> AbstractConnection | None:
+        """The connection while it is up."""
+        return self._connection
+
+    async def standing(self) -> AbstractConnection:
+        """Wait until the connection is up, and return it."""
+        while self._connection is None:
+            await self._standing.wait()
+        return self._connection
+
+    async def start(self, seconds: float) -> None:
+        """Connect; raises BusUnavailable when it has not worked within `seconds`, or the broker refuses us."""
+        last: list[BaseException] = []
+        try:
+            async with asyncio.timeout(seconds):
+                await self._establish(starting=True, failures=last)
+        except TimeoutError:
+            reason = describe(last[-1]) if last else "no answer"
+            raise BusUnavailable(
+                f"the broker at {address(self._url)} cannot be reached ({reason}); tried for {seconds:g} s. "
+                "Is it running, and is AMQP_URL right?"
+            ) from None
+        except _REFUSED as error:
+            raise BusUnavailable(
+                f"the broker at {address(self._url)} refuses user {self._url.user or 'guest'!r} "
+                f"({describe(error)}); check the user and password in AMQP_URL"
+            ) from error
+        self._keeper = asyncio.create_task(self._keep_up(), name=f"link {self._name}")
+
+    def condemn(self, reason: str) -> None:
+        """Give the connection up and build a new one."""
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_result(reason)
+
+    async def close(self) -> None:
+        """Let go of the connection, politely if the broker still answers."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait((self._keeper,))
+            self._keeper = None
+        await self._drop()
+
+    async def _keep_up(self) -> None:
+        while True:
+            if self._lost is not None:
+                reason = await self._lost
+                structlog.get_logger(__name__).warning("broker_connection_lost", link=self._name, reason=reason)
+            self._transport.abort()
+            await self._drop()
+            await self._establish(starting=False, failures=[])
+
+    async def _establish(self, *, starting: bool, failures: list[BaseException]) -> None:
+        def may_pass(error: BaseException) -> bool:
+            failures.append(error)
+            # A wrong password does not become right by waiting; but later it may be the broker's own trouble.
+            return isinstance(error, (*LOST, TopologyMismatch, BusUnavailable)) and not (
+                starting and isinstance(error, _REFUSED)
+            )
+
+        def say(state: RetryCallState) -> None:
+            structlog.get_logger(__name__).warning(
+                "waiting_for_broker",
+                link=self._name,
+                broker=address(self._url),
+                attempt=state.attempt_number,
+                next_in_seconds=round(state.next_action.sleep, 2) if state.next_action else None,
+                reason=describe(failures[-1]),
+            )
+            del failures[:-1]
+
+        retrying = AsyncRetrying(
+            wait=BACKOFF,
+            retry=retry_if_exception(may_pass),
+            before_sleep=say,
+            reraise=True,
+        )
+        await retrying(self._connect)
+
+    async def _connect(self) -> None:
+        decode_tolerantly()
+        self._transport = _Transport()
+        connection = aio_pika.Connection(
+            self._url.update_query(heartbeat=str(self._heartbeat)),
+            client_properties={"connection_name": self._name},
+        )
+        connection.kwargs["transport_factory"] = self._transport
+        try:
+            async with asyncio.timeout(ATTEMPT_SECONDS):
+                with lost_means_error():
+                    await connection.connect()
+                    self._watch(connection)
+                    await self._attach(connection)
+        except BaseException:
+            self._transport.abort()
+            self._detach()
+            await _close(connection)
+            raise
+        self._connection = connection
+        self._standing.set()
+
+    def _watch(self, connection: AbstractConnection) -> None:
+        lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        # `condemn` must work from the moment something hangs on the connection.
+        self._lost = lost
+
+        def closed(closing: asyncio.Future[object]) -> None:
+            error = None if closing.cancelled() else closing.exception()
+            if not lost.done():
+                lost.set_result(describe(error) if error is not None else "closed")
+
+        if connection.transport is not None:
+            connection.transport.connection.closing.add_done_callback(closed)
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        self._standing.clear()
+        self._detach()
+        if connection is not None:
+            await _close(connection)
+            self._transport.abort()
+
+
+async def _close(connection: AbstractConnection) -> None:
+    try:
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            with lost_means_error():
+                await connection.close()
+    except LOST as error:
+        structlog.get_logger(__name__).debug("connection_closed_roughly", reason=describe(error))
+
+
+def address(url: URL) -> str:
+    """The URL as it may be shown: with neither password nor query."""
+    return str(url.with_password(None).with_query(None))
+
+
+def describe(error: BaseException) -> str:
+    """An error of the client library in one line."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    return str(error) or type(error).__name__

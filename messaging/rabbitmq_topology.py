@@ -1,0 +1,88 @@
+"""Making the topology on a RabbitMQ broker, or checking that it is there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+from aio_pika import ExchangeType
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
+from pamqp.common import FieldTable
+
+from messaging.bus import BusUnavailable, TopologyMismatch
+from messaging.rabbitmq_link import ATTEMPT_SECONDS, LOST, describe, lost_means_error
+from messaging.topology import Queue, QueueType, Topology
+
+
+async def declare(connection: AbstractConnection, topology: Topology, *, passive: bool) -> None:
+    """Declare every exchange, queue and binding, or with `passive` only ask whether they exist.
+
+    AMQP cannot ask what an exchange or queue is like, or what is bound to it: `passive` trusts the operator
+    for that. Bindings are added and never taken away. Raises TopologyMismatch, and BusUnavailable when cut
+    off.
+    """
+    for exchange in topology.exchanges:
+        await _ask(_declare_exchange(connection, exchange, passive=passive), f"exchange {exchange!r}")
+    for queue in topology.queues:
+        await _ask(_declare_queue(connection, queue, passive=passive), f"queue {queue.name!r}")
+
+
+def arguments_of(queue: Queue) -> FieldTable:
+    """The x-arguments of a queue; RabbitMQ compares all of them when the queue is declared again."""
+    arguments: FieldTable = {"x-queue-type": queue.type.value}
+    if queue.dead_letter_exchange is not None:
+        arguments["x-dead-letter-exchange"] = queue.dead_letter_exchange
+    if queue.type is QueueType.QUORUM:
+        if queue.delivery_limit is not None:
+            arguments["x-delivery-limit"] = queue.delivery_limit
+        if queue.dead_letter_exchange is not None:
+            # At most once, the default, loses dead letters when their queue is away for a moment; at least
+            # once needs reject-publish.
+            arguments["x-dead-letter-strategy"] = "at-least-once"
+            arguments["x-overflow"] = "reject-publish"
+    return arguments
+
+
+async def _declare_exchange(connection: AbstractConnection, exchange: str, *, passive: bool) -> None:
+    async with _channel(connection) as channel:
+        await channel.declare_exchange(exchange, ExchangeType.TOPIC, durable=True, passive=passive)
+
+
+async def _declare_queue(connection: AbstractConnection, queue: Queue, *, passive: bool) -> None:
+    async with _channel(connection) as channel:
+        declared = await channel.declare_queue(
+            queue.name, durable=True, passive=passive, arguments=None if passive else arguments_of(queue)
+        )
+        if not passive:
+            for binding in queue.bindings:
+                await declared.bind(binding.exchange, binding.pattern)
+
+
+def _channel(connection: AbstractConnection) -> AbstractChannel:
+    # A refusal closes the channel, so each question gets its own.
+    return connection.channel(publisher_confirms=False)
+
+
+async def _ask(question: Awaitable[None], what: str) -> None:
+    try:
+        async with asyncio.timeout(ATTEMPT_SECONDS):
+            with lost_means_error():
+                await question
+    except ChannelPreconditionFailed as error:
+        raise TopologyMismatch(
+            f"{what} exists, but not as it is needed: {describe(error)}. Delete it when it is empty "
+            "(rabbitmqctl delete_queue NAME) so that it is made anew, or ask for what is there"
+        ) from error
+    except ChannelNotFoundEntity as error:
+        raise TopologyMismatch(
+            f"{what} or something it refers to is missing: {describe(error)}. Have whoever owns the topology "
+            "declare it, or let the service do so (passive=False)"
+        ) from error
+    except ChannelAccessRefused as error:
+        raise BusUnavailable(
+            f"the broker does not let us declare {what}: {describe(error)}. Grant the user the permission, or "
+            "only check the topology (passive=True)"
+        ) from error
+    except LOST as error:
+        raise BusUnavailable(f"cut off while declaring {what}: {describe(error)}") from error

@@ -1,0 +1,79 @@
+"""What a worker hands to its consumer: a message that has passed every check but the consumer's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from contracts.message import Message
+from contracts.registry import InvalidMessage, Registry, UnknownMessage
+from messaging.bus import Delivery, Subscription
+from messaging.envelope import Envelope, MalformedMessage, decode, decode_stored
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Received:
+    """A readable message and where it came from: the broker, or our own `deferred` table."""
+
+    envelope: Envelope
+    message: Message
+    data: Any
+    body: str
+    queue: str
+    attempts: int = 0
+    """How often it has been tried and put off before."""
+    first_at: datetime | None = None
+    deferred: bool = False
+    """Whether it has waited in `deferred` and its row there must be taken."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Arrival:
+    """One thing in the worker's hand: a delivery to settle, or a row that has come due."""
+
+    delivery: Delivery | None = None
+    subscription: Subscription | None = None
+    received: Received | None = None
+    tick: object | None = None
+    """What a consumer's own poller found due (a saga's deadline)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A delivery that is no message for us: why, in a word and in a sentence."""
+
+    delivery: Delivery
+    reason: str
+    error: str
+
+
+def read(delivery: Delivery, registry: Registry) -> Received | Unreadable:
+    """Size, strict JSON, known type and version, schema: in this order, and only then the database."""
+    try:
+        envelope, data = decode(delivery)
+        message = registry.parse(envelope.type, envelope.version, data)
+    except MalformedMessage as error:
+        return Unreadable(delivery, error.reason, str(error))
+    except UnknownMessage as error:
+        return Unreadable(delivery, "unknown", str(error))
+    except InvalidMessage as error:
+        return Unreadable(delivery, "invalid", str(error))
+    # What we store is always a structured CloudEvent, also where a plain AMQP client sent the bare data.
+    structured = isinstance(data, dict) and delivery.body.find(b'"specversion"') >= 0 and data is not None
+    body = delivery.body.decode() if structured else encode(envelope, message)
+    return Received(envelope, message, data, body, delivery.queue)
+
+
+def read_stored(
+    body: str,
+    registry: Registry,
+    *,
+    queue: str,
+    attempts: int,
+    first_at: datetime,
+) -> Received:
+    """A message from our own tables; it was readable when it was stored."""
+    envelope, data = decode_stored(body)
+    message = registry.parse(envelope.type, envelope.version, data)
+    return Received(envelope, message, data, body, queue, attempts, first_at, True)

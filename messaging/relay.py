@@ -1,0 +1,387 @@
+"""The relay: getting committed outbox rows to the broker.
+
+Two paths out. The process that committed the rows publishes them at once from memory (`offer`) and deletes
+them in its next transaction (`delete_confirmed`); an independent sweeper, in every process, claims rows whose owner has left them
+lying past their grace. Both keep the order of a key: a row is not published while an older row of its key is pending, and a
+poisonous row holds back its own key and no other.
+
+Never a cursor over serial ids: a row that commits late would be missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from messaging import bulk, schema
+from messaging.bus import Bus, Outgoing, Receipt
+from messaging.clock import Checkpoint, Clock, no_checkpoint
+from messaging.database import Database, is_transient
+from messaging.envelope import CONTENT_TYPE
+from messaging.outbox import OutboxRow, Pending
+
+CLAIM = 500
+"""Rows in one claim: as many as a RabbitMQ channel should have unconfirmed."""
+LEASE = timedelta(seconds=30)
+"""How long claimed rows are ours: far longer than a publish may take."""
+LONGEST_WAIT = timedelta(minutes=1)
+MOST_OFFERED = 2_000
+"""Rows offered and not yet published beyond which a worker slows down."""
+_REMEMBERED_FAILURES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxDepth:
+    """How much is waiting, for metrics and readiness: rows, and the age of the oldest in seconds."""
+
+    rows: int
+    oldest: float
+
+
+class Relay:
+    """One service's way from its outbox to the broker. Belongs to one event loop; `offer` may be called from any thread."""
+
+    def __init__(
+        self,
+        database: Database,
+        bus: Bus,
+        clock: Clock,
+        *,
+        interval: float = 0.5,
+        checkpoint: Checkpoint = no_checkpoint,
+    ) -> None:
+        self._database = database
+        self._bus = bus
+        self._clock = clock
+        self._interval = interval
+        self._checkpoint = checkpoint
+        self._turn = asyncio.Lock()
+        self._offered: list[Pending] = []
+        self._wake = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._stopping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.get_ident()
+        self.on_their_way: set[int] = set()
+        self.confirmed: set[int] = set()
+        self._failed: dict[int, None] = {}
+
+    # -- the fast path ---------------------------------------------------------------------------------------
+
+    def offer(self, pending: Sequence[Pending]) -> None:
+        """Publish these committed rows soon, in the order they are offered, from the relay's own task."""
+        if threading.get_ident() != self._thread and self._loop is not None:
+            self._loop.call_soon_threadsafe(self.offer, pending)
+            return
+        if not pending:
+            return
+        self.on_their_way.update(each.id for each in pending)
+        self._offered.extend(pending)
+        self._wake.set()
+
+    async def room(self) -> None:
+        """Wait a while when far more is offered than the broker takes, so that the outbox does not outgrow it.
+
+        Only a while: in one process, the consumer that must commit our messages may be waiting for us.
+        """
+        if len(self._offered) > MOST_OFFERED:
+            self._drained.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._drained.wait()
+
+    async def _publish(self, pending: Sequence[Pending]) -> None:
+        """Publish committed rows; whatever is not confirmed stays in the outbox for the sweeper."""
+        try:
+            async with self._turn:
+                for wave in _waves(pending):
+                    await self._publish_wave(wave)
+        finally:
+            self.on_their_way.difference_update(each.id for each in pending)
+
+    async def _publish_wave(self, wave: Sequence[Pending]) -> None:
+        ready = [each for each in wave if not (each.after and each.after & self._failed.keys())]
+        for each in wave:
+            if each not in ready:
+                self._fail(each.id)
+        receipts = await self._bus.publish([_message(each.row) for each in ready])
+        self._checkpoint("published")
+        for each, receipt in zip(ready, receipts, strict=True):
+            if receipt is Receipt.CONFIRMED:
+                self.confirmed.add(each.id)
+            else:
+                self._fail(each.id)
+
+    def _fail(self, identity: int) -> None:
+        self._failed[identity] = None
+        while len(self._failed) > _REMEMBERED_FAILURES:
+            del self._failed[next(iter(self._failed))]
+
+    async def delete_confirmed(self, connection: AsyncConnection) -> set[int]:
+        """Delete, in the caller's transaction, what has been confirmed; returns the ids, for `deleted`."""
+        ids = set(self.confirmed)
+        await bulk.delete(connection, schema.outbox.c.id, sorted(ids))
+        return ids
+
+    def deleted(self, ids: set[int]) -> None:
+        """The transaction that deleted these rows has committed."""
+        self.confirmed -= ids
+
+    # -- the sweeper -----------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Publish what is offered and sweep what was left lying, until `stop`."""
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
+        offers = asyncio.create_task(self._run_offers(), name="relay offers")
+        try:
+            await self._run_sweeps()
+        finally:
+            offers.cancel()
+            with suppress(asyncio.CancelledError):
+                await offers
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._wake.set()
+
+    async def flush(self) -> None:
+        """Publish what is still offered and delete what is confirmed; the last thing before closing."""
+        await self._publish_offered()
+        if self.confirmed:
+            async with self._database.transaction() as connection:
+                ids = await self.delete_confirmed(connection)
+            self.deleted(ids)
+
+    async def _run_offers(self) -> None:
+        while not self._stopping:
+            await self._wake.wait()
+            self._wake.clear()
+            await self._publish_offered()
+
+    async def _publish_offered(self) -> None:
+        while self._offered:
+            taken, self._offered = self._offered[:CLAIM], self._offered[CLAIM:]
+            try:
+                ready = await self._without_older(taken)
+            except (DBAPIError, OSError) as error:
+                if not is_transient(error):
+                    raise
+                # The rows are committed; the sweeper will find them when the database is back.
+                structlog.get_logger().warning("relay_cannot_look", error=str(error))
+                ready = []
+            self.on_their_way.difference_update({each.id for each in taken} - {each.id for each in ready})
+            await self._publish(ready)
+            self._drained.set()
+
+    async def _without_older(self, taken: Sequence[Pending]) -> list[Pending]:
+        """Leave out rows behind an older one of their key that somebody else must send first."""
+        mine = {each.id for each in taken}
+        keys = sorted({each.row.key for each in taken if not each.checked and each.row.key is not None})
+        if not keys:
+            return list(taken)
+        first = {each.row.key: each.id for each in reversed(taken)}
+        async with self._database.reading() as connection:
+            rows = await bulk.select(
+                connection, (schema.outbox.c.key, schema.outbox.c.id), schema.outbox.c.key, keys
+            )
+        held = {
+            key
+            for key, identity in rows
+            if identity < first[key] and identity not in self.confirmed and identity not in mine
+        }
+        return [each for each in taken if each.row.key not in held]
+
+    async def _run_sweeps(self) -> None:
+        failures = 0
+        while not self._stopping:
+            try:
+                swept = await self.sweep()
+                failures = 0
+            except (DBAPIError, OSError) as error:
+                if not is_transient(error):
+                    raise
+                failures += 1
+                swept = 0
+                if failures == 1:
+                    structlog.get_logger().warning("sweep_waits_for_database", error=str(error))
+            if swept < CLAIM:
+                await self._clock.sleep(self._interval * min(failures + 1, 10))
+
+    async def sweep(self) -> int:
+        """Claim rows past their grace, publish them, delete the confirmed; returns how many were claimed."""
+        now = self._clock.now()
+        lease = now + LEASE
+        async with self._database.transaction() as connection:
+            done = await self.delete_confirmed(connection)
+            claimed = await self._claim(connection, now, lease)
+        self.deleted(done)
+        claimed = [each for each in claimed if each.id not in done and each.id not in self.on_their_way]
+        if not claimed:
+            return 0
+        self._checkpoint("claimed")
+        self.on_their_way.update(each.id for each in claimed)
+        try:
+            receipts = await self._publish_claimed(claimed)
+        finally:
+            self.on_their_way.difference_update(each.id for each in claimed)
+        await self._settle(receipts, lease)
+        return len(claimed)
+
+    async def _publish_claimed(self, claimed: Sequence[Pending]) -> dict[int, Receipt | None]:
+        """What the broker said of each row; None for a row behind one of its key that was not confirmed."""
+        receipts: dict[int, Receipt | None] = {}
+        held: set[str] = set()
+        async with self._turn:
+            for wave in _waves(claimed):
+                ready = [each for each in wave if each.row.key not in held]
+                receipts.update({each.id: None for each in wave if each.row.key in held})
+                said = await self._bus.publish([_message(each.row) for each in ready])
+                self._checkpoint("published")
+                for each, receipt in zip(ready, said, strict=True):
+                    receipts[each.id] = receipt
+                    if receipt is Receipt.CONFIRMED:
+                        self._failed.pop(each.id, None)
+                        continue
+                    self._fail(each.id)
+                    if each.row.key is not None:
+                        held.add(each.row.key)
+        self.confirmed.update(
+            identity for identity, receipt in receipts.items() if receipt is Receipt.CONFIRMED
+        )
+        return receipts
+
+    async def _settle(self, receipts: dict[int, Receipt | None], lease: object) -> None:
+        failed = {key: said for key, said in receipts.items() if said is not Receipt.CONFIRMED}
+        if not failed:
+            return
+        async with self._database.transaction() as connection:
+            done = await self.delete_confirmed(connection)
+            columns = (schema.outbox.c.id, schema.outbox.c.attempts, schema.outbox.c.available_at)
+            rows = await bulk.select(connection, columns, schema.outbox.c.id, sorted(failed), "FOR UPDATE")
+            now = self._clock.now()
+            records = []
+            for identity, attempts, available_at in rows:
+                if available_at != lease:
+                    continue  # our lease ran out and another sweeper has it now
+                said = failed[identity]
+                tried = attempts + (said is not None)
+                wait = min(timedelta(seconds=2 ** min(tried, 10)), LONGEST_WAIT) if said else timedelta(0)
+                records.append(
+                    {"id": identity, "attempts": tried, "available_at": now + wait, "last_error": _words(said)}
+                )
+            await bulk.update(
+                connection, schema.outbox, ("id",), ("attempts", "available_at", "last_error"), records
+            )
+        self.deleted(done)
+        structlog.get_logger().warning(
+            "outbox_rows_not_confirmed",
+            rows=len(failed),
+            unroutable=sum(said is Receipt.UNROUTABLE for said in failed.values()),
+        )
+
+    async def _claim(self, connection: AsyncConnection, now: object, lease: object) -> list[Pending]:
+        statement = _CLAIM_POSTGRESQL if connection.dialect.name == "postgresql" else _CLAIM_SQLITE
+        typed = statement.bindparams().columns(*schema.outbox.c)
+        bound = schema.outbox.c.available_at.type.dialect_impl(connection.dialect)
+        process = bound.bind_processor(connection.dialect) or (lambda value: value)
+        rows = (await connection.execute(typed, {"now": process(now), "limit": CLAIM})).all()
+        pending = [_pending(row) for row in sorted(rows, key=lambda row: int(row.id))]
+        mine = {each.id for each in pending}
+        keys = sorted({each.row.key for each in pending if each.row.key is not None})
+        last = {each.row.key: each.id for each in pending}
+        # A row that another sweeper has locked this instant was skipped above, but it is older all the same.
+        others = await bulk.select(
+            connection, (schema.outbox.c.key, schema.outbox.c.id), schema.outbox.c.key, keys
+        )
+        gaps: dict[str, int] = {}
+        for key, identity in others:
+            if identity not in mine and identity < last[key] and identity not in self.confirmed:
+                gaps[key] = min(identity, gaps.get(key, identity))
+        kept = [each for each in pending if each.id < gaps.get(each.row.key or "", each.id + 1)]
+        await bulk.update(
+            connection,
+            schema.outbox,
+            ("id",),
+            ("available_at",),
+            [{"id": each.id, "available_at": lease} for each in kept],
+        )
+        return kept
+
+    async def depth(self) -> OutboxDepth:
+        """How many rows wait and how old the oldest is."""
+        async with self._database.reading() as connection:
+            row = (
+                await connection.execute(
+                    text("SELECT count(*) AS rows, min(created_at) AS oldest FROM outbox").columns(
+                        oldest=schema.outbox.c.created_at.type
+                    )
+                )
+            ).one()
+        oldest = (self._clock.now() - row.oldest).total_seconds() if row.oldest else 0.0
+        return OutboxDepth(int(row.rows), max(oldest, 0.0))
+
+
+_CLAIMABLE = """
+SELECT * FROM outbox AS o
+WHERE o.available_at <= :now AND NOT EXISTS (
+    SELECT 1 FROM outbox AS p WHERE p.key = o.key AND p.id < o.id AND p.available_at > :now
+)
+ORDER BY o.available_at, o.id LIMIT :limit
+"""
+_CLAIM_SQLITE = text(_CLAIMABLE)
+_CLAIM_POSTGRESQL = text(_CLAIMABLE + " FOR UPDATE OF o SKIP LOCKED")
+
+
+def _waves(pending: Sequence[Pending]) -> list[list[Pending]]:
+    """Rows in rounds, each key at most once a round, so that a failure holds back the rest of its key."""
+    waves: list[list[Pending]] = []
+    depth: dict[str, int] = {}
+    for each in pending:
+        place = 0 if each.row.key is None else depth.get(each.row.key, 0)
+        if each.row.key is not None:
+            depth[each.row.key] = place + 1
+        if place == len(waves):
+            waves.append([])
+        waves[place].append(each)
+    return waves
+
+
+def _pending(row: object) -> Pending:
+    names = OutboxRow.__dataclass_fields__
+    return Pending(
+        int(getattr(row, "id")),  # noqa: B009 - a Row's attributes are its columns
+        OutboxRow(**{name: getattr(row, name) for name in names}),
+    )
+
+
+def _message(row: OutboxRow) -> Outgoing:
+    return Outgoing(
+        exchange=row.exchange,
+        routing_key=row.routing_key,
+        message_id=str(row.message_id),
+        body=row.body.encode(),
+        type=row.type,
+        timestamp=row.created_at,
+        app_id=row.source,
+        correlation_id=row.correlation_id,
+        content_type=CONTENT_TYPE,
+    )
+
+
+def _words(said: Receipt | None) -> str | None:
+    match said:
+        case Receipt.UNROUTABLE:
+            return "unroutable: no queue is bound for this routing key; start the service that handles it"
+        case Receipt.UNKNOWN:
+            return "not confirmed: the broker refused it, was away, or did not answer in time"
+        case _:
+            return None

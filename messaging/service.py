@@ -1,0 +1,260 @@
+"""A service put together: its database, its bus, its relay, its workers, its HTTP face; started and drained in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+import tenacity
+from sqlalchemy.exc import DBAPIError
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
+
+from messaging import migrate
+from messaging.bus import Bus
+from messaging.clock import Checkpoint, Clock, Entropy, SystemClock, SystemEntropy, no_checkpoint
+from messaging.database import Database, is_transient
+from messaging.health import with_health
+from messaging.outbox import INFO, Emitting
+from messaging.outside import OutsideCalls
+from messaging.participant import Participant
+from messaging.relay import Relay
+from messaging.serving import ParticipantConsumer
+from messaging.settings import ServiceSettings
+from messaging.topology import COMMANDS, EVENTS, Binding, Queue, QueueType, Topology, dead_letter_queue
+from messaging.worker import Consumer, Worker
+
+
+class DatabaseUnavailable(Exception):
+    """The database cannot be reached; says which one and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """One consumer of a service and the queues it reads."""
+
+    consumer: Consumer
+    queues: tuple[Queue, ...]
+
+
+AppFactory = Callable[[Database, Mapping[str, Any]], ASGIApp]
+"""Makes the service's API from its database and the `info` its sessions need for `emit`."""
+
+
+def participant_role(
+    participant: Participant, queue_type: QueueType, clock: Clock, entropy: Entropy, settings: ServiceSettings
+) -> Role:
+    """A participant's consumer on its own queues: `NAME.commands`, and `NAME.events` where it reacts to events."""
+    queues = []
+    for purpose, exchange, types in (
+        ("commands", COMMANDS, participant.commands()),
+        ("events", EVENTS, participant.events()),
+    ):
+        if types:
+            bindings = tuple(Binding(exchange, wire_type) for wire_type in types)
+            queues.append(Queue(f"{participant.name}.{purpose}", bindings, queue_type))
+    consumer = ParticipantConsumer(
+        participant, clock=clock, entropy=entropy, grace=settings.outbox_grace
+    )
+    return Role(consumer, tuple(queues))
+
+
+class Service:
+    """Everything one service runs. `start`, wait for `failed` or a reason to stop, then `drain`."""
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        bus: Bus,
+        *,
+        name: str,
+        roles: Sequence[Role] = (),
+        migrations: Sequence[str] = (),
+        app: AppFactory | None = None,
+        clock: Clock | None = None,
+        entropy: Entropy | None = None,
+        database: Database | None = None,
+        checkpoint: Checkpoint = no_checkpoint,
+        interval: float = 0.5,
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.bus = bus
+        self.roles = tuple(roles)
+        self.migrations = (migrate.MESSAGING, *migrations)
+        self.clock = clock or SystemClock()
+        self.entropy = entropy or SystemEntropy()
+        self.database = database or Database(settings.database)
+        self.relay = Relay(self.database, bus, self.clock, interval=interval, checkpoint=checkpoint)
+        self.info: dict[str, Any] = {
+            INFO: Emitting(self.clock, self.entropy, name, self.relay, settings.outbox_grace)
+        }
+        self.workers = [self._worker(role, checkpoint, interval) for role in self.roles]
+        self._api = app(self.database, self.info) if app is not None else None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._draining = False
+        self._started = False
+
+    @property
+    def http(self) -> Starlette:
+        """The service's ASGI application: `/healthz`, `/readyz` and its own API."""
+        return with_health(self.name, self.obstacles, self._api)
+
+    @property
+    def topology(self) -> Topology:
+        """What this service needs on the broker."""
+        topology = Topology()
+        for role in self.roles:
+            for queue in role.queues:
+                topology = topology.with_queue(queue)
+        return topology.with_queue(dead_letter_queue(self.settings.queue_type))
+
+    def _worker(self, role: Role, checkpoint: Checkpoint, interval: float) -> Worker:
+        worker = Worker(
+            role.consumer,
+            service=self.name,
+            queues=[queue.name for queue in role.queues],
+            database=self.database,
+            bus=self.bus,
+            relay=self.relay,
+            clock=self.clock,
+            entropy=self.entropy,
+            batch_size=self.settings.batch_size,
+            grace=self.settings.outbox_grace,
+            interval=interval,
+            checkpoint=checkpoint,
+        )
+        calls = getattr(role.consumer, "calls", None)
+        if isinstance(calls, OutsideCalls):
+            calls.connect(worker.submit)
+        return worker
+
+    # -- life ------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Reach the database and the broker, bring or check the tables, declare the topology, begin to work.
+
+        Raises DatabaseUnavailable or BusUnavailable after `start_timeout`, MigrationsPending, TopologyMismatch.
+        """
+        await self._reach_database()
+        if self.settings.migrates:
+            await migrate.upgrade(self.database, self.migrations)
+        else:
+            await self._check_migrations()
+        await self.bus.start()
+        await self.bus.declare(self.topology)
+        self._tasks.append(asyncio.create_task(self.relay.run(), name=f"{self.name} relay"))
+        for worker in self.workers:
+            self._tasks.append(asyncio.create_task(worker.run(), name=f"{self.name} worker"))
+        self._started = True
+        structlog.get_logger().info("started", name=self.name, queues=[queue.name for queue in self.topology.queues])
+
+    async def failed(self) -> None:
+        """Return never, or raise what one of the service's tasks has died of."""
+        await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in self._tasks:
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+        if not self._draining:
+            raise RuntimeError(f"a task of {self.name} ended by itself")
+
+    async def drain(self) -> None:
+        """Take nothing new, finish what was begun, publish what was committed, then close. Bounded."""
+        self._draining = True
+        structlog.get_logger().info("draining", name=self.name)
+        try:
+            async with asyncio.timeout(self.settings.drain_timeout.total_seconds()):
+                for worker in self.workers:
+                    await worker.stop()
+                await asyncio.gather(*self._tasks[1:], return_exceptions=True)
+                for role in self.roles:
+                    calls = getattr(role.consumer, "calls", None)
+                    if isinstance(calls, OutsideCalls):
+                        await calls.close()
+                if self._started:
+                    await self.relay.flush()
+        except TimeoutError:
+            structlog.get_logger().warning(
+                "drain_cut_short", name=self.name, why="what is left stays in the outbox and on the queues"
+            )
+        except (DBAPIError, OSError) as error:
+            if not is_transient(error):
+                raise
+            structlog.get_logger().warning("drain_without_database", name=self.name, error=str(error))
+        await self.close()
+
+    async def close(self) -> None:
+        """Let go of everything at once; what was not acknowledged comes again."""
+        self.relay.stop()
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        await self.bus.close()
+        await self.database.close()
+        structlog.get_logger().info("stopped", name=self.name)
+
+    # -- readiness -------------------------------------------------------------------------------------------
+
+    async def obstacles(self) -> dict[str, str]:
+        """What keeps this service from its work, by name; empty when it is ready."""
+        found: dict[str, str] = {}
+        if self._draining:
+            found["draining"] = "the process is shutting down"
+        if not self._started:
+            found["starting"] = "not started yet"
+            return found
+        if not self.bus.connected:
+            found["broker"] = "not connected; trying again"
+        for worker in self.workers:
+            if not worker.attached:
+                found["consumers"] = "not every queue is being consumed"
+            if not worker.moving:
+                found["worker"] = f"a batch waits: {worker.waiting_for}"
+        try:
+            async with asyncio.timeout(2):
+                behind = await migrate.pending(self.database, self.migrations)
+            if behind:
+                found["migrations"] = _run_migrate(behind)
+        except (DBAPIError, OSError, TimeoutError) as error:
+            found["database"] = str(error)
+        return found
+
+    async def _reach_database(self) -> None:
+        seconds = self.settings.start_timeout.total_seconds()
+        log = structlog.get_logger()
+
+        def say(state: tenacity.RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            log.warning("waiting_for_database", database=repr(self.database), error=str(error))
+
+        try:
+            async for attempt in tenacity.AsyncRetrying(
+                retry=tenacity.retry_if_exception(is_transient),
+                stop=tenacity.stop_after_delay(seconds),
+                wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
+                before_sleep=say,
+                sleep=self.clock.sleep,
+                reraise=True,
+            ):
+                with attempt:
+                    await self.database.ping()
+        except (DBAPIError, OSError) as error:
+            raise DatabaseUnavailable(
+                f"{self.database!r} does not answer: {error}; start it, or set DATABASE_URL"
+            ) from error
+
+    async def _check_migrations(self) -> None:
+        behind = await migrate.pending(self.database, self.migrations)
+        if behind:
+            raise migrate.MigrationsPending(f"{self.database!r}: {_run_migrate(behind)}")
+
+
+def _run_migrate(behind: Mapping[str, str]) -> str:
+    histories = ", ".join(f"{name} is at {found}" for name, found in behind.items())
+    return f"the tables are not at head ({histories}); run the service's `migrate` command first"

@@ -1,0 +1,310 @@
+"""Running a participant: the `handle` that answers commands, exactly once each.
+
+A repeated command gets its stored answer. A compensation that overtakes its command leaves a tombstone for it. What a
+handler returns is the answer; what it raises puts the message off (RetryLater, the network) or buries it.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid5
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from contracts.message import Command, Event
+from contracts.registry import Registry
+from messaging import deferred, inbox
+from messaging.clock import Clock, Entropy
+from messaging.dead_letters import announcement_id, of_received
+from messaging.deferred import DeferredRow, backoff
+from messaging.envelope import Envelope, decode_stored
+from messaging.inbox import Answer, Entry, Status
+from messaging.outbox import INFO, Emitting, OutboxRow, outgoing
+from messaging.outside import MARGIN, OutsideCalls
+from messaging.participant import Handler, Mode, Participant, RetryLater
+from messaging.received import Received
+from messaging.topology import EVENTS
+from messaging.work import Work
+from messaging.worker import Batch, HandlerFailed
+
+PATIENCE = timedelta(hours=24)
+"""How long a message is put off, all in all, before it becomes a dead letter."""
+NETWORK_ATTEMPTS = 12
+
+
+class WrongAnswer(TypeError):
+    """A handler returned what its contract does not name."""
+
+
+class ParticipantConsumer:
+    """A participant as the worker sees it."""
+
+    def __init__(
+        self, participant: Participant, *, clock: Clock, entropy: Entropy, grace: timedelta = timedelta(seconds=10)
+    ) -> None:
+        self._participant = participant
+        self._entropy = entropy
+        self._emitting = Emitting(clock=clock, entropy=entropy, source=participant.name, grace=grace)
+        self.calls = OutsideCalls()
+
+    @property
+    def name(self) -> str:
+        return self._participant.name
+
+    @property
+    def registry(self) -> Registry:
+        return self._participant.registry
+
+    async def due(
+        self, connection: AsyncConnection, now: datetime, limit: int
+    ) -> tuple[Sequence[object], datetime | None]:
+        """Nothing comes due here but what is deferred, which the worker itself looks for."""
+        return (), None
+
+    async def handle(self, work: Work, batch: Batch) -> None:
+        """Answer a batch of commands and react to a batch of events."""
+        for received, entry in batch.repeated:
+            self._answer_again(work, received, entry)
+        fresh = await self._heed_compensations(work, batch.fresh)
+        for group in _groups(fresh):
+            handler = self._participant.handlers.get(group[0].envelope.type)
+            if handler is None:
+                for each in group:
+                    self._bury(work, each, "unhandled", f"{self.name} has no handler for {each.envelope.type}")
+            elif handler.mode is Mode.ONE:
+                await self._one_by_one(work, handler, group)
+            elif handler.mode is Mode.BATCH:
+                await self._all_at_once(work, handler, group)
+            else:
+                await self._outside(work, handler, group)
+
+    async def fail(self, work: Work, received: Received, error: Exception) -> None:
+        """Put off what may pass, bury what will not."""
+        self.calls.settled(received.envelope.id)
+        if isinstance(error, RetryLater):
+            self._put_off(work, received, error)
+        elif isinstance(error, OSError):
+            self._put_off(work, received, RetryLater(_told(error), attempts=NETWORK_ATTEMPTS))
+        else:
+            story = "".join(traceback.format_exception(error))
+            self._bury(work, received, "handler_failed", story[-8000:])
+
+    # -- what happened before --------------------------------------------------------------------------------
+
+    def _answer_again(self, work: Work, received: Received, entry: Entry) -> None:
+        if entry.answer is None:
+            return
+        envelope, _ = decode_stored(entry.answer.body)
+        work.sends.append(
+            OutboxRow(
+                key=envelope.key,
+                message_id=entry.answer.id,
+                exchange=EVENTS,
+                routing_key=entry.answer.type,
+                type=entry.answer.type,
+                source=self.name,
+                correlation_id=received.envelope.correlation_id,
+                body=entry.answer.body,
+                created_at=work.now,
+            )
+        )
+
+    async def _heed_compensations(self, work: Work, fresh: Sequence[Received]) -> list[Received]:
+        """Leave tombstones for commands that have not come yet; drop those that come with their compensation."""
+        undone = {each.envelope.compensates for each in fresh} - {None}
+        if not undone:
+            return list(fresh)
+        dropped: set[UUID] = set()
+        seen: set[UUID] = set()
+        here = {each.envelope.id for each in fresh}
+        for each in fresh:
+            target = each.envelope.compensates
+            if target is not None and target in here and target not in seen:
+                dropped.add(target)
+                work.settled[target] = Entry(Status.TOMBSTONE)
+            seen.add(each.envelope.id)
+        elsewhere = [target for target in undone if target is not None and target not in here]
+        left = await inbox.claim(work.connection, self.name, elsewhere, work.now, Status.TOMBSTONE)
+        known = await inbox.entries(
+            work.connection, self.name, [each for each in elsewhere if each not in left], lock=True
+        )
+        waiting = [target for target, entry in known.items() if entry.status is Status.DEFERRED]
+        for target in waiting:
+            work.settled[target] = Entry(Status.TOMBSTONE)
+        await deferred.take(work.connection, self.name, waiting)
+        kept = []
+        for each in fresh:
+            if each.envelope.id in dropped:
+                continue
+            entry = known.get(each.envelope.compensates) if each.envelope.compensates else None
+            if entry is not None and entry.status is Status.STARTED:
+                self._put_off(work, each, RetryLater("the command it undoes is still under way outside"))
+            else:
+                kept.append(each)
+        return kept
+
+    # -- three ways of calling -------------------------------------------------------------------------------
+
+    async def _one_by_one(self, work: Work, handler: Handler, group: Sequence[Received]) -> None:
+        session = work.session({INFO: self._emitting})
+        for each in group:
+            session.info[INFO] = replace(self._emitting, cause=each.envelope)
+            try:
+                answer = await handler.call(each.message, session)
+                self._answer(work, handler, each, answer)
+            except Exception as error:  # noqa: BLE001 - named for the worker, whose boundary decides about it
+                raise HandlerFailed([each], error) from error
+
+    async def _all_at_once(self, work: Work, handler: Handler, group: Sequence[Received]) -> None:
+        session = work.session({INFO: self._emitting})
+        cause = group[0].envelope if len(group) == 1 else None
+        session.info[INFO] = replace(self._emitting, cause=cause)
+        try:
+            answers = await handler.call([each.message for each in group], session)
+            if issubclass(handler.message, Command):
+                if len(answers) != len(group):
+                    raise WrongAnswer(f"{handler.name} got {len(group)} commands and gave {len(answers)} answers")
+                for each, answer in zip(group, answers, strict=True):
+                    if isinstance(answer, RetryLater):
+                        self._put_off(work, each, answer)
+                    else:
+                        self._answer(work, handler, each, answer)
+        except Exception as error:  # noqa: BLE001 - named for the worker, whose boundary decides about it
+            raise HandlerFailed(group, error) from error
+
+    async def _outside(self, work: Work, handler: Handler, group: Sequence[Received]) -> None:
+        for each in group:
+            outcome = self.calls.outcome(each.envelope.id)
+            if outcome is None:
+                self._start_outside(work, handler, each)
+                continue
+            if outcome.error is not None:
+                raise HandlerFailed([each], outcome.error)
+            try:
+                if handler.record is not None:
+                    session = work.session({INFO: self._emitting})
+                    session.info[INFO] = replace(self._emitting, cause=each.envelope)
+                    await handler.record(each.message, outcome.answer, session)
+                self._answer(work, handler, each, outcome.answer)
+            except Exception as error:  # noqa: BLE001 - named for the worker, whose boundary decides about it
+                raise HandlerFailed([each], error) from error
+            identity = each.envelope.id
+            work.after_commit.append(lambda identity=identity: self.calls.settled(identity))
+
+    def _start_outside(self, work: Work, handler: Handler, received: Received) -> None:
+        lease = (handler.time_limit or MARGIN) + MARGIN
+        row = _deferred_row(received, work.now, lease, received.attempts, "under way outside")
+        work.put_off(row)
+        work.settled[received.envelope.id] = Entry(Status.STARTED)
+        begun = replace(received, deferred=True, first_at=row.first_at)
+        work.after_commit.append(lambda: self.calls.start(begun, handler))
+
+    # -- what becomes of a message ---------------------------------------------------------------------------
+
+    def _answer(self, work: Work, handler: Handler, received: Received, answer: Any) -> None:
+        if not isinstance(received.message, Command):
+            if answer is not None:
+                raise WrongAnswer(f"{handler.name} returned {answer!r}; a handler of events returns nothing")
+            return
+        if not isinstance(answer, received.message.answers()):
+            names = " or ".join(kind.__name__ for kind in received.message.answers())
+            raise WrongAnswer(f"{handler.name} returned {type(answer).__name__}; its contract names {names}")
+        self._send_answer(work, received, answer)
+
+    def _send_answer(self, work: Work, received: Received, answer: Event) -> None:
+        command = received.envelope
+        envelope = Envelope(
+            id=uuid5(command.id, "0"),
+            type=answer.wire_type,
+            version=answer.wire_version,
+            source=self.name,
+            time=work.now,
+            correlation_id=command.correlation_id,
+            causation_id=str(command.id),
+            key=answer.ordering_key or command.correlation_id,
+            traceparent=command.traceparent,
+        )
+        row = outgoing(answer, envelope)
+        work.sends.append(row)
+        work.settled[command.id] = Entry(Status.DONE, Answer(envelope.id, envelope.type, row.body))
+
+    def _put_off(self, work: Work, received: Received, error: RetryLater) -> None:
+        tried = received.attempts + 1
+        first_at = received.first_at or work.now
+        spent = error.attempts is not None and tried >= error.attempts
+        if spent and error.otherwise is not None:
+            self._send_answer(work, received, error.otherwise)
+            return
+        if spent or work.now - first_at > PATIENCE:
+            story = f"tried {tried} times since {first_at.isoformat()}; the last time: {error.reason}"
+            self._bury(work, received, "retries_exhausted", story)
+            return
+        wait = error.after if error.after is not None else backoff(tried, self._entropy.jitter())
+        work.put_off(_deferred_row(received, work.now, wait, tried, error.reason))
+        work.settled[received.envelope.id] = Entry(Status.DEFERRED)
+        structlog.get_logger().info(
+            "message_deferred",
+            type=received.envelope.type,
+            message_id=str(received.envelope.id),
+            correlation_id=received.envelope.correlation_id,
+            attempts=tried,
+            seconds=round(wait.total_seconds(), 3),
+            reason=error.reason,
+        )
+
+    def _bury(self, work: Work, received: Received, reason: str, error: str) -> None:
+        identity = announcement_id(str(received.envelope.id), self.name)
+        work.bury(of_received(self.name, received, reason, error, work.now), identity)
+        work.settled[received.envelope.id] = Entry(Status.FAILED)
+        structlog.get_logger().error(
+            "dead_letter",
+            reason=reason,
+            type=received.envelope.type,
+            message_id=str(received.envelope.id),
+            correlation_id=received.envelope.correlation_id,
+        )
+
+
+def _groups(fresh: Sequence[Received]) -> list[list[Received]]:
+    """Messages of one type together, as far as two messages of one key keep their order."""
+    groups: list[list[Received]] = []
+    open_groups: dict[str, list[Received]] = {}
+    last_type: dict[str, str] = {}
+    for each in fresh:
+        key = each.message.ordering_key or each.envelope.correlation_id or ""
+        wire_type = each.envelope.type
+        if last_type.get(key, wire_type) != wire_type:
+            open_groups, last_type = {}, {}
+        last_type[key] = wire_type
+        group = open_groups.get(wire_type)
+        if group is None:
+            group = open_groups[wire_type] = []
+            groups.append(group)
+        group.append(each)
+    return groups
+
+
+def _deferred_row(
+    received: Received, now: datetime, wait: timedelta, attempts: int, error: str
+) -> DeferredRow:
+    envelope = received.envelope
+    return DeferredRow(
+        message_id=envelope.id,
+        queue=received.queue,
+        type=envelope.type,
+        correlation_id=envelope.correlation_id,
+        body=received.body,
+        first_at=received.first_at or now,
+        due_at=now + wait,
+        attempts=attempts,
+        last_error=error,
+    )
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

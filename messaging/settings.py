@@ -1,0 +1,156 @@
+"""What a process reads from its environment. Every variable can also come from a file: NAME_FILE."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from messaging.database import with_async_driver
+from messaging.topology import QueueType
+
+MEMORY = "memory://"
+"""The AMQP_URL of the embedded mode: no broker, the exchange lives in the process."""
+
+
+class _FromFiles(PydanticBaseSettingsSource):
+    """`DATABASE_URL_FILE=/run/secrets/db` stands for the content of that file."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        for name in _environment_names(field, field_name):
+            path = os.environ.get(f"{name}_FILE")
+            if path is None:
+                continue
+            try:
+                return Path(path).read_text(encoding="utf-8").strip(), field_name, False
+            except OSError as error:
+                raise ValueError(
+                    f"{name}_FILE={path} cannot be read: {error.strerror}; mount the secret there "
+                    f"or set {name} instead"
+                ) from error
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        values = {}
+        for name, field in self.settings_cls.model_fields.items():
+            value, key, _ = self.get_field_value(field, name)
+            if value is not None:
+                values[key] = value
+        return values
+
+
+def _environment_names(field: FieldInfo, field_name: str) -> tuple[str, ...]:
+    alias = field.validation_alias
+    if isinstance(alias, AliasChoices):
+        return tuple(str(choice) for choice in alias.choices if str(choice).isupper())
+    return (alias if isinstance(alias, str) else field_name.upper(),)
+
+
+class ServiceSettings(BaseSettings):
+    """What every service needs. A service adds its own in a subclass, with its own defaults."""
+
+    model_config = SettingsConfigDict(
+        env_file=None, extra="ignore", populate_by_name=True, frozen=True, hide_input_in_errors=True
+    )
+    service: ClassVar[str] = "service"
+
+    database_url: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias="DATABASE_URL",
+        description="Where this service keeps its rows: postgresql://user:password@host/name, or "
+        "sqlite:///file (the default: a file named after the service, in the working directory).",
+    )
+    amqp_url: SecretStr = Field(
+        default=SecretStr("amqp://guest:guest@127.0.0.1:5672/"),
+        validation_alias="AMQP_URL",
+        description="The broker: amqp://user:password@host:port/vhost; memory:// only inside one process.",
+    )
+    host: str = Field(default="127.0.0.1", validation_alias="HOST", description="HTTP address to bind.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=8000, validation_alias="PORT", description="HTTP port to bind; 0 picks a free one."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", validation_alias="AMENDS_LOG_LEVEL", description="Least level that is logged."
+    )
+    log_format: Literal["auto", "console", "json"] = Field(
+        default="auto",
+        validation_alias="AMENDS_LOG_FORMAT",
+        description="json: one object a line; console: for people; auto: console on a terminal.",
+    )
+    batch_size: Annotated[int, Field(ge=1, le=5000)] = Field(
+        default=100,
+        validation_alias="AMENDS_BATCH_SIZE",
+        description="Most messages in one transaction. A batch is never waited for.",
+    )
+    queue_type: QueueType = Field(
+        default=QueueType.QUORUM,
+        validation_alias="AMENDS_QUEUE_TYPE",
+        description="quorum (replicated, the default) or classic.",
+    )
+    passive_topology: bool = Field(
+        default=False,
+        validation_alias="AMENDS_TOPOLOGY_PASSIVE",
+        description="Only check exchanges and queues, because an operator owns them.",
+    )
+    outbox_grace: timedelta = Field(
+        default=timedelta(seconds=10),
+        validation_alias="AMENDS_OUTBOX_GRACE",
+        description="Seconds a committed row is left to the process that wrote it before any sweeper takes it.",
+    )
+    start_timeout: timedelta = Field(
+        default=timedelta(seconds=60),
+        validation_alias="AMENDS_START_TIMEOUT",
+        description="Seconds to wait for broker and database at start before exit code 69.",
+    )
+    drain_timeout: timedelta = Field(
+        default=timedelta(seconds=25),
+        validation_alias="AMENDS_DRAIN_TIMEOUT",
+        description="Seconds SIGTERM leaves for finishing what was begun.",
+    )
+    migrate_on_start: bool | None = Field(
+        default=None,
+        validation_alias="AMENDS_MIGRATE_ON_START",
+        description="Bring the tables to head at start; by default only for SQLite.",
+    )
+
+    @field_validator("outbox_grace", "start_timeout", "drain_timeout", mode="before")
+    @classmethod
+    def _seconds(cls, value: object) -> object:
+        # pydantic reads a bare number in an environment variable as ISO 8601; people mean seconds.
+        if isinstance(value, str) and value.replace(".", "", 1).isdigit():
+            return timedelta(seconds=float(value))
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value():
+            with_async_driver(value.get_secret_value())
+        return value
+
+    @property
+    def database(self) -> str:
+        """The database URL, with the service's own SQLite file where none was named."""
+        return self.database_url.get_secret_value() or f"sqlite:///{self.service}.db"
+
+    @property
+    def migrates(self) -> bool:
+        if self.migrate_on_start is None:
+            return self.database.startswith("sqlite")
+        return self.migrate_on_start
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _FromFiles(settings_cls)

@@ -1,0 +1,79 @@
+"""One batch's transaction: what a consumer reads and writes through it, and what leaves when it commits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from messaging import dead_letters, deferred, inbox, outbox
+from messaging.dead_letters import DeadLetter
+from messaging.deferred import DeferredRow
+from messaging.inbox import Entry
+from messaging.outbox import OutboxRow, Pending
+from messaging.relay import Relay
+
+
+class Work:
+    """Collects everything a batch writes, so that each table is written once, whatever the batch's size."""
+
+    def __init__(self, connection: AsyncConnection, now: datetime, service: str, consumer: str) -> None:
+        self.connection = connection
+        self.now = now
+        self.service = service
+        self.consumer = consumer
+        self.sends: list[OutboxRow] = []
+        self.deferrals: list[DeferredRow] = []
+        self.settled: dict[UUID, Entry] = {}
+        self.wake_at: datetime | None = None
+        self.after_commit: list[Callable[[], None]] = []
+        self._letters: list[DeadLetter] = []
+        self._session: AsyncSession | None = None
+
+    def session(self, info: Mapping[str, Any]) -> AsyncSession:
+        """The batch's one ORM session, on the batch's connection."""
+        if self._session is None:
+            self._session = AsyncSession(
+                self.connection, info=dict(info), join_transaction_mode="rollback_only", expire_on_commit=False
+            )
+        return self._session
+
+    def bury(self, letter: DeadLetter, identity: UUID) -> None:
+        """Keep a dead letter and announce it under this message id."""
+        self._letters.append(letter)
+        self.sends.append(dead_letters.announcement(letter, identity))
+
+    def put_off(self, row: DeferredRow) -> None:
+        """Let a message wait in `deferred`."""
+        self.deferrals.append(row)
+        self.wake(row.due_at)
+
+    def wake(self, moment: datetime) -> None:
+        """Something will be due then; the worker looks in time."""
+        self.wake_at = moment if self.wake_at is None else min(self.wake_at, moment)
+
+    async def write(self, relay: Relay, grace: timedelta) -> list[Pending]:
+        """Write everything collected; returns the outbox rows to offer to the relay after the commit."""
+        emitted: list[Pending] = []
+        if self._session is not None:
+            await self._session.flush()
+            emitted = outbox.written(self._session)
+        await dead_letters.bury(self.connection, self._letters)
+        await deferred.put_off(self.connection, self.consumer, self.deferrals)
+        await inbox.settle(self.connection, self.consumer, self.settled)
+        appended = await outbox.append(
+            self.connection,
+            self.sends,
+            grace=grace,
+            on_their_way=relay.on_their_way | {each.id for each in emitted},
+            done=relay.confirmed,
+        )
+        return [*emitted, *appended]
+
+    async def close(self) -> None:
+        """Let go of the session; the connection's transaction is the worker's."""
+        if self._session is not None:
+            await self._session.close()

@@ -1,0 +1,363 @@
+"""The orchestrator's `handle`: load the instances a batch concerns, fold the machine over it, write it all at once.
+
+A batch is a constant number of statements whatever its size. The row lock decides who comes first, the revision proves it.
+Whatever a saga's own function raises belongs to that one instance: it becomes stuck, the rest of the batch commits.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from contracts.message import Event
+from contracts.registry import Registry
+from messaging import bulk
+from messaging.database import Conflict
+from messaging.dead_letters import announcement_id, of_received
+from messaging.envelope import Envelope
+from messaging.inbox import Entry
+from messaging.inbox import Status as InboxStatus
+from messaging.outbox import outgoing
+from messaging.received import Received
+from messaging.work import Work
+from messaging.worker import Batch, HandlerFailed
+from orchestrator import history, parked, timers
+from orchestrator.catalog import Catalog, Target
+from orchestrator.parked import ParkedEvent
+from orchestrator.saga.definition import Saga
+from orchestrator.saga.inputs import DeadlinePassed, EventArrived, Input
+from orchestrator.saga.machine import Transition, Verdict, decide, fold, stuck
+from orchestrator.saga.state import SagaState
+from orchestrator.schema import saga as saga_table
+from orchestrator.schema import saga_history
+
+SOURCE = "orchestrator"
+LONGEST_TRACEBACK = 4000
+
+
+@dataclass(slots=True)
+class Instance:
+    """One instance while a batch is folded over it."""
+
+    id: UUID
+    name: str
+    saga: Saga[Any] | None
+    key: str
+    state: SagaState | None = None
+    revision: int = 0
+    loaded_revision: int = 0
+    started_at: datetime | None = None
+    traceparent: str | None = None
+    parked: list[ParkedEvent] = field(default_factory=list)
+
+
+class Engine:
+    """The consumer that runs sagas."""
+
+    def __init__(self, catalog: Catalog, *, patience: timedelta = timedelta(days=1)) -> None:
+        self._catalog = catalog
+        self._patience = patience
+
+    @property
+    def name(self) -> str:
+        return SOURCE
+
+    @property
+    def registry(self) -> Registry:
+        return self._catalog.registry
+
+    async def due(
+        self, connection: AsyncConnection, now: datetime, limit: int
+    ) -> tuple[Sequence[object], datetime | None]:
+        """Instances whose deadline has passed, and parked events it is time to look at again."""
+        return await timers.due(connection, now, limit)
+
+    async def handle(self, work: Work, batch: Batch) -> None:
+        """Fold a batch of events and deadlines over the instances they concern."""
+        plan = _Folding(self._catalog, self._patience, work)
+        concerned: list[tuple[Received, list[Target]]] = []
+        for received in batch.fresh:
+            concerned.append((received, self._targets(work, received)))
+        ticks = [tick for tick in batch.ticks if isinstance(tick, (timers.DeadlineDue, timers.ParkedDue))]
+        ids = {target.saga_id for _, targets in concerned for target in targets} | {each.saga_id for each in ticks}
+        await plan.load(ids)
+        for received, targets in concerned:
+            for target in targets:
+                plan.event(received, target)
+        for tick in ticks:
+            plan.tick(tick)
+        await plan.write()
+
+    async def fail(self, work: Work, received: Received, error: Exception) -> None:
+        """An event that breaks the engine itself, alone, becomes a dead letter."""
+        story = "".join(traceback.format_exception(error))
+        self._bury(work, received, "handler_failed", story[-8000:])
+
+    def _targets(self, work: Work, received: Received) -> list[Target]:
+        event = received.message
+        try:
+            targets = self._catalog.targets(received.envelope, event) if isinstance(event, Event) else []
+        except Exception as error:  # noqa: BLE001 - a definition's own key function: named for the worker's boundary
+            raise HandlerFailed([received], error) from error
+        if not targets:
+            why = "it answers no saga's command: its correlation id is no saga's, or no saga listens for it"
+            self._bury(work, received, "unhandled", why)
+        return targets
+
+    def _bury(self, work: Work, received: Received, reason: str, error: str) -> None:
+        work.bury(
+            of_received(SOURCE, received, reason, error, work.now), announcement_id(str(received.envelope.id), SOURCE)
+        )
+        work.settled[received.envelope.id] = Entry(InboxStatus.FAILED)
+        structlog.get_logger().error(
+            "dead_letter", reason=reason, type=received.envelope.type, message_id=str(received.envelope.id)
+        )
+
+
+class _Folding:
+    """One batch: the instances it touches, and every row it will write."""
+
+    def __init__(self, catalog: Catalog, patience: timedelta, work: Work) -> None:
+        self._catalog = catalog
+        self._patience = patience
+        self._work = work
+        self._instances: dict[UUID, Instance] = {}
+        self._history: list[dict[str, Any]] = []
+        self._parked = parked.Changes()
+
+    async def load(self, ids: set[UUID]) -> None:
+        """Lock and read what exists of these instances, and what is parked for them."""
+        columns = saga_table.c
+        rows = await bulk.select(
+            self._work.connection,
+            (
+                columns.id,
+                columns.name,
+                columns.version,
+                columns.key,
+                columns.status,
+                columns.reason,
+                columns.data,
+                columns.progress,
+                columns.revision,
+                columns.started_at,
+            ),
+            columns.id,
+            sorted(ids),
+            "ORDER BY id FOR UPDATE",
+        )
+        for row in rows:
+            saga = self._catalog.get(row.name, row.version)
+            state = (
+                history.load_state(
+                    saga, status=row.status, reason=row.reason, data=row.data, progress=row.progress
+                )
+                if saga is not None
+                else None
+            )
+            self._instances[row.id] = Instance(
+                row.id, row.name, saga, row.key, state, row.revision, row.revision, row.started_at
+            )
+        for event in await parked.load(self._work.connection, sorted(ids)):
+            instance = self._instances.get(event.saga_id)
+            if instance is None:
+                saga = self._catalog.newest(event.name)
+                instance = self._instances[event.saga_id] = Instance(event.saga_id, event.name, saga, "")
+            instance.parked.append(event)
+
+    def event(self, received: Received, target: Target) -> None:
+        """Apply a message to one instance."""
+        instance = self._instances.get(target.saga_id)
+        if instance is None:
+            saga = self._catalog.newest(target.name)
+            instance = Instance(target.saga_id, target.name, saga, target.key or "")
+            self._instances[target.saga_id] = instance
+        if not instance.key and target.key:
+            instance.key = target.key
+        event = received.message
+        if not isinstance(event, Event):
+            return
+        given = _arrived(received.envelope, event, self._work.now)
+        instance.traceparent = received.envelope.traceparent
+        transition = self._apply(instance, given)
+        if transition.verdict is Verdict.PARKED:
+            instance.parked.append(
+                self._parked.add(instance.id, instance.name, received, transition.note, self._work.now)
+            )
+            self._work.wake(self._work.now + parked.FIRST_LOOK)
+        elif transition.verdict is Verdict.APPLIED:
+            self._reconsider(instance)
+
+    def tick(self, tick: timers.DeadlineDue | timers.ParkedDue) -> None:
+        """A deadline has passed, or it is time to look at what is parked."""
+        instance = self._instances.get(tick.saga_id)
+        if instance is None:
+            return
+        if isinstance(tick, timers.DeadlineDue):
+            transition = self._apply(instance, DeadlinePassed(self._work.now))
+            if transition.verdict is Verdict.APPLIED:
+                self._reconsider(instance)
+            return
+        self._reconsider(instance)
+        is_stuck = instance.state is not None and instance.state.status.value == "stuck"
+        for event in instance.parked:
+            if event.retry_at > self._work.now:
+                continue
+            # What waits for a person waits as long as the person takes.
+            if not is_stuck and self._work.now - event.parked_at > self._patience:
+                self._expire(event)
+            else:
+                self._parked.postpone(event, self._work.now)
+
+    def _expire(self, event: ParkedEvent) -> None:
+        received = parked.received(event, self._catalog.registry)
+        story = f"nobody awaited it since {event.parked_at.isoformat()}: {event.reason}"
+        letter = of_received(SOURCE, received, "expired", story, self._work.now)
+        self._work.bury(letter, announcement_id(str(event.message_id), SOURCE))
+        self._parked.remove(event)
+
+    def _reconsider(self, instance: Instance) -> None:
+        """After a transition, see whether something parked has become due; and again after each that has."""
+        moved = True
+        while moved:
+            moved = False
+            for event in list(instance.parked):
+                received = parked.received(event, self._catalog.registry)
+                if not isinstance(received.message, Event):
+                    continue
+                given = _arrived(received.envelope, received.message, self._work.now)
+                transition = self._apply(instance, given, from_parking=True)
+                if transition.verdict is Verdict.PARKED:
+                    continue
+                instance.parked.remove(event)
+                self._parked.remove(event)
+                moved = True
+
+    def _apply(self, instance: Instance, given: Input, *, from_parking: bool = False) -> Transition:
+        if instance.saga is None:
+            return Transition(
+                Verdict.PARKED, note=f"no definition of {instance.name or 'its saga'} in its version is loaded here"
+            )
+        try:
+            transition = decide(instance.saga, instance.id, instance.state, given)
+        except Exception as error:  # noqa: BLE001 - DESIGN rule: what decide raises makes that one instance stuck
+            transition = self._made_stuck(instance, given, error)
+        if transition.facts:
+            self._record(instance, given, transition)
+        if from_parking and transition.facts and transition.verdict is Verdict.PARKED:
+            # It was tried and raised: it stays parked until a person has the instance tried again.
+            return Transition(Verdict.PARKED, note=transition.note)
+        return transition
+
+    def _made_stuck(self, instance: Instance, given: Input, error: Exception) -> Transition:
+        story = "".join(traceback.format_exception(error))[-LONGEST_TRACEBACK:].replace("\x00", "\ufffd")
+        structlog.get_logger().error(
+            "saga_stuck", saga=instance.name, saga_id=str(instance.id), error=f"{type(error).__name__}: {error}"
+        )
+        return stuck(instance.state, given, story)
+
+    def _record(self, instance: Instance, given: Input, transition: Transition) -> None:
+        instance.state = fold(instance.state, transition.facts)
+        instance.revision += 1
+        instance.started_at = instance.started_at or self._work.now
+        self._history.append(
+            {
+                "saga_id": instance.id,
+                "seq": instance.revision,
+                "at": self._work.now,
+                "input": history.dump_input(given),
+                "facts": history.dump_facts(transition.facts),
+                "commands": history.dump_sends(transition.sends),
+            }
+        )
+        cause = str(given.message_id) if isinstance(given, EventArrived) else None
+        for send in transition.sends:
+            envelope = Envelope(
+                id=send.id,
+                type=send.message.wire_type,
+                version=send.message.wire_version,
+                source=SOURCE,
+                time=self._work.now,
+                correlation_id=str(instance.id),
+                causation_id=cause,
+                key=str(instance.id),
+                compensates=send.compensates,
+                traceparent=instance.traceparent,
+            )
+            self._work.sends.append(outgoing(send.message, envelope))
+
+    async def write(self) -> None:
+        """Write instances, histories and parked events; raises Conflict where somebody came between."""
+        connection = self._work.connection
+        touched = [each for each in self._instances.values() if each.revision > each.loaded_revision]
+        fresh = [_row(each, self._work.now) for each in touched if each.loaded_revision == 0]
+        inserted = await bulk.insert(
+            connection, saga_table, _ALL, fresh, ignore_conflicts=True, returning="id"
+        )
+        changed = [
+            _row(each, self._work.now) | {"revision": each.loaded_revision, "next": each.revision}
+            for each in touched
+            if each.loaded_revision
+        ]
+        updated = await timers.update_instances(connection, changed)
+        if len(inserted) != len(fresh) or updated != len(changed):
+            raise Conflict("another process moved an instance of this batch")
+        await bulk.insert(connection, saga_history, _HISTORY, self._history)
+        await self._parked.write(connection)
+        for each in touched:
+            if each.state is not None and each.state.deadline is not None:
+                self._work.wake(each.state.deadline)
+
+
+_ALL = (
+    "id",
+    "name",
+    "version",
+    "key",
+    "status",
+    "step",
+    "reason",
+    "data",
+    "progress",
+    "revision",
+    "deadline",
+    "started_at",
+    "updated_at",
+)
+_HISTORY = ("saga_id", "seq", "at", "input", "facts", "commands")
+
+
+def _row(instance: Instance, now: datetime) -> dict[str, Any]:
+    state, saga = instance.state, instance.saga
+    if state is None or saga is None:
+        raise LookupError(f"instance {instance.id} has no state to write")
+    return {
+        "id": instance.id,
+        "name": saga.name,
+        "version": saga.version,
+        "key": instance.key,
+        "status": state.status.value,
+        "step": ", ".join(state.current),
+        "reason": state.reason,
+        "data": history.dump_data(state.data),
+        "progress": history.dump_progress(state),
+        "revision": instance.revision,
+        "deadline": state.deadline,
+        "started_at": instance.started_at or now,
+        "updated_at": now,
+    }
+
+
+def _arrived(envelope: Envelope, event: Event, now: datetime) -> EventArrived:
+    try:
+        cause = UUID(envelope.causation_id) if envelope.causation_id else None
+    except ValueError:
+        cause = None
+    return EventArrived(now, envelope.id, event, envelope.source, cause)

@@ -1,0 +1,236 @@
+"""How states, inputs, facts and commands lie in the database: JSON, by names that never change.
+
+A history alone says all that a replay needs: every input whole, every fact, every command.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel
+from pydantic_core import to_json
+
+from contracts.message import Command, Event
+from contracts.registry import Registry
+from orchestrator.saga import facts as f
+from orchestrator.saga.definition import Saga
+from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, Input, PersonActed
+from orchestrator.saga.state import Direction, SagaState, Send, Status, StepState, StepStatus
+
+_KINDS: dict[type[f.Fact], str] = {
+    f.Started: "started",
+    f.DataChanged: "data_changed",
+    f.CommandSent: "command_sent",
+    f.WaitBegun: "wait_begun",
+    f.StepSucceeded: "step_succeeded",
+    f.StepSkipped: "step_skipped",
+    f.StepRefused: "step_refused",
+    f.StepInDoubt: "step_in_doubt",
+    f.StepCompensated: "step_compensated",
+    f.CompensationBegun: "compensation_begun",
+    f.BecameStuck: "became_stuck",
+    f.Resumed: "resumed",
+    f.Completed: "completed",
+    f.Compensated: "compensated",
+    f.Abandoned: "abandoned",
+    f.CameLate: "came_late",
+}
+_FACTS = {name: kind for kind, name in _KINDS.items()}
+_FIELDS = {kind: tuple(field.name for field in fields(kind)) for kind in _KINDS}
+
+
+class CorruptHistory(Exception):
+    """A stored state, input or fact cannot be read; says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class SentMessage:
+    """A command or event that a transition sent, as the history tells it."""
+
+    id: UUID
+    type: str
+    version: int
+    step: str | None
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """One transition of one instance, read back."""
+
+    seq: int
+    at: datetime
+    input: Input
+    facts: tuple[f.Fact, ...]
+    commands: tuple[SentMessage, ...]
+
+
+# -- writing -------------------------------------------------------------------------------------------------
+
+
+def dump_input(given: Input) -> str:
+    """An input with everything in it."""
+    match given:
+        case EventArrived(at, message_id, event, source, causation_id):
+            content: dict[str, Any] = {
+                "kind": "event",
+                "at": at,
+                "message_id": message_id,
+                "source": source,
+                "causation_id": causation_id,
+            } | _message(event)
+        case DeadlinePassed(at):
+            content = {"kind": "deadline", "at": at}
+        case PersonActed(at, action, who, why, step, answer):
+            content = {"kind": "person", "at": at, "action": action, "who": who, "why": why, "step": step}
+            if answer is not None:
+                content |= _message(answer)
+    return to_json(content).decode()
+
+
+def dump_facts(facts: Sequence[f.Fact]) -> str:
+    """Facts in order."""
+    return to_json(
+        [{"fact": _KINDS[type(fact)]} | {name: getattr(fact, name) for name in _FIELDS[type(fact)]} for fact in facts],
+        serialize_unknown=False,
+    ).decode()
+
+
+def dump_sends(sends: Sequence[Send]) -> str:
+    """The messages a transition sent."""
+    return to_json(
+        [
+            {"id": send.id, "step": send.step, "kind": _kind(send), "compensates": send.compensates}
+            | _message(send.message)
+            for send in sends
+        ]
+    ).decode()
+
+
+def dump_progress(state: SagaState) -> str:
+    """Where the instance is, without its data."""
+    return to_json(
+        {
+            "before": state.before,
+            "steps": {
+                name: [step.status, step.round, step.attempt, step.due, step.action_round]
+                for name, step in state.steps.items()
+            },
+        }
+    ).decode()
+
+
+def dump_data(data: BaseModel | None) -> str:
+    """The instance's own data."""
+    return "null" if data is None else data.__pydantic_serializer__.to_json(data).decode()
+
+
+def _message(message: Any) -> dict[str, Any]:
+    return {"type": message.wire_type, "version": message.wire_version, "data": message}
+
+
+def _kind(send: Send) -> str:
+    return "command" if isinstance(send.message, Command) else "event"
+
+
+# -- reading -------------------------------------------------------------------------------------------------
+
+
+def load_state(saga: Saga[Any], *, status: str, reason: str, data: str, progress: str) -> SagaState:
+    """The state an instance's row holds; raises CorruptHistory."""
+    try:
+        content = json.loads(progress)
+        steps = {
+            name: StepState(StepStatus(each[0]), each[1], each[2], _moment(each[3]), each[4])
+            for name, each in content["steps"].items()
+        }
+        return SagaState(
+            status=Status(status),
+            data=None if data == "null" else saga.data.model_validate_json(data),
+            steps=steps,
+            reason=reason,
+            before=Status(content["before"]) if content["before"] else None,
+        )
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise CorruptHistory(f"the state of an instance of {saga!r} cannot be read: {error}") from error
+
+
+def load_input(text: str, registry: Registry) -> Input:
+    """An input as it was; raises CorruptHistory, UnknownMessage, InvalidMessage."""
+    try:
+        content = json.loads(text)
+        at = datetime.fromisoformat(content["at"])
+        match content["kind"]:
+            case "event":
+                return EventArrived(
+                    at,
+                    UUID(content["message_id"]),
+                    _event(content, registry),
+                    content["source"],
+                    UUID(content["causation_id"]) if content["causation_id"] else None,
+                )
+            case "deadline":
+                return DeadlinePassed(at)
+            case "person":
+                answer = _event(content, registry) if "type" in content else None
+                return PersonActed(
+                    at, Action(content["action"]), content["who"], content["why"], content["step"], answer
+                )
+            case other:
+                raise CorruptHistory(f"unknown kind of input {other!r}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptHistory(f"an input cannot be read: {error}") from error
+
+
+def load_facts(text: str, saga: Saga[Any]) -> tuple[f.Fact, ...]:
+    """Facts as they were established; raises CorruptHistory."""
+    try:
+        return tuple(_fact(each, saga) for each in json.loads(text))
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptHistory(f"a fact of {saga!r} cannot be read: {error}") from error
+
+
+def load_sends(text: str) -> tuple[SentMessage, ...]:
+    """What a transition sent; raises CorruptHistory."""
+    try:
+        return tuple(
+            SentMessage(UUID(each["id"]), each["type"], each["version"], each["step"], each["data"])
+            for each in json.loads(text)
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptHistory(f"a sent message cannot be read: {error}") from error
+
+
+def _event(content: Mapping[str, Any], registry: Registry) -> Event:
+    message = registry.parse(content["type"], content["version"], content["data"])
+    if not isinstance(message, Event):
+        raise CorruptHistory(f"{content['type']} is no event")
+    return message
+
+
+def _fact(content: dict[str, Any], saga: Saga[Any]) -> f.Fact:
+    kind = _FACTS[content.pop("fact")]
+    for name, value in content.items():
+        match name:
+            case "data":
+                content[name] = saga.data.model_validate(value)
+            case "due":
+                content[name] = _moment(value)
+            case "direction":
+                content[name] = Direction(value)
+            case "gave_up":
+                content[name] = tuple(value)
+            case _:
+                content[name] = value.value if isinstance(value, Enum) else value
+    fact: f.Fact = kind(**content)
+    return fact
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

@@ -1,0 +1,98 @@
+"""Parked events: what came before anybody awaited it (early, reordered, for an instance not started).
+
+Looked at after every transition of its instance, and again from time to time, in case the instance was being started by
+another process just then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from contracts.registry import Registry
+from messaging import bulk
+from messaging.received import Received, read_stored
+from orchestrator.schema import parked_event
+
+FIRST_LOOK = timedelta(seconds=2)
+LONGEST_WAIT = timedelta(minutes=10)
+_UNWRITTEN = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedEvent:
+    """An event that waits for its instance to be ready for it."""
+
+    id: int
+    saga_id: UUID
+    message_id: UUID
+    name: str
+    type: str
+    queue: str
+    body: str
+    reason: str
+    parked_at: datetime
+    retry_at: datetime
+
+
+_COLUMNS = ("saga_id", "message_id", "name", "type", "queue", "body", "reason", "parked_at", "retry_at")
+
+
+async def load(connection: AsyncConnection, ids: Sequence[UUID]) -> list[ParkedEvent]:
+    """What is parked for these instances, in the order it came."""
+    rows = await bulk.select(connection, tuple(parked_event.c), parked_event.c.saga_id, ids, "ORDER BY id")
+    return [ParkedEvent(**row._mapping) for row in rows]  # noqa: SLF001 - the documented mapping of a Row
+
+
+def received(event: ParkedEvent, registry: Registry) -> Received:
+    """The message as it came."""
+    return read_stored(event.body, registry, queue=event.queue, attempts=0, first_at=event.parked_at)
+
+
+class Changes:
+    """What a batch parks, takes up and puts off again."""
+
+    def __init__(self) -> None:
+        self._added: list[ParkedEvent] = []
+        self._removed: list[int] = []
+        self._postponed: list[dict[str, Any]] = []
+
+    def add(self, saga_id: UUID, name: str, message: Received, reason: str, now: datetime) -> ParkedEvent:
+        """Park a message; returns it as it will be read back, but without a row number."""
+        event = ParkedEvent(
+            id=_UNWRITTEN,
+            saga_id=saga_id,
+            message_id=message.envelope.id,
+            name=name,
+            type=message.envelope.type,
+            queue=message.queue,
+            body=message.body,
+            reason=reason[:500],
+            parked_at=now,
+            retry_at=now + FIRST_LOOK,
+        )
+        self._added.append(event)
+        return event
+
+    def remove(self, event: ParkedEvent) -> None:
+        """It has been taken up, or given up."""
+        if event.id == _UNWRITTEN:
+            self._added.remove(event)
+        else:
+            self._removed.append(event.id)
+
+    def postpone(self, event: ParkedEvent, now: datetime) -> None:
+        """Look again after as long as it has been parked, at most ten minutes."""
+        age = max(now - event.parked_at, FIRST_LOOK)
+        self._postponed.append({"id": event.id, "retry_at": now + min(age, LONGEST_WAIT)})
+
+    async def write(self, connection: AsyncConnection) -> None:
+        added = [{name: getattr(event, name) for name in _COLUMNS} for event in self._added]
+        await bulk.insert(connection, parked_event, _COLUMNS, added, ignore_conflicts=True)
+        await bulk.update(connection, parked_event, ("id",), ("retry_at",), self._postponed)
+        await bulk.delete(connection, parked_event.c.id, self._removed)

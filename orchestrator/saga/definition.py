@@ -1,0 +1,66 @@
+"""A saga: a literal tuple of steps. Nothing to build, one diff line a step, drawable.
+
+What types cannot see is checked when the definition is made, at import (InvalidSaga).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic
+
+from contracts.message import Command, Event
+from orchestrator.saga.checking import check
+from orchestrator.saga.steps import Cancel, D, Delay, Stage, Start, Step, Wait
+
+
+class Saga(Generic[D]):
+    """A saga definition. `version` changes whenever instances in flight would read the new one differently.
+
+    Raises InvalidSaga, saying what is wrong and how to mend it.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        version: int,
+        data: type[D],
+        starts_on: Start[D],
+        steps: tuple[Stage[D], ...],
+        cancel_on: Cancel[D] | None = None,
+        on_completed: Callable[[D], Event] | None = None,
+        on_compensated: Callable[[D], Event] | None = None,
+    ) -> None:
+        self.name = name
+        self.version = version
+        self.data = data
+        self.starts_on = starts_on
+        self.steps = steps
+        self.cancel_on = cancel_on
+        self.on_completed = on_completed
+        self.on_compensated = on_compensated
+        checked = check(name, version, data, starts_on, steps, cancel_on)
+        self.stages: dict[str, Step[D] | Wait[D] | Delay[D]] = checked.stages
+        """Every step, wait and delay by its name, those inside a Parallel too."""
+        self.commands: dict[str, type[Command[Any, Any]]] = checked.commands
+        """The command class of each step's action, by the step's name."""
+        self.compensations: dict[str, type[Command[Any, Any]]] = checked.compensations
+        self.pivot: str | None = checked.pivot
+
+    def __repr__(self) -> str:
+        return f"Saga({self.name!r}, version={self.version})"
+
+    @property
+    def waits(self) -> tuple[Wait[D], ...]:
+        return tuple(stage for stage in self.stages.values() if isinstance(stage, Wait))
+
+    def answers(self) -> tuple[type[Event], ...]:
+        """Every event class that may answer a command of this saga."""
+        commands = (*self.commands.values(), *self.compensations.values())
+        return tuple(dict.fromkeys(event for command in commands for event in command.answers()))
+
+    def events(self) -> tuple[type[Event], ...]:
+        """Every event class this saga wants to hear of."""
+        cancel = (self.cancel_on.event,) if self.cancel_on else ()
+        heard = (self.starts_on.event, *self.answers(), *(wait.event for wait in self.waits), *cancel)
+        return tuple(dict.fromkeys(heard))

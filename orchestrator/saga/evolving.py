@@ -1,0 +1,77 @@
+"""Folding facts into the state. Never refuses, calls no function of the user's, names steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from orchestrator.saga import facts as f
+from orchestrator.saga.facts import Fact
+from orchestrator.saga.state import Direction, SagaState, Status, StepState, StepStatus
+
+
+def fold(state: SagaState | None, established: Sequence[Fact]) -> SagaState:
+    """The state after these facts."""
+    folded = state or SagaState()
+    for fact in established:
+        folded = evolve(folded, fact)
+    return folded
+
+
+def evolve(state: SagaState, fact: Fact) -> SagaState:
+    """The state after one more fact. Never refuses."""
+    match fact:
+        case f.Started(data) | f.DataChanged(data):
+            return replace(state, data=data)
+        case f.CommandSent():
+            return _step(state, fact.step, _sent(state.steps.get(fact.step), fact))
+        case f.WaitBegun(step, due):
+            return _step(state, step, StepState(StepStatus.RUNNING, due=due))
+        case f.StepSucceeded(step):
+            return _moved(state, step, StepStatus.SUCCEEDED)
+        case f.StepSkipped(step):
+            return _moved(state, step, StepStatus.SKIPPED)
+        case f.StepRefused(step):
+            return _moved(state, step, StepStatus.REFUSED)
+        case f.StepInDoubt(step):
+            return _moved(state, step, StepStatus.IN_DOUBT)
+        case f.StepCompensated(step):
+            return _moved(state, step, StepStatus.COMPENSATED)
+        case f.CompensationBegun(reason):
+            return replace(state, status=Status.COMPENSATING, reason=reason)
+        case f.BecameStuck(reason, gave_up):
+            given_up = {name: replace(state.steps[name], due=None) for name in gave_up if name in state.steps}
+            return replace(
+                state,
+                status=Status.STUCK,
+                reason=reason,
+                before=state.status,
+                steps={**state.steps, **given_up},
+            )
+        case f.Resumed():
+            return replace(state, status=state.before or Status.RUNNING, before=None)
+        case f.Completed():
+            return replace(state, status=Status.COMPLETED)
+        case f.Compensated():
+            return replace(state, status=Status.COMPENSATED)
+        case f.Abandoned(reason):
+            return replace(state, status=Status.ABANDONED, reason=reason)
+        case f.CameLate():
+            return state
+
+
+def _sent(known: StepState | None, fact: f.CommandSent) -> StepState:
+    if fact.direction is Direction.ACTION:
+        return StepState(StepStatus.RUNNING, fact.round, fact.attempt, fact.due, fact.round)
+    action_round = known.action_round if known is not None else 0
+    return StepState(StepStatus.COMPENSATING, fact.round, fact.attempt, fact.due, action_round)
+
+
+def _moved(state: SagaState, step: str, status: StepStatus) -> SagaState:
+    known = state.steps.get(step, StepState(status))
+    return _step(state, step, replace(known, status=status, due=None))
+
+
+def _step(state: SagaState, name: str, step: StepState) -> SagaState:
+    steps: Mapping[str, StepState] = {**state.steps, name: step}
+    return replace(state, steps=steps)

@@ -1,0 +1,61 @@
+"""What can happen to a saga instance: three kinds of input, each with the moment it was taken up.
+
+History keeps every input, so that a history alone says all that a replay needs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from contracts.message import Event
+
+
+@dataclass(frozen=True, slots=True)
+class EventArrived:
+    """A message: the start, an answer, an awaited event, a cancellation."""
+
+    at: datetime
+    message_id: UUID
+    event: Event
+    source: str
+    causation_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlinePassed:
+    """The instance's deadline has come and nothing else has."""
+
+    at: datetime
+
+
+class Action(StrEnum):
+    """What a person can do to an instance (rule 12)."""
+
+    RETRY = "retry"
+    SKIP = "skip"
+    COMPENSATE = "compensate"
+    RESOLVE = "resolve"
+    CANCEL = "cancel"
+    ABANDON = "abandon"
+
+
+@dataclass(frozen=True, slots=True)
+class PersonActed:
+    """A person has decided; who and why are part of the history.
+
+    retry: send what is awaited again · skip: take `answer` as the step's answer · compensate, cancel: go back ·
+    resolve: the step (or its compensation) was done by hand, `why` is the evidence · abandon: end here, as it is.
+    """
+
+    at: datetime
+    action: Action
+    who: str
+    why: str
+    step: str | None = None
+    answer: Event | None = None
+
+
+Input = EventArrived | DeadlinePassed | PersonActed

@@ -1,0 +1,56 @@
+"""The saga machine: `decide` what an input causes, `evolve` the state with what was decided.
+
+The law of this module: no clock, no random number, no I/O, no logging. The same saga, state and input always give the same
+transition, and fold(history) is the state. That is what makes replay, what-if, exhaustive checking, deterministic
+simulation and batching possible at once.
+
+Theory of operation. Steps run forward one after another (the members of a Parallel together):
+
+    running --answer: success--> next step ... --> completed
+       |----answer: refusal (before or at the pivot)--> compensating
+       |----no answer: the same command again, then in doubt --> compensating, beginning with that step
+    compensating --answers, last step first--> compensated
+       |----no answer for too long--> stuck: a person must decide
+
+From the pivot on only forward: its command, and every later one, is repeated until it is answered.
+`decide` evolves its own copy of the state with every fact it establishes, so what it says and what `evolve` folds cannot
+differ.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from orchestrator.saga.deciding import Deciding
+from orchestrator.saga.definition import Saga
+from orchestrator.saga.evolving import evolve, fold
+from orchestrator.saga.facts import BecameStuck
+from orchestrator.saga.inputs import DeadlinePassed, EventArrived, Input, PersonActed
+from orchestrator.saga.state import SagaState, Status
+from orchestrator.saga.transition import Transition, Verdict
+
+__all__ = ["Transition", "Verdict", "decide", "evolve", "fold", "stuck"]
+
+
+def decide(saga: Saga[Any], identity: UUID, state: SagaState | None, given: Input) -> Transition:
+    """What `given` causes for the instance `identity` in `state` (None: not started yet).
+
+    Raises whatever the saga's own functions raise; the caller makes the instance stuck with it.
+    """
+    deciding = Deciding(saga, identity, state or SagaState(), given.at)
+    match given:
+        case EventArrived():
+            return deciding.event(given)
+        case DeadlinePassed():
+            return deciding.deadline()
+        case PersonActed():
+            return deciding.person(given)
+
+
+def stuck(state: SagaState | None, given: Input, reason: str) -> Transition:
+    """The transition of an instance whose own functions raised: stuck, and an event is kept for when it goes on."""
+    if state is not None and state.status is Status.STUCK:
+        return Transition(Verdict.REFUSED, note=reason)
+    verdict = Verdict.PARKED if isinstance(given, EventArrived) else Verdict.APPLIED
+    return Transition(verdict, (BecameStuck(reason),), note="its own code raised")

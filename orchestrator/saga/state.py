@@ -1,0 +1,119 @@
+"""Where a saga instance is: values only, no behavior but looking.
+
+A step's place is named, never numbered, so that a step inserted in a later version cannot make an instance misread its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from contracts.message import Message
+
+_SAGAS = uuid5(NAMESPACE_URL, "urn:amends:saga")
+
+
+class Status(StrEnum):
+    """Of an instance."""
+
+    RUNNING = "running"
+    COMPENSATING = "compensating"
+    COMPLETED = "completed"
+    COMPENSATED = "compensated"
+    STUCK = "stuck"
+    ABANDONED = "abandoned"
+
+    @property
+    def terminal(self) -> bool:
+        return self in (Status.COMPLETED, Status.COMPENSATED, Status.ABANDONED)
+
+
+class StepStatus(StrEnum):
+    """Of a step, a wait or a delay that has been reached."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    SKIPPED = "skipped"
+    REFUSED = "refused"
+    IN_DOUBT = "in_doubt"
+    COMPENSATING = "compensating"
+    COMPENSATED = "compensated"
+
+
+class Direction(StrEnum):
+    """Which of a step's two commands."""
+
+    ACTION = "action"
+    COMPENSATION = "compensation"
+
+
+@dataclass(frozen=True, slots=True)
+class StepState:
+    """A step that has been reached. `round` and `attempt` are those of its current direction."""
+
+    status: StepStatus
+    round: int = 1
+    attempt: int = 0
+    due: datetime | None = None
+    action_round: int = 0
+    """The last round of the action: with it, its command's id can be derived again."""
+
+
+@dataclass(frozen=True, slots=True)
+class SagaState:
+    """An instance: fold(history) gives exactly this."""
+
+    status: Status = Status.RUNNING
+    data: Any = None
+    steps: Mapping[str, StepState] = field(default_factory=dict)
+    reason: str = ""
+    """Why it goes back, or why it is stuck."""
+    before: Status | None = None
+    """What it was doing when it got stuck."""
+
+    @property
+    def started(self) -> bool:
+        """False for an instance whose very first transition failed."""
+        return self.data is not None
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When it must be looked at, if nothing comes before; None when only a person or an event can move it."""
+        if self.status.terminal or self.status is Status.STUCK:
+            return None
+        return min((step.due for step in self.steps.values() if step.due is not None), default=None)
+
+    @property
+    def current(self) -> tuple[str, ...]:
+        """The steps it is waiting for."""
+        waiting = (StepStatus.RUNNING, StepStatus.COMPENSATING)
+        return tuple(name for name, step in self.steps.items() if step.status in waiting)
+
+
+def saga_id(name: str, key: object) -> UUID:
+    """The id of the one instance of this saga for this key (rule 1)."""
+    return uuid5(uuid5(_SAGAS, name), str(key))
+
+
+def command_id(saga: UUID, step: str, direction: Direction, round: int) -> UUID:
+    """The message id of a step's command: the same decision, the same id (rule 2)."""
+    return uuid5(saga, f"{step}/{direction.value}/{round}")
+
+
+def outcome_id(saga: UUID, outcome: str) -> UUID:
+    """The message id of the event that announces an instance's end."""
+    return uuid5(saga, f"outcome/{outcome}")
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A message that a transition sends. `compensates` is the id of the command that this one undoes."""
+
+    id: UUID
+    message: Message
+    step: str | None = None
+    compensates: UUID | None = None

@@ -1,0 +1,88 @@
+"""The orchestrator's tables: saga, saga_history, parked_event, saga_definition. Each index names the query it serves."""
+
+from __future__ import annotations
+
+from sqlalchemy import CheckConstraint, Column, Index, Integer, MetaData, String, Table, Text, Uuid, text
+
+from messaging.schema import NAMING, SerialId, UTCDateTime
+
+metadata = MetaData(naming_convention=NAMING)
+
+saga = Table(
+    "saga",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", String(80), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("status", String(12), nullable=False),
+    # the steps it is waiting for, for people
+    Column("step", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    # the saga's own data, as JSON
+    Column("data", Text, nullable=False),
+    # every step reached and its status, as JSON
+    Column("progress", Text, nullable=False),
+    # how many transitions its history has; a writer proves with it that nobody came between
+    Column("revision", Integer, nullable=False),
+    Column("deadline", UTCDateTime()),
+    Column("started_at", UTCDateTime(), nullable=False),
+    Column("updated_at", UTCDateTime(), nullable=False),
+    CheckConstraint(
+        "status IN ('running', 'compensating', 'completed', 'compensated', 'stuck', 'abandoned')", name="status"
+    ),
+    CheckConstraint("revision > 0", name="revision"),
+    # timers: "whose deadline has passed?"
+    Index(
+        "ix_saga_deadline",
+        "deadline",
+        postgresql_where=text("deadline IS NOT NULL"),
+        sqlite_where=text("deadline IS NOT NULL"),
+    ),
+    # list: "the latest of one status"
+    Index("ix_saga_status_updated_at", "status", "updated_at"),
+    # start: "which versions of this saga are in flight?"
+    Index("ix_saga_name_version_status", "name", "version", "status"),
+)
+
+saga_history = Table(
+    "saga_history",
+    metadata,
+    Column("saga_id", Uuid, primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("at", UTCDateTime(), nullable=False),
+    Column("input", Text, nullable=False),
+    Column("facts", Text, nullable=False),
+    Column("commands", Text, nullable=False),
+    CheckConstraint("seq > 0", name="seq"),
+)
+
+parked_event = Table(
+    "parked_event",
+    metadata,
+    Column("id", SerialId, primary_key=True, autoincrement=True),
+    Column("saga_id", Uuid, nullable=False),
+    Column("message_id", Uuid, nullable=False),
+    Column("name", String(80), nullable=False),
+    Column("type", Text, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("parked_at", UTCDateTime(), nullable=False),
+    Column("retry_at", UTCDateTime(), nullable=False),
+    # "what is parked for these instances?"
+    Index("uq_parked_event_saga_id_message_id", "saga_id", "message_id", unique=True),
+    # timers: "which have been parked for long enough to look again?"
+    Index("ix_parked_event_retry_at", "retry_at"),
+)
+
+saga_definition = Table(
+    "saga_definition",
+    metadata,
+    Column("name", String(80), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    # the definition in words, so that a refusal can say what has changed
+    Column("description", Text, nullable=False),
+    Column("seen_at", UTCDateTime(), nullable=False),
+)

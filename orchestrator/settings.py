@@ -1,0 +1,45 @@
+"""What the orchestrator reads from its environment."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
+
+from messaging.settings import ServiceSettings
+from orchestrator.catalog import DEFAULT_MODULE
+
+
+class OrchestratorSettings(ServiceSettings):
+    """The orchestrator's own settings beside those of every service."""
+
+    service: ClassVar[str] = "orchestrator"
+
+    sagas: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(DEFAULT_MODULE,),
+        validation_alias="AMENDS_SAGAS",
+        description="Modules that hold the sagas, separated by commas.",
+    )
+    parked_patience: timedelta = Field(
+        default=timedelta(days=1),
+        validation_alias="AMENDS_PARKED_PATIENCE",
+        description="Seconds an event nobody awaits is kept before it becomes a dead letter.",
+    )
+    accept_changed: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        validation_alias="AMENDS_ACCEPT_CHANGED",
+        description="Definitions (name:version, separated by commas) that may differ from the one their "
+        "instances in flight were started with.",
+    )
+
+    @field_validator("sagas", "accept_changed", mode="before")
+    @classmethod
+    def _by_commas(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("parked_patience", mode="before")
+    @classmethod
+    def _patience(cls, value: Any) -> Any:
+        return cls._seconds(value)

@@ -1,0 +1,66 @@
+"""Time passing: which instances have a deadline behind them, which parked events are to be looked at again.
+
+The next deadline is a column of the instance, not a row a timer: it moves with the instance, in the same statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from messaging import bulk
+from orchestrator.schema import parked_event, saga
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlineDue:
+    """This instance's deadline has passed."""
+
+    saga_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedDue:
+    """It is time to look at what is parked for this instance."""
+
+    saga_id: UUID
+
+
+async def due(
+    connection: AsyncConnection, now: datetime, limit: int
+) -> tuple[Sequence[DeadlineDue | ParkedDue], datetime | None]:
+    """What is due, and when the next will be."""
+    deadlines = (
+        await connection.execute(
+            select(saga.c.id, saga.c.deadline)
+            .where(saga.c.deadline.is_not(None))
+            .order_by(saga.c.deadline)
+            .limit(limit)
+        )
+    ).all()
+    waiting = (
+        await connection.execute(
+            select(parked_event.c.saga_id, parked_event.c.retry_at).order_by(parked_event.c.retry_at).limit(limit)
+        )
+    ).all()
+    ticks: list[DeadlineDue | ParkedDue] = [DeadlineDue(row.id) for row in deadlines if row.deadline <= now]
+    ticks.extend(dict.fromkeys(ParkedDue(row.saga_id) for row in waiting if row.retry_at <= now))
+    upcoming = [row.deadline for row in deadlines if row.deadline > now]
+    upcoming.extend(row.retry_at for row in waiting if row.retry_at > now)
+    return ticks, min(upcoming, default=None)
+
+
+_CHANGED = ("status", "step", "reason", "data", "progress", "deadline", "updated_at")
+
+
+async def update_instances(connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> int:
+    """Write instances that had this `revision`, which becomes `next`; returns how many still had it."""
+    return await bulk.update(
+        connection, saga, ("id", "revision"), _CHANGED, rows, renamed=(("revision", "next"),)
+    )

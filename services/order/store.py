@@ -1,0 +1,314 @@
+"""Where orders, their stock and the keys of repeated requests lie; every function runs in the caller's
+transaction.
+
+A batch costs a constant number of statements whatever its size. Locks are taken in one order everywhere
+(orders by id, then stock by sku), so that two batches wait for each other instead of deadlocking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    CHAR,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ColumnElement,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    Uuid,
+    any_,
+    insert,
+    literal,
+    select,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from messaging import bulk
+from messaging.schema import NAMING, UTCDateTime
+from services.order.domain import Line, Order, OrderStatus, Stock
+
+metadata = MetaData(naming_convention=NAMING)
+
+orders = Table(
+    "orders",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("customer_id", String(200), nullable=False),
+    Column("currency", CHAR(3), nullable=False),
+    Column("total", BigInteger, nullable=False),
+    Column("items", BigInteger, nullable=False),
+    Column("status", String(9), nullable=False),
+    Column("reason", Text),
+    Column("captured", BigInteger),
+    Column("placed_at", UTCDateTime(), nullable=False),
+    CheckConstraint("total >= 0", name="total"),
+    CheckConstraint("items >= 1", name="items"),
+    CheckConstraint("status IN ('placed', 'confirmed', 'completed', 'canceled')", name="status"),
+    CheckConstraint("(captured IS NOT NULL) = (status = 'completed')", name="captured"),
+    CheckConstraint("status <> 'canceled' OR reason IS NOT NULL", name="reason"),
+    # GET /orders?customer_id=…: "this customer's orders, in the order they were placed"
+    Index("ix_orders_customer_id_id", "customer_id", "id"),
+    # GET /orders?status=…: "the orders in this state, in the order they were placed"
+    Index("ix_orders_status_id", "status", "id"),
+)
+
+order_line = Table(
+    "order_line",
+    metadata,
+    Column("order_id", Uuid, ForeignKey("orders.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("sku", String(64), nullable=False),
+    Column("quantity", BigInteger, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    CheckConstraint("number >= 1", name="number"),
+    CheckConstraint("quantity >= 1", name="quantity"),
+    CheckConstraint("amount >= 0", name="amount"),
+)
+
+stock = Table(
+    "stock",
+    metadata,
+    Column("sku", String(64), primary_key=True),
+    Column("on_hand", BigInteger, nullable=False),
+    CheckConstraint("on_hand >= 0", name="on_hand"),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("key", String(255), primary_key=True),
+    Column("request_hash", CHAR(64), nullable=False),
+    # Checked at commit, because the key is claimed before the order is written.
+    Column(
+        "order_id",
+        Uuid,
+        ForeignKey("orders.id", ondelete="CASCADE", deferrable=True, initially="DEFERRED"),
+        nullable=False,
+    ),
+    Column("created_at", UTCDateTime(), nullable=False),
+    # a deleted order takes its key along: "which keys name this order?"
+    Index("ix_idempotency_order_id", "order_id"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOrder:
+    """An order as a reader sees it; `lines` is empty in listings."""
+
+    order: Order
+    total: int
+    items: int
+    placed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedKey:
+    """Whose order an idempotency key stands for, and a hash of the request that made it."""
+
+    order_id: UUID
+    request_hash: str
+
+
+async def insert_order(db: AsyncSession, order: Order, placed_at: datetime) -> None:
+    """Write a new order and its lines."""
+    connection = await db.connection()
+    await connection.execute(
+        insert(orders),
+        {
+            "id": order.id,
+            "customer_id": order.customer_id,
+            "currency": order.currency,
+            "total": order.total.amount,
+            "items": order.items,
+            "status": order.status.value,
+            "placed_at": placed_at,
+        },
+    )
+    await connection.execute(
+        insert(order_line),
+        [
+            {
+                "order_id": order.id,
+                "number": number,
+                "sku": line.sku,
+                "quantity": line.quantity,
+                "amount": line.amount,
+            }
+            for number, line in enumerate(order.lines, start=1)
+        ],
+    )
+
+
+async def claim_key(db: AsyncSession, key: str, request_hash: str, order_id: UUID, now: datetime) -> ClaimedKey | None:
+    """Take `key` for `order_id` and return None, or return what it was taken for before.
+
+    A concurrent claim of the same key waits here until the other transaction has ended.
+    """
+    connection = await db.connection()
+    row = {"key": key, "request_hash": request_hash, "order_id": order_id, "created_at": now}
+    claimed = await connection.execute(_insert_missing(connection, idempotency), row)
+    if claimed.rowcount == 1:
+        return None
+    earlier = (
+        await connection.execute(
+            select(idempotency.c.order_id, idempotency.c.request_hash).where(idempotency.c.key == key)
+        )
+    ).one()
+    return ClaimedKey(earlier.order_id, earlier.request_hash)
+
+
+async def orders_for_update(db: AsyncSession, ids: Iterable[UUID]) -> dict[UUID, Order]:
+    """The orders among `ids` that exist, with their lines, locked until the transaction ends: one
+    statement.
+    """
+    connection = await db.connection()
+    found = await connection.execute(
+        _ORDER_WITH_LINES.where(_among(connection, orders.c.id, set(ids)))
+        .order_by(orders.c.id, order_line.c.number)
+        .with_for_update(of=orders)
+    )
+    return {stored.order.id: stored.order for stored in _assemble(found.all())}
+
+
+async def stock_for_update(db: AsyncSession, skus: Iterable[str], *, default: int | None = None) -> Stock:
+    """The stock of `skus`, locked until the transaction ends.
+
+    A sku without a row gets one with `default` on hand; where there is no default, it is not on hand.
+    """
+    connection = await db.connection()
+    wanted = sorted(set(skus))
+    locked = (
+        select(stock.c.sku, stock.c.on_hand)
+        .where(_among(connection, stock.c.sku, wanted))
+        .order_by(stock.c.sku)
+        .with_for_update()
+    )
+    found = {row.sku: row.on_hand for row in await connection.execute(locked)}
+    missing = [sku for sku in wanted if sku not in found]
+    if missing and default is not None:
+        # Once in a sku's life. Another transaction may insert the same sku first: read again what there is.
+        await connection.execute(
+            _insert_missing(connection, stock), [{"sku": sku, "on_hand": default} for sku in missing]
+        )
+        found = {row.sku: row.on_hand for row in await connection.execute(locked)}
+    return Stock(found)
+
+
+async def save_orders(db: AsyncSession, changed: Sequence[Order]) -> None:
+    """Write what may change of an order: one statement for all of them."""
+    records = [
+        {
+            "id": order.id,
+            "status": order.status.value,
+            "reason": order.reason,
+            "captured": order.captured,
+        }
+        for order in changed
+    ]
+    await bulk.update(await db.connection(), orders, ("id",), ("status", "reason", "captured"), records)
+
+
+async def save_stock(db: AsyncSession, on_hand: Mapping[str, int]) -> None:
+    """Write the new numbers of these skus: one statement for all of them.
+
+    The caller holds their locks (`stock_for_update`).
+    """
+    records = [{"sku": sku, "on_hand": number} for sku, number in on_hand.items()]
+    await bulk.update(await db.connection(), stock, ("sku",), ("on_hand",), records)
+
+
+async def set_stock(db: AsyncSession, sku: str, on_hand: int) -> None:
+    """Say how many of a sku are on hand, whether or not it was known."""
+    connection = await db.connection()
+    statement = _dialect(connection).insert(stock).values(sku=sku, on_hand=on_hand)
+    await connection.execute(statement.on_conflict_do_update(index_elements=["sku"], set_={"on_hand": on_hand}))
+
+
+async def on_hand(connection: AsyncConnection, skus: Iterable[str]) -> dict[str, int]:
+    """How many are on hand of those among `skus` that are known."""
+    found = await connection.execute(
+        select(stock.c.sku, stock.c.on_hand).where(_among(connection, stock.c.sku, set(skus)))
+    )
+    return {row.sku: row.on_hand for row in found}
+
+
+async def find_order(connection: AsyncConnection, order_id: UUID) -> StoredOrder | None:
+    """One order with its lines."""
+    found = await connection.execute(_ORDER_WITH_LINES.where(orders.c.id == order_id).order_by(order_line.c.number))
+    return next(iter(_assemble(found.all())), None)
+
+
+async def list_orders(
+    connection: AsyncConnection,
+    *,
+    status: OrderStatus | None,
+    customer_id: str | None,
+    after: UUID | None,
+    limit: int,
+) -> list[StoredOrder]:
+    """At most `limit` orders behind the id `after`, in the order of their ids, without their lines."""
+    query = select(orders).order_by(orders.c.id).limit(limit)
+    if status is not None:
+        query = query.where(orders.c.status == status.value)
+    if customer_id is not None:
+        query = query.where(orders.c.customer_id == customer_id)
+    if after is not None:
+        query = query.where(orders.c.id > after)
+    return [_stored(row, ()) for row in await connection.execute(query)]
+
+
+_ORDER_WITH_LINES = select(orders, order_line.c.sku, order_line.c.quantity, order_line.c.amount).join(
+    order_line, order_line.c.order_id == orders.c.id
+)
+
+
+def _assemble(rows: Sequence[Any]) -> list[StoredOrder]:
+    lines: dict[UUID, list[Line]] = {}
+    first: dict[UUID, Any] = {}
+    for row in rows:
+        first.setdefault(row.id, row)
+        lines.setdefault(row.id, []).append(Line(row.sku, row.quantity, row.amount))
+    return [_stored(row, tuple(lines[row.id])) for row in first.values()]
+
+
+def _stored(row: Any, lines: tuple[Line, ...]) -> StoredOrder:
+    order = Order(
+        row.id,
+        row.customer_id,
+        row.currency,
+        lines,
+        OrderStatus(row.status),
+        row.reason,
+        row.captured,
+    )
+    return StoredOrder(order, row.total, row.items, row.placed_at)
+
+
+def _dialect(connection: AsyncConnection) -> Any:
+    return postgresql if connection.dialect.name == "postgresql" else sqlite
+
+
+def _insert_missing(connection: AsyncConnection, table: Table) -> Any:
+    return _dialect(connection).insert(table).on_conflict_do_nothing()
+
+
+def _among(connection: AsyncConnection, column: Column[Any], values: Iterable[Any]) -> ColumnElement[bool]:
+    """`column` is one of `values`; on PostgreSQL one array, so that every size is the same prepared
+    statement.
+    """
+    if connection.dialect.name == "postgresql":
+        return column == any_(literal(list(values), ARRAY(column.type)))
+    return column.in_(list(values))

@@ -1,0 +1,390 @@
+"""The payment service's tables, and how a batch reads and writes them: a few statements whatever its size.
+
+Amounts are BIGINT minor units. The journal is append-only, and the database itself refuses to change or
+delete a row of it. Each index names the query it serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    DDL,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    Uuid,
+    bindparam,
+    event,
+    select,
+    text,
+)
+from sqlalchemy.engine import Row
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from contracts.money import Money
+from messaging import bulk
+from messaging.schema import NAMING, UTCDateTime
+from services.payment.domain import Account, Authorization, Books, Status, Tombstone
+from services.payment.journal import Entry, Operation, Posting
+
+TOMBSTONE = "tombstone"
+"""The status of a row that only says: voided before it was authorized."""
+
+metadata = MetaData(naming_convention=NAMING)
+
+account = Table(
+    "account",
+    metadata,
+    # the currency, a colon and the customer: one column, so that a batch's accounts are one array
+    Column("id", Text, primary_key=True),
+    Column("customer_id", Text, nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("credit_limit", BigInteger, nullable=False),
+    Column("held", BigInteger, nullable=False, server_default="0"),
+    Column("captured", BigInteger, nullable=False, server_default="0"),
+    Column("held_until", UTCDateTime),
+    Column("issuer_offline_until", UTCDateTime),
+    Column("opened_at", UTCDateTime, nullable=False),
+    CheckConstraint("length(currency) = 3", name="currency"),
+    CheckConstraint("credit_limit >= 0", name="credit_limit"),
+    CheckConstraint("held >= 0", name="held"),
+    CheckConstraint("captured >= 0", name="captured"),
+    CheckConstraint("id = currency || ':' || customer_id", name="id"),
+    # "what does this customer have?"
+    Index("ix_account_customer_id", "customer_id"),
+)
+
+authorization = Table(
+    "payment_authorization",
+    metadata,
+    Column("order_id", Uuid, primary_key=True),
+    Column("status", String(9), nullable=False),
+    # empty for a tombstone: the void of an order of which nothing else is known
+    Column("authorization_id", Text),
+    Column("customer_id", Text),
+    Column("currency", String(3)),
+    Column("amount", BigInteger),
+    Column("opened_at", UTCDateTime, nullable=False),
+    Column("changed_at", UTCDateTime, nullable=False),
+    CheckConstraint("status IN ('held', 'captured', 'voided', 'refunded', 'tombstone')", name="status"),
+    CheckConstraint(
+        "CASE WHEN status = 'tombstone'"
+        " THEN coalesce(authorization_id, customer_id, currency) IS NULL AND amount IS NULL"
+        " ELSE authorization_id IS NOT NULL AND customer_id IS NOT NULL AND currency IS NOT NULL"
+        " AND length(currency) = 3 AND amount IS NOT NULL AND amount >= 0 END",
+        name="complete",
+    ),
+)
+
+journal_entry = Table(
+    "journal_entry",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("order_id", Uuid, nullable=False),
+    Column("operation", String(9), nullable=False),
+    Column("at", UTCDateTime, nullable=False),
+    CheckConstraint("operation IN ('authorize', 'void', 'capture', 'refund')", name="operation"),
+    # "what happened to this order's money?", and nothing happens twice
+    Index("uq_journal_entry_order_id_operation", "order_id", "operation", unique=True),
+)
+
+journal_posting = Table(
+    "journal_posting",
+    metadata,
+    Column("entry_id", Uuid, ForeignKey("journal_entry.id"), primary_key=True),
+    Column("line", SmallInteger, primary_key=True, autoincrement=False),
+    Column("account", Text, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("currency", String(3), nullable=False),
+    CheckConstraint("length(currency) = 3", name="currency"),
+    CheckConstraint("amount <> 0", name="amount"),
+)
+
+_REFUSAL = "the journal is append-only: write a new entry instead"
+
+for _table in (journal_entry, journal_posting):
+    for _dialect, _statement in (
+        (
+            "postgresql",
+            (
+                "CREATE OR REPLACE FUNCTION journal_is_append_only() RETURNS trigger LANGUAGE plpgsql AS "
+                f"$$ BEGIN RAISE EXCEPTION '{_REFUSAL}'; END $$"
+            ),
+        ),
+        (
+            "postgresql",
+            (
+                f"CREATE TRIGGER {_table.name}_append_only BEFORE UPDATE OR DELETE ON {_table.name} "
+                "FOR EACH ROW EXECUTE FUNCTION journal_is_append_only()"
+            ),
+        ),
+        (
+            "sqlite",
+            (
+                f"CREATE TRIGGER {_table.name}_no_update BEFORE UPDATE ON {_table.name} "
+                f"BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END"
+            ),
+        ),
+        (
+            "sqlite",
+            (
+                f"CREATE TRIGGER {_table.name}_no_delete BEFORE DELETE ON {_table.name} "
+                f"BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END"
+            ),
+        ),
+    ):
+        _ddl = DDL(_statement)  # type: ignore[no-untyped-call]  # SQLAlchemy leaves DDL without types
+        event.listen(_table, "after_create", _ddl.execute_if(dialect=_dialect))
+
+
+async def open_books(
+    db: AsyncSession,
+    order_ids: Collection[UUID],
+    new_accounts: Iterable[Account] = (),
+    *,
+    now: datetime,
+) -> Books:
+    """The books of these orders, theirs alone until the transaction ends.
+
+    `new_accounts` are the accounts that are needed beside those of the authorizations found; the ones that do
+    not exist yet are opened as given. Orders are locked before accounts and both in order, so that two
+    batches that want the same ones wait for each other.
+    """
+    connection = await db.connection()
+    await _lock(connection, order_ids)
+    rows = await bulk.select(connection, tuple(authorization.c), authorization.c.order_id, list(order_ids))
+    found = [_authorization(row) for row in rows]
+    wanted = {each.id: each for each in new_accounts}
+    ids = wanted.keys() | {each.account_id for each in found if isinstance(each, Authorization)}
+    accounts = await _locked_accounts(connection, ids)
+    missing = wanted.keys() - {each.id for each in accounts}
+    if missing:
+        await _open(connection, [wanted[key] for key in sorted(missing)], now)
+        accounts += await _locked_accounts(connection, missing)
+    return Books(accounts, found)
+
+
+async def close_books(db: AsyncSession, books: Books, *, now: datetime) -> None:
+    """Write what has changed: at most five statements, each for all rows of its table."""
+    connection = await db.connection()
+    await bulk.update(
+        connection,
+        account,
+        ("id",),
+        ("held", "captured"),
+        [{"id": each.id, "held": each.held, "captured": each.captured} for each in books.changed_accounts()],
+    )
+    await bulk.insert(
+        connection,
+        authorization,
+        _AUTHORIZATION_COLUMNS,
+        [_authorization_row(each, now) for each in books.opened()],
+    )
+    await bulk.update(
+        connection,
+        authorization,
+        ("order_id",),
+        ("status", "changed_at"),
+        [{"order_id": each.order_id, "status": each.status.value, "changed_at": now} for each in books.changed()],
+    )
+    await _write_journal(connection, books.entries(), now)
+
+
+async def put_account(connection: AsyncConnection, terms: Account, *, now: datetime) -> Account:
+    """Open the account with these terms, or give them to the one there is; its sums stay what they are."""
+    await _open(connection, [terms], now)
+    await bulk.update(connection, account, ("id",), _TERMS, [_account_row(terms, now)])
+    (row,) = await bulk.select(connection, tuple(account.c), account.c.id, [terms.id])
+    return _account(row)
+
+
+async def accounts_of_customer(connection: AsyncConnection, customer_id: str) -> list[Account]:
+    """A customer's accounts, ordered by currency; none where nobody has heard of the customer."""
+    found = await connection.execute(
+        select(account).where(account.c.customer_id == customer_id).order_by(account.c.currency)
+    )
+    return [_account(row) for row in found]
+
+
+async def authorization_of(connection: AsyncConnection, order_id: UUID) -> Authorization | Tombstone | None:
+    """What is known of one order."""
+    found = await connection.execute(select(authorization).where(authorization.c.order_id == order_id))
+    row = found.one_or_none()
+    return None if row is None else _authorization(row)
+
+
+async def journal_of(connection: AsyncConnection, order_id: UUID) -> list[tuple[datetime, Entry]]:
+    """The journal entries of one order with the moment each was written, oldest first."""
+    found = await connection.execute(
+        select(
+            journal_entry.c.operation,
+            journal_entry.c.at,
+            journal_posting.c.account,
+            journal_posting.c.amount,
+            journal_posting.c.currency,
+        )
+        .join(journal_posting, journal_posting.c.entry_id == journal_entry.c.id)
+        .where(journal_entry.c.order_id == order_id)
+        .order_by(journal_posting.c.line)
+    )
+    lines: dict[Operation, list[Any]] = {}
+    for row in found:
+        lines.setdefault(Operation(row.operation), []).append(row)
+    # Two entries of one batch share their moment, but an order's operations only ever follow one another this
+    # way.
+    return [
+        (
+            rows[0].at,
+            Entry(
+                order_id,
+                operation,
+                rows[0].currency,
+                tuple(Posting(row.account, row.amount) for row in rows),
+            ),
+        )
+        for operation in Operation
+        if (rows := lines.get(operation))
+    ]
+
+
+_TERMS = ("credit_limit", "held_until", "issuer_offline_until")
+_ACCOUNT_COLUMNS = ("id", "customer_id", "currency", *_TERMS, "opened_at")
+_AUTHORIZATION_COLUMNS = (
+    "order_id",
+    "status",
+    "authorization_id",
+    "customer_id",
+    "currency",
+    "amount",
+    "opened_at",
+    "changed_at",
+)
+
+
+async def _lock(connection: AsyncConnection, order_ids: Collection[UUID]) -> None:
+    # An order nobody has heard of has no row to lock, yet its authorize and its void may be decided in two
+    # processes at once. SQLite has one writer anyway.
+    if connection.dialect.name != "postgresql":
+        return
+    keys = sorted({_lock_key(each) for each in order_ids})
+    await connection.execute(_LOCK, {"keys": keys})
+
+
+_LOCK = text("SELECT count(pg_advisory_xact_lock(key)) FROM unnest(:keys) AS key").bindparams(
+    bindparam("keys", type_=ARRAY(BigInteger))
+)
+
+
+def _lock_key(order_id: UUID) -> int:
+    # The low half: ids that sort by time are nearly the same in front.
+    return int.from_bytes(order_id.bytes[8:], "big", signed=True)
+
+
+async def _locked_accounts(connection: AsyncConnection, ids: Collection[str]) -> list[Account]:
+    rows = await bulk.select(connection, tuple(account.c), account.c.id, list(ids), "ORDER BY id FOR UPDATE")
+    return [_account(row) for row in rows]
+
+
+async def _open(connection: AsyncConnection, accounts: Collection[Account], now: datetime) -> None:
+    await bulk.insert(
+        connection,
+        account,
+        _ACCOUNT_COLUMNS,
+        [_account_row(each, now) for each in accounts],
+        ignore_conflicts=True,
+    )
+
+
+async def _write_journal(connection: AsyncConnection, entries: Collection[Entry], now: datetime) -> None:
+    await bulk.insert(
+        connection,
+        journal_entry,
+        ("id", "order_id", "operation", "at"),
+        [{"id": each.id, "order_id": each.order_id, "operation": each.operation.value, "at": now} for each in entries],
+    )
+    await bulk.insert(
+        connection,
+        journal_posting,
+        ("entry_id", "line", "account", "amount", "currency"),
+        [
+            {
+                "entry_id": entry.id,
+                "line": line,
+                "account": posting.account,
+                "amount": posting.amount,
+                "currency": entry.currency,
+            }
+            for entry in entries
+            for line, posting in enumerate(entry.postings)
+        ],
+    )
+
+
+def _account(row: Row[Any]) -> Account:
+    return Account(
+        customer_id=row.customer_id,
+        currency=row.currency,
+        credit_limit=row.credit_limit,
+        held=row.held,
+        captured=row.captured,
+        held_until=row.held_until,
+        issuer_offline_until=row.issuer_offline_until,
+    )
+
+
+def _account_row(each: Account, now: datetime) -> dict[str, object]:
+    return {
+        "id": each.id,
+        "customer_id": each.customer_id,
+        "currency": each.currency,
+        "credit_limit": each.credit_limit,
+        "held_until": each.held_until,
+        "issuer_offline_until": each.issuer_offline_until,
+        "opened_at": now,
+    }
+
+
+def _authorization(row: Row[Any]) -> Authorization | Tombstone:
+    if row.status == TOMBSTONE:
+        return Tombstone(row.order_id)
+    return Authorization(
+        order_id=row.order_id,
+        authorization_id=row.authorization_id,
+        customer_id=row.customer_id,
+        amount=Money(amount=row.amount, currency=row.currency),
+        status=Status(row.status),
+    )
+
+
+def _authorization_row(each: Authorization | Tombstone, now: datetime) -> dict[str, object]:
+    row: dict[str, object] = {
+        "order_id": each.order_id,
+        "status": TOMBSTONE,
+        "authorization_id": None,
+        "customer_id": None,
+        "currency": None,
+        "amount": None,
+        "opened_at": now,
+        "changed_at": now,
+    }
+    if isinstance(each, Authorization):
+        row |= {
+            "status": each.status.value,
+            "authorization_id": each.authorization_id,
+            "customer_id": each.customer_id,
+            "currency": each.amount.currency,
+            "amount": each.amount.amount,
+        }
+    return row

@@ -1,0 +1,43 @@
+"""A migrated database, the service on it, and a client of its API."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from messaging import migrate
+from messaging.database import Database
+from services.payment.api import create_app
+from tests.contract.payment.service import HISTORY, Clock, Service
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A migrated database."""
+    database = Database(database_url)
+    await migrate.upgrade(database, [HISTORY])
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The service's clock."""
+    return Clock()
+
+
+@pytest.fixture
+def service(database: Database, clock: Clock) -> Service:
+    """The service on its own ledger."""
+    return Service(database, clock)
+
+
+@pytest.fixture
+async def api(service: Service) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the service's HTTP API."""
+    app = create_app(service.database, now=service.clock.now)
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://payment") as client:
+        yield client

@@ -1,0 +1,181 @@
+"""The servers that tests and benchmarks run on: they keep their data when killed, and never stay behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aio_pika
+import asyncpg
+import psutil
+import pytest
+
+from deploy.servers import PostgresServer, RabbitServer, ServerUnavailable
+
+BOUND = 60.0
+
+# Tells where the servers are and waits; ends by itself if nobody ends it.
+REPORT_AND_WAIT = (
+    "import os, time; print(os.environ['TEST_AMQP_URL'], os.environ['TEST_DATABASE_URL'], flush=True); "
+    f"time.sleep({BOUND})"
+)
+
+
+@pytest.fixture
+def bare_environment(tmp_path: Path) -> dict[str, str]:
+    """An environment that names no server, with a directory of its own for what servers write."""
+    # Another account (PostgreSQL is none of root's) has to get through to its directory in there.
+    for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        directory.chmod(0o711)
+    named = ("TEST_AMQP_URL", "TEST_DATABASE_URL", "TEST_RABBITMQCTL")
+    kept = {name: value for name, value in os.environ.items() if name not in named}
+    return kept | {"TMPDIR": str(tmp_path)}
+
+
+Wrapped = Callable[[str], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def wrapped(bare_environment: dict[str, str]) -> Iterator[Wrapped]:
+    """Run a Python program inside `python -m deploy.servers`."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(program: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deploy.servers", "--", sys.executable, "-c", program],
+            env=bare_environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            process.terminate()
+        process.communicate(timeout=BOUND)
+
+
+def _eventually(holds: Callable[[], bool]) -> bool:
+    give_up = time.monotonic() + BOUND
+    while not holds():
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _left_in(directory: Path) -> list[str]:
+    """Files of servers in the directory, and processes that mention it."""
+    files = [str(path) for path in directory.iterdir()]
+    processes = [
+        " ".join(process.info["cmdline"])
+        for process in psutil.process_iter(["cmdline"])
+        if any(str(directory) in word for word in process.info["cmdline"] or ())
+    ]
+    return files + processes
+
+
+def test_exit_code_is_the_commands(wrapped: Wrapped, tmp_path: Path) -> None:
+    """The wrapper exits as its command did, and both servers are gone with their data."""
+    program = (
+        "import os, socket, sys; from urllib.parse import urlsplit\n"
+        "for name in ('TEST_AMQP_URL', 'TEST_DATABASE_URL'):\n"
+        "    url = urlsplit(os.environ[name])\n"
+        "    socket.create_connection((url.hostname, url.port)).close()\n"
+        "    print(url.hostname)\n"
+        "sys.exit(7)"
+    )
+    wrapper = wrapped(program)
+    output, complaints = wrapper.communicate(timeout=BOUND)
+    assert wrapper.returncode == 7, complaints
+    assert output == "127.0.0.1\n127.0.0.1\n"
+    assert _left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)],
+    ids=str,
+)
+def test_nothing_stays_behind(wrapped: Wrapped, tmp_path: Path, number: signal.Signals, code: int) -> None:
+    """A wrapper that is ended by a signal, even SIGKILL, leaves no server and no file."""
+    wrapper = wrapped(REPORT_AND_WAIT)
+    assert wrapper.stdout is not None
+    addresses = wrapper.stdout.readline().split()
+    assert [urlsplit(url).scheme for url in addresses] == ["amqp", "postgresql"], wrapper.communicate()
+    (command,) = [child for child in psutil.Process(wrapper.pid).children() if child.cmdline()[0] == sys.executable]
+    wrapper.send_signal(number)
+    assert wrapper.wait(BOUND) == code
+    if number is signal.SIGKILL:
+        command.kill()
+    wrapper.communicate()
+    assert _eventually(lambda: _left_in(tmp_path) == []), _left_in(tmp_path)
+
+
+def test_servers_named_already_are_used(
+    bare_environment: dict[str, str], wrapped: Wrapped, tmp_path: Path
+) -> None:
+    """Where the environment names both servers, none is started and the names reach the command unchanged."""
+    given = {"TEST_AMQP_URL": "amqp://elsewhere/", "TEST_DATABASE_URL": "postgresql://elsewhere/db"}
+    program = "import os; print(os.environ['TEST_AMQP_URL'], os.environ['TEST_DATABASE_URL'])"
+    bare_environment |= given
+    wrapper = wrapped(program)
+    output, complaints = wrapper.communicate(timeout=BOUND)
+    assert (wrapper.returncode, output) == (0, "amqp://elsewhere/ postgresql://elsewhere/db\n"), complaints
+    assert _left_in(tmp_path) == []
+
+
+async def test_postgres_keeps_what_it_committed_when_killed() -> None:
+    """A row committed before kill -9 is there after the next start, at the same address."""
+    with PostgresServer() as server:
+        server.start()
+        url = server.create_database("kept")
+        connection = await asyncpg.connect(url)
+        await connection.execute("CREATE TABLE kept (number int); INSERT INTO kept VALUES (42)")
+        server.kill()
+        connection.terminate()
+        with pytest.raises(ServerUnavailable, match="PostgreSQL is not running"):
+            _ = server.pid
+        server.start()
+        connection = await asyncpg.connect(url)
+        assert await connection.fetchval("SELECT number FROM kept") == 42
+        await connection.close()
+
+
+async def test_rabbitmq_keeps_what_it_confirmed_when_killed() -> None:
+    """A persistent message confirmed before kill -9 is in its queue after the next start."""
+    with RabbitServer() as server:
+        server.start()
+        connection = await aio_pika.connect(server.url)
+        channel = await connection.channel()
+        # Not a quorum queue: one that is only seconds old finds no leader again on RabbitMQ 3.10.
+        await channel.declare_queue("kept", durable=True, arguments={"x-queue-type": "classic"})
+        message = aio_pika.Message(b"42", delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+        await channel.default_exchange.publish(message, routing_key="kept")
+        server.kill()
+        server.start()
+        connection = await aio_pika.connect(server.url)
+        async with connection:
+            queue = await (await connection.channel()).get_queue("kept")
+            received = await queue.get(timeout=BOUND)
+            assert received.body == b"42"
+            await received.ack()
+        assert "kept\t0" in server.ctl("-q", "list_queues", "name", "messages")
+
+
+async def test_a_rabbitmq_that_cannot_start_says_why() -> None:
+    """A node that ends while starting raises at once, with the end of its log."""
+    with RabbitServer() as server:
+        (server.control.parent / "rabbitmq.conf").write_text("no_such_setting = 1\n", encoding="utf-8")
+        with pytest.raises(ServerUnavailable, match="no_such_setting"):
+            server.start()

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
+from typing import Literal, TextIO
 
 import structlog
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
-def configure(service: str, level: str, style: Literal["auto", "console", "json"]) -> None:
+def configure(
+    service: str, level: str, style: Literal["auto", "console", "json"], file: TextIO | None = None
+) -> None:
     """Set up structlog once for this process; `auto` is for people on a terminal and JSON elsewhere.
 
-    The loggers of our libraries are heard from `warning` on, in the same shape.
+    They go to `file` (default: stderr). The loggers of our libraries are heard from `warning` on, in the same shape.
     """
-    for_people = style == "console" or (style == "auto" and sys.stderr.isatty())
+    target = file if file is not None else sys.stderr
+    for_people = style == "console" or (style == "auto" and target.isatty())
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer() if for_people else structlog.processors.JSONRenderer()
     )
@@ -29,11 +32,11 @@ def configure(service: str, level: str, style: Literal["auto", "console", "json"
     structlog.configure(
         processors=[*shared, *tail, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=target),
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.bind_contextvars(service=service)
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(target)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Literal, Self, TypeVar
 
 import structlog
 import uvicorn
@@ -112,9 +113,47 @@ def main(settings: ServiceSettings, name: str, make: Callable[[], Sequence[Servi
         return EX_INTERRUPTED
 
 
-async def serve(make: Callable[[], Sequence[Service]]) -> int:
-    """Start services, serve their HTTP, drain on the first signal."""
-    services = make()
+class Running:
+    """Services that run with their HTTP servers: `urls` by service name, `started` once all are at work."""
+
+    def __init__(self, services: Sequence[Service]) -> None:
+        self.services = tuple(services)
+        self.urls: dict[str, str] = {}
+        self._servers = [http_server(service) for service in services]
+        self._serving: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        for service, server in zip(self.services, self._servers, strict=True):
+            bound = listen(service)
+            host, port = bound.getsockname()[:2]
+            self.urls[service.name] = f"http://{host}:{port}"
+            # Health answers before the dependencies do: a process that waits for its broker is alive, not ready.
+            self._serving.append(asyncio.create_task(server.serve(sockets=[bound]), name=f"{service.name} http"))
+        return self
+
+    async def start(self) -> None:
+        """Start every service; see `Service.start` for what it raises."""
+        for service in self.services:
+            await service.start()
+
+    async def failed(self) -> None:
+        """Return when an HTTP server ends; raise what a service has died of."""
+        failing = [asyncio.create_task(service.failed()) for service in self.services]
+        try:
+            await first_of(*failing, *self._serving)
+        finally:
+            for task in failing:
+                task.cancel()
+
+    async def __aexit__(self, *_: object) -> None:
+        for server in self._servers:
+            server.should_exit = True
+        await asyncio.gather(*(service.drain() for service in self.services))
+        await asyncio.gather(*self._serving, return_exceptions=True)
+
+
+async def serve(make: Callable[[], Sequence[Service]], ready: Callable[[Running], None] | None = None) -> int:
+    """Start services, serve their HTTP, call `ready`, drain on the first signal; returns the exit code."""
     stop = asyncio.Event()
     seen: list[int] = []
 
@@ -127,33 +166,40 @@ async def serve(make: Callable[[], Sequence[Service]]) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
-    servers = [http_server(service) for service in services]
-    serving: list[asyncio.Task[None]] = []
-    try:
-        # Health answers before the dependencies do: a process that waits for its broker is alive, not ready.
-        serving = [asyncio.create_task(server.serve(), name="http") for server in servers]
-        starting = asyncio.create_task(_start_all(services))
+    async with Running(make()) as running:
         stopping = asyncio.create_task(stop.wait())
-        await _first(starting, stopping, *serving)
-        if not stop.is_set():
-            failing = [asyncio.create_task(service.failed()) for service in services]
-            await _first(stopping, *failing, *serving)
-        else:
-            starting.cancel()
-    finally:
-        for server in servers:
-            server.should_exit = True
-        await asyncio.gather(*(service.drain() for service in services))
-        await asyncio.gather(*serving, return_exceptions=True)
+        starting = asyncio.create_task(running.start())
+        tasks: list[asyncio.Task[None] | asyncio.Task[Literal[True]]] = [stopping, starting]
+        try:
+            await first_of(starting, stopping)
+            if not stop.is_set():
+                if ready is not None:
+                    ready(running)
+                tasks.append(asyncio.create_task(running.failed()))
+                await first_of(tasks[-1], stopping)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
     return EX_INTERRUPTED if signal.SIGINT in seen else 0
 
 
-async def _start_all(services: Sequence[Service]) -> None:
-    for service in services:
-        await service.start()
+def listen(service: Service) -> socket.socket:
+    """A bound socket for the service's HTTP; raises BadConfiguration where the address is taken."""
+    settings = service.settings
+    try:
+        bound = socket.create_server((settings.host, settings.port), backlog=1024)
+    except OSError as error:
+        raise BadConfiguration(
+            f"{service.name} cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
+            "set HOST and PORT to an address that is free (PORT=0 picks one)"
+        ) from error
+    host, port = bound.getsockname()[:2]
+    structlog.get_logger().info("listening", name=service.name, url=f"http://{host}:{port}")
+    return bound
 
 
-async def _first(*tasks: asyncio.Task[None] | asyncio.Task[bool]) -> None:
+async def first_of(*tasks: asyncio.Task[None] | asyncio.Task[Literal[True]]) -> None:
     """Wait for the first to end, and raise what it died of."""
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in done:

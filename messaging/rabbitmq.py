@@ -12,13 +12,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from aio_pika.abc import AbstractConnection
 from yarl import URL
 
 from messaging import rabbitmq_topology
 from messaging.bus import BusUnavailable, Delivery, Outgoing, Receipt
 from messaging.rabbitmq_consuming import RabbitSubscription
-from messaging.rabbitmq_link import Link, address
+from messaging.rabbitmq_link import BrokerConnection, Link, address
 from messaging.rabbitmq_publishing import Publisher
 from messaging.topology import Topology
 
@@ -126,7 +125,7 @@ class RabbitBus:
     def _rebuild_publishing(self, reason: str) -> None:
         self._publishing.condemn(reason)
 
-    async def _attach_consuming(self, connection: AbstractConnection) -> None:
+    async def _attach_consuming(self, connection: BrokerConnection) -> None:
         await rabbitmq_topology.declare(connection, self._topology, passive=self._passive)
 
     def _detach_consuming(self) -> None:

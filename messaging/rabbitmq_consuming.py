@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.abc import AbstractChannel
 from aiormq.abc import AbstractChannel as UnderlyingChannel
 from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
@@ -19,8 +19,8 @@ from pamqp.commands import Basic
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from messaging.bus import BusUnavailable, Delivery, TopologyMismatch
-from messaging.rabbitmq_decoding import delivery_of
-from messaging.rabbitmq_link import ATTEMPT_SECONDS, BACKOFF, LOST, describe, lost_means_error
+from messaging.rabbitmq_decoding import RawDelivery
+from messaging.rabbitmq_link import ATTEMPT_SECONDS, BACKOFF, LOST, BrokerConnection, describe, lost_means_error
 
 _TAGS_PER_CHANNEL = 1 << 48
 _SETTLE_SECONDS = 5.0
@@ -59,7 +59,7 @@ class RabbitSubscription:
         *,
         prefetch: int,
         deliver: Callable[[Delivery], None],
-        connection: Callable[[], Awaitable[AbstractConnection]],
+        connection: Callable[[], Awaitable[BrokerConnection]],
         declare: Callable[[], Awaitable[None]],
     ) -> None:
         self._queue = queue
@@ -163,7 +163,7 @@ class RabbitSubscription:
                 f"the broker does not let us read queue {self._queue!r}: {describe(error)}; grant the user read"
             ) from error
 
-    async def _consume(self, connection: AbstractConnection) -> None:
+    async def _consume(self, connection: BrokerConnection) -> None:
         channel = connection.channel(publisher_confirms=False)
         await channel.initialize()
         underlying = await channel.get_underlay_channel()
@@ -176,12 +176,12 @@ class RabbitSubscription:
         await underlying.basic_qos(prefetch_count=self._prefetch)
         generation = self._generation
 
-        async def receive(message: DeliveredMessage) -> None:
+        def receive(raw: RawDelivery) -> None:
             if generation == self._generation and not self._canceled:
-                tag = generation * _TAGS_PER_CHANNEL + (message.delivery_tag or 0)
-                self._deliver(delivery_of(message, self._queue, tag))
+                self._deliver(raw.delivery(self._queue, generation * _TAGS_PER_CHANNEL + raw.tag))
 
-        consuming = await underlying.basic_consume(self._queue, receive)
+        connection.deliveries.receive(underlying.number, receive)
+        consuming = await underlying.basic_consume(self._queue, _never_called)
         self._consumer_tag = consuming.consumer_tag
 
     async def _settle(
@@ -260,3 +260,7 @@ class RabbitSubscription:
         structlog.get_logger(__name__).debug(
             "channel_lost", queue=self._queue, doing=doing, reason=describe(error) if error else "closed"
         )
+
+
+async def _never_called(_message: DeliveredMessage) -> None:
+    """What aiormq is told to do with deliveries; the connection's DeliveryReader lets none through to it."""

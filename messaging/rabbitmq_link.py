@@ -15,18 +15,20 @@ from typing import Any
 import aio_pika
 import structlog
 from aio_pika.abc import AbstractConnection
-from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
+from aiormq.connection import TransportFactory
 from aiormq.exceptions import (
+    AMQPConnectionError,
     AMQPError,
     AuthenticationError,
     ChannelInvalidStateError,
+    InvalidFrameError,
     ProbableAuthenticationError,
 )
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential, wait_random
 from yarl import URL
 
 from messaging.bus import BusUnavailable, TopologyMismatch
-from messaging.rabbitmq_decoding import decode_tolerantly
+from messaging.rabbitmq_decoding import DeliveryReader
 
 ATTEMPT_SECONDS = 10.0
 """How long one attempt to connect, or one conversation with the broker, may take."""
@@ -76,20 +78,52 @@ def is_blocked(connection: AbstractConnection) -> bool:
     return True
 
 
-class _Transport(TransportFactory):
-    """Opens the socket and remembers it: only there a connection whose other end is gone can be cut off."""
+class _Socket(TransportFactory):
+    """Opens the socket, and stands between it and aiormq."""
 
     def __init__(self) -> None:
+        self.deliveries: DeliveryReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
     async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        factory = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
-        reader, self._writer = await factory.create(url, **kwargs)
+        provider = kwargs.pop("ssl_context_provider")
+        context = await provider.get_context() if url.scheme == "amqps" else None
+        loop = asyncio.get_running_loop()
+        reader = DeliveryReader(loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        try:
+            transport, _ = await loop.create_connection(
+                lambda: protocol, url.host or "localhost", url.port or 5672, ssl=context, **kwargs
+            )
+        except OSError as error:
+            raise AMQPConnectionError(*error.args) from error
+        self.deliveries = reader
+        self._writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         return reader, self._writer
 
     def abort(self) -> None:
         if self._writer is not None:
             self._writer.transport.abort()
+
+
+class BrokerConnection(aio_pika.Connection):
+    """A connection that hands its deliveries over itself, and can be cut off when its other end is gone."""
+
+    def __init__(self, url: URL, name: str) -> None:
+        super().__init__(url, client_properties={"connection_name": name})
+        self._socket = _Socket()
+        self.kwargs["transport_factory"] = self._socket
+
+    @property
+    def deliveries(self) -> DeliveryReader:
+        """Where the channels' deliveries come out; raises ConnectionLost before there is a connection."""
+        if self._socket.deliveries is None:
+            raise ConnectionLost("the connection does not stand yet")
+        return self._socket.deliveries
+
+    def abort(self) -> None:
+        """Cut the connection without a word."""
+        self._socket.abort()
 
 
 class Link:
@@ -105,7 +139,7 @@ class Link:
         *,
         name: str,
         heartbeat: int,
-        attach: Callable[[AbstractConnection], Awaitable[None]],
+        attach: Callable[[BrokerConnection], Awaitable[None]],
         detach: Callable[[], None],
     ) -> None:
         self._url = url
@@ -113,8 +147,7 @@ class Link:
         self._heartbeat = heartbeat
         self._attach = attach
         self._detach = detach
-        self._connection: AbstractConnection | None = None
-        self._transport = _Transport()
+        self._connection: BrokerConnection | None = None
         self._lost: asyncio.Future[str] | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._standing = asyncio.Event()
@@ -130,11 +163,11 @@ class Link:
         return self._keeper is not None
 
     @property
-    def connection(self) -> AbstractConnection | None:
+    def connection(self) -> BrokerConnection | None:
         """The connection while it is up."""
         return self._connection
 
-    async def standing(self) -> AbstractConnection:
+    async def standing(self) -> BrokerConnection:
         """Wait until the connection is up, and return it."""
         while self._connection is None:
             await self._standing.wait()
@@ -152,6 +185,11 @@ class Link:
                 f"the broker at {address(self._url)} cannot be reached ({reason}); tried for {seconds:g} s. "
                 "Is it running, and is AMQP_URL right?"
             ) from None
+        except InvalidFrameError as error:
+            raise BusUnavailable(
+                f"the broker at {address(self._url)} does not let user {self._url.user or 'guest'!r} use that "
+                "virtual host; check that it exists and that the user may use it"
+            ) from error
         except _REFUSED as error:
             raise BusUnavailable(
                 f"the broker at {address(self._url)} refuses user {self._url.user or 'guest'!r} "
@@ -177,7 +215,8 @@ class Link:
             if self._lost is not None:
                 reason = await self._lost
                 structlog.get_logger(__name__).warning("broker_connection_lost", link=self._name, reason=reason)
-            self._transport.abort()
+            if self._connection is not None:
+                self._connection.abort()
             await self._drop()
             await self._establish(starting=False, failures=[])
 
@@ -185,9 +224,9 @@ class Link:
         def may_pass(error: BaseException) -> bool:
             failures.append(error)
             # A wrong password does not become right by waiting; but later it may be the broker's own trouble.
-            return isinstance(error, (*LOST, TopologyMismatch, BusUnavailable)) and not (
-                starting and isinstance(error, _REFUSED)
-            )
+            if starting and (isinstance(error, _REFUSED) or _is_vhost_refusal(error)):
+                return False
+            return isinstance(error, (*LOST, TopologyMismatch, BusUnavailable))
 
         def say(state: RetryCallState) -> None:
             structlog.get_logger(__name__).warning(
@@ -209,13 +248,7 @@ class Link:
         await retrying(self._connect)
 
     async def _connect(self) -> None:
-        decode_tolerantly()
-        self._transport = _Transport()
-        connection = aio_pika.Connection(
-            self._url.update_query(heartbeat=str(self._heartbeat)),
-            client_properties={"connection_name": self._name},
-        )
-        connection.kwargs["transport_factory"] = self._transport
+        connection = BrokerConnection(self._url.update_query(heartbeat=str(self._heartbeat)), self._name)
         try:
             async with asyncio.timeout(ATTEMPT_SECONDS):
                 with lost_means_error():
@@ -223,14 +256,14 @@ class Link:
                     self._watch(connection)
                     await self._attach(connection)
         except BaseException:
-            self._transport.abort()
+            connection.abort()
             self._detach()
             await _close(connection)
             raise
         self._connection = connection
         self._standing.set()
 
-    def _watch(self, connection: AbstractConnection) -> None:
+    def _watch(self, connection: BrokerConnection) -> None:
         lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         # `condemn` must work from the moment something hangs on the connection.
         self._lost = lost
@@ -249,10 +282,15 @@ class Link:
         self._detach()
         if connection is not None:
             await _close(connection)
-            self._transport.abort()
+            connection.abort()
 
 
-async def _close(connection: AbstractConnection) -> None:
+def _is_vhost_refusal(error: BaseException) -> bool:
+    # aiormq drops the broker's reason and only says that the answer to Connection.Open was another one.
+    return isinstance(error, InvalidFrameError) and "Connection.OpenOk" in str(error)
+
+
+async def _close(connection: BrokerConnection) -> None:
     try:
         async with asyncio.timeout(_CLOSE_SECONDS):
             with lost_means_error():

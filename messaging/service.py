@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +80,7 @@ class Service:
         database: Database | None = None,
         checkpoint: Checkpoint = no_checkpoint,
         interval: float = 0.5,
+        held_open: Sequence[AbstractAsyncContextManager[Any]] = (),
     ) -> None:
         self.name = name
         self.settings = settings
@@ -95,6 +96,8 @@ class Service:
         }
         self.workers = [self._worker(role, checkpoint, interval) for role in self.roles]
         self._api = app(self.database, self.info) if app is not None else None
+        self._held_open = tuple(held_open)
+        self._resources = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
         self._draining = False
         self._started = False
@@ -147,6 +150,8 @@ class Service:
             await self._check_migrations()
         await self.bus.start()
         await self.bus.declare(self.topology)
+        for resource in self._held_open:
+            await self._resources.enter_async_context(resource)
         self._tasks.append(asyncio.create_task(self.relay.run(), name=f"{self.name} relay"))
         for worker in self.workers:
             self._tasks.append(asyncio.create_task(worker.run(), name=f"{self.name} worker"))
@@ -195,6 +200,7 @@ class Service:
         for task in self._tasks:
             with suppress(asyncio.CancelledError):
                 await task
+        await self._resources.aclose()
         await self.bus.close()
         await self.database.close()
         structlog.get_logger().info("stopped", name=self.name)

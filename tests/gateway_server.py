@@ -92,7 +92,7 @@ class GatewayServer:
         self.url = ""
         self._journal = journal
         self._released = asyncio.Event()
-        self._connections: set[asyncio.StreamWriter] = set()
+        self._connections: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
         if journal is not None and journal.exists():
             for line in journal.read_text().splitlines():
                 key, reference, action, body = json.loads(line)
@@ -113,12 +113,14 @@ class GatewayServer:
         finally:
             self._released.set()
             server.close()
-            for connection in tuple(self._connections):
+            connections = dict(self._connections)
+            for connection in connections:
                 connection.close()
+            await asyncio.gather(*filter(None, connections.values()))
             await server.wait_closed()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections.add(writer)
+        self._connections[writer] = asyncio.current_task()
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
@@ -135,7 +137,7 @@ class GatewayServer:
         except (Cut, asyncio.IncompleteReadError, ConnectionError):
             writer.close()
         finally:
-            self._connections.discard(writer)
+            del self._connections[writer]
 
     async def _answer(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
         _, _, _, reference, action = path.split("/")

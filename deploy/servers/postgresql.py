@@ -164,8 +164,7 @@ def _find_postgres() -> Path:
         if all((place / name).exists() for name in ("postgres", "initdb", "createdb", "pg_isready")):
             return place
     raise ServerUnavailable(
-        "PostgreSQL is not installed; install it (Debian: apt-get install postgresql), "
-        "or name a running database"
+        "PostgreSQL is not installed; install it (Debian: apt-get install postgresql), or name a running database"
     )
 
 
@@ -180,6 +179,4 @@ def _unprivileged() -> pwd.struct_passwd:
             return pwd.getpwnam(name)
         except KeyError:
             continue
-    raise ServerUnavailable(
-        "PostgreSQL does not run as root, and there is neither a user postgres nor nobody; add one"
-    )
+    raise ServerUnavailable("PostgreSQL does not run as root, and there is neither a user postgres nor nobody; add one")

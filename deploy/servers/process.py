@@ -86,9 +86,7 @@ class ServerProcess:
             if ready():
                 return
             if time.monotonic() > give_up:
-                raise ServerUnavailable(
-                    f"{self.name} did not answer within {seconds:g} s{self._last_words()}"
-                )
+                raise ServerUnavailable(f"{self.name} did not answer within {seconds:g} s{self._last_words()}")
             time.sleep(_POLL)
 
     def stop(self, signal_number: signal.Signals = signal.SIGTERM, seconds: float = 30) -> None:
@@ -119,9 +117,7 @@ class ServerProcess:
         """
         process = self._spawn(command, environment, subprocess.PIPE, subprocess.PIPE)
         try:
-            output, complaints = (
-                text.decode(errors="replace") for text in process.communicate(timeout=seconds)
-            )
+            output, complaints = (text.decode(errors="replace") for text in process.communicate(timeout=seconds))
         except subprocess.TimeoutExpired as error:
             process.kill()
             process.communicate()

@@ -62,9 +62,7 @@ class RabbitServer:
         """Start it without waiting; `wait` returns when it answers."""
         if not self._epmd.running:
             # Otherwise Erlang starts one that is nobody's child and stays behind.
-            self._epmd.start(
-                [_find_epmd(), "-port", str(self._epmd_port), "-address", HOST], self._environment
-            )
+            self._epmd.start([_find_epmd(), "-port", str(self._epmd_port), "-address", HOST], self._environment)
             self._epmd.wait_until(lambda: accepts(self._epmd_port), 10)
         self._process.start([str(self._scripts / "rabbitmq-server")], self._environment)
 
@@ -172,8 +170,7 @@ def _find_rabbitmq() -> Path:
         if all((place / name).exists() for name in ("rabbitmq-server", "rabbitmqctl", "rabbitmq-env")):
             return place
     raise ServerUnavailable(
-        "RabbitMQ is not installed; install it (Debian: apt-get install rabbitmq-server), "
-        "or name a running broker"
+        "RabbitMQ is not installed; install it (Debian: apt-get install rabbitmq-server), or name a running broker"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from contracts.message import Command, Event
-from orchestrator.saga.steps import Cancel, Delay, InvalidSaga, Kind, OnTimeout, Parallel, Stage, Start, Step, Wait
+from orchestrator.saga.steps import Cancel, Delay, InvalidSaga, Kind, OnTimeout, Parallel, Start, Step, Wait
 
 _NAME = re.compile(r"^[a-z][a-z0-9_.]*$")
 MAX_NAME = 80
@@ -29,12 +29,14 @@ class Checked:
 
 
 def check(
+    *,
     name: str,
     version: int,
     data: object,
     starts_on: Start[Any],
-    steps: Sequence[Stage[Any]],
+    steps: object,
     cancel_on: Cancel[Any] | None,
+    outcomes: dict[str, Callable[..., Any] | None],
 ) -> Checked:
     """Everything that can be found at import; raises InvalidSaga."""
     where = f"saga {name!r} v{version}"
@@ -42,24 +44,43 @@ def check(
         raise InvalidSaga(f"{where}: a saga's name is lower_case, at most {MAX_NAME} characters")
     if version < 1:
         raise InvalidSaga(f"{where}: versions count from 1")
-    if not (isinstance(data, type) and issubclass(data, BaseModel)):
-        raise InvalidSaga(f"{where}: data={data!r} must be a pydantic model class")
+    _check_data(where, data)
+    if not isinstance(steps, tuple):
+        raise InvalidSaga(f"{where}: steps must be a tuple; a single one needs its comma: steps=(Step(...),)")
     if not steps:
-        raise InvalidSaga(f"{where} has no steps")
+        raise InvalidSaga(f"{where} has no steps; give it at least one")
     checked = Checked()
     for stage in steps:
-        if isinstance(stage, Parallel):
-            if len(stage.steps) < 2:
-                raise InvalidSaga(f"{where}: Parallel({stage.name}) needs at least two steps")
-            members: tuple[Any, ...] = stage.steps
-        elif isinstance(stage, (Step, Wait, Delay)):
-            members = (stage,)
-        else:
-            raise InvalidSaga(f"{where}: {stage!r} is no Step, Parallel, Wait or Delay")
-        for member in members:
-            _check_stage(where, checked, member, in_parallel=len(members) > 1)
+        for member in _members(where, stage):
+            _check_stage(where, checked, member, in_parallel=isinstance(stage, Parallel))
     _check_events(where, starts_on, checked, cancel_on)
+    for role, function in outcomes.items():
+        if function is not None:
+            _check_outcome(f"{where}, {role}", function)
     return checked
+
+
+def _check_data(where: str, data: object) -> None:
+    if not (isinstance(data, type) and issubclass(data, BaseModel)):
+        raise InvalidSaga(f"{where}: data={data!r} must be a pydantic model class")
+    if not data.model_config.get("frozen"):
+        raise InvalidSaga(
+            f"{where}: {data.__name__} can be changed in place, which no history would notice; give it "
+            "model_config = ConfigDict(frozen=True) and return model_copy(update=...)"
+        )
+
+
+def _members(where: str, stage: object) -> tuple[Any, ...]:
+    if not isinstance(stage, Parallel):
+        if not isinstance(stage, (Step, Wait, Delay)):
+            raise InvalidSaga(f"{where}: {stage!r} is no Step, Parallel, Wait or Delay")
+        return (stage,)
+    for member in stage.steps:
+        if not isinstance(member, Step):
+            raise InvalidSaga(f"{where}: {type(member).__name__} cannot be in a Parallel; it takes steps only")
+    if len(stage.steps) < 2:
+        raise InvalidSaga(f"{where}: Parallel({stage.name}) needs at least two steps; one needs no Parallel")
+    return stage.steps
 
 
 def _check_stage(where: str, checked: Checked, stage: Any, *, in_parallel: bool) -> None:
@@ -69,33 +90,45 @@ def _check_stage(where: str, checked: Checked, stage: Any, *, in_parallel: bool)
         raise InvalidSaga(f"{where}: two steps are called {stage.name!r}; history names steps, so rename one")
     checked.stages[stage.name] = stage
     place = f"{where}, step {stage.name!r}"
-    if isinstance(stage, Step):
-        _check_step(place, checked, stage, in_parallel=in_parallel)
-    elif isinstance(stage, Wait):
-        _check_event(place, stage.event)
-        if stage.timeout is not None and stage.timeout <= timedelta(0):
-            raise InvalidSaga(f"{place}: timeout must be positive")
-        if checked.pivot and stage.timeout and stage.on_timeout is OnTimeout.COMPENSATE:
-            raise InvalidSaga(
-                f"{place} comes after the pivot {checked.pivot!r}, where there is no way back; "
-                "give it on_timeout=CONTINUE or no timeout"
-            )
-    elif isinstance(stage, Delay) and isinstance(stage.duration, timedelta) and stage.duration < timedelta(0):
-        raise InvalidSaga(f"{place}: a delay cannot be negative")
+    match stage:
+        case Step():
+            _check_timeout(place, stage.timeout)
+            _check_kind(place, checked, stage, in_parallel=in_parallel)
+            _check_wiring(place, checked, stage, in_parallel=in_parallel)
+            if stage.kind is Kind.PIVOT:
+                checked.pivot = stage.name
+        case Wait():
+            _check_wait(place, checked, stage)
+        case Delay(duration=timedelta() as duration) if duration < timedelta(0):
+            raise InvalidSaga(f"{place}: a delay cannot be negative")
+        case Delay(duration=duration) if not (isinstance(duration, timedelta) or callable(duration)):
+            raise InvalidSaga(f"{place}: {duration!r} is no time; write hours({duration!r}), or a function of the data")
 
 
-def _check_step(place: str, checked: Checked, step: Any, *, in_parallel: bool) -> None:
-    if step.timeout <= timedelta(0):
+def _check_timeout(place: str, timeout: object) -> None:
+    if not isinstance(timeout, timedelta):
+        raise InvalidSaga(f"{place}: timeout={timeout!r} is no time; write seconds({timeout!r})")
+    if timeout <= timedelta(0):
         raise InvalidSaga(f"{place}: timeout must be positive")
-    if step.action is None and step.compensation is None:
-        raise InvalidSaga(f"{place} has neither an action nor a compensation; give it one")
-    if step.action is None and in_parallel:
-        raise InvalidSaga(f"{place} has no action; put it before the Parallel")
-    if step.kind is Kind.PIVOT:
-        if checked.pivot is not None:
-            raise InvalidSaga(f"{place} is a second pivot beside {checked.pivot!r}; make it RETRIABLE")
-        if in_parallel:
-            raise InvalidSaga(f"{place}: a pivot stands alone; take it out of the Parallel")
+
+
+def _check_wait(place: str, checked: Checked, wait: Wait[Any]) -> None:
+    _check_event(place, wait.event)
+    if wait.timeout is None:
+        return
+    _check_timeout(place, wait.timeout)
+    if checked.pivot and wait.on_timeout is OnTimeout.COMPENSATE:
+        raise InvalidSaga(
+            f"{place} comes after the pivot {checked.pivot!r}, where there is no way back; "
+            "give it on_timeout=CONTINUE or no timeout"
+        )
+
+
+def _check_kind(place: str, checked: Checked, step: Step[Any], *, in_parallel: bool) -> None:
+    if step.kind is Kind.PIVOT and checked.pivot is not None:
+        raise InvalidSaga(f"{place} is a second pivot beside {checked.pivot!r}; make it RETRIABLE")
+    if step.kind is Kind.PIVOT and in_parallel:
+        raise InvalidSaga(f"{place}: a pivot stands alone; take it out of the Parallel")
     if step.kind is Kind.RETRIABLE and checked.pivot is None:
         raise InvalidSaga(f"{place} is RETRIABLE but no pivot comes before it; mark the point of no return PIVOT")
     if step.kind is Kind.COMPENSABLE and checked.pivot is not None:
@@ -105,7 +138,14 @@ def _check_step(place: str, checked: Checked, step: Any, *, in_parallel: bool) -
         )
     if step.kind is not Kind.COMPENSABLE and step.compensation is not None:
         raise InvalidSaga(f"{place} is {step.kind.value} and would never be compensated; drop its compensation")
-    if step.action is not None:
+    if step.kind is not Kind.COMPENSABLE and step.on_in_doubt is not None:
+        raise InvalidSaga(f"{place} is {step.kind.value}, repeated until it is answered; drop its on_in_doubt")
+
+
+def _check_wiring(place: str, checked: Checked, step: Step[Any], *, in_parallel: bool) -> None:
+    if step.action is None:
+        _check_done_before(place, step, in_parallel=in_parallel)
+    else:
         command = _command(place, "action", step.action)
         checked.commands[step.name] = command
         if step.kind is Kind.RETRIABLE and command.failure_type is not None:
@@ -123,16 +163,23 @@ def _check_step(place: str, checked: Checked, step: Any, *, in_parallel: bool) -
                 f"{place}: the compensation {undo.wire_type} can be refused ({undo.failure_type.wire_type}); "
                 "a compensation's contract must say Command[..., Never]"
             )
-    if step.kind is Kind.PIVOT:
-        checked.pivot = step.name
+
+
+def _check_done_before(place: str, step: Step[Any], *, in_parallel: bool) -> None:
+    if step.kind is not Kind.COMPENSABLE:
+        raise InvalidSaga(f"{place} is {step.kind.value} but has no action; give it one")
+    if step.compensation is None:
+        raise InvalidSaga(f"{place} has neither an action nor a compensation; give it one")
+    if in_parallel:
+        raise InvalidSaga(f"{place} has no action; put it before the Parallel")
+    for role in ("on_success", "on_failure", "on_in_doubt", "when"):
+        if getattr(step, role) is not None:
+            raise InvalidSaga(f"{place} has no action, so its {role} would never be called; drop it")
 
 
 def _command(place: str, role: str, function: Callable[..., Any]) -> type[Command[Any, Any]]:
     name = getattr(function, "__name__", repr(function))
-    try:
-        found = typing.get_type_hints(function).get("return")
-    except NameError as error:
-        raise InvalidSaga(f"{place}: the annotations of {name} cannot be read: {error}") from error
+    found = _hints(place, function).get("return")
     if not (isinstance(found, type) and issubclass(found, Command)):
         raise InvalidSaga(f"{place}: its {role} {name} must be annotated `-> SomeCommand`, not {found!r}")
     if not found.wire_type:
@@ -144,23 +191,32 @@ def _command(place: str, role: str, function: Callable[..., Any]) -> type[Comman
     return found
 
 
-def _check_parameter(
-    place: str, role: str, function: Callable[..., Any] | None, event: type[Event] | None
-) -> None:
+def _hints(place: str, function: Callable[..., Any]) -> dict[str, Any]:
+    name = getattr(function, "__name__", repr(function))
+    try:
+        return typing.get_type_hints(function)
+    except NameError as error:
+        raise InvalidSaga(
+            f"{place}: the annotations of {name} cannot be read: {error}; import it at module level, "
+            "not under TYPE_CHECKING"
+        ) from error
+    except TypeError as error:
+        raise InvalidSaga(f"{place}: {name} is no plain function; write `def` with its annotations") from error
+
+
+def _check_parameter(place: str, role: str, function: Callable[..., Any] | None, event: type[Event] | None) -> None:
     if function is None:
         return
     if event is None:
-        raise InvalidSaga(f"{place}: {role} would never be called: the command has no such answer")
-    hints = [kind for name, kind in typing.get_type_hints(function).items() if name != "return"]
+        raise InvalidSaga(f"{place}: {role} would never be called: the command has no such answer; drop it")
+    hints = [kind for name, kind in _hints(place, function).items() if name != "return"]
     if len(hints) >= 2 and isinstance(hints[1], type) and not issubclass(event, hints[1]):
         raise InvalidSaga(
             f"{place}: {role} takes {hints[1].__name__}, but the command is answered with {event.__name__}"
         )
 
 
-def _check_events(
-    where: str, starts_on: Start[Any], checked: Checked, cancel_on: Cancel[Any] | None
-) -> None:
+def _check_events(where: str, starts_on: Start[Any], checked: Checked, cancel_on: Cancel[Any] | None) -> None:
     _check_event(f"{where}, starts_on", starts_on.event)
     heard = {starts_on.event.wire_type: "starts_on"}
     others = [(stage.event, f"wait {stage.name!r}") for stage in checked.stages.values() if isinstance(stage, Wait)]
@@ -171,6 +227,19 @@ def _check_events(
         known = heard.setdefault(event.wire_type, role)
         if known != role:
             raise InvalidSaga(f"{where}: {event.wire_type} is both {known} and {role}; use two event types")
+    for command in (*checked.commands.values(), *checked.compensations.values()):
+        for answer in command.answers():
+            if answer.wire_type in heard:
+                raise InvalidSaga(
+                    f"{where}: {answer.wire_type} is both {heard[answer.wire_type]} and an answer to "
+                    f"{command.wire_type}; use two event types"
+                )
+
+
+def _check_outcome(place: str, function: Callable[..., Any]) -> None:
+    found = _hints(place, function).get("return")
+    if found is not None:
+        _check_event(place, found)
 
 
 def _check_event(place: str, event: Any) -> None:

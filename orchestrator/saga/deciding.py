@@ -2,64 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator
 from typing import Any
-from uuid import UUID
 
-from contracts.message import Command, Event, Message
+from contracts.message import Event
 from orchestrator.saga import facts as f
-from orchestrator.saga.definition import Saga
 from orchestrator.saga.inputs import Action, EventArrived, PersonActed
-from orchestrator.saga.evolving import evolve
-from orchestrator.saga.state import (
-    Direction,
-    SagaState,
-    Send,
-    Status,
-    StepState,
-    StepStatus,
-    command_id,
-    outcome_id,
-)
-from orchestrator.saga.steps import Delay, Kind, OnTimeout, Parallel, Step, Wait
+from orchestrator.saga.moving import Moving
+from orchestrator.saga.state import Direction, SagaState, Status, StepState, StepStatus, command_id
+from orchestrator.saga.steps import Delay, Kind, OnTimeout, Step, Wait
 from orchestrator.saga.transition import Transition, Verdict
 
-_UNDO = (StepStatus.SUCCEEDED, StepStatus.IN_DOUBT)
-_FAILED = (StepStatus.REFUSED, StepStatus.IN_DOUBT)
-_UNDERWAY = (StepStatus.RUNNING, StepStatus.COMPENSATING)
 
-
-class Deciding:
-    """Collects one transition. Its state is always the given one with the facts so far folded in."""
-
-    def __init__(self, saga: Saga[Any], identity: UUID, state: SagaState, now: datetime) -> None:
-        self.saga = saga
-        self.identity = identity
-        self.state = state
-        self.now = now
-        self.facts: list[f.Fact] = []
-        self.sends: list[Send] = []
+class Deciding(Moving):
+    """What one input causes, for each of the three kinds of input."""
 
     # -- three kinds of input --------------------------------------------------------------------------------
 
     def event(self, given: EventArrived) -> Transition:
-        event, wire_type = given.event, given.event.wire_type
+        if _is(given.event, self.saga.starts_on.event):
+            return self._start(given.event)
         if self.state.status.terminal:
-            if wire_type == self.saga.starts_on.event.wire_type:
-                return Transition(Verdict.DUPLICATE)
             return self._late(f"the saga is {self.state.status.value}")
-        if wire_type == self.saga.starts_on.event.wire_type:
-            return self._start(event)
         if not self.state.started or self.state.status is Status.STUCK:
             why = "the saga is stuck" if self.state.started else "the saga has not started"
             return Transition(Verdict.PARKED, note=why)
-        if self.saga.cancel_on is not None and wire_type == self.saga.cancel_on.event.wire_type:
-            return self._cancel(event)
-        step = self._answered(given.causation_id)
-        if step is not None:
-            return self._answer(step, event)
-        return self._awaited(given)
+        if self.saga.cancel_on is not None and _is(given.event, self.saga.cancel_on.event):
+            return self._cancel(given.event)
+        return self._answered(given)
 
     def deadline(self) -> Transition:
         if self.state.deadline is None or self.state.deadline > self.now:
@@ -75,15 +45,17 @@ class Deciding:
     def person(self, given: PersonActed) -> Transition:
         if self.state.status.terminal:
             return Transition(Verdict.REFUSED, note=f"the saga is {self.state.status.value}; nothing can change it")
+        if self.state == SagaState():
+            return Transition(Verdict.REFUSED, note="the saga has not started; there is nothing to act on")
         if given.action is Action.ABANDON:
             self._fact(f.Abandoned(f"{given.who}: {given.why}"))
             return self._applied()
-        was_stuck = self.state.status is Status.STUCK
+        reason, was_stuck = self.state.reason, self.state.status is Status.STUCK
         if was_stuck:
             self._fact(f.Resumed())
         match given.action:
             case Action.RETRY:
-                refusal = self._retry(given.step)
+                refusal = self._retry(given.step, resumed=was_stuck)
             case Action.SKIP:
                 refusal = self._skip(given)
             case Action.RESOLVE:
@@ -92,16 +64,24 @@ class Deciding:
                 refusal = self._turn_back(f"{given.action.value} by {given.who}: {given.why}")
         if refusal:
             return Transition(Verdict.REFUSED, note=refusal)
+        # A command that was given up is not sent again by itself: until a person has decided that too, it stays stuck.
+        undecided = tuple(
+            name
+            for name in self.state.current
+            if isinstance(self.saga.stages.get(name), Step) and self.state.steps[name].due is None
+        )
+        if undecided:
+            self._fact(f.BecameStuck(reason, undecided))
         return self._applied()
 
     # -- events ----------------------------------------------------------------------------------------------
 
     def _start(self, event: Event) -> Transition:
-        if self.state.started:
+        if self.state.started or self.state.status.terminal:
             return Transition(Verdict.DUPLICATE)
         if self.state.status is Status.STUCK:
             return Transition(Verdict.PARKED, note="the saga is stuck at its start")
-        self._fact(f.Started(self.saga.starts_on.begin(event)))
+        self._fact(f.Started(self._checked(self.saga.starts_on.begin(event))))
         self._advance()
         return self._applied()
 
@@ -116,20 +96,25 @@ class Deciding:
         self._turn_back(f"canceled by {event.wire_type}")
         return self._applied()
 
-    def _answered(self, causation_id: UUID | None) -> str | None:
-        """The step whose command this answers, in either direction, in any round so far."""
-        if causation_id is None:
-            return None
+    def _answered(self, given: EventArrived) -> Transition:
         for name, step in self.state.steps.items():
-            for direction, last in (
-                (Direction.ACTION, step.action_round),
-                (Direction.COMPENSATION, step.round if step.status is not StepStatus.RUNNING else 0),
-            ):
-                for round in range(last, 0, -1):
-                    if command_id(self.identity, name, direction, round) == causation_id:
-                        current = self._awaiting(step) is direction and round == step.round
-                        return name if current else ""
-        return None
+            awaited = self._awaiting(step)
+            for direction, number in self._sent(step):
+                if command_id(self.identity, name, direction, number) != given.causation_id:
+                    continue
+                if direction is awaited and number == step.round:
+                    return self._answer(name, given.event)
+                return self._late("its command is no longer waited for")
+        return self._awaited(given)
+
+    @staticmethod
+    def _sent(step: StepState) -> Iterator[tuple[Direction, int]]:
+        """Every command of a step so far, the newest round first."""
+        for number in range(step.action_round, 0, -1):
+            yield Direction.ACTION, number
+        if step.status in (StepStatus.COMPENSATING, StepStatus.COMPENSATED):
+            for number in range(step.round, 0, -1):
+                yield Direction.COMPENSATION, number
 
     @staticmethod
     def _awaiting(step: StepState) -> Direction | None:
@@ -142,11 +127,7 @@ class Deciding:
                 return None
 
     def _answer(self, name: str, event: Event) -> Transition:
-        if name == "":
-            return self._late("its command is no longer waited for")
-        step = self.saga.stages.get(name)
-        if not isinstance(step, Step):
-            raise LookupError(f"step {name!r} is not in {self.saga!r}")
+        step = self._step(name)
         if self.state.steps[name].status is StepStatus.COMPENSATING:
             return self._compensated(name, event)
         command = self.saga.commands[name]
@@ -209,10 +190,8 @@ class Deciding:
                 self._advance()
             else:
                 self._turn_back(f"{name} did not come in time")
-        elif isinstance(stage, Step):
-            self._unanswered(stage, reached)
         else:
-            raise LookupError(f"step {name!r} is not in {self.saga!r}")
+            self._unanswered(self._step(name), reached)
 
     def _unanswered(self, step: Step[Any], reached: StepState) -> None:
         direction = self._awaiting(reached)
@@ -236,7 +215,7 @@ class Deciding:
 
     # -- a person --------------------------------------------------------------------------------------------
 
-    def _retry(self, only: str | None) -> str:
+    def _retry(self, only: str | None, *, resumed: bool) -> str:
         """Send again what is awaited: what was given up in a new round, the rest as it was."""
         names = [name for name in self.state.current if only in (None, name)]
         if only is not None and not names:
@@ -250,23 +229,26 @@ class Deciding:
                 self._send(step, direction, reached.round + 1, 1)
             else:
                 self._send(step, direction, reached.round, reached.attempt + 1)
-        return ""
+        if self.sends or resumed:
+            return ""
+        return f"{', '.join(names) or 'it'} waits for no answer to a command; there is nothing to send again"
 
     def _skip(self, given: PersonActed) -> str:
         name = given.step or ""
         reached, stage = self.state.steps.get(name), self.saga.stages.get(name)
         if reached is None or reached.status is not StepStatus.RUNNING:
             return f"{name or 'no step'} is not waiting for an answer"
-        take = stage.on_success if isinstance(stage, Step) else stage.on_event if isinstance(stage, Wait) else None
-        wanted = (
-            self.saga.commands[name].success_type
-            if isinstance(stage, Step)
-            else stage.event
-            if isinstance(stage, Wait)
-            else None
-        )
-        if take is not None and (given.answer is None or not _is(given.answer, wanted)):
-            return f"{name} needs an answer of type {wanted.wire_type if wanted else '?'} to go on"
+        take: Callable[[Any, Any], Any] | None = None
+        wanted: type[Event] | None = None
+        if isinstance(stage, Step):
+            take, wanted = stage.on_success, self.saga.commands[name].success_type
+        elif isinstance(stage, Wait):
+            take, wanted = stage.on_event, stage.event
+        if given.answer is None and take is not None and wanted is not None:
+            return f"{name} needs an answer of type {wanted.wire_type} to go on"
+        if given.answer is not None and not _is(given.answer, wanted):
+            needed = f"an answer of type {wanted.wire_type}" if wanted is not None else "no answer"
+            return f"{name} takes {needed}, not {given.answer.wire_type}"
         self._fact(f.StepSucceeded(name))
         if take is not None:
             self._data(take(self.state.data, given.answer))
@@ -276,7 +258,7 @@ class Deciding:
     def _resolve(self, given: PersonActed) -> str:
         name = given.step or ""
         reached = self.state.steps.get(name)
-        if reached is None or reached.status not in _UNDERWAY:
+        if reached is None or not reached.underway:
             return f"{name or 'no step'} is not waiting for anything"
         if reached.status is StepStatus.COMPENSATING:
             self._fact(f.StepCompensated(name))
@@ -286,140 +268,11 @@ class Deciding:
             self._advance()
         return ""
 
-    # -- forward ---------------------------------------------------------------------------------------------
-
-    def _advance(self) -> None:
-        """Begin whatever is next, until something has to be waited for or all is done."""
-        for stage in self.saga.steps:
-            members = stage.steps if isinstance(stage, Parallel) else (stage,)
-            for member in members:
-                if member.name not in self.state.steps:
-                    self._begin(member)
-            reached = [self.state.steps[member.name].status for member in members]
-            if StepStatus.RUNNING in reached:
-                return
-            if any(status in _FAILED for status in reached):
-                self._turn_back(self._why_failed(members))
-                return
-        self._fact(f.Completed())
-        if self.saga.on_completed is not None:
-            self._announce("completed", self.saga.on_completed)
-
-    def _begin(self, stage: Step[Any] | Wait[Any] | Delay[Any]) -> None:
-        if isinstance(stage, Step) and stage.action is None:
-            self._fact(f.StepSucceeded(stage.name))
-        elif stage.when is not None and not stage.when(self.state.data):
-            self._fact(f.StepSkipped(stage.name))
-        elif isinstance(stage, Step):
-            self._send(stage, Direction.ACTION, 1, 1)
-        elif isinstance(stage, Wait):
-            self._fact(f.WaitBegun(stage.name, self.now + stage.timeout if stage.timeout else None))
-        else:
-            duration = stage.duration
-            length = duration if isinstance(duration, timedelta) else duration(self.state.data)
-            self._fact(f.WaitBegun(stage.name, self.now + max(length, timedelta(0))))
-
-    def _settle(self, name: str, reason: str) -> None:
-        """A step has failed: alone it turns the saga back at once, in a Parallel when the others have settled."""
-        for stage in self.saga.steps:
-            if isinstance(stage, Parallel) and any(member.name == name for member in stage.steps):
-                self._advance()
-                return
-        self._turn_back(reason)
-
-    def _why_failed(self, members: tuple[Any, ...]) -> str:
-        told = {
-            StepStatus.REFUSED: "was refused",
-            StepStatus.IN_DOUBT: "was never answered",
-        }
-        found = [(member.name, self.state.steps[member.name].status) for member in members]
-        return ", ".join(f"{name} {told[status]}" for name, status in found if status in told)
-
-    # -- back ------------------------------------------------------------------------------------------------
-
-    def _turn_back(self, reason: str) -> str:
-        """Begin to compensate; says why where that is not possible."""
-        if self.state.status is Status.COMPENSATING:
-            return "the saga is compensating already"
-        if not self.state.started:
-            return "the saga has not started; there is nothing to undo"
-        if self._past_pivot():
-            return f"the pivot {self.saga.pivot!r} has begun: there is no way back"
-        self._fact(f.CompensationBegun(reason))
-        for name in self.state.current:
-            if isinstance(self.saga.stages.get(name), Step):
-                self._fact(f.StepInDoubt(name))
-            else:
-                self._fact(f.StepSkipped(name))
-        self._go_back()
-        return ""
-
-    def _past_pivot(self) -> bool:
-        reached = self.state.steps.get(self.saga.pivot) if self.saga.pivot else None
-        return reached is not None and reached.status is not StepStatus.REFUSED
-
-    def _go_back(self) -> None:
-        """Compensate the last stage that may have happened and is not undone; a parallel group together."""
-        for stage in reversed(self.saga.steps):
-            members = stage.steps if isinstance(stage, Parallel) else (stage,)
-            for member in members:
-                reached = self.state.steps.get(member.name)
-                if (
-                    reached is not None
-                    and reached.status in _UNDO
-                    and isinstance(member, Step)
-                    and member.compensation is not None
-                ):
-                    self._send(member, Direction.COMPENSATION, 1, 1)
-            statuses = [self.state.steps[each.name].status for each in members if each.name in self.state.steps]
-            if StepStatus.COMPENSATING in statuses:
-                return
-        self._fact(f.Compensated())
-        if self.saga.on_compensated is not None:
-            self._announce("compensated", self.saga.on_compensated)
-
-    # -- out -------------------------------------------------------------------------------------------------
-
-    def _send(self, step: Step[Any], direction: Direction, round: int, attempt: int) -> None:
-        make, retry = (
-            (step.action, step.retry)
-            if direction is Direction.ACTION
-            else (step.compensation, step.compensation_retry)
-        )
-        if make is None:
-            raise LookupError(f"step {step.name!r} of {self.saga!r} has no {direction.value} any more")
-        message: Command[Any, Any] = make(self.state.data)
-        wait = step.timeout
-        if direction is Direction.ACTION and step.kind is not Kind.COMPENSABLE or attempt < retry.attempts:
-            wait += retry.wait(attempt)
-        undone: UUID | None = None
-        if direction is Direction.COMPENSATION:
-            known = self.state.steps.get(step.name)
-            if known is not None and known.action_round:
-                undone = command_id(self.identity, step.name, Direction.ACTION, known.action_round)
-        identity = command_id(self.identity, step.name, direction, round)
-        self.sends.append(Send(identity, message, step.name, undone))
-        self._fact(f.CommandSent(step.name, direction, round, attempt, self.now + wait))
-
-    def _announce(self, outcome: str, make: Callable[[Any], Event]) -> None:
-        event: Message = make(self.state.data)
-        self.sends.append(Send(outcome_id(self.identity, outcome), event))
-
-    def _data(self, data: Any) -> None:
-        if not isinstance(data, self.saga.data):
-            raise TypeError(f"a function of {self.saga!r} returned {data!r} instead of {self.saga.data.__name__}")
-        if data != self.state.data:
-            self._fact(f.DataChanged(data))
-
-    def _fact(self, fact: f.Fact) -> None:
-        self.facts.append(fact)
-        self.state = evolve(self.state, fact)
-
-    def _applied(self) -> Transition:
-        return Transition(Verdict.APPLIED, tuple(self.facts), tuple(self.sends))
-
-    def _late(self, why: str) -> Transition:
-        return Transition(Verdict.LATE, (f.CameLate(why),), note=why)
+    def _step(self, name: str) -> Step[Any]:
+        found = self.saga.stages.get(name)
+        if isinstance(found, Step):
+            return found
+        raise LookupError(f"step {name!r} is not in {self.saga!r}")
 
 
 def _is(event: Event, kind: type[Event] | None) -> bool:

@@ -39,7 +39,15 @@ class Saga(Generic[D]):
         self.cancel_on = cancel_on
         self.on_completed = on_completed
         self.on_compensated = on_compensated
-        checked = check(name, version, data, starts_on, steps, cancel_on)
+        checked = check(
+            name=name,
+            version=version,
+            data=data,
+            starts_on=starts_on,
+            steps=steps,
+            cancel_on=cancel_on,
+            outcomes={"on_completed": on_completed, "on_compensated": on_compensated},
+        )
         self.stages: dict[str, Step[D] | Wait[D] | Delay[D]] = checked.stages
         """Every step, wait and delay by its name, those inside a Parallel too."""
         self.commands: dict[str, type[Command[Any, Any]]] = checked.commands

@@ -18,11 +18,13 @@ def fold(state: SagaState | None, established: Sequence[Fact]) -> SagaState:
     return folded
 
 
-def evolve(state: SagaState, fact: Fact) -> SagaState:
+def evolve(state: SagaState, fact: Fact) -> SagaState:  # noqa: C901, PLR0911, PLR0912 - a table: one case a fact
     """The state after one more fact. Never refuses."""
     match fact:
-        case f.Started(data) | f.DataChanged(data):
+        case f.Started(data):
             return replace(state, data=data)
+        case f.DataChanged(data):
+            return replace(state, data=data, steps=_remembering(state))
         case f.CommandSent():
             return _step(state, fact.step, _sent(state.steps.get(fact.step), fact))
         case f.WaitBegun(step, due):
@@ -45,7 +47,7 @@ def evolve(state: SagaState, fact: Fact) -> SagaState:
                 state,
                 status=Status.STUCK,
                 reason=reason,
-                before=state.status,
+                before=state.before if state.status is Status.STUCK else state.status,
                 steps={**state.steps, **given_up},
             )
         case f.Resumed():
@@ -61,15 +63,24 @@ def evolve(state: SagaState, fact: Fact) -> SagaState:
 
 
 def _sent(known: StepState | None, fact: f.CommandSent) -> StepState:
+    made_from = known.made_from if known is not None and fact.attempt > 1 else None
     if fact.direction is Direction.ACTION:
-        return StepState(StepStatus.RUNNING, fact.round, fact.attempt, fact.due, fact.round)
+        return StepState(StepStatus.RUNNING, fact.round, fact.attempt, fact.due, fact.round, made_from)
     action_round = known.action_round if known is not None else 0
-    return StepState(StepStatus.COMPENSATING, fact.round, fact.attempt, fact.due, action_round)
+    return StepState(StepStatus.COMPENSATING, fact.round, fact.attempt, fact.due, action_round, made_from)
+
+
+def _remembering(state: SagaState) -> Mapping[str, StepState]:
+    """The steps, those that wait for an answer with the data their command was made from."""
+    return {
+        name: replace(step, made_from=state.data) if step.attempt and step.underway and step.made_from is None else step
+        for name, step in state.steps.items()
+    }
 
 
 def _moved(state: SagaState, step: str, status: StepStatus) -> SagaState:
     known = state.steps.get(step, StepState(status))
-    return _step(state, step, replace(known, status=status, due=None))
+    return _step(state, step, replace(known, status=status, due=None, made_from=None))
 
 
 def _step(state: SagaState, name: str, step: StepState) -> SagaState:

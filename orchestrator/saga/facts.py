@@ -47,6 +47,8 @@ class WaitBegun:
 
 @dataclass(frozen=True, slots=True)
 class StepSucceeded:
+    """Its command was answered with success, its event has come, its time has passed, or a person says so."""
+
     step: str
 
 
@@ -73,6 +75,8 @@ class StepInDoubt:
 
 @dataclass(frozen=True, slots=True)
 class StepCompensated:
+    """What it may have done is undone."""
+
     step: str
 
 

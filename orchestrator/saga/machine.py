@@ -1,7 +1,7 @@
 """The saga machine: `decide` what an input causes, `evolve` the state with what was decided.
 
-The law of this module: no clock, no random number, no I/O, no logging. The same saga, state and input always give the same
-transition, and fold(history) is the state. That is what makes replay, what-if, exhaustive checking, deterministic
+The law of this module: no clock, no random number, no I/O, no logging. The same saga, state and input always give the
+same transition, and fold(history) is the state. That is what makes replay, what-if, exhaustive checking, deterministic
 simulation and batching possible at once.
 
 Theory of operation. Steps run forward one after another (the members of a Parallel together):
@@ -13,8 +13,8 @@ Theory of operation. Steps run forward one after another (the members of a Paral
        |----no answer for too long--> stuck: a person must decide
 
 From the pivot on only forward: its command, and every later one, is repeated until it is answered.
-`decide` evolves its own copy of the state with every fact it establishes, so what it says and what `evolve` folds cannot
-differ.
+`decide` evolves its own copy of the state with every fact it establishes, so what it says and what `evolve` folds
+cannot differ.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Where a saga instance is: values only, no behavior but looking.
 
-A step's place is named, never numbered, so that a step inserted in a later version cannot make an instance misread its own.
+A step's place is named, never numbered, so that a step inserted in a later version cannot make an instance misread its
+own.
 """
 
 from __future__ import annotations
@@ -61,6 +62,13 @@ class StepState:
     due: datetime | None = None
     action_round: int = 0
     """The last round of the action: with it, its command's id can be derived again."""
+    made_from: Any = None
+    """The data its command was made from, where the saga's data has changed since: sent again, it stays the same."""
+
+    @property
+    def underway(self) -> bool:
+        """Whether it waits for something."""
+        return self.status in (StepStatus.RUNNING, StepStatus.COMPENSATING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +98,7 @@ class SagaState:
     @property
     def current(self) -> tuple[str, ...]:
         """The steps it is waiting for."""
-        waiting = (StepStatus.RUNNING, StepStatus.COMPENSATING)
-        return tuple(name for name, step in self.steps.items() if step.status in waiting)
+        return tuple(name for name, step in self.steps.items() if step.underway)
 
 
 def saga_id(name: str, key: object) -> UUID:

@@ -77,7 +77,11 @@ class Retry:
 
     def wait(self, attempt: int) -> timedelta:
         """What is added to the timeout after attempt number `attempt`."""
-        return min(self.backoff * 2 ** min(attempt - 1, 30), self.cap)
+        doubled = 1 << min(attempt - 1, 30)
+        # Compared before it is multiplied: a day doubled thirty times is more than a timedelta can hold.
+        if self.backoff and self.cap // self.backoff < doubled:
+            return self.cap
+        return self.backoff * doubled
 
 
 STEP_TIMEOUT = timedelta(seconds=30)
@@ -85,18 +89,22 @@ UNDOING = Retry(attempts=10, backoff=timedelta(seconds=2))
 
 
 def seconds(number: float) -> timedelta:
+    """So many seconds."""
     return timedelta(seconds=number)
 
 
 def minutes(number: float) -> timedelta:
+    """So many minutes."""
     return timedelta(minutes=number)
 
 
 def hours(number: float) -> timedelta:
+    """So many hours."""
     return timedelta(hours=number)
 
 
 def days(number: float) -> timedelta:
+    """So many days."""
     return timedelta(days=number)
 
 
@@ -261,9 +269,7 @@ Stage = Step[D] | Parallel[D] | Wait[D] | Delay[D]
 class Start(Generic[D]):
     """The event that starts an instance: `begin` makes the first data, `key` names the instance for ever."""
 
-    def __init__(
-        self, event: type[E], begin: Callable[[E], D], *, key: Callable[[E], object]
-    ) -> None:
+    def __init__(self, event: type[E], begin: Callable[[E], D], *, key: Callable[[E], object]) -> None:
         self.event: type[Event] = event
         self.begin: Callable[[Any], D] = begin
         self.key: Callable[[Any], object] = key

@@ -6,6 +6,7 @@ the money taken. Whatever fails before that gives the money back and cancels the
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
@@ -100,27 +101,34 @@ def failed(data: Fulfillment) -> FulfillmentFailed:
     return FulfillmentFailed(order_id=data.order_id, reason=data.failure)
 
 
-FULFILL_ORDER = Saga(
-    name="fulfill_order",
-    version=1,
-    data=Fulfillment,
-    starts_on=Start(OrderCreated, begin, key=lambda event: event.order_id),
-    cancel_on=Cancel(OrderCancellationRequested, key=lambda event: event.order_id, on_event=withdrawn),
-    steps=(
-        Step("place_order", compensation=cancel),
-        Step(
-            "authorize_payment",
-            authorize,
-            on_success=authorized,
-            on_failure=declined,
-            on_in_doubt=unanswered,
-            compensation=void,
-            timeout=seconds(30),
-            retry=Retry(attempts=3, backoff=seconds(2)),
+def fulfill_order(
+    *, timeout: timedelta = seconds(30), retry: Retry = Retry(attempts=3, backoff=seconds(2))
+) -> Saga[Fulfillment]:
+    """The saga, as patient with the payment service as `timeout` and `retry` say."""
+    return Saga(
+        name="fulfill_order",
+        version=1,
+        data=Fulfillment,
+        starts_on=Start(OrderCreated, begin, key=lambda event: event.order_id),
+        cancel_on=Cancel(OrderCancellationRequested, key=lambda event: event.order_id, on_event=withdrawn),
+        steps=(
+            Step("place_order", compensation=cancel),
+            Step(
+                "authorize_payment",
+                authorize,
+                on_success=authorized,
+                on_failure=declined,
+                on_in_doubt=unanswered,
+                compensation=void,
+                timeout=timeout,
+                retry=retry,
+            ),
+            Step("confirm_order", confirm, kind=PIVOT, on_failure=rejected),
+            Step("capture_payment", capture, kind=RETRIABLE, on_success=captured),
         ),
-        Step("confirm_order", confirm, kind=PIVOT, on_failure=rejected),
-        Step("capture_payment", capture, kind=RETRIABLE, on_success=captured),
-    ),
-    on_completed=fulfilled,
-    on_compensated=failed,
-)
+        on_completed=fulfilled,
+        on_compensated=failed,
+    )
+
+
+FULFILL_ORDER = fulfill_order()

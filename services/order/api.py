@@ -192,6 +192,7 @@ def _add_orders(app: FastAPI, desk: OrderDesk) -> None:
         status_code=201,
         tags=tags,
         summary="Place an order",
+        response_description="The order as it was placed",
         responses=documented(400, 413, 415, 422, 503),
     )
     async def place_order(
@@ -200,8 +201,9 @@ def _add_orders(app: FastAPI, desk: OrderDesk) -> None:
         idempotency_key: Annotated[
             IdempotencyKey | None,
             Header(
+                alias="Idempotency-Key",
                 description="Any text of your choice. A second request with the same key and the same body "
-                "places nothing and gets the first answer again; with another body it is refused."
+                "places nothing and gets the first answer again; with another body it is refused.",
             ),
         ] = None,
     ) -> OrderView:
@@ -214,12 +216,24 @@ def _add_orders(app: FastAPI, desk: OrderDesk) -> None:
             response.headers[REPLAYED] = "true"
         return OrderView.of(placed)
 
-    @app.get("/orders", tags=tags, summary="List orders", responses=documented(422, 503))
+    @app.get(
+        "/orders",
+        tags=tags,
+        summary="List orders",
+        response_description="A page of orders",
+        responses=documented(422, 503),
+    )
     async def list_orders(query: Annotated[OrderQuery, Query()]) -> OrderPage:
         """Orders in the order they were placed, without their lines, a page at a time."""
         return await desk.page(query)
 
-    @app.get("/orders/{order_id}", tags=tags, summary="Look at an order", responses=documented(404, 422, 503))
+    @app.get(
+        "/orders/{order_id}",
+        tags=tags,
+        summary="Look at an order",
+        response_description="The order",
+        responses=documented(404, 422, 503),
+    )
     async def read_order(order_id: UUID) -> OrderView:
         """One order with its lines, as it is now."""
         return OrderView.of(await desk.find(order_id))
@@ -229,6 +243,7 @@ def _add_orders(app: FastAPI, desk: OrderDesk) -> None:
         status_code=202,
         tags=tags,
         summary="Ask for an order to be canceled",
+        response_description="The wish is noted",
         responses=documented(404, 409, 422, 503),
     )
     async def request_cancellation(order_id: UUID, response: Response) -> Cancellation:
@@ -243,7 +258,13 @@ def _add_orders(app: FastAPI, desk: OrderDesk) -> None:
 def _add_stock(app: FastAPI, database: Database) -> None:
     tags: list[str | Enum] = ["Stock"]
 
-    @app.get("/stock/{sku}", tags=tags, summary="Count a sku", responses=documented(404, 422, 503))
+    @app.get(
+        "/stock/{sku}",
+        tags=tags,
+        summary="Count a sku",
+        response_description="How many are on hand",
+        responses=documented(404, 422, 503),
+    )
     async def read_stock(sku: Sku) -> StockLevel:
         """How many are on hand; those of confirmed orders are not."""
         async with database.reading() as connection:
@@ -257,7 +278,13 @@ def _add_stock(app: FastAPI, database: Database) -> None:
             )
         return StockLevel(on_hand=found[sku])
 
-    @app.put("/stock/{sku}", tags=tags, summary="Set the stock of a sku", responses=documented(400, 413, 415, 422, 503))
+    @app.put(
+        "/stock/{sku}",
+        tags=tags,
+        summary="Set the stock of a sku",
+        response_description="The stock is set",
+        responses=documented(400, 413, 415, 422, 503),
+    )
     async def set_stock(sku: Sku, level: StockLevel) -> StockLevel:
         """Say how many are on hand now, not counting those of confirmed orders."""
         async with database.session() as db:

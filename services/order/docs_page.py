@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, RedirectResponse
 
@@ -75,23 +75,24 @@ def install(app: FastAPI, problem: Schema) -> None:
     headers = {"Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{style}'"}
 
     @app.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return HTMLResponse(page(app.openapi()), headers=headers)
+    async def docs(request: Request) -> HTMLResponse:
+        address = str(request.base_url).rstrip("/")
+        return HTMLResponse(page(app.openapi(), address), headers=headers)
 
     @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:
         return RedirectResponse("/docs")
 
 
-def page(description: Schema) -> str:
-    """The OpenAPI `description` as an HTML document."""
+def page(description: Schema, address: str) -> str:
+    """The OpenAPI `description` as an HTML document, with examples for the service at `address`."""
     info = description["info"]
     schemas = description.get("components", {}).get("schemas", {})
     by_tag: dict[str, list[str]] = {}
     for path, operations in description["paths"].items():
         for verb, operation in operations.items():
             tag = operation.get("tags", ["Other"])[0]
-            by_tag.setdefault(tag, []).append("".join(_operation(path, verb, operation, schemas)))
+            by_tag.setdefault(tag, []).append("".join(_operation(path, verb, operation, schemas, address)))
     sections = "".join(
         f"<section><h2>{escape(tag)}</h2>{''.join(operations)}</section>" for tag, operations in by_tag.items()
     )
@@ -108,7 +109,7 @@ def page(description: Schema) -> str:
     )
 
 
-def _operation(path: str, verb: str, operation: Schema, schemas: Schema) -> Iterator[str]:
+def _operation(path: str, verb: str, operation: Schema, schemas: Schema, address: str) -> Iterator[str]:
     yield (
         f'<details id="{escape(operation["operationId"])}"><summary>'
         f'<span class="verb {verb}">{verb.upper()}</span><code>{escape(path)}</code>'
@@ -118,12 +119,13 @@ def _operation(path: str, verb: str, operation: Schema, schemas: Schema) -> Iter
         yield f"<p>{escape(text)}</p>"
     if parameters := operation.get("parameters"):
         yield "<h3>Parameters</h3>" + _table(
-            (each["name"], each["in"], each["schema"], each.get("required", False), each) for each in parameters
+            schemas,
+            ((each["name"], each["in"], each["schema"], each.get("required", False), each) for each in parameters),
         )
     body = _json_schema(operation.get("requestBody", {}))
     if body is not None:
         yield f"<h3>Body</h3>{_fields_table(body, schemas)}"
-    yield f"<h3>Try it</h3><pre>{escape(_curl(path, verb, body, schemas))}</pre>"
+    yield f"<h3>Try it</h3><pre>{escape(_curl(address + path, verb, body, schemas))}</pre>"
     yield '<h3>Answers</h3><div class="scroll"><table><thead><tr><th scope="col">Status</th>'
     yield '<th scope="col">Meaning</th></tr></thead><tbody>'
     for status, answer in sorted(operation["responses"].items()):
@@ -137,7 +139,7 @@ def _operation(path: str, verb: str, operation: Schema, schemas: Schema) -> Iter
 
 
 def _fields_table(schema: Schema, schemas: Schema) -> str:
-    return _table(_fields(schema, schemas, ""))
+    return _table(schemas, _fields(schema, schemas, ""))
 
 
 def _fields(schema: Schema, schemas: Schema, prefix: str) -> Iterator[tuple[str, str, Schema, bool, Schema]]:
@@ -150,10 +152,10 @@ def _fields(schema: Schema, schemas: Schema, prefix: str) -> Iterator[tuple[str,
             yield from _fields(items, schemas, f"{prefix}{name}[].")
 
 
-def _table(rows: Iterator[tuple[str, str, Schema, bool, Schema]]) -> str:
+def _table(schemas: Schema, rows: Iterator[tuple[str, str, Schema, bool, Schema]]) -> str:
     drawn = "".join(
         f'<tr><td><code>{escape(name)}</code> <span class="must">{"required" if must else ""}</span></td>'
-        f"<td>{escape(' '.join((place, _type_in_words(schema))).strip())}</td>"
+        f"<td>{escape(' '.join((place, _type_in_words(schema, schemas))).strip())}</td>"
         f"<td>{escape(about.get('description', ''))}</td></tr>"
         for name, place, schema, must, about in rows
     )
@@ -163,25 +165,26 @@ def _table(rows: Iterator[tuple[str, str, Schema, bool, Schema]]) -> str:
     )
 
 
-def _type_in_words(schema: Schema) -> str:
+def _type_in_words(schema: Schema, schemas: Schema) -> str:
     if "anyOf" in schema:
-        return " or ".join(_type_in_words(each) for each in schema["anyOf"])
-    if "$ref" in schema:
-        return str(schema["$ref"].rpartition("/")[2])
+        return " or ".join(_type_in_words(each, schemas) for each in schema["anyOf"] if each != {"type": "null"})
+    schema = _resolve(schema, schemas)
+    if "enum" in schema:
+        return " or ".join(schema["enum"])
     words = str(schema.get("format", schema.get("type", "any")))
     low, high = schema.get("minimum"), schema.get("maximum")
     if low is not None and high is not None:
-        words += f", {low} to {high}"
+        words += f", {low:.0f} to {high:.0f}"
     elif low is not None:
-        words += f", at least {low}"
+        words += f", at least {low:.0f}"
     if "maxLength" in schema:
         words += f", at most {schema['maxLength']} characters"
     return words
 
 
-def _curl(path: str, verb: str, body: Schema | None, schemas: Schema) -> str:
+def _curl(url: str, verb: str, body: Schema | None, schemas: Schema) -> str:
     words = "curl -s" if verb == "get" else f"curl -s -X {verb.upper()}"
-    command = f"{words} http://127.0.0.1:8001{path}"
+    command = f"{words} {url}"
     if body is None:
         return command
     sample = json.dumps(_example(body, schemas))

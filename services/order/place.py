@@ -75,15 +75,18 @@ def place(
 
     Running it again places nothing twice: an order's reference is its idempotency key.
 
-    Exit code 0: all well; 1: wrong rows, orders that did not end, or money that does not add up; 2: the
-    file or an option cannot be used; 69: the service is not there.
+    \b
+    Exit codes:
+      0   every row became an order, every order ended, the money adds up
+      1   wrong rows, orders that did not end, or money that does not add up
+      2   the file or an option cannot be used
+      69  the service is not there
 
+    \b
     Examples:
       python -m services.order place orders.csv
-
-      python -m services.order place orders.csv --map order_ref="Order No" --currency EUR --output json
-
-    """
+      python -m services.order place orders.csv --map order_ref="Order No" --output json
+    """  # noqa: D301  # the backspaces tell the command line to keep those lines as they are
     screen = Console(stderr=True)
     try:
         orders = OrderFile(file, columns=_mapping(columns or []), sku=sku, currency=currency)

@@ -66,10 +66,10 @@ class OrderSummary(BaseModel):
     """An order in a listing."""
 
     id: UUID
-    customer_id: str
-    currency: str
-    total: int = Field(description="Price of all lines in minor units.")
-    items: int = Field(description="How many things were ordered.")
+    customer_id: str = Field(examples=["00004"])
+    currency: str = Field(examples=["USD"])
+    total: int = Field(description="Price of all lines in minor units.", examples=[2933])
+    items: int = Field(description="How many things were ordered.", examples=[2])
     status: OrderStatus
     reason: str | None = Field(description="Why it was canceled; null as long as it was not.")
     captured: int | None = Field(description="What the customer has paid in minor units; null until completed.")
@@ -83,9 +83,9 @@ class OrderSummary(BaseModel):
 class LineView(BaseModel):
     """A line of an order."""
 
-    sku: str
-    quantity: int
-    amount: int = Field(description="The price of the whole line in minor units.")
+    sku: str = Field(examples=["CD"])
+    quantity: int = Field(examples=[2])
+    amount: int = Field(description="The price of the whole line in minor units.", examples=[2933])
 
 
 class OrderView(OrderSummary):
@@ -129,7 +129,7 @@ class StockLevel(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    on_hand: Annotated[StrictInt, Field(ge=0, le=MAX_AMOUNT)]
+    on_hand: Annotated[StrictInt, Field(ge=0, le=MAX_AMOUNT)] = Field(examples=[100])
 
 
 def _fields(stored: StoredOrder) -> dict[str, object]:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from messaging.database import Database
 from services.payment.domain import Status
 from services.payment.journal import CUSTOMER_PREFIX, HOLDS, REFUNDS, SALES
-from services.payment.store import account, authorization, journal_entry, journal_posting
+from services.payment.schema import account, authorization, journal_entry, journal_posting
 
 _CUSTOMERS = "customers"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,7 +13,7 @@ from uuid import uuid4
 import aio_pika
 import pytest
 
-from messaging.bus import Bus, Delivery, Outgoing, Subscription
+from messaging.bus import Bus, Delivery, Outgoing, Receipt, Subscription
 from messaging.memory import MemoryBroker, MemoryBus
 from messaging.rabbitmq import RabbitBus
 from messaging.topology import Binding, Queue, Topology, dead_letter_queue
@@ -23,17 +22,6 @@ PATIENCE = 20.0
 """Seconds after which something that should have happened is taken not to happen."""
 
 _numbers = count(1)
-
-
-def amqp_url() -> str:
-    """The broker under test; without one the test fails in CI, and is skipped anywhere else."""
-    url = os.environ.get("TEST_AMQP_URL")
-    if url:
-        return url
-    reason = "TEST_AMQP_URL is not set, so nothing here is tested against RabbitMQ; run `make test`"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 class Bench(Protocol):
@@ -196,6 +184,11 @@ async def read(bus: Bus, queue: Queue, *, prefetch: int = 100, ack: bool = True)
     return await Reader(ack=ack).subscribe(bus, queue.name, prefetch=prefetch)
 
 
+def publishing(bus: Bus, messages: Sequence[Outgoing]) -> asyncio.Task[Sequence[Receipt]]:
+    """A publish that goes on while the test plays the consumer; in memory it ends when all is settled."""
+    return asyncio.create_task(bus.publish(messages))
+
+
 def bodies(deliveries: Sequence[Delivery]) -> list[bytes]:
     """What they say, in order."""
     return [each.body for each in deliveries]
@@ -205,7 +198,7 @@ async def until(condition: Callable[[], bool], what: str) -> None:
     """Wait for something that happens in the background; fails the test when it does not."""
     try:
         async with asyncio.timeout(PATIENCE):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - the conditions are properties of buses, not events
                 await asyncio.sleep(0.01)
     except TimeoutError:
         pytest.fail(f"waited {PATIENCE:g} s in vain: {what}")

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 import aio_pika
@@ -28,14 +29,22 @@ REPORT_AND_WAIT = (
 
 
 @pytest.fixture
-def bare_environment(tmp_path: Path) -> dict[str, str]:
-    """An environment that names no server, with a directory of its own for what servers write."""
-    # Another account (PostgreSQL is none of root's) has to get through to its directory in there.
-    for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        directory.chmod(0o711)
+def place() -> Iterator[Path]:
+    """A directory of its own for what servers write, through which other accounts may pass.
+
+    pytest's own directories are closed to them, and PostgreSQL runs as another account when we are root.
+    """
+    with TemporaryDirectory(prefix="amends-test-") as directory:
+        Path(directory).chmod(0o711)
+        yield Path(directory)
+
+
+@pytest.fixture
+def bare_environment(place: Path) -> dict[str, str]:
+    """An environment that names no server."""
     named = ("TEST_AMQP_URL", "TEST_DATABASE_URL", "TEST_RABBITMQCTL")
     kept = {name: value for name, value in os.environ.items() if name not in named}
-    return kept | {"TMPDIR": str(tmp_path)}
+    return kept | {"TMPDIR": str(place)}
 
 
 Wrapped = Callable[[str], subprocess.Popen[str]]
@@ -85,7 +94,7 @@ def _left_in(directory: Path) -> list[str]:
     return files + processes
 
 
-def test_exit_code_is_the_commands(wrapped: Wrapped, tmp_path: Path) -> None:
+def test_exit_code_is_the_commands(wrapped: Wrapped, place: Path) -> None:
     """The wrapper exits as its command did, and both servers are gone with their data."""
     program = (
         "import os, socket, sys; from urllib.parse import urlsplit\n"
@@ -99,7 +108,7 @@ def test_exit_code_is_the_commands(wrapped: Wrapped, tmp_path: Path) -> None:
     output, complaints = wrapper.communicate(timeout=BOUND)
     assert wrapper.returncode == 7, complaints
     assert output == "127.0.0.1\n127.0.0.1\n"
-    assert _left_in(tmp_path) == []
+    assert _left_in(place) == []
 
 
 @pytest.mark.parametrize(
@@ -107,7 +116,7 @@ def test_exit_code_is_the_commands(wrapped: Wrapped, tmp_path: Path) -> None:
     [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)],
     ids=str,
 )
-def test_nothing_stays_behind(wrapped: Wrapped, tmp_path: Path, number: signal.Signals, code: int) -> None:
+def test_nothing_stays_behind(wrapped: Wrapped, place: Path, number: signal.Signals, code: int) -> None:
     """A wrapper that is ended by a signal, even SIGKILL, leaves no server and no file."""
     wrapper = wrapped(REPORT_AND_WAIT)
     assert wrapper.stdout is not None
@@ -119,12 +128,10 @@ def test_nothing_stays_behind(wrapped: Wrapped, tmp_path: Path, number: signal.S
     if number is signal.SIGKILL:
         command.kill()
     wrapper.communicate()
-    assert _eventually(lambda: _left_in(tmp_path) == []), _left_in(tmp_path)
+    assert _eventually(lambda: _left_in(place) == []), _left_in(place)
 
 
-def test_servers_named_already_are_used(
-    bare_environment: dict[str, str], wrapped: Wrapped, tmp_path: Path
-) -> None:
+def test_servers_named_already_are_used(bare_environment: dict[str, str], wrapped: Wrapped, place: Path) -> None:
     """Where the environment names both servers, none is started and the names reach the command unchanged."""
     given = {"TEST_AMQP_URL": "amqp://elsewhere/", "TEST_DATABASE_URL": "postgresql://elsewhere/db"}
     program = "import os; print(os.environ['TEST_AMQP_URL'], os.environ['TEST_DATABASE_URL'])"
@@ -132,7 +139,7 @@ def test_servers_named_already_are_used(
     wrapper = wrapped(program)
     output, complaints = wrapper.communicate(timeout=BOUND)
     assert (wrapper.returncode, output) == (0, "amqp://elsewhere/ postgresql://elsewhere/db\n"), complaints
-    assert _left_in(tmp_path) == []
+    assert _left_in(place) == []
 
 
 async def test_postgres_keeps_what_it_committed_when_killed() -> None:

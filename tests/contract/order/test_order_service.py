@@ -204,6 +204,14 @@ async def test_statements_do_not_grow_with_the_batch(database: Database, shop: S
     assert await on_hand(database, "CD", "LP") == {"CD": 1000, "LP": 1000}
 
 
+async def test_canceling_what_holds_no_stock_locks_none(database: Database, shop: Shop) -> None:
+    """The usual cancellation, before the confirmation, waits for nobody's stock."""
+    ids = await shop([Line("CD", 1, 100)], [Line("LP", 1, 100)])
+    with statements(database) as sent:
+        await cancel(database, ids)
+    assert [each.split()[0] for each in sent] == ["SELECT", "UPDATE"]
+
+
 async def test_two_batches_at_once_never_oversell(database: Database, shop: Shop) -> None:
     """Ten batches that compete for the same stock sell exactly what there is."""
     await count(database, "CD", 25)

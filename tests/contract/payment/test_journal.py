@@ -15,7 +15,7 @@ from contracts.payment import AuthorizePayment
 from messaging import migrate
 from messaging.database import Database
 from services.payment.audit import audit
-from services.payment.store import metadata
+from services.payment.schema import metadata
 from tests.contract.payment.service import HISTORY, Service, ask
 
 

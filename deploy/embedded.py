@@ -1,0 +1,132 @@
+"""All three services in one process: SQLite files, an exchange in memory, no server at all.
+
+    python -m deploy.embedded run     until Ctrl-C
+    python -m deploy.embedded demo    some forty orders, what becomes of them, and an audit of the money
+
+The code is the same as that of the three processes; only the adapters differ. A `kill -9` loses nothing: what was promised
+lies in the SQLite files, and the next start goes on with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+from pydantic import SecretStr
+
+from deploy import demonstration
+from messaging import logging, process
+from messaging.memory_broker import MemoryBroker
+from messaging.process import Running
+from messaging.service import Service
+from messaging.settings import MEMORY
+from orchestrator import catalog as catalogs
+from orchestrator.assembly import orchestrator
+from orchestrator.catalog import Catalog
+from orchestrator.saga.steps import InvalidSaga, Retry, seconds
+from orchestrator.sagas.fulfill_order import fulfill_order
+from orchestrator.settings import OrchestratorSettings
+from services.order.assembly import order_service
+from services.order.settings import OrderSettings
+from services.payment.assembly import payment_service
+from services.payment.settings import PaymentSettings
+
+GRACE = timedelta(seconds=2)
+"""Nobody else writes these files, so what an earlier process left in the outbox need not be left lying long."""
+
+app = typer.Typer(help="All three services in one process.", rich_markup_mode=None)
+
+
+def services(directory: Path, *, catalog: Catalog | None = None, **given: Any) -> list[Service]:
+    """Orchestrator, order and payment on SQLite files in `directory`, joined by one broker in memory.
+
+    `given` are settings for all three, over those of the environment. Raises InvalidSaga.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    broker = MemoryBroker()
+
+    def common(name: str) -> dict[str, Any]:
+        return {
+            "amqp_url": SecretStr(MEMORY),
+            "database_url": SecretStr(f"sqlite:///{directory / name}.db"),
+            "migrate_on_start": True,
+            "outbox_grace": GRACE,
+        } | given
+
+    central = process.load(OrchestratorSettings, **common("orchestrator"))
+    order = process.load(OrderSettings, **common("order"))
+    payment = process.load(PaymentSettings, **common("payment"))
+    return [
+        orchestrator(central, catalog or catalogs.load(central.sagas), process.bus_of(central, "orchestrator", broker)),
+        payment_service(payment, process.bus_of(payment, "payment", broker)),
+        order_service(order, process.bus_of(order, "order", broker)),
+    ]
+
+
+@app.command()
+def run(
+    *,
+    data: Annotated[Path, typer.Option(help="Where the SQLite files lie.")] = Path(".amends/run"),
+) -> None:
+    """Run the three services until Ctrl-C; the next run goes on where this one stopped."""
+    logging.configure("embedded", "info", "auto")
+
+    def ready(running: Running) -> None:
+        print(demonstration.addresses(running.urls, data), file=sys.stderr, flush=True)
+
+    try:
+        raise typer.Exit(asyncio.run(process.serve(lambda: services(data), ready)))
+    except (InvalidSaga, process.BadConfiguration) as error:
+        structlog.get_logger().error("bad_configuration", error=str(error))
+        raise typer.Exit(process.EX_CONFIG) from error
+
+
+@app.command()
+def demo(
+    *,
+    orders: Annotated[int, typer.Option(min=10, max=10_000, help="How many orders to place.")] = 40,
+    data: Annotated[Path, typer.Option(help="Where the SQLite files go; what an earlier demo left is removed.")] = Path(
+        ".amends/demo"
+    ),
+) -> None:
+    """Place orders of every kind, show what becomes of them, and audit the money."""
+    data.mkdir(parents=True, exist_ok=True)
+    for left in (*data.glob("*.db*"), *data.glob("*.log")):
+        left.unlink()
+    # A demo has no half minute to wait for a silent payment service.
+    hasty = Catalog([fulfill_order(timeout=seconds(1), retry=Retry(attempts=3, backoff=seconds(0.5)))])
+    with ExitStack() as stack:
+        log = stack.enter_context((data / "services.log").open("w", encoding="utf-8"))
+        logging.configure("demo", "info", "json", log)
+        try:
+            code = asyncio.run(_demonstrate(services(data, catalog=hasty, port=0), orders, data))
+        except KeyboardInterrupt:
+            code = process.EX_INTERRUPTED
+    raise typer.Exit(code)
+
+
+async def _demonstrate(three: Sequence[Service], orders: int, data: Path) -> int:
+    async with Running(three) as running:
+        await running.start()
+        showing = asyncio.create_task(demonstration.show(running.urls, orders, data))
+        failing = asyncio.create_task(running.failed())
+        try:
+            await asyncio.wait((showing, failing), return_when=asyncio.FIRST_COMPLETED)
+            if failing.done():
+                failing.result()
+            return await showing
+        finally:
+            for task in (showing, failing):
+                task.cancel()
+            await asyncio.gather(showing, failing, return_exceptions=True)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,6 @@
+"""python -m orchestrator: run the orchestrator. The `amends` command has the rest."""
+
+from orchestrator.cli import main
+
+if __name__ == "__main__":
+    main(["run"])

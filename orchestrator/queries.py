@@ -1,0 +1,106 @@
+"""Looking at sagas: listings and one instance's timeline. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from orchestrator.schema import parked_event, saga, saga_history
+
+
+class NoSuchSaga(LookupError):
+    """No instance, or more than one, goes by this id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One instance in a listing."""
+
+    id: UUID
+    name: str
+    version: int
+    key: str
+    status: str
+    step: str
+    reason: str
+    started_at: datetime
+    updated_at: datetime
+    deadline: datetime | None
+    transitions: int
+
+
+_LISTED = (
+    saga.c.id,
+    saga.c.name,
+    saga.c.version,
+    saga.c.key,
+    saga.c.status,
+    saga.c.step,
+    saga.c.reason,
+    saga.c.started_at,
+    saga.c.updated_at,
+    saga.c.deadline,
+    saga.c.revision,
+)
+
+
+async def listing(
+    connection: AsyncConnection,
+    *,
+    name: str | None = None,
+    status: str | None = None,
+    key: str | None = None,
+    since: datetime | None = None,
+    limit: int = 50,
+) -> list[Listed]:
+    """The instances moved last, newest first."""
+    query = select(*_LISTED).order_by(saga.c.updated_at.desc(), saga.c.id).limit(limit)
+    for column, value in ((saga.c.name, name), (saga.c.status, status), (saga.c.key, key)):
+        if value is not None:
+            query = query.where(column == value)
+    if since is not None:
+        query = query.where(saga.c.updated_at >= since)
+    return [Listed(*row) for row in (await connection.execute(query)).all()]
+
+
+async def counts(connection: AsyncConnection) -> dict[tuple[str, str], int]:
+    """How many instances there are, by saga and status."""
+    query = select(saga.c.name, saga.c.status, func.count()).group_by(saga.c.name, saga.c.status)
+    return {(row[0], row[1]): int(row[2]) for row in (await connection.execute(query)).all()}
+
+
+async def find(connection: AsyncConnection, wanted: str) -> Row[Any]:
+    """The instance with this id, the beginning of an id, or this key; raises NoSuchSaga saying what there is."""
+    query = select(saga)
+    digits = wanted.strip().lower().replace("-", "")
+    if digits and len(digits) <= 32 and all(digit in "0123456789abcdef" for digit in digits):
+        # A range, not a pattern: the primary key's index answers it on both databases.
+        first, last = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
+        query = query.where(saga.c.id.between(first, last) | (saga.c.key == wanted))
+    else:
+        query = query.where(saga.c.key == wanted)
+    rows: Sequence[Row[Any]] = (await connection.execute(query.limit(6))).all()
+    if not rows:
+        raise NoSuchSaga(f"no saga has the id or the key {wanted!r}; `amends list` shows what there is")
+    if len(rows) > 1:
+        some = ", ".join(str(row.id) for row in rows[:5])
+        raise NoSuchSaga(f"{wanted!r} fits more than one saga ({some}{', …' if len(rows) > 5 else ''}); give more of it")
+    return rows[0]
+
+
+async def transitions(connection: AsyncConnection, identity: UUID) -> Sequence[Row[Any]]:
+    """An instance's history, oldest first."""
+    query = select(saga_history).where(saga_history.c.saga_id == identity).order_by(saga_history.c.seq)
+    return (await connection.execute(query)).all()
+
+
+async def parked_for(connection: AsyncConnection, identity: UUID) -> Sequence[Row[Any]]:
+    """What waits for an instance to be ready for it."""
+    query = select(parked_event).where(parked_event.c.saga_id == identity).order_by(parked_event.c.id)
+    return (await connection.execute(query)).all()

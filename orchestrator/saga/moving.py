@@ -1,0 +1,177 @@
+"""How an instance moves: forward, back, out. What `deciding` builds on for each kind of input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from contracts.message import Command, Event
+from orchestrator.saga import facts as f
+from orchestrator.saga.definition import Saga
+from orchestrator.saga.evolving import evolve
+from orchestrator.saga.state import (
+    Direction,
+    SagaState,
+    Send,
+    Status,
+    StepStatus,
+    command_id,
+    outcome_id,
+)
+from orchestrator.saga.steps import Delay, Kind, Parallel, Step, Wait
+from orchestrator.saga.transition import Transition, Verdict
+
+_UNDO = (StepStatus.SUCCEEDED, StepStatus.IN_DOUBT)
+_FAILED = (StepStatus.REFUSED, StepStatus.IN_DOUBT)
+
+
+class Moving:
+    """Collects one transition. Its state is always the given one with the facts so far folded in."""
+
+    def __init__(self, saga: Saga[Any], identity: UUID, state: SagaState, now: datetime) -> None:
+        self.saga = saga
+        self.identity = identity
+        self.state = state
+        self.now = now
+        self.facts: list[f.Fact] = []
+        self.sends: list[Send] = []
+
+    # -- forward ---------------------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Begin whatever is next, until something has to be waited for or all is done."""
+        for stage in self.saga.steps:
+            members = stage.steps if isinstance(stage, Parallel) else (stage,)
+            for member in members:
+                if member.name not in self.state.steps:
+                    self._begin(member)
+            reached = [self.state.steps[member.name].status for member in members]
+            if StepStatus.RUNNING in reached:
+                return
+            if any(status in _FAILED for status in reached):
+                self._turn_back(self._why_failed(members))
+                return
+        self._fact(f.Completed())
+        if self.saga.on_completed is not None:
+            self._announce("completed", self.saga.on_completed)
+
+    def _begin(self, stage: Step[Any] | Wait[Any] | Delay[Any]) -> None:
+        if isinstance(stage, Step) and stage.action is None:
+            self._fact(f.StepSucceeded(stage.name))
+        elif stage.when is not None and not stage.when(self.state.data):
+            self._fact(f.StepSkipped(stage.name))
+        elif isinstance(stage, Step):
+            self._send(stage, Direction.ACTION, 1, 1)
+        elif isinstance(stage, Wait):
+            self._fact(f.WaitBegun(stage.name, self.now + stage.timeout if stage.timeout else None))
+        else:
+            duration = stage.duration
+            length = duration if isinstance(duration, timedelta) else duration(self.state.data)
+            self._fact(f.WaitBegun(stage.name, self.now + max(length, timedelta(0))))
+
+    def _settle(self, name: str, reason: str) -> None:
+        """A step has failed: alone it turns the saga back at once, in a Parallel when the others have settled."""
+        for stage in self.saga.steps:
+            if isinstance(stage, Parallel) and any(member.name == name for member in stage.steps):
+                self._advance()
+                return
+        self._turn_back(reason)
+
+    def _why_failed(self, members: tuple[Any, ...]) -> str:
+        told = {
+            StepStatus.REFUSED: "was refused",
+            StepStatus.IN_DOUBT: "was never answered",
+        }
+        found = [(member.name, self.state.steps[member.name].status) for member in members]
+        return ", ".join(f"{name} {told[status]}" for name, status in found if status in told)
+
+    # -- back ------------------------------------------------------------------------------------------------
+
+    def _turn_back(self, reason: str) -> str:
+        """Begin to compensate; says why where that is not possible."""
+        if self.state.status is Status.COMPENSATING:
+            return "the saga is compensating already"
+        if not self.state.started:
+            return "the saga has not started; there is nothing to undo"
+        if self._past_pivot():
+            return f"the pivot {self.saga.pivot!r} has begun: there is no way back"
+        self._fact(f.CompensationBegun(reason))
+        for name in self.state.current:
+            if isinstance(self.saga.stages.get(name), Step):
+                self._fact(f.StepInDoubt(name))
+            else:
+                self._fact(f.StepSkipped(name))
+        self._go_back()
+        return ""
+
+    def _past_pivot(self) -> bool:
+        reached = self.state.steps.get(self.saga.pivot) if self.saga.pivot else None
+        return reached is not None and reached.status is not StepStatus.REFUSED
+
+    def _go_back(self) -> None:
+        """Compensate the last stage that may have happened and is not undone; a parallel group together."""
+        for stage in reversed(self.saga.steps):
+            members = stage.steps if isinstance(stage, Parallel) else (stage,)
+            for member in members:
+                reached = self.state.steps.get(member.name)
+                if (
+                    reached is not None
+                    and reached.status in _UNDO
+                    and isinstance(member, Step)
+                    and member.compensation is not None
+                ):
+                    self._send(member, Direction.COMPENSATION, 1, 1)
+            statuses = [self.state.steps[each.name].status for each in members if each.name in self.state.steps]
+            if StepStatus.COMPENSATING in statuses:
+                return
+        self._fact(f.Compensated())
+        if self.saga.on_compensated is not None:
+            self._announce("compensated", self.saga.on_compensated)
+
+    # -- out -------------------------------------------------------------------------------------------------
+
+    def _send(self, step: Step[Any], direction: Direction, round: int, attempt: int) -> None:
+        make, retry = (
+            (step.action, step.retry) if direction is Direction.ACTION else (step.compensation, step.compensation_retry)
+        )
+        if make is None:
+            raise LookupError(f"step {step.name!r} of {self.saga!r} has no {direction.value} any more")
+        known = self.state.steps.get(step.name)
+        data = self.state.data
+        if attempt > 1 and known is not None and known.made_from is not None:
+            # The same id must mean the same command, whatever the others of a Parallel have answered meanwhile.
+            data = known.made_from
+        message: Command[Any, Any] = make(data)
+        wait = step.timeout
+        if (direction is Direction.ACTION and step.kind is not Kind.COMPENSABLE) or attempt < retry.attempts:
+            wait += retry.wait(attempt)
+        undone: UUID | None = None
+        if direction is Direction.COMPENSATION and known is not None and known.action_round:
+            undone = command_id(self.identity, step.name, Direction.ACTION, known.action_round)
+        identity = command_id(self.identity, step.name, direction, round)
+        self.sends.append(Send(identity, message, step.name, undone))
+        self._fact(f.CommandSent(step.name, direction, round, attempt, self.now + wait))
+
+    def _announce(self, outcome: str, make: Callable[[Any], Event]) -> None:
+        self.sends.append(Send(outcome_id(self.identity, outcome), make(self.state.data)))
+
+    def _data(self, data: Any) -> None:
+        if self._checked(data) != self.state.data:
+            self._fact(f.DataChanged(data))
+
+    def _checked(self, data: Any) -> Any:
+        if not isinstance(data, self.saga.data):
+            raise TypeError(f"a function of {self.saga!r} returned {data!r} instead of {self.saga.data.__name__}")
+        return data
+
+    def _fact(self, fact: f.Fact) -> None:
+        self.facts.append(fact)
+        self.state = evolve(self.state, fact)
+
+    def _applied(self) -> Transition:
+        return Transition(Verdict.APPLIED, tuple(self.facts), tuple(self.sends))
+
+    def _late(self, why: str) -> Transition:
+        return Transition(Verdict.LATE, (f.CameLate(why),), note=why)

@@ -1,0 +1,44 @@
+"""The payment service put together: on its own ledger, or on a card gateway outside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from messaging.bus import Bus
+from messaging.clock import Clock, Entropy, SystemClock, SystemEntropy
+from messaging.service import Service, participant_role
+from services.payment.api import create_app
+from services.payment.handlers import participant
+from services.payment.http_gateway import HttpGateway
+from services.payment.settings import PaymentSettings
+
+MIGRATIONS = "services.payment:migrations"
+
+
+def payment_service(
+    settings: PaymentSettings, bus: Bus, *, clock: Clock | None = None, entropy: Entropy | None = None, **options: Any
+) -> Service:
+    """The payment service: its participant on `payment.commands`, and its HTTP API."""
+    clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
+    gateway: HttpGateway | None = None
+    if settings.gateway_url is not None:
+        token = settings.gateway_token.get_secret_value() if settings.gateway_token else None
+        gateway = HttpGateway(str(settings.gateway_url), time_limit=settings.gateway_time_limit, token=token)
+    payment = participant(
+        default_credit_limit=settings.default_credit_limit,
+        now=clock.now,
+        gateway=gateway,
+        gateway_time_limit=settings.gateway_time_limit,
+    )
+    return Service(
+        settings,
+        bus,
+        name="payment",
+        roles=[participant_role(payment, settings.queue_type, clock, entropy, settings)],
+        migrations=[MIGRATIONS],
+        app=lambda database, _info: create_app(database, now=clock.now),
+        clock=clock,
+        entropy=entropy,
+        held_open=[gateway] if gateway is not None else [],
+        **options,
+    )

@@ -1,0 +1,102 @@
+"""`make up`: three processes on a broker and a database of their own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import psutil
+import pytest
+
+BOUND = 90.0
+
+
+class Up:
+    """A running `python -m deploy.up`, and what it has printed."""
+
+    def __init__(self) -> None:
+        named = ("AMQP_URL", "DATABASE_URL")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "deploy.up"],
+            env={name: value for name, value in os.environ.items() if name not in named},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.printed: list[str] = []
+
+    def read_until(self, words: str) -> str:
+        """The line with these words; fails when the program ends without printing them."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.printed.append(line)
+            if words in line:
+                return line
+        pytest.fail(f"{words!r} was not printed:\n{''.join(self.printed)}")
+
+    def end(self) -> int:
+        """Read to the end; the exit code."""
+        assert self.process.stdout is not None
+        if not self.process.stdout.closed:
+            with self.process.stdout as printed:
+                self.printed.extend(printed)
+        return self.process.wait(BOUND)
+
+    def child(self, module: str) -> psutil.Process:
+        """The process that runs `python -m module`."""
+        (found,) = [
+            each for each in psutil.Process(self.process.pid).children() if each.cmdline()[1:3] == ["-m", module]
+        ]
+        return found
+
+
+@pytest.fixture
+def up() -> Iterator[Up]:
+    """Three services that are being started; ended afterwards."""
+    running = Up()
+    yield running
+    if running.process.poll() is None:
+        running.process.terminate()
+    running.end()
+
+
+def _eventually(holds: Callable[[], bool]) -> bool:
+    give_up = time.monotonic() + BOUND
+    while not holds():
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_the_printed_order_is_fulfilled(up: Up) -> None:
+    """The curl line it prints places an order that ends completed, and Ctrl-C ends everything with exit code 0."""
+    first = up.read_until("curl -i")
+    words = shlex.split(first.rstrip().rstrip("\\") + up.read_until("-d "))
+    address, body = words[2], words[-1]
+    placed = httpx.post(address, content=body, headers={"Content-Type": "application/json"})
+    assert placed.status_code == 201, placed.text
+    order = str(httpx.URL(address).join(placed.headers["Location"]))
+    assert _eventually(lambda: httpx.get(order).json()["status"] == "completed"), httpx.get(order).text
+    children = psutil.Process(up.process.pid).children(recursive=True)
+    up.process.send_signal(signal.SIGINT)
+    assert up.end() == 0, "".join(up.printed)
+    assert psutil.wait_procs(children, timeout=BOUND)[1] == []
+
+
+def test_a_service_that_dies_takes_the_rest_down(up: Up) -> None:
+    """When one service is killed the others drain and end, the exit code is not 0, and its name is said."""
+    up.read_until("Ctrl-C stops everything")
+    children = psutil.Process(up.process.pid).children(recursive=True)
+    up.child("services.payment").kill()
+    assert up.end() == 1
+    assert re.search(r"amends: payment .*by signal 9", "".join(up.printed))
+    assert psutil.wait_procs(children, timeout=BOUND)[1] == []

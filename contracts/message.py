@@ -51,9 +51,7 @@ class Message(BaseModel):
         if version < 1:
             raise TypeError(f"{cls.__name__}: version={version}; versions count from 1")
         if key is not None and key not in cls.model_fields:
-            raise TypeError(
-                f"{cls.__name__}: key={key!r} is not one of its fields ({', '.join(cls.model_fields)})"
-            )
+            raise TypeError(f"{cls.__name__}: key={key!r} is not one of its fields ({', '.join(cls.model_fields)})")
         cls.wire_type = type
         cls.wire_version = version
         cls.key_field = key

@@ -25,9 +25,7 @@ class PaymentFailed(Event, type="payment.failed", key="order_id"):
     detail: str = ""
 
 
-class AuthorizePayment(
-    Command[PaymentAuthorized, PaymentFailed], type="payment.authorize", key="order_id"
-):
+class AuthorizePayment(Command[PaymentAuthorized, PaymentFailed], type="payment.authorize", key="order_id"):
     """Hold the amount on the customer's account, or refuse."""
 
     order_id: UUID

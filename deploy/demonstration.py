@@ -122,9 +122,7 @@ async def _prepare(shop: httpx.AsyncClient, bank: httpx.AsyncClient, every_kind:
         (await bank.put(f"/accounts/{kind.customer}", json=terms)).raise_for_status()
 
 
-async def _place(
-    shop: httpx.AsyncClient, every_kind: tuple[Kind, ...], count: int, orders: dict[str, Watched]
-) -> None:
+async def _place(shop: httpx.AsyncClient, every_kind: tuple[Kind, ...], count: int, orders: dict[str, Watched]) -> None:
     for number, kind in enumerate(_mixed(every_kind, count)):
         amount = kind.amounts[number % len(kind.amounts)]
         body = {

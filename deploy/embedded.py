@@ -3,8 +3,8 @@
     python -m deploy.embedded run     until Ctrl-C
     python -m deploy.embedded demo    some forty orders, what becomes of them, and an audit of the money
 
-The code is the same as that of the three processes; only the adapters differ. A `kill -9` loses nothing: what was promised
-lies in the SQLite files, and the next start goes on with it.
+The code is the same as that of the three processes; only the adapters differ. A `kill -9` loses nothing: what
+was promised lies in the SQLite files, and the next start goes on with it.
 """
 
 from __future__ import annotations

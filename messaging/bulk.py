@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, Row, Table, TextClause, bindparam, text
+from sqlalchemy import Column, Row, Table, TextClause, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -33,7 +33,9 @@ async def insert(
     if not records:
         return []
     statement = _insert(table, tuple(columns), ignore_conflicts, returning, connection.dialect.name)
-    result = await connection.execute(statement, _bind(connection.dialect, table, [(name, name) for name in columns], records))
+    result = await connection.execute(
+        statement, _bind(connection.dialect, table, [(name, name) for name in columns], records)
+    )
     return [] if returning is None else _column(connection.dialect, table.c[returning], result.all())
 
 
@@ -75,7 +77,7 @@ async def select(
     where: Column[Any],
     values: Sequence[Any],
     suffix: str = "",
-) -> list[Row[Any]]:
+) -> list[Row[*tuple[Any, ...]]]:
     """Rows whose column `where` is one of `values`; `suffix` is what follows the WHERE."""
     if not values:
         return []
@@ -90,7 +92,7 @@ async def _select(
     where: Column[Any],
     values: Sequence[Any],
     suffix: str,
-) -> list[Row[Any]]:
+) -> list[Row[*tuple[Any, ...]]]:
     statement = _select_text(columns, where, suffix, connection.dialect.name)
     result = await connection.execute(statement, {"values": pack(connection.dialect, where, values)})
     return list(result.all())
@@ -153,9 +155,7 @@ def _rows(table: Table, given: tuple[tuple[str, str], ...], dialect: str) -> str
     if dialect == "sqlite":
         picks = ", ".join(f"json_extract(value, '$[{index}]') AS {name}" for index, (_, name) in enumerate(given))
         return f"(SELECT {picks} FROM json_each(:records)) AS given"
-    arrays = ", ".join(
-        f"CAST(:c{index} AS {_pg_type(table.c[column])}[])" for index, (column, _) in enumerate(given)
-    )
+    arrays = ", ".join(f"CAST(:c{index} AS {_pg_type(table.c[column])}[])" for index, (column, _) in enumerate(given))
     return f"unnest({arrays}) AS given({', '.join(name for _, name in given)})"
 
 
@@ -167,11 +167,11 @@ def _bind(
         rows = [[process(record[name]) for name, process in processors] for record in records]
         return {"records": json.dumps(rows)}
     return {
-        f"c{index}": [process(record[name]) for record in records]
-        for index, (name, process) in enumerate(processors)
+        f"c{index}": [process(record[name]) for record in records] for index, (name, process) in enumerate(processors)
     }
 
 
+_POSTGRESQL: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
 _processors: dict[tuple[Column[Any], str], Any] = {}
 
 
@@ -195,7 +195,7 @@ def _uuid(value: Any) -> UUID | None:
     return value if value is None or isinstance(value, UUID) else UUID(str(value))
 
 
-def _column(dialect: Dialect, column: Column[Any], rows: Sequence[Row[Any]]) -> list[Any]:
+def _column(dialect: Dialect, column: Column[Any], rows: Sequence[Row[*tuple[Any, ...]]]) -> list[Any]:
     process = column.type.dialect_impl(dialect).result_processor(dialect, None)
     if process is None or (dialect.name == "postgresql" and _pg_type(column) == "uuid"):
         return [row[0] for row in rows]
@@ -204,5 +204,7 @@ def _column(dialect: Dialect, column: Column[Any], rows: Sequence[Row[Any]]) -> 
 
 @lru_cache(maxsize=256)
 def _pg_type(column: Column[Any]) -> str:
-    compiled = str(column.type.compile(dialect=postgresql.dialect()))
-    return {"TIMESTAMP WITH TIME ZONE": "timestamptz", "UUID": "uuid"}.get(compiled, compiled.partition("(")[0])
+    compiled = str(column.type.compile(dialect=_POSTGRESQL)).upper()
+    if "CHAR" in compiled:
+        return "text"  # CHAR without its length would mean one character
+    return {"TIMESTAMP WITH TIME ZONE": "timestamptz"}.get(compiled, compiled.lower())

@@ -112,9 +112,7 @@ class Bus(Protocol):
         messages of an earlier call are written first.
         """
 
-    async def subscribe(
-        self, queue: str, *, prefetch: int, deliver: Callable[[Delivery], None]
-    ) -> Subscription:
+    async def subscribe(self, queue: str, *, prefetch: int, deliver: Callable[[Delivery], None]) -> Subscription:
         """Call `deliver` (which only enqueues, and never raises) for each message, at most `prefetch` unsettled."""
 
     @property

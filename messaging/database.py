@@ -81,8 +81,7 @@ class Database:
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """A connection for looking only: waits for no writer and holds none up."""
         async with self.engine.connect() as connection:
-            await connection.execution_options(amends_read_only=True)
-            yield connection
+            yield await connection.execution_options(amends_read_only=True)
 
     async def ping(self) -> None:
         """Raise what a query raises when the database is away."""
@@ -108,9 +107,7 @@ def with_async_driver(url: str | URL) -> URL:
         case "sqlite":
             return parsed.set(drivername="sqlite+aiosqlite")
         case other:
-            raise ValueError(
-                f"DATABASE_URL names {other!r}; Amends runs on postgresql://… and sqlite:///file"
-            )
+            raise ValueError(f"DATABASE_URL names {other!r}; Amends runs on postgresql://… and sqlite:///file")
 
 
 def is_transient(error: BaseException) -> bool:

@@ -58,9 +58,7 @@ class DeadLetter:
     at: datetime
 
 
-def of_delivery(
-    service: str, delivery: Delivery, reason: str, error: str, at: datetime
-) -> DeadLetter:
+def of_delivery(service: str, delivery: Delivery, reason: str, error: str, at: datetime) -> DeadLetter:
     """A dead letter from bytes we could not read."""
     properties = {
         "content_type": delivery.content_type,
@@ -86,9 +84,7 @@ def of_delivery(
     )
 
 
-def of_received(
-    service: str, received: Received, reason: str, error: str, at: datetime
-) -> DeadLetter:
+def of_received(service: str, received: Received, reason: str, error: str, at: datetime) -> DeadLetter:
     """A dead letter from a message we could read but not handle."""
     envelope = received.envelope
     return DeadLetter(
@@ -112,9 +108,7 @@ async def bury(connection: AsyncConnection, letters: Sequence[DeadLetter]) -> No
     """Store them, in the caller's transaction."""
     if not letters:
         return
-    records = [
-        {name: getattr(letter, name) for name in DeadLetter.__dataclass_fields__} for letter in letters
-    ]
+    records = [{name: getattr(letter, name) for name in DeadLetter.__dataclass_fields__} for letter in letters]
 
     def insert(sync: Connection) -> None:
         sync.execute(schema.dead_letter.insert(), records)

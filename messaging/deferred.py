@@ -62,7 +62,7 @@ _COLUMNS = (
 
 def backoff(attempts: int, jitter: float) -> timedelta:
     """How long to wait after so many tries: doubling from a second to five minutes, spread by up to a fifth."""
-    wait = min(FIRST_WAIT * 2 ** min(max(attempts - 1, 0), 16), LONGEST_WAIT)
+    wait = min(FIRST_WAIT * float(2 ** min(max(attempts - 1, 0), 16)), LONGEST_WAIT)
     return wait * (1 + jitter / 5)
 
 
@@ -72,9 +72,7 @@ async def put_off(connection: AsyncConnection, consumer: str, rows: Sequence[Def
         return
     ids = [row.message_id for row in rows]
     await take(connection, consumer, ids)
-    records = [
-        {"consumer": consumer} | {name: getattr(row, name) for name in _COLUMNS[1:]} for row in rows
-    ]
+    records = [{"consumer": consumer} | {name: getattr(row, name) for name in _COLUMNS[1:]} for row in rows]
     await bulk.insert(connection, deferred, _COLUMNS, records)
 
 
@@ -98,11 +96,7 @@ async def due(
             .limit(limit)
         )
     ).all()
-    ready = [
-        Due(row.message_id, row.queue, row.body, row.first_at, row.attempts)
-        for row in rows
-        if row.due_at <= now
-    ]
+    ready = [Due(row.message_id, row.queue, row.body, row.first_at, row.attempts) for row in rows if row.due_at <= now]
     return ready, next((row.due_at for row in rows if row.due_at > now), None)
 
 

@@ -1,11 +1,12 @@
 """The envelope: CloudEvents 1.0 in structured JSON, with the native AMQP properties set beside it.
 
-Three ways in: structured (`application/cloudevents+json`, what we write), binary (`cloudEvents:type` and the like as
-headers, the data as body), and plain AMQP properties (message_id, type, correlation_id), so that any client can talk to us.
+Three ways in: structured (`application/cloudevents+json`, what we write), binary (`cloudEvents:type` and the
+like as headers, the data as body), and plain AMQP properties (message_id, type, correlation_id), so that any
+client can talk to us.
 
-Our extension attributes: `dataversion` (the contract's version), `correlationid` (the saga id), `causationid` (the
-message that caused this one), `partitionkey` (the ordering key, a documented CloudEvents extension), `compensates`
-(the id of the command that this command undoes), `traceparent`.
+Our extension attributes: `dataversion` (the contract's version), `correlationid` (the saga id), `causationid`
+(the message that caused this one), `partitionkey` (the ordering key, a documented CloudEvents extension),
+`compensates` (the id of the command that this command undoes), `traceparent`.
 """
 
 from __future__ import annotations
@@ -60,11 +61,12 @@ class Envelope:
 
 def encode(envelope: Envelope, message: Message) -> str:
     """The structured CloudEvent; raises MessageTooLarge past 256 KiB."""
-    parts = [
+    head = (
         f'{{"specversion":"1.0","id":"{envelope.id}","source":{_quote(envelope.source)},'
         f'"type":"{envelope.type}","time":"{stamp(envelope.time)}",'
         f'"datacontenttype":"application/json","dataversion":{envelope.version}'
-    ]
+    )
+    parts = [head]
     for name, value in (
         ("correlationid", envelope.correlation_id),
         ("causationid", envelope.causation_id),
@@ -96,9 +98,7 @@ def decode(delivery: Delivery) -> tuple[Envelope, Any]:
     if delivery.malformed is not None:
         raise MalformedMessage("malformed", delivery.malformed)
     if len(delivery.body) > MAX_BODY:
-        raise MalformedMessage(
-            "oversized", f"the body has {len(delivery.body)} bytes, more than {MAX_BODY}"
-        )
+        raise MalformedMessage("oversized", f"the body has {len(delivery.body)} bytes, more than {MAX_BODY}")
     _check_headers(delivery.headers)
     try:
         content = loads(delivery.body)
@@ -133,10 +133,7 @@ def _check_headers(headers: Mapping[str, object]) -> None:
 
 def _binary_attributes(headers: Mapping[str, object]) -> dict[str, Any]:
     return {
-        name[len(prefix) :]: value
-        for name, value in headers.items()
-        for prefix in _PREFIXES
-        if name.startswith(prefix)
+        name[len(prefix) :]: value for name, value in headers.items() for prefix in _PREFIXES if name.startswith(prefix)
     }
 
 

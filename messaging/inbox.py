@@ -63,14 +63,9 @@ async def claim(
     """Take the ids nobody has taken yet; the others wait for whoever is taking them now, and are not returned."""
     # In one order everywhere, so that two workers with the same ids wait instead of deadlocking.
     records = [
-        {"message_id": identity, "consumer": consumer, "status": status, "received_at": now}
-        for identity in sorted(ids)
+        {"message_id": identity, "consumer": consumer, "status": status, "received_at": now} for identity in sorted(ids)
     ]
-    return set(
-        await bulk.insert(
-            connection, inbox, _CLAIMED, records, ignore_conflicts=True, returning="message_id"
-        )
-    )
+    return set(await bulk.insert(connection, inbox, _CLAIMED, records, ignore_conflicts=True, returning="message_id"))
 
 
 async def entries(

@@ -11,9 +11,7 @@ import structlog
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
-def configure(
-    service: str, level: str, style: Literal["auto", "console", "json"], file: TextIO | None = None
-) -> None:
+def configure(service: str, level: str, style: Literal["auto", "console", "json"], file: TextIO | None = None) -> None:
     """Set up structlog once for this process; `auto` is for people on a terminal and JSON elsewhere.
 
     They go to `file` (default: stderr). The loggers of our libraries are heard from `warning` on, in the same shape.

@@ -139,10 +139,7 @@ class MemoryBus:
             return [Receipt.UNKNOWN] * len(messages)
         batch = Batch(len(messages), asyncio.get_running_loop())
         self._batches[batch] = None
-        sent = [
-            self._broker.publish(message, self._service, batch, index)
-            for index, message in enumerate(messages)
-        ]
+        sent = [self._broker.publish(message, self._service, batch, index) for index, message in enumerate(messages)]
         try:
             async with asyncio.timeout(self._publish_timeout):
                 await batch.done
@@ -161,9 +158,7 @@ class MemoryBus:
                         copy.queue.withdraw(copy)
         return batch.receipts
 
-    async def subscribe(
-        self, queue: str, *, prefetch: int, deliver: Callable[[Delivery], None]
-    ) -> MemorySubscription:
+    async def subscribe(self, queue: str, *, prefetch: int, deliver: Callable[[Delivery], None]) -> MemorySubscription:
         self._require_started()
         if prefetch < 1:
             raise ValueError(f"prefetch={prefetch}: a consumer takes at least one message at a time")

@@ -1,7 +1,7 @@
 """Migrations: a history for the messaging tables, one for each service's own, in the service's one database.
 
-They ship inside the packages (`messaging/migrations`, `services/order/migrations`, …), run on PostgreSQL and SQLite, and
-each keeps its place in a version table of its own, so that they move independently.
+They ship inside the packages (`messaging/migrations`, `services/order/migrations`, …), run on PostgreSQL and
+SQLite, and each keeps its place in a version table of its own, so that they move independently.
 """
 
 from __future__ import annotations
@@ -73,9 +73,7 @@ async def pending(database: Database, locations: Sequence[str]) -> dict[str, str
         return await connection.run_sync(compare)
 
 
-async def _each(
-    database: Database, locations: Sequence[str], act: Callable[[Config], None]
-) -> None:
+async def _each(database: Database, locations: Sequence[str], act: Callable[[Config], None]) -> None:
     def migrate(connection: Connection) -> None:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})

@@ -1,7 +1,7 @@
 """The outbox: messages that leave if and only if the transaction that wrote them commits.
 
-Two doors in. Domain code calls `emit(session, event)` in its own SQLAlchemy session, sync or async; the worker appends a
-whole batch's rows with `append`. One door out: `messaging.relay`.
+Two doors in. Domain code calls `emit(session, event)` in its own SQLAlchemy session, sync or async; the worker
+appends a whole batch's rows with `append`. One door out: `messaging.relay`.
 """
 
 from __future__ import annotations
@@ -196,12 +196,9 @@ async def append(
     if not rows:
         return []
     keys = sorted({row.key for row in rows if row.key is not None})
-    older = await bulk.select(
-        connection, (schema.outbox.c.key, schema.outbox.c.id), schema.outbox.c.key, keys
-    )
+    older = await bulk.select(connection, (schema.outbox.c.key, schema.outbox.c.id), schema.outbox.c.key, keys)
     records = [
-        {name: getattr(row, name) for name in COLUMNS[:-1]} | {"available_at": row.created_at + grace}
-        for row in rows
+        {name: getattr(row, name) for name in COLUMNS[:-1]} | {"available_at": row.created_at + grace} for row in rows
     ]
     ids = sorted(
         await bulk.insert(connection, schema.outbox, COLUMNS, records, returning="id")

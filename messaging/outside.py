@@ -1,7 +1,7 @@
 """Handlers that talk to the outside world: run outside any transaction, many at a time, with a time limit.
 
-The command waits in `deferred` while it is under way, so that a crash repeats the call with the same idempotency key; the
-outcome comes back into the worker's loop, where the answer commits with the inbox row.
+The command waits in `deferred` while it is under way, so that a crash repeats the call with the same
+idempotency key; the outcome comes back into the worker's loop, where the answer commits with the inbox row.
 """
 
 from __future__ import annotations
@@ -71,9 +71,7 @@ class OutsideCalls:
 
     async def _call(self, received: Received, handler: Handler) -> None:
         identity = received.envelope.id
-        limit = self._limits.setdefault(
-            received.envelope.type, asyncio.Semaphore(max(handler.concurrency, 1))
-        )
+        limit = self._limits.setdefault(received.envelope.type, asyncio.Semaphore(max(handler.concurrency, 1)))
         try:
             async with limit:
                 self._outcomes[identity] = await self._outcome(received, handler)

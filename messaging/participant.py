@@ -150,9 +150,7 @@ class Participant:
         time_limit: timedelta,
         concurrency: int = 20,
         record: Callable[[C, S | F, AsyncSession], Awaitable[None]] | None = None,
-    ) -> Callable[
-        [Callable[[C, UUID], Awaitable[S | F]]], Callable[[C, UUID], Awaitable[S | F]]
-    ]:
+    ) -> Callable[[Callable[[C, UUID], Awaitable[S | F]]], Callable[[C, UUID], Awaitable[S | F]]]:
         """Register `async def handler(command, idempotency_key) -> answer` that talks to the outside world.
 
         It runs outside any transaction, at most `concurrency` at a time and `time_limit` long, with the command's
@@ -171,9 +169,7 @@ class Participant:
 
     def on(
         self, event: type[E]
-    ) -> Callable[
-        [Callable[[E, AsyncSession], Awaitable[None]]], Callable[[E, AsyncSession], Awaitable[None]]
-    ]:
+    ) -> Callable[[Callable[[E, AsyncSession], Awaitable[None]]], Callable[[E, AsyncSession], Awaitable[None]]]:
         """Register `async def handler(event, session) -> None`, run once for each such event."""
 
         def register(
@@ -209,9 +205,7 @@ class Participant:
         return self._types(Event)
 
     def _types(self, kind: type[Message]) -> tuple[str, ...]:
-        return tuple(
-            sorted(name for name, each in self.handlers.items() if issubclass(each.message, kind))
-        )
+        return tuple(sorted(name for name, each in self.handlers.items() if issubclass(each.message, kind)))
 
     def _add(self, handler: Handler, answers: tuple[type[Event], ...]) -> None:
         message = handler.message
@@ -234,19 +228,16 @@ class Participant:
 def _check_answer(handler: Handler, answers: tuple[type[Event], ...]) -> None:
     hints = typing.get_type_hints(handler.call)
     if "return" not in hints:
-        raise InvalidHandler(
-            f"{handler.name} does not say what it answers; annotate it `-> {_names(answers)}`"
-        )
+        raise InvalidHandler(f"{handler.name} does not say what it answers; annotate it `-> {_names(answers)}`")
     annotated = hints["return"]
     if handler.mode is Mode.BATCH and answers:
         arguments = typing.get_args(annotated)
         if len(arguments) != 1:
-            raise InvalidHandler(
-                f"{handler.name} answers a batch; annotate it `-> Sequence[{_names(answers)}]`"
-            )
+            raise InvalidHandler(f"{handler.name} answers a batch; annotate it `-> Sequence[{_names(answers)}]`")
         annotated = arguments[0]
     found = set(_flatten(annotated)) - {RetryLater, Never}
-    if found != (set(answers) or {types.NoneType}):
+    named: set[type] = set(answers) or {types.NoneType}
+    if found != named:
         raise InvalidHandler(
             f"{handler.name} is annotated to answer {_names(tuple(found))}, but the contract of "
             f"{handler.message.wire_type} names {_names(answers)}; make them the same"

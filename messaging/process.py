@@ -1,7 +1,7 @@
 """A service as an operating-system process: signals, the HTTP server, exit codes.
 
-0 ended well · 69 a dependency is unavailable · 78 bad configuration · 130 interrupted. SIGTERM and the first SIGINT drain;
-a second signal ends the process at once.
+0 ended well · 69 a dependency is unavailable · 78 bad configuration · 130 interrupted. SIGTERM and the first
+SIGINT drain; a second signal ends the process at once.
 """
 
 from __future__ import annotations

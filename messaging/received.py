@@ -9,7 +9,7 @@ from typing import Any
 from contracts.message import Message
 from contracts.registry import InvalidMessage, Registry, UnknownMessage
 from messaging.bus import Delivery, Subscription
-from messaging.envelope import Envelope, MalformedMessage, decode, decode_stored
+from messaging.envelope import Envelope, MalformedMessage, decode, decode_stored, encode
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,9 +1,9 @@
 """The relay: getting committed outbox rows to the broker.
 
-Two paths out. The process that committed the rows publishes them at once from memory (`offer`) and deletes
-them in its next transaction (`delete_confirmed`); an independent sweeper, in every process, claims rows whose owner has left them
-lying past their grace. Both keep the order of a key: a row is not published while an older row of its key is pending, and a
-poisonous row holds back its own key and no other.
+Two paths out. The process that committed the rows publishes them at once from memory (`offer`) and deletes them
+in its next transaction (`delete_confirmed`); an independent sweeper, in every process, claims rows whose owner
+has left them lying past their grace. Both keep the order of a key: a row is not published while an older row of
+its key is pending, and a poisonous row holds back its own key and no other.
 
 Never a cursor over serial ids: a row that commits late would be missed.
 """
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
-from sqlalchemy import text
+from sqlalchemy import bindparam, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -48,7 +48,10 @@ class OutboxDepth:
 
 
 class Relay:
-    """One service's way from its outbox to the broker. Belongs to one event loop; `offer` may be called from any thread."""
+    """One service's way from its outbox to the broker.
+
+    Belongs to one event loop; `offer` may be called from any thread.
+    """
 
     def __init__(
         self,
@@ -190,9 +193,7 @@ class Relay:
             return list(taken)
         first = {each.row.key: each.id for each in reversed(taken)}
         async with self._database.reading() as connection:
-            rows = await bulk.select(
-                connection, (schema.outbox.c.key, schema.outbox.c.id), schema.outbox.c.key, keys
-            )
+            rows = await bulk.select(connection, (schema.outbox.c.key, schema.outbox.c.id), schema.outbox.c.key, keys)
         held = {
             key
             for key, identity in rows
@@ -254,9 +255,7 @@ class Relay:
                     self._fail(each.id)
                     if each.row.key is not None:
                         held.add(each.row.key)
-        self.confirmed.update(
-            identity for identity, receipt in receipts.items() if receipt is Receipt.CONFIRMED
-        )
+        self.confirmed.update(identity for identity, receipt in receipts.items() if receipt is Receipt.CONFIRMED)
         return receipts
 
     async def _settle(self, receipts: dict[int, Receipt | None], lease: object) -> None:
@@ -278,9 +277,7 @@ class Relay:
                 records.append(
                     {"id": identity, "attempts": tried, "available_at": now + wait, "last_error": _words(said)}
                 )
-            await bulk.update(
-                connection, schema.outbox, ("id",), ("attempts", "available_at", "last_error"), records
-            )
+            await bulk.update(connection, schema.outbox, ("id",), ("attempts", "available_at", "last_error"), records)
         self.deleted(done)
         structlog.get_logger().warning(
             "outbox_rows_not_confirmed",
@@ -290,18 +287,14 @@ class Relay:
 
     async def _claim(self, connection: AsyncConnection, now: object, lease: object) -> list[Pending]:
         statement = _CLAIM_POSTGRESQL if connection.dialect.name == "postgresql" else _CLAIM_SQLITE
-        typed = statement.bindparams().columns(*schema.outbox.c)
-        bound = schema.outbox.c.available_at.type.dialect_impl(connection.dialect)
-        process = bound.bind_processor(connection.dialect) or (lambda value: value)
-        rows = (await connection.execute(typed, {"now": process(now), "limit": CLAIM})).all()
+        typed = statement.bindparams(bindparam("now", type_=schema.UTCDateTime())).columns(*schema.outbox.c)
+        rows = (await connection.execute(typed, {"now": now, "limit": CLAIM})).all()
         pending = [_pending(row) for row in sorted(rows, key=lambda row: int(row.id))]
         mine = {each.id for each in pending}
         keys = sorted({each.row.key for each in pending if each.row.key is not None})
         last = {each.row.key: each.id for each in pending}
         # A row that another sweeper has locked this instant was skipped above, but it is older all the same.
-        others = await bulk.select(
-            connection, (schema.outbox.c.key, schema.outbox.c.id), schema.outbox.c.key, keys
-        )
+        others = await bulk.select(connection, (schema.outbox.c.key, schema.outbox.c.id), schema.outbox.c.key, keys)
         gaps: dict[str, int] = {}
         for key, identity in others:
             if identity not in mine and identity < last[key] and identity not in self.confirmed:

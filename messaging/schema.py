@@ -105,9 +105,7 @@ inbox = Table(
     Column("answer_id", Uuid),
     Column("answer_type", Text),
     Column("answer_body", Text),
-    CheckConstraint(
-        "status IN ('done', 'deferred', 'started', 'tombstone', 'failed')", name="status"
-    ),
+    CheckConstraint("status IN ('done', 'deferred', 'started', 'tombstone', 'failed')", name="status"),
     # prune: "what is older than the retention?"
     Index("ix_inbox_received_at", "received_at"),
 )

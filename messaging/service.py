@@ -1,4 +1,6 @@
-"""A service put together: its database, its bus, its relay, its workers, its HTTP face; started and drained in order."""
+"""A service put together: its database, its bus, its relay, its workers, its HTTP face; started and drained in
+order.
+"""
 
 from __future__ import annotations
 
@@ -57,9 +59,7 @@ def participant_role(
         if types:
             bindings = tuple(Binding(exchange, wire_type) for wire_type in types)
             queues.append(Queue(f"{participant.name}.{purpose}", bindings, queue_type))
-    consumer = ParticipantConsumer(
-        participant, clock=clock, entropy=entropy, grace=settings.outbox_grace
-    )
+    consumer = ParticipantConsumer(participant, clock=clock, entropy=entropy, grace=settings.outbox_grace)
     return Role(consumer, tuple(queues))
 
 
@@ -91,9 +91,7 @@ class Service:
         self.entropy = entropy or SystemEntropy()
         self.database = database or Database(settings.database)
         self.relay = Relay(self.database, bus, self.clock, interval=interval, checkpoint=checkpoint)
-        self.info: dict[str, Any] = {
-            INFO: Emitting(self.clock, self.entropy, name, self.relay, settings.outbox_grace)
-        }
+        self.info: dict[str, Any] = {INFO: Emitting(self.clock, self.entropy, name, self.relay, settings.outbox_grace)}
         self.workers = [self._worker(role, checkpoint, interval) for role in self.roles]
         self._api = app(self.database, self.info) if app is not None else None
         self._held_open = tuple(held_open)

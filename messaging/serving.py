@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -157,7 +158,7 @@ class ParticipantConsumer:
             try:
                 answer = await handler.call(each.message, session)
                 self._answer(work, handler, each, answer)
-            except Exception as error:  # noqa: BLE001 - named for the worker, whose boundary decides about it
+            except Exception as error:  # named for the worker, whose boundary decides about it
                 raise HandlerFailed([each], error) from error
 
     async def _all_at_once(self, work: Work, handler: Handler, group: Sequence[Received]) -> None:
@@ -174,7 +175,7 @@ class ParticipantConsumer:
                         self._put_off(work, each, answer)
                     else:
                         self._answer(work, handler, each, answer)
-        except Exception as error:  # noqa: BLE001 - named for the worker, whose boundary decides about it
+        except Exception as error:  # named for the worker, whose boundary decides about it
             raise HandlerFailed(group, error) from error
 
     async def _outside(self, work: Work, handler: Handler, group: Sequence[Received]) -> None:
@@ -191,10 +192,10 @@ class ParticipantConsumer:
                     session.info[INFO] = replace(self._emitting, cause=each.envelope)
                     await handler.record(each.message, outcome.answer, session)
                 self._answer(work, handler, each, outcome.answer)
-            except Exception as error:  # noqa: BLE001 - named for the worker, whose boundary decides about it
+            except Exception as error:  # named for the worker, whose boundary decides about it
                 raise HandlerFailed([each], error) from error
             identity = each.envelope.id
-            work.after_commit.append(lambda identity=identity: self.calls.settled(identity))
+            work.after_commit.append(partial(self.calls.settled, identity))
 
     def _start_outside(self, work: Work, handler: Handler, received: Received) -> None:
         lease = (handler.time_limit or MARGIN) + MARGIN
@@ -289,9 +290,7 @@ def _groups(fresh: Sequence[Received]) -> list[list[Received]]:
     return groups
 
 
-def _deferred_row(
-    received: Received, now: datetime, wait: timedelta, attempts: int, error: str
-) -> DeferredRow:
+def _deferred_row(received: Received, now: datetime, wait: timedelta, attempts: int, error: str) -> DeferredRow:
     envelope = received.envelope
     return DeferredRow(
         message_id=envelope.id,

@@ -30,8 +30,7 @@ class _FromFiles(PydanticBaseSettingsSource):
                 return Path(path).read_text(encoding="utf-8").strip(), field_name, False
             except OSError as error:
                 raise ValueError(
-                    f"{name}_FILE={path} cannot be read: {error.strerror}; mount the secret there "
-                    f"or set {name} instead"
+                    f"{name}_FILE={path} cannot be read: {error.strerror}; mount the secret there or set {name} instead"
                 ) from error
         return None, field_name, False
 

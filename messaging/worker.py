@@ -3,11 +3,13 @@
     deliveries -> take what is there (at most N) -> one transaction: claim in the inbox, handle, append to the outbox
                -> commit -> acknowledge; the relay publishes what was committed while the next batch is handled
 
-The broker's callback only enqueues; all database work runs in this loop's own task, so that a lost connection never
-cancels a transaction. A batch is never waited for: the next one is what has come in while the last was committing.
+The broker's callback only enqueues; all database work runs in this loop's own task, so that a lost connection
+never cancels a transaction. A batch is never waited for: the next one is what has come in while the last was
+committing.
 
-A batch that fails is taken apart until the message that did it stands alone. What passes by itself (the database is gone,
-a deadlock) is tried again here, in memory, never requeued. What belongs to the message is the consumer's to decide.
+A batch that fails is taken apart until the message that did it stands alone. What passes by itself (the
+database is gone, a deadlock) is tried again here, in memory, never requeued. What belongs to the message is the
+consumer's to decide.
 """
 
 from __future__ import annotations
@@ -352,9 +354,7 @@ class Worker:
         before = [each for each in first.values() if each.envelope.id not in fresh]
         if before:
             known = await inbox.entries(work.connection, name, [each.envelope.id for each in before])
-            batch.repeated.extend(
-                (each, known[each.envelope.id]) for each in before if each.envelope.id in known
-            )
+            batch.repeated.extend((each, known[each.envelope.id]) for each in before if each.envelope.id in known)
         return batch
 
     async def _bury(self, work: Work, unreadable: list[Unreadable]) -> None:

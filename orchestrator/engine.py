@@ -1,7 +1,9 @@
-"""The orchestrator's `handle`: load the instances a batch concerns, fold the machine over it, write it all at once.
+"""The orchestrator's `handle`: load the instances a batch concerns, fold the machine over it, write it all at
+once.
 
-A batch is a constant number of statements whatever its size. The row lock decides who comes first, the revision proves it.
-Whatever a saga's own function raises belongs to that one instance: it becomes stuck, the rest of the batch commits.
+A batch is a constant number of statements whatever its size. The row lock decides who comes first, the revision
+proves it. Whatever a saga's own function raises belongs to that one instance: it becomes stuck, the rest of the
+batch commits.
 """
 
 from __future__ import annotations
@@ -82,9 +84,7 @@ class Engine:
     async def handle(self, work: Work, batch: Batch) -> None:
         """Fold a batch of events and deadlines over the instances they concern."""
         plan = _Folding(self._catalog, self._patience, work)
-        concerned: list[tuple[Received, list[Target]]] = []
-        for received in batch.fresh:
-            concerned.append((received, self._targets(work, received)))
+        concerned = [(received, self._targets(work, received)) for received in batch.fresh]
         ticks = [tick for tick in batch.ticks if isinstance(tick, (timers.DeadlineDue, timers.ParkedDue))]
         ids = {target.saga_id for _, targets in concerned for target in targets} | {each.saga_id for each in ticks}
         await plan.load(ids)
@@ -104,7 +104,7 @@ class Engine:
         event = received.message
         try:
             targets = self._catalog.targets(received.envelope, event) if isinstance(event, Event) else []
-        except Exception as error:  # noqa: BLE001 - a definition's own key function: named for the worker's boundary
+        except Exception as error:  # a definition's own key function: named for the worker's boundary
             raise HandlerFailed([received], error) from error
         if not targets:
             why = "it answers no saga's command: its correlation id is no saga's, or no saga listens for it"
@@ -156,9 +156,7 @@ class _Folding:
         for row in rows:
             saga = self._catalog.get(row.name, row.version)
             state = (
-                history.load_state(
-                    saga, status=row.status, reason=row.reason, data=row.data, progress=row.progress
-                )
+                history.load_state(saga, status=row.status, reason=row.reason, data=row.data, progress=row.progress)
                 if saga is not None
                 else None
             )
@@ -298,9 +296,7 @@ class _Folding:
         connection = self._work.connection
         touched = [each for each in self._instances.values() if each.revision > each.loaded_revision]
         fresh = [_row(each, self._work.now) for each in touched if each.loaded_revision == 0]
-        inserted = await bulk.insert(
-            connection, saga_table, _ALL, fresh, ignore_conflicts=True, returning="id"
-        )
+        inserted = await bulk.insert(connection, saga_table, _ALL, fresh, ignore_conflicts=True, returning="id")
         changed = [
             _row(each, self._work.now) | {"revision": each.loaded_revision, "next": each.revision}
             for each in touched

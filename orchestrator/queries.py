@@ -90,7 +90,9 @@ async def find(connection: AsyncConnection, wanted: str) -> Row[Any]:
         raise NoSuchSaga(f"no saga has the id or the key {wanted!r}; `amends list` shows what there is")
     if len(rows) > 1:
         some = ", ".join(str(row.id) for row in rows[:5])
-        raise NoSuchSaga(f"{wanted!r} fits more than one saga ({some}{', …' if len(rows) > 5 else ''}); give more of it")
+        raise NoSuchSaga(
+            f"{wanted!r} fits more than one saga ({some}{', …' if len(rows) > 5 else ''}); give more of it"
+        )
     return rows[0]
 
 

@@ -1,4 +1,6 @@
-"""The orchestrator's tables: saga, saga_history, parked_event, saga_definition. Each index names the query it serves."""
+"""The orchestrator's tables: saga, saga_history, parked_event, saga_definition. Each index names the query it
+serves.
+"""
 
 from __future__ import annotations
 

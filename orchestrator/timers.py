@@ -61,6 +61,4 @@ _CHANGED = ("status", "step", "reason", "data", "progress", "deadline", "updated
 
 async def update_instances(connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> int:
     """Write instances that had this `revision`, which becomes `next`; returns how many still had it."""
-    return await bulk.update(
-        connection, saga, ("id", "revision"), _CHANGED, rows, renamed=(("revision", "next"),)
-    )
+    return await bulk.update(connection, saga, ("id", "revision"), _CHANGED, rows, renamed=(("revision", "next"),))

@@ -102,7 +102,9 @@ def list_sagas(
     saga: Annotated[str | None, typer.Option(help="Only this saga.")] = None,
     status: Annotated[Status | None, typer.Option(help="Only this status.")] = None,
     key: Annotated[str | None, typer.Option(help="Only this key (the order's id, say).")] = None,
-    since: Annotated[str | None, typer.Option(help="Only what moved since then: 90s, 15m, 2h, 3d, or a moment.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only what moved since then: 90s, 15m, 2h, 3d, or a moment.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many, the latest first.")] = 50,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -268,6 +270,3 @@ def _moment(text: str) -> datetime:
 def _fail(words: str, code: int) -> NoReturn:
     typer.echo(f"amends: {words}", err=True)
     raise typer.Exit(code)
-
-
-

@@ -62,7 +62,9 @@ def story(told: Story, console: Console, *, with_data: bool) -> None:
     if told.reason:
         console.print(f"reason   {escape(told.reason.strip())}", highlight=False)
     length = _length(told.updated_at - told.started_at)
-    console.print(f"started  {_clock(told.started_at)}, last moved {_clock(told.updated_at)} ({length})", highlight=False)
+    console.print(
+        f"started  {_clock(told.started_at)}, last moved {_clock(told.updated_at)} ({length})", highlight=False
+    )
     if told.deadline is not None:
         console.print(f"deadline {_clock(told.deadline)}", highlight=False)
     steps = ", ".join(f"{name} {status.replace('_', ' ')}" for name, status in told.steps.items())
@@ -91,7 +93,9 @@ def _timeline(entries: Sequence[Entry], began: datetime, *, with_data: bool) -> 
             f"{each.took:.3f}s" if each.took is not None else "",
         )
         if with_data:
-            table.add_row("", "", "", escape(json.dumps(each.carried["input"])), "", escape(json.dumps(each.carried["sent"])))
+            table.add_row(
+                "", "", "", escape(json.dumps(each.carried["input"])), "", escape(json.dumps(each.carried["sent"]))
+            )
     return table
 
 

@@ -44,9 +44,7 @@ def upgrade() -> None:
         sa.Column("answer_id", sa.Uuid()),
         sa.Column("answer_type", sa.Text()),
         sa.Column("answer_body", sa.Text()),
-        sa.CheckConstraint(
-            "status IN ('done', 'deferred', 'started', 'tombstone', 'failed')", name="status"
-        ),
+        sa.CheckConstraint("status IN ('done', 'deferred', 'started', 'tombstone', 'failed')", name="status"),
     )
     op.create_index("ix_inbox_received_at", "inbox", ["received_at"])
     op.create_table(
@@ -63,9 +61,7 @@ def upgrade() -> None:
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("last_error", sa.Text(), nullable=False),
     )
-    op.create_index(
-        "uq_deferred_message_id_consumer", "deferred", ["message_id", "consumer"], unique=True
-    )
+    op.create_index("uq_deferred_message_id_consumer", "deferred", ["message_id", "consumer"], unique=True)
     op.create_index("ix_deferred_consumer_due_at", "deferred", ["consumer", "due_at"])
     op.create_table(
         "dead_letter",

@@ -1,0 +1,251 @@
+"""The bytes we write to RabbitMQ and the bytes we read from it, without a broker."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pamqp import commands, frame
+from pamqp.body import ContentBody
+from pamqp.header import ContentHeader
+
+from messaging.bus import Delivery, Outgoing
+from messaging.rabbitmq_decoding import MAX_HEADERS, DeliveryReader, RawDelivery
+from messaging.rabbitmq_frames import FrameEncoder, Unencodable
+
+MESSAGE = Outgoing(
+    exchange="amends.events",
+    routing_key="order.created",
+    message_id="id-1",
+    body=b"{}",
+    type="order.created",
+    timestamp=datetime(2026, 3, 1, 12, 30, 15, 999_999, tzinfo=UTC),
+    app_id="order",
+    correlation_id="saga-1",
+    headers={"traceparent": "00-1"},
+)
+
+
+def frames_of(data: bytes) -> list[frame.FrameTypes]:
+    """What another library reads in it."""
+    found = []
+    while data:
+        size, channel, each = frame.unmarshal(data)
+        assert channel == 3
+        found.append(each)
+        data = data[size:]
+    return found
+
+
+def test_every_property_is_written() -> None:
+    """Another library reads method, properties and body as they were meant, mandatory and persistent."""
+    method, header, body = frames_of(FrameEncoder(3, 131_072, "alice").encode(MESSAGE))
+    assert isinstance(method, commands.Basic.Publish)
+    assert (method.exchange, method.routing_key) == ("amends.events", "order.created")
+    assert (method.mandatory, method.immediate) == (True, False)
+    assert isinstance(header, ContentHeader)
+    assert header.body_size == 2
+    properties = header.properties
+    assert (properties.delivery_mode, properties.content_type) == (2, "application/json")
+    assert (properties.message_id, properties.message_type) == ("id-1", "order.created")
+    assert (properties.correlation_id, properties.app_id, properties.user_id) == ("saga-1", "order", "alice")
+    assert properties.timestamp == datetime(2026, 3, 1, 12, 30, 15, tzinfo=UTC)
+    assert properties.headers == {"traceparent": "00-1"}
+    assert isinstance(body, ContentBody)
+    assert body.value == b"{}"
+
+
+def test_what_a_message_does_not_have_is_not_written() -> None:
+    """Absent properties are absent on the wire, not empty."""
+    bare = replace(MESSAGE, correlation_id=None, headers={}, content_type="", app_id="", type="")
+    _, header, _ = frames_of(FrameEncoder(3, 131_072, None).encode(bare))
+    assert isinstance(header, ContentHeader)
+    properties = header.properties
+    assert (properties.correlation_id, properties.headers, properties.content_type) == (None, None, None)
+    assert (properties.app_id, properties.message_type, properties.user_id) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("size", "sizes"),
+    [(0, []), (1, [1]), (4_088, [4_088]), (4_089, [4_088, 1]), (9_000, [4_088, 4_088, 824])],
+)
+def test_a_body_is_split_by_the_frame_size(size: int, sizes: list[int]) -> None:
+    """No frame is longer than the broker agreed to, its eight bytes of frame included."""
+    body = bytes(n % 256 for n in range(size))
+    _, header, *parts = frames_of(FrameEncoder(3, 4_096, None).encode(replace(MESSAGE, body=body)))
+    assert isinstance(header, ContentHeader)
+    assert header.body_size == size
+    values = [part.value for part in parts if isinstance(part, ContentBody)]
+    assert [len(value) for value in values] == sizes
+    assert b"".join(values) == body
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        (replace(MESSAGE, message_id=""), "message_id is empty"),
+        (replace(MESSAGE, message_id="ü" * 128), "message_id has 256 bytes, and AMQP allows 255"),
+        (replace(MESSAGE, routing_key="x" * 256), "routing_key has 256 bytes"),
+        (replace(MESSAGE, headers={"x" * 256: "value"}), "header's name has 256 bytes"),
+        (replace(MESSAGE, headers={"key": "\ud800"}), "header 'key' is no text"),
+        (replace(MESSAGE, headers={"key": "x" * 5_000}), "shorten the headers"),
+        (replace(MESSAGE, timestamp=datetime(1969, 12, 31, tzinfo=UTC)), "before 1970"),
+    ],
+)
+def test_what_amqp_cannot_carry_is_named(message: Outgoing, says: str) -> None:
+    """A message that cannot be encoded says which part of it, and why."""
+    with pytest.raises(Unencodable, match=says):
+        FrameEncoder(3, 4_096, None).encode(message)
+
+
+def delivered(message: Outgoing, tag: int, *, channel: int = 3, frame_max: int = 4_096) -> bytes:
+    """The frames of a delivery with that message's properties and body."""
+    content = FrameEncoder(channel, frame_max, None).encode(message)
+    publish_size = frame.unmarshal(content)[0]
+    deliver = commands.Basic.Deliver("consumer", tag, False, message.exchange, message.routing_key)
+    return frame.marshal(deliver, channel) + content[publish_size:]
+
+
+async def read(chunks: list[bytes], *channels: int) -> tuple[list[RawDelivery], bytes]:
+    """The deliveries of these channels in it, and what is left for aiormq."""
+    reader = DeliveryReader(asyncio.get_running_loop())
+    taken: list[RawDelivery] = []
+    for channel in channels:
+        reader.receive(channel, taken.append)
+    for chunk in chunks:
+        reader.feed_data(chunk)
+    reader.feed_eof()
+    return taken, await reader.read()
+
+
+HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
+
+
+@given(
+    bodies=st.lists(st.binary(max_size=9_000), min_size=1, max_size=4),
+    cuts=st.lists(st.integers(min_value=1, max_value=20_000), max_size=12),
+)
+def test_deliveries_are_read_however_they_are_cut(bodies: list[bytes], cuts: list[int]) -> None:
+    """Wherever the network cuts the stream, the deliveries are taken out whole and the rest is passed on."""
+    acknowledged = frame.marshal(commands.Basic.QosOk(), 3)
+    stream = b"".join(
+        delivered(replace(MESSAGE, body=body), tag) + acknowledged for tag, body in enumerate(bodies, start=1)
+    )
+    edges = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
+    taken, passed_on = asyncio.run(read([stream[a:b] for a, b in pairwise(edges)], 3))
+    assert [(raw.tag, b"".join(raw.body_parts)) for raw in taken] == list(enumerate(bodies, start=1))
+    assert passed_on.replace(HEARTBEAT, b"") == acknowledged * len(bodies)
+
+
+async def test_channels_are_told_apart() -> None:
+    """Frames of two channels may alternate, and what a channel without a receiver gets is passed on."""
+    ours, theirs = delivered(MESSAGE, 1), delivered(replace(MESSAGE, body=b"[]"), 2, channel=4)
+    split = frame.unmarshal(ours)[0]
+    taken, passed_on = await read([ours[:split] + theirs + ours[split:]], 3)
+    assert [(raw.tag, raw.body_parts) for raw in taken] == [(1, [b"{}"])]
+    assert passed_on == theirs
+
+
+async def test_deliveries_keep_the_connection_alive() -> None:
+    """A heartbeat stands where aiormq would otherwise read nothing and take the connection for dead."""
+    _, passed_on = await read([delivered(MESSAGE, 1), delivered(MESSAGE, 2)], 3)
+    assert passed_on == HEARTBEAT
+
+
+async def test_something_that_does_not_speak_amqp() -> None:
+    """An answer that is no AMQP frame is passed on, for aiormq to complain of."""
+    answer = b"HTTP/1.1 400 Bad Request\r\n"
+    assert await read([answer]) == ([], answer)
+
+
+def decoded(properties: bytes) -> Delivery:
+    """A delivery with these properties."""
+    return RawDelivery(7, False, b"amends.events", b"order.x", properties, [b"body"]).delivery("one", 7)
+
+
+def short(text: bytes) -> bytes:
+    """A short string."""
+    return bytes([len(text)]) + text
+
+
+def test_every_property_is_read() -> None:
+    """All fourteen properties are stepped over or read, each in its place."""
+    everything = commands.Basic.Properties(
+        content_type="application/json",
+        content_encoding="utf-8",
+        headers={"a": 1, "b": [True, "x"], "c": {"d": None}},
+        delivery_mode=2,
+        priority=5,
+        correlation_id="saga-1",
+        reply_to="back",
+        expiration="1000",
+        message_id="id-1",
+        timestamp=datetime(2026, 3, 1, 12, 30, 15, tzinfo=UTC),
+        message_type="order.created",
+        user_id="alice",
+        app_id="order",
+    )
+    got = decoded(everything.marshal())
+    assert (got.content_type, got.correlation_id, got.message_id) == ("application/json", "saga-1", "id-1")
+    assert (got.type, got.user_id, got.app_id) == ("order.created", "alice", "order")
+    assert got.timestamp == datetime(2026, 3, 1, 12, 30, 15, tzinfo=UTC)
+    assert got.headers == {"a": 1, "b": [True, "x"], "c": {"d": None}}
+    assert got.malformed is None
+
+
+def test_a_timestamp_in_milliseconds() -> None:
+    """A client that counts milliseconds is understood."""
+    assert decoded(struct.pack(">HQ", 0x0040, 1_772_368_215_000)).timestamp == datetime(
+        2026, 3, 1, 12, 30, 15, tzinfo=UTC
+    )
+
+
+@pytest.mark.parametrize(
+    ("properties", "says"),
+    [
+        (struct.pack(">H", 0x8080) + short(b"\xff\xfe") + short(b"id"), "property content_type cannot be read"),
+        (struct.pack(">H", 0x0480) + short(b"\xc3") + short(b"id"), "property correlation_id cannot be read"),
+        (struct.pack(">H", 0x00C0) + short(b"id") + struct.pack(">Q", 2**62), "property timestamp cannot be read"),
+        (
+            struct.pack(">HI", 0x2080, MAX_HEADERS + 6) + bytes(MAX_HEADERS + 6) + short(b"id"),
+            f"property headers cannot be read ({MAX_HEADERS + 10} bytes, more than {MAX_HEADERS})",
+        ),
+        (struct.pack(">HI", 0x2080, 2) + b"\x01\xff" + short(b"id"), "property headers cannot be read"),
+        (struct.pack(">HI", 0x2080, 3) + b"\x01a?" + short(b"id"), "property headers cannot be read"),
+    ],
+)
+def test_one_property_that_cannot_be_read(properties: bytes, says: str) -> None:
+    """The property is named, and everything else of the message is saved."""
+    got = decoded(properties)
+    assert got.malformed is not None
+    assert says in got.malformed
+    assert (got.message_id, got.body, got.routing_key) == ("id", b"body", "order.x")
+
+
+def test_headers_nested_too_deeply() -> None:
+    """Headers nested beyond reason are left out; the message is saved."""
+    table = b""
+    for _ in range(2_000):
+        table = b"\x01nF" + struct.pack(">I", len(table)) + table
+    got = decoded(struct.pack(">HI", 0x2080, len(table)) + table + short(b"id"))
+    assert got.malformed == "property headers cannot be read (nested too deeply)"
+    assert (got.message_id, got.headers) == ("id", {})
+
+
+def test_flags_that_amqp_does_not_know() -> None:
+    """More than one word of property flags is named, and the body is saved."""
+    got = decoded(struct.pack(">HH", 0x0001, 0x8000) + short(b"x"))
+    assert got.malformed == "the properties have flags that AMQP does not know"
+    assert got.body == b"body"
+
+
+@given(st.binary(max_size=300))
+def test_no_properties_can_raise(properties: bytes) -> None:
+    """Whatever the bytes are, a delivery comes out, and its body with it."""
+    assert decoded(properties).body == b"body"

@@ -5,7 +5,7 @@ order.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -81,6 +81,7 @@ class Service:
         checkpoint: Checkpoint = no_checkpoint,
         interval: float = 0.5,
         held_open: Sequence[AbstractAsyncContextManager[Any]] = (),
+        prepare: Callable[[Database], Awaitable[None]] | None = None,
     ) -> None:
         self.name = name
         self.settings = settings
@@ -95,6 +96,7 @@ class Service:
         self.workers = [self._worker(role, checkpoint, interval) for role in self.roles]
         self._api = app(self.database, self.info) if app is not None else None
         self._held_open = tuple(held_open)
+        self._prepare = prepare
         self._resources = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
         self._draining = False
@@ -146,6 +148,8 @@ class Service:
             await migrate.upgrade(self.database, self.migrations)
         else:
             await self._check_migrations()
+        if self._prepare is not None:
+            await self._prepare(self.database)
         await self.bus.start()
         await self.bus.declare(self.topology)
         for resource in self._held_open:

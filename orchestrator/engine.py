@@ -131,6 +131,7 @@ class _Folding:
         self._instances: dict[UUID, Instance] = {}
         self._history: list[dict[str, Any]] = []
         self._parked = parked.Changes()
+        self._log = structlog.get_logger()
 
     async def load(self, ids: set[UUID]) -> None:
         """Lock and read what exists of these instances, and what is parked for them."""
@@ -276,6 +277,16 @@ class _Folding:
             }
         )
         cause = str(given.message_id) if isinstance(given, EventArrived) else None
+        self._log.debug(
+            "saga_moved",
+            saga=instance.name,
+            saga_id=str(instance.id),
+            correlation_id=str(instance.id),
+            message_id=cause,
+            seq=instance.revision,
+            status=instance.state.status.value,
+            step=instance.state.current,
+        )
         for send in transition.sends:
             envelope = Envelope(
                 id=send.id,

@@ -1,0 +1,140 @@
+"""Versions of definitions: an instance keeps the one it started with, and that one may not change under it.
+
+Each process writes down the fingerprint of every definition it knows. Where a definition differs from the one written
+down while instances of it are in flight, the process refuses to start: a changed order of steps or another amount would
+be applied to sagas that are half done.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import structlog
+from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from messaging.database import Database
+from messaging.process import BadConfiguration
+from orchestrator.catalog import Catalog
+from orchestrator.saga.definition import Saga
+from orchestrator.saga.fingerprint import describe, fingerprint
+from orchestrator.saga.state import Status
+from orchestrator.schema import saga, saga_definition
+
+_ENDED = [status.value for status in Status if status.terminal]
+MOST_NAMED = 10
+
+
+class DefinitionChanged(BadConfiguration):
+    """A definition is not what the instances in flight were started with; names what differs, and which instances."""
+
+
+async def check(database: Database, catalog: Catalog, accepted: Collection[str], now: datetime) -> None:
+    """Write down the definitions of this process.
+
+    Raises DefinitionChanged where one changed under instances in flight and is not `accepted` ("name:version").
+    """
+    refusals = []
+    async with database.transaction() as connection:
+        for definition in catalog:
+            refusals += await _check(connection, definition, accepted, now)
+        if refusals:
+            raise DefinitionChanged("\n".join(refusals))
+        await _warn_of_unknown(connection, catalog)
+
+
+async def _check(
+    connection: AsyncConnection, definition: Saga[Any], accepted: Collection[str], now: datetime
+) -> list[str]:
+    table, name, version = saga_definition, definition.name, definition.version
+    found, words = fingerprint(definition), describe(definition)
+    row = (
+        await connection.execute(
+            select(table).where(table.c.name == name, table.c.version == version).with_for_update()
+        )
+    ).one_or_none()
+    written = {"fingerprint": found, "description": json.dumps(words), "seen_at": now}
+    if row is None:
+        await connection.execute(insert(table).values(name=name, version=version, **written))
+        return []
+    if row.fingerprint == found:
+        return []
+    in_flight = await _in_flight(connection, name, version)
+    if not in_flight or f"{name}:{version}" in accepted:
+        await connection.execute(
+            update(table).where(table.c.name == name, table.c.version == version).values(**written)
+        )
+        return []
+    return [_refusal(definition, in_flight, json.loads(row.description), words)]
+
+
+async def _in_flight(connection: AsyncConnection, name: str, version: int) -> Sequence[Row[*tuple[Any, ...]]]:
+    """The first few instances that have not ended, each with the number of all of them."""
+    query = (
+        select(saga.c.id, func.count().over())
+        .where(saga.c.name == name, saga.c.version == version, saga.c.status.not_in(_ENDED))
+        .order_by(saga.c.id)
+        .limit(MOST_NAMED)
+    )
+    return (await connection.execute(query)).all()
+
+
+def _refusal(
+    definition: Saga[Any],
+    in_flight: Sequence[Row[*tuple[Any, ...]]],
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+) -> str:
+    number = in_flight[0][1]
+    named = ", ".join(str(row[0]) for row in in_flight) + (", …" if number > len(in_flight) else "")
+    changes = "; ".join(differences(before, after)) or "a function of it"
+    return (
+        f"saga {definition.name!r} v{definition.version} has changed while {number} of its instances are in flight "
+        f"({named}). What differs: {changes}. Give the changed definition version={definition.version + 1} and keep "
+        f"the old one beside it, let the instances end first, or, where the change cannot matter to them, "
+        f"set AMENDS_ACCEPT_CHANGED={definition.name}:{definition.version}"
+    )
+
+
+def differences(before: Any, after: Any, place: str = "") -> list[str]:
+    """What differs between two descriptions, a phrase each."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        names = dict.fromkeys((*before, *after))
+        return [
+            words
+            for name in names
+            for words in differences(before.get(name), after.get(name), f"{place}.{name}" if place else str(name))
+        ]
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        return [
+            words
+            for number, (one, other) in enumerate(zip(before, after, strict=True))
+            for words in differences(one, other, f"{place}[{number}]")
+        ]
+    return [] if before == after else [f"{place} was {_short(before)}, is {_short(after)}"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+async def _warn_of_unknown(connection: AsyncConnection, catalog: Catalog) -> None:
+    """Instances whose definition is not loaded stand still; during a roll-out that passes, otherwise it does not."""
+    query = (
+        select(saga.c.name, saga.c.version, func.count())
+        .where(saga.c.status.not_in(_ENDED))
+        .group_by(saga.c.name, saga.c.version)
+    )
+    for name, version, number in (await connection.execute(query)).all():
+        if catalog.get(name, version) is None:
+            structlog.get_logger().error(
+                "definition_not_loaded",
+                saga=name,
+                version=version,
+                instances=number,
+                mend="keep the old definition beside the new one, and name its module in AMENDS_SAGAS",
+            )

@@ -1,28 +1,72 @@
-"""python -m messaging migrate: make or update the outbox, inbox, deferred and dead-letter tables in DATABASE_URL.
+"""python -m messaging: what an application needs of Amends without being one of its services.
 
-For an application that only emits: it keeps its own tables, these stand beside them.
+migrate            make or update the outbox, inbox, deferred and dead-letter tables in DATABASE_URL
+serve MODULE:NAME  run a participant as a service of its own
 """
 
 from __future__ import annotations
 
+import importlib
+import sys
+from typing import Annotated
+
 import typer
 
 from messaging.commandline import run_migrations
-from messaging.process import load
+from messaging.participant import InvalidHandler, Participant
+from messaging.process import EX_CONFIG, bus_of, load, main
+from messaging.service import participant_service
 from messaging.settings import ServiceSettings
 
-app = typer.Typer(help="The messaging tables of an application.", rich_markup_mode=None)
+app = typer.Typer(help="Outbox tables and participants of an application.", rich_markup_mode=None)
 
 
 @app.callback()
 def messaging() -> None:
-    """The messaging tables of an application."""
+    """Outbox tables and participants of an application."""
 
 
 @app.command()
 def migrate() -> None:
     """Bring the messaging tables in DATABASE_URL to head; safe to run again."""
     run_migrations(load(ServiceSettings), [])
+
+
+@app.command()
+def serve(
+    target: Annotated[str, typer.Argument(metavar="MODULE:NAME", help="Where the Participant is.")],
+) -> None:
+    """Run a participant until SIGTERM or Ctrl-C, with its own queues and /healthz, /readyz.
+
+    Its own tables are its own to migrate; those of messaging come with `migrate`.
+
+    Example: DATABASE_URL=postgresql://travel@localhost/travel python -m messaging serve trips.participant:travel
+    """
+    participant = _participant(target)
+    named = type("ParticipantSettings", (ServiceSettings,), {"service": participant.name, "__annotations__": {}})
+    settings = load(named)
+    raise typer.Exit(
+        main(
+            settings,
+            participant.name,
+            lambda: [participant_service(participant, settings, bus_of(settings, participant.name))],
+        )
+    )
+
+
+def _participant(target: str) -> Participant:
+    module_name, _, name = target.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        found = getattr(importlib.import_module(module_name), name, None)
+    except (ModuleNotFoundError, InvalidHandler) as error:
+        typer.echo(f"{target}: {error}", err=True)
+        raise typer.Exit(EX_CONFIG) from error
+    if not isinstance(found, Participant):
+        typer.echo(f"{target} is no Participant; write module:name, like trips.participant:travel", err=True)
+        raise typer.Exit(EX_CONFIG)
+    return found
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from alembic import command, context
@@ -61,7 +62,7 @@ async def pending(database: Database, locations: Sequence[str]) -> dict[str, str
     def compare(connection: Connection) -> dict[str, str]:
         behind = {}
         for location in locations:
-            heads = set(ScriptDirectory.from_config(_config(location, connection)).get_heads())
+            heads = _heads(location)
             found = MigrationContext.configure(
                 connection, opts={"version_table": version_table(location)}
             ).get_current_heads()
@@ -71,6 +72,15 @@ async def pending(database: Database, locations: Sequence[str]) -> dict[str, str
 
     async with database.reading() as connection:
         return await connection.run_sync(compare)
+
+
+@cache
+def _heads(location: str) -> frozenset[str]:
+    """Where a history ends; read once, because readiness asks every few seconds."""
+    config = Config()
+    config.set_main_option("script_location", location)
+    config.set_main_option("path_separator", "os")
+    return frozenset(ScriptDirectory.from_config(config).get_heads())
 
 
 async def _each(database: Database, locations: Sequence[str], act: Callable[[Config], None]) -> None:

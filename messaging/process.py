@@ -146,10 +146,12 @@ class Running:
                 task.cancel()
 
     async def __aexit__(self, *_: object) -> None:
+        # HTTP goes on answering (`/readyz`: draining) until the work in hand is done, so that nobody is cut off.
+        await asyncio.gather(*(service.quiesce() for service in self.services))
         for server in self._servers:
             server.should_exit = True
-        await asyncio.gather(*(service.drain() for service in self.services))
         await asyncio.gather(*self._serving, return_exceptions=True)
+        await asyncio.gather(*(service.close() for service in self.services))
 
 
 async def serve(make: Callable[[], Sequence[Service]], ready: Callable[[Running], None] | None = None) -> int:

@@ -134,11 +134,8 @@ class RabbitSubscription:
             self._keeper = None
 
     async def _keep_attached(self) -> None:
-        retrying = AsyncRetrying(
-            wait=BACKOFF,
-            retry=retry_if_exception_type((*LOST, TopologyMismatch, BusUnavailable)),
-            before_sleep=self._say_waiting,
-        )
+        # Whatever fails is logged and tried again: giving up here would leave a deaf service.
+        retrying = AsyncRetrying(wait=BACKOFF, retry=retry_if_exception_type(Exception), before_sleep=self._say_waiting)
         while True:
             await self._detached.wait()
             await self._drop()

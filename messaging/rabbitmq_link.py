@@ -20,14 +20,13 @@ from aiormq.exceptions import (
     AMQPConnectionError,
     AMQPError,
     AuthenticationError,
-    ChannelInvalidStateError,
     InvalidFrameError,
     ProbableAuthenticationError,
 )
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential, wait_random
 from yarl import URL
 
-from messaging.bus import BusUnavailable, TopologyMismatch
+from messaging.bus import BusUnavailable
 from messaging.rabbitmq_decoding import DeliveryReader
 
 ATTEMPT_SECONDS = 10.0
@@ -41,8 +40,11 @@ class ConnectionLost(ConnectionError):
     """The connection went away while we waited for an answer on it."""
 
 
-LOST = (AMQPError, ChannelInvalidStateError, OSError, TimeoutError)
-"""What a conversation with the broker raises when it is cut off or refused. A TimeoutError is ours."""
+LOST = (AMQPError, RuntimeError, OSError, TimeoutError)
+"""What a conversation with the broker raises when it is cut off or refused.
+
+aiormq says RuntimeError on a connection or channel that has just been closed; a TimeoutError is ours.
+"""
 
 _REFUSED = (AuthenticationError, ProbableAuthenticationError)
 
@@ -223,10 +225,12 @@ class Link:
     async def _establish(self, *, starting: bool, failures: list[BaseException]) -> None:
         def may_pass(error: BaseException) -> bool:
             failures.append(error)
-            # A wrong password does not become right by waiting; but later it may be the broker's own trouble.
-            if starting and (isinstance(error, _REFUSED) or _is_vhost_refusal(error)):
-                return False
-            return isinstance(error, (*LOST, TopologyMismatch, BusUnavailable))
+            if not starting:
+                # Whatever it is, it is logged and tried again: giving up here would leave a deaf service.
+                return isinstance(error, Exception)
+            # A wrong password does not become right by waiting; later it may be the broker's own trouble.
+            refused = isinstance(error, _REFUSED) or _is_vhost_refusal(error)
+            return isinstance(error, LOST) and not refused
 
         def say(state: RetryCallState) -> None:
             structlog.get_logger(__name__).warning(

@@ -144,13 +144,21 @@ class Relay:
     async def run(self) -> None:
         """Publish what is offered and sweep what was left lying, until `stop`."""
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
-        offers = asyncio.create_task(self._run_offers(), name="relay offers")
+        both = (
+            asyncio.create_task(self._run_offers(), name="relay offers"),
+            asyncio.create_task(self._run_sweeps(), name="relay sweeps"),
+        )
         try:
-            await self._run_sweeps()
+            # Whichever dies takes the process with it: what it had in hand would otherwise be nobody's.
+            await asyncio.wait(both, return_when=asyncio.FIRST_EXCEPTION)
         finally:
-            offers.cancel()
-            with suppress(asyncio.CancelledError):
-                await offers
+            for task in both:
+                if not task.done():
+                    task.cancel()
+            ended = await asyncio.gather(*both, return_exceptions=True)
+        for error in ended:
+            if isinstance(error, Exception):
+                raise error
 
     def stop(self) -> None:
         self._stopping = True

@@ -63,8 +63,23 @@ def participant_role(
     return Role(consumer, tuple(queues))
 
 
+def participant_service(
+    participant: Participant,
+    settings: ServiceSettings,
+    bus: Bus,
+    *,
+    clock: Clock | None = None,
+    entropy: Entropy | None = None,
+    **options: Any,
+) -> Service:
+    """A participant as a service of its own; `options` are those of `Service` (migrations, app, …)."""
+    clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
+    role = participant_role(participant, settings.queue_type, clock, entropy, settings)
+    return Service(settings, bus, name=participant.name, roles=[role], clock=clock, entropy=entropy, **options)
+
+
 class Service:
-    """Everything one service runs. `start`, wait for `failed` or a reason to stop, then `drain`."""
+    """Everything one service runs. `start`, wait for `failed` or a reason to stop, then `quiesce` and `close`."""
 
     def __init__(
         self,
@@ -169,8 +184,8 @@ class Service:
         if not self._draining:
             raise RuntimeError(f"a task of {self.name} ended by itself")
 
-    async def drain(self) -> None:
-        """Take nothing new, finish what was begun, publish what was committed, then close. Bounded."""
+    async def quiesce(self) -> None:
+        """Take nothing new from the broker, finish what was begun, publish what was committed. Bounded."""
         self._draining = True
         structlog.get_logger().info("draining", name=self.name)
         try:
@@ -192,10 +207,14 @@ class Service:
             if not is_transient(error):
                 raise
             structlog.get_logger().warning("drain_without_database", name=self.name, error=str(error))
+
+    async def drain(self) -> None:
+        """`quiesce` and `close`, for a service without an HTTP face."""
+        await self.quiesce()
         await self.close()
 
     async def close(self) -> None:
-        """Let go of everything at once; what was not acknowledged comes again."""
+        """Let go of everything at once; what was not acknowledged comes again, what is in the outbox leaves later."""
         self.relay.stop()
         for task in self._tasks:
             task.cancel()

@@ -18,7 +18,9 @@ MIGRATIONS = "orchestrator:migrations"
 QUEUE = f"{SOURCE}.events"
 
 
-def orchestrator(settings: OrchestratorSettings, catalog: Catalog, bus: Bus, *, clock: Clock | None = None, **options: Any) -> Service:
+def orchestrator(
+    settings: OrchestratorSettings, catalog: Catalog, bus: Bus, *, clock: Clock | None = None, **options: Any
+) -> Service:
     """The orchestrator as a service; `options` are those of `Service`."""
     engine = Engine(catalog, patience=settings.parked_patience)
     bindings = tuple(Binding(EVENTS, wire_type) for wire_type in catalog.event_types())

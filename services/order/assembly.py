@@ -6,7 +6,7 @@ from typing import Any
 
 from messaging.bus import Bus
 from messaging.clock import Clock, Entropy, SystemClock, SystemEntropy
-from messaging.service import Service, participant_role
+from messaging.service import Service, participant_service
 from services.order.api import create_app
 from services.order.handlers import participant
 from services.order.settings import OrderSettings
@@ -19,16 +19,18 @@ def order_service(
 ) -> Service:
     """The order service: its participant on `order.commands` and `order.events`, and its HTTP API."""
     clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
-    role = participant_role(
-        participant(default_stock=settings.default_stock), settings.queue_type, clock, entropy, settings
-    )
-    return Service(
+    return participant_service(
+        participant(default_stock=settings.default_stock),
         settings,
         bus,
-        name="order",
-        roles=[role],
         migrations=[MIGRATIONS],
-        app=lambda database, info: create_app(database, info=info, now=clock.now, default_stock=settings.default_stock),
+        app=lambda database, info: create_app(
+            database,
+            info=info,
+            now=clock.now,
+            new_id=lambda: entropy.message_id(clock.now()),
+            default_stock=settings.default_stock,
+        ),
         clock=clock,
         entropy=entropy,
         **options,

@@ -6,7 +6,7 @@ from typing import Any
 
 from messaging.bus import Bus
 from messaging.clock import Clock, Entropy, SystemClock, SystemEntropy
-from messaging.service import Service, participant_role
+from messaging.service import Service, participant_service
 from services.payment.api import create_app
 from services.payment.handlers import participant
 from services.payment.http_gateway import HttpGateway
@@ -30,11 +30,10 @@ def payment_service(
         gateway=gateway,
         gateway_time_limit=settings.gateway_time_limit,
     )
-    return Service(
+    return participant_service(
+        payment,
         settings,
         bus,
-        name="payment",
-        roles=[participant_role(payment, settings.queue_type, clock, entropy, settings)],
         migrations=[MIGRATIONS],
         app=lambda database, _info: create_app(database, now=clock.now),
         clock=clock,

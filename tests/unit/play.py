@@ -86,9 +86,9 @@ class Play:
         return self.state
 
     @property
-    def status(self) -> Status:
+    def status(self) -> str:
         """What it is doing."""
-        return self.current.status
+        return self.current.status.value
 
     @property
     def steps(self) -> dict[str, str]:

@@ -44,36 +44,45 @@ GRACE = timedelta(seconds=2)
 app = typer.Typer(help="All three services in one process.", rich_markup_mode=None)
 
 
-def services(directory: Path, *, catalog: Catalog | None = None, **given: Any) -> list[Service]:
+def services(directory: Path, *, catalog: Catalog | None = None, port: int = 8000, **given: Any) -> list[Service]:
     """Orchestrator, order and payment on SQLite files in `directory`, joined by one broker in memory.
 
-    `given` are settings for all three, over those of the environment. Raises InvalidSaga.
+    Their HTTP ports are `port` and the two after it, or any free ones for 0. `given` are settings for all three, over
+    those of the environment. Raises InvalidSaga.
     """
     directory.mkdir(parents=True, exist_ok=True)
     broker = MemoryBroker()
 
-    def common(name: str) -> dict[str, Any]:
+    def common(name: str, place: int) -> dict[str, Any]:
         return {
+            "port": port + place if port else 0,
             "amqp_url": SecretStr(MEMORY),
             "database_url": SecretStr(f"sqlite:///{directory / name}.db"),
             "migrate_on_start": True,
             "outbox_grace": GRACE,
         } | given
 
-    central = process.load(OrchestratorSettings, **common("orchestrator"))
-    order = process.load(OrderSettings, **common("order"))
-    payment = process.load(PaymentSettings, **common("payment"))
-    return [
+    central = process.load(OrchestratorSettings, **common("orchestrator", 0))
+    order = process.load(OrderSettings, **common("order", 1))
+    payment = process.load(PaymentSettings, **common("payment", 2))
+    three = [
         orchestrator(central, catalog or catalogs.load(central.sagas), process.bus_of(central, "orchestrator", broker)),
         payment_service(payment, process.bus_of(payment, "payment", broker)),
         order_service(order, process.bus_of(order, "order", broker)),
     ]
+    # Before any of them starts: the first to start has messages left over for the queues of the others.
+    for service in three:
+        broker.declare(service.topology)
+    return three
 
 
 @app.command()
 def run(
     *,
     data: Annotated[Path, typer.Option(help="Where the SQLite files lie.")] = Path(".amends/run"),
+    port: Annotated[
+        int, typer.Option(min=0, max=65533, help="Of the orchestrator; order and payment have the next two. 0: any.")
+    ] = 8000,
 ) -> None:
     """Run the three services until Ctrl-C; the next run goes on where this one stopped."""
     logging.configure("embedded", "info", "auto")
@@ -82,7 +91,7 @@ def run(
         print(demonstration.addresses(running.urls, data), file=sys.stderr, flush=True)
 
     try:
-        raise typer.Exit(asyncio.run(process.serve(lambda: services(data), ready)))
+        raise typer.Exit(asyncio.run(process.serve(lambda: services(data, port=port), ready)))
     except (InvalidSaga, process.BadConfiguration) as error:
         structlog.get_logger().error("bad_configuration", error=str(error))
         raise typer.Exit(process.EX_CONFIG) from error

@@ -104,10 +104,10 @@ has_postgres() { exists /usr/lib/postgresql/*/bin/postgres /usr/pgsql-*/bin/post
 setup_servers() {
     wanted=
     [ -n "${TEST_AMQP_URL:-}" ] || has_rabbitmq || wanted="rabbitmq-server"
-    [ -n "${TEST_DATABASE_URL:-}" ] || has_postgres || wanted="$wanted postgresql"
+    [ -n "${TEST_DATABASE_URL:-}" ] || has_postgres || wanted="${wanted:+$wanted }postgresql"
     [ -n "$wanted" ] || return 0
-    may_install || die "the tests need$(printf ' %s' $wanted). Either install them (Debian: apt-get install $wanted)," \
-        "or let TEST_AMQP_URL and TEST_DATABASE_URL name a broker and a database that are running"
+    may_install || die "$wanted is needed and not installed. Either install them (Debian: apt-get install $wanted)," \
+        "or let TEST_AMQP_URL and TEST_DATABASE_URL (make up: AMQP_URL, DATABASE_URL) name running ones"
     trap 'quiet_end' EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM

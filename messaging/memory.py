@@ -174,9 +174,6 @@ class MemoryBus:
         # Nobody is left to hear of them; the copies nobody took go with the call that waits.
         for batch in self._batches:
             batch.give_up()
-        # All stop before any gives back, or one subscription's messages would go to the next one that closes.
-        for subscription in self._subscriptions:
-            await subscription.cancel()
         for subscription in reversed(self._subscriptions):
             subscription.close()
         self._subscriptions.clear()

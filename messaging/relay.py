@@ -36,6 +36,8 @@ LEASE = timedelta(seconds=30)
 LONGEST_WAIT = timedelta(minutes=1)
 MOST_OFFERED = 2_000
 """Rows offered and not yet published beyond which a worker slows down."""
+MOST_HELD = 20_000
+"""Rows offered and not yet published beyond which further ones are left in the table: memory has an end."""
 _REMEMBERED_FAILURES = 10_000
 
 
@@ -83,9 +85,11 @@ class Relay:
     def offer(self, pending: Sequence[Pending]) -> None:
         """Publish these committed rows soon, in the order they are offered, from the relay's own task."""
         if threading.get_ident() != self._thread and self._loop is not None:
-            self._loop.call_soon_threadsafe(self.offer, pending)
+            # The rows are committed; after the loop has ended, a sweeper elsewhere or the next start sends them.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self.offer, pending)
             return
-        if not pending:
+        if not pending or len(self._offered) >= MOST_HELD:
             return
         self.on_their_way.update(each.id for each in pending)
         self._offered.extend(pending)
@@ -189,7 +193,11 @@ class Relay:
                 # The rows are committed; the sweeper will find them when the database is back.
                 structlog.get_logger().warning("relay_cannot_look", error=str(error))
                 ready = []
-            self.on_their_way.difference_update({each.id for each in taken} - {each.id for each in ready})
+            left = {each.id for each in taken} - {each.id for each in ready}
+            for identity in left:
+                # A later slice may hold rows that were written behind these.
+                self._fail(identity)
+            self.on_their_way -= left
             await self._publish(ready)
             self._drained.set()
 
@@ -233,7 +241,13 @@ class Relay:
             done = await self.delete_confirmed(connection)
             claimed = await self._claim(connection, now, lease)
         self.deleted(done)
-        claimed = [each for each in claimed if each.id not in done and each.id not in self.on_their_way]
+        # What is offered here and only waits for its turn is not overtaken by younger rows of its key.
+        busy = {each.row.key for each in claimed if each.id in self.on_their_way and each.row.key is not None}
+        claimed = [
+            each
+            for each in claimed
+            if each.id not in done and each.id not in self.on_their_way and each.row.key not in busy
+        ]
         if not claimed:
             return 0
         self._checkpoint("claimed")
@@ -303,11 +317,11 @@ class Relay:
         last = {each.row.key: each.id for each in pending}
         # A row that another sweeper has locked this instant was skipped above, but it is older all the same.
         others = await bulk.select(connection, (schema.outbox.c.key, schema.outbox.c.id), schema.outbox.c.key, keys)
-        gaps: dict[str, int] = {}
+        gaps: dict[str | None, int] = {}
         for key, identity in others:
             if identity not in mine and identity < last[key] and identity not in self.confirmed:
                 gaps[key] = min(identity, gaps.get(key, identity))
-        kept = [each for each in pending if each.id < gaps.get(each.row.key or "", each.id + 1)]
+        kept = [each for each in pending if each.id < gaps.get(each.row.key, each.id + 1)]
         await bulk.update(
             connection,
             schema.outbox,
@@ -331,10 +345,12 @@ class Relay:
         return OutboxDepth(int(row.rows), max(oldest, 0.0))
 
 
+# A row behind one of its key that becomes available later than itself is left out, also when both are available by now:
+# in this order the younger ones would come first, and enough of them would fill every claim with rows nobody may send.
 _CLAIMABLE = """
 SELECT * FROM outbox AS o
 WHERE o.available_at <= :now AND NOT EXISTS (
-    SELECT 1 FROM outbox AS p WHERE p.key = o.key AND p.id < o.id AND p.available_at > :now
+    SELECT 1 FROM outbox AS p WHERE p.key = o.key AND p.id < o.id AND p.available_at > o.available_at
 )
 ORDER BY o.available_at, o.id LIMIT :limit
 """

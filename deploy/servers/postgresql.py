@@ -17,10 +17,10 @@ from deploy.servers.process import (
     HOST,
     START_SECONDS,
     USER,
+    PortLease,
     ServerProcess,
     ServerUnavailable,
     clean_environment,
-    free_ports,
 )
 
 
@@ -34,7 +34,8 @@ class PostgresServer:
     def __init__(self) -> None:
         self._programs = _find_postgres()
         self._password = secrets.token_hex(16)
-        (self.port,) = free_ports(1)
+        self._lease = PortLease(1)
+        (self.port,) = self._lease.ports
         directory = Path(tempfile.mkdtemp(prefix="amends-postgres-"))
         account = _unprivileged() if os.geteuid() == 0 else None
         if account is not None:
@@ -112,6 +113,7 @@ class PostgresServer:
         # Immediate shutdown rather than SIGKILL: it takes its shared memory and its children with it.
         self._process.stop(signal.SIGQUIT)
         self._process.remove()
+        self._lease.release()
 
     def __enter__(self) -> Self:
         return self

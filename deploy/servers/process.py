@@ -9,9 +9,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
@@ -159,23 +159,60 @@ class ServerProcess:
         return "; the end of its log:\n" + "\n".join(f"    {line}" for line in lines) if lines else ""
 
 
-def free_ports(count: int) -> list[int]:
-    """Loopback ports nobody listens on now, all different.
+class PortLease:
+    """Loopback ports nobody listens on, all different, kept from every other lease on the machine until `release`.
 
-    They lie below the range from which the kernel takes ports for outgoing connections, so that none of those
-    can take one between this moment and the server's start.
+    They lie below the range from which the kernel takes ports for outgoing connections. A lease outlasts its server's
+    restarts: otherwise the next server to be started may well be given the port of one that is down for a moment.
     """
-    ports: list[int] = []
-    with ExitStack() as stack:
-        while len(ports) < count:
-            listener = stack.enter_context(socket.socket())
+
+    def __init__(self, count: int) -> None:
+        self.ports: list[int] = []
+        self._locks: list[socket.socket] = []
+        while len(self.ports) < count:
             port = random.randrange(20_000, 32_000)  # noqa: S311 - any number will do
-            try:
-                listener.bind((HOST, port))
-            except OSError:
+            lock = _lock(port)
+            if lock is None:
                 continue
-            ports.append(port)
-    return ports
+            if not _is_free(port):
+                lock.close()
+                continue
+            self.ports.append(port)
+            self._locks.append(lock)
+
+    def release(self) -> None:
+        """Let others have them."""
+        for lock in self._locks:
+            lock.close()
+        self._locks.clear()
+
+
+def _lock(port: int) -> socket.socket | None:
+    lock = socket.socket(socket.AF_UNIX)
+    if sys.platform == "linux":
+        # An abstract socket is a lock that no crash leaves behind.
+        try:
+            lock.bind(f"\0amends-port-{port}")
+        except OSError:
+            lock.close()
+            return None
+    return lock
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        try:
+            listener.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
+def free_ports(count: int) -> list[int]:
+    """Loopback ports nobody listens on now, all different."""
+    lease = PortLease(count)
+    lease.release()
+    return lease.ports
 
 
 def accepts(port: int) -> bool:

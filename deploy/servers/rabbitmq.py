@@ -15,11 +15,11 @@ from deploy.servers.process import (
     HOST,
     START_SECONDS,
     USER,
+    PortLease,
     ServerProcess,
     ServerUnavailable,
     accepts,
     clean_environment,
-    free_ports,
 )
 
 
@@ -32,7 +32,8 @@ class RabbitServer:
     def __init__(self) -> None:
         self._scripts = _find_rabbitmq()
         self._password = secrets.token_hex(16)
-        self.port, self._dist_port, self._epmd_port = free_ports(3)
+        self._lease = PortLease(3)
+        self.port, self._dist_port, self._epmd_port = self._lease.ports
         self.node = f"amends{self.port}@localhost"
         directory = Path(tempfile.mkdtemp(prefix="amends-rabbitmq-"))
         self._process = ServerProcess("RabbitMQ", directory)
@@ -61,7 +62,7 @@ class RabbitServer:
     def launch(self) -> None:
         """Start it without waiting; `wait` returns when it answers."""
         if not self._epmd.running:
-            # Otherwise Erlang starts one that is nobody's child and stays behind.
+            # Ours, and not the one Erlang starts by itself: that would be nobody's child and stay behind.
             self._epmd.start([_find_epmd(), "-port", str(self._epmd_port), "-address", HOST], self._environment)
             self._epmd.wait_until(lambda: accepts(self._epmd_port), 10)
         self._process.start([str(self._scripts / "rabbitmq-server")], self._environment)
@@ -97,6 +98,7 @@ class RabbitServer:
         self._process.kill()
         self._epmd.kill()
         self._process.remove()
+        self._lease.release()
 
     def __enter__(self) -> Self:
         return self
@@ -128,6 +130,7 @@ class RabbitServer:
         loopback = "-kernel inet_dist_use_interface {127,0,0,1}"
         self._environment = clean_environment("RABBITMQ_", "ERL_") | {
             "HOME": str(directory),
+            "ERL_AFLAGS": "-start_epmd false",
             "ERL_EPMD_ADDRESS": HOST,
             "ERL_EPMD_PORT": str(self._epmd_port),
             "RABBITMQ_NODENAME": self.node,

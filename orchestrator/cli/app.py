@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
@@ -126,7 +127,7 @@ def list_sagas(
     if output is Output.JSON:
         typer.echo(json.dumps([pictures.listed_as_json(each) for each in found], indent=2))
     else:
-        pictures.listing(found, totals, Console())
+        pictures.listing(found, totals, _screen())
 
 
 @app.command()
@@ -158,7 +159,7 @@ def show(
     if output is Output.JSON:
         typer.echo(json.dumps(story.as_json(), indent=2))
     else:
-        pictures.story(story, Console(), with_data=data)
+        pictures.story(story, _screen(), with_data=data)
 
 
 @app.command()
@@ -265,6 +266,12 @@ def _moment(text: str) -> datetime:
     except ValueError:
         _fail(f"--since {text!r}: write 90s, 15m, 2h, 3d, or a moment like 2026-01-31T12:00:00+00:00", 2)
     return moment if moment.tzinfo is not None else moment.astimezone()
+
+
+def _screen() -> Console:
+    """The terminal; a file or a pipe is as wide as it has to be."""
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=250)
 
 
 def _fail(words: str, code: int) -> NoReturn:

@@ -29,22 +29,28 @@ def listing(found: Sequence[Listed], totals: Mapping[tuple[str, str], int], cons
     """A line an instance, and the totals below."""
     if found:
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in ("id", "saga", "key", "status", "step", "moved", "took"):
-            # Ids and keys are copied from here: never cut.
-            table.add_column(column, no_wrap=column != "step", overflow="fold")
+        # Ids, keys and statuses are copied from here: never cut. The rest gives way on a narrow terminal.
+        widest = max(len(each.key) for each in found)
+        for column, least in (("id", 8), ("key", widest), ("status", 12)):
+            table.add_column(column, no_wrap=True, min_width=least)
+        for column in ("moved", "took", "saga", "step"):
+            table.add_column(column, no_wrap=True, overflow="ellipsis")
         for each in found:
             table.add_row(
                 str(each.id)[:8],
-                f"{each.name} v{each.version}",
                 escape(each.key),
                 _status(each.status),
-                escape(each.step or _short(each.reason)),
                 _clock(each.updated_at),
                 _length(each.updated_at - each.started_at),
+                f"{each.name} v{each.version}",
+                escape(each.step or _short(each.reason)),
             )
         console.print(table)
-    words = ", ".join(f"{number} {status}" for (_, status), number in sorted(totals.items()))
-    console.print(f"{len(found)} shown; in all: {words or 'no saga yet'}", style="dim", highlight=False)
+    by_saga: dict[str, list[str]] = {}
+    for (name, status), number in sorted(totals.items()):
+        by_saga.setdefault(name, []).append(f"{number} {status}")
+    words = "; ".join(f"{name} {', '.join(counted)}" for name, counted in by_saga.items())
+    console.print(f"{len(found)} shown; in all: {words or 'no saga yet'}", style="dim", highlight=False, soft_wrap=True)
 
 
 def listed_as_json(each: Listed) -> dict[str, Any]:

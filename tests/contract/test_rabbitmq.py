@@ -78,6 +78,23 @@ async def test_everything_comes_back_after_a_lost_connection(bench: RabbitBench,
     await until(lambda: b"after" in bodies(reader.seen), "the message sent after the reset")
 
 
+async def test_an_acknowledgment_of_a_lost_channel_settles_nothing(bench: RabbitBench, proxy: Proxy) -> None:
+    """Acknowledging what came over a lost connection does not settle what has the same tag on the new one."""
+    bus, witness = await bench.connect(url=proxy.url), await bench.connect("witness")
+    one = queue(bench, "one", "#")
+    await bus.declare(topology(bench, one))
+    reader = await read(bus, one, ack=False)
+    assert await witness.publish([message(bench, "order.x", b"twice")]) == [CONFIRMED]
+    stale = await reader.take(1)
+    proxy.reset()
+    assert bodies(await reader.take(1)) == [b"twice"]
+    await reader.subscription.ack(stale)
+    await reader.subscription.reject(stale, requeue=False)
+    await bus.close()
+    (again,) = await (await read(witness, one)).take(1)
+    assert (again.body, again.redelivered) == (b"twice", True)
+
+
 async def test_publish_does_not_wait_for_a_broker_that_is_away(bench: RabbitBench, proxy: Proxy) -> None:
     """While the broker is away a publish is UNKNOWN at once, and the bus says that it is not connected."""
     bus = await bench.connect(url=proxy.url)
@@ -154,6 +171,18 @@ async def test_a_broker_that_comes_back_empty_gets_its_topology_again(bench: Rab
     await until(lambda: bus.connected and reader.subscription.attached, "the bus to come back")
     await publish_until_confirmed(bus, bench, b"after")
     assert bodies(await reader.take(1)) == [b"after"]
+
+
+async def test_a_service_that_only_publishes_declares_again_too(bench: RabbitBench, proxy: Proxy) -> None:
+    """The topology comes back to an empty broker even if nobody consumes."""
+    bus = await bench.connect(url=proxy.url)
+    await bus.declare(topology(bench, queue(bench, "one", "#")))
+    await proxy.refuse()
+    async with await aio_pika.connect(bench.url) as connection:
+        channel = await connection.channel()
+        await channel.exchange_delete(bench.events)
+    await proxy.listen()
+    await publish_until_confirmed(bus, bench, b"after")
 
 
 async def test_a_deleted_queue_is_made_and_consumed_again(bench: RabbitBench) -> None:

@@ -163,7 +163,8 @@ async def test_closing_ends_a_publish_that_waits() -> None:
     await turns()
     await subscription.ack(held[:1])
     await sender.close()
-    assert await sending == [Receipt.CONFIRMED, Receipt.UNKNOWN, Receipt.UNKNOWN, Receipt.UNKNOWN]
+    async with asyncio.timeout(5):
+        assert await sending == [Receipt.CONFIRMED, Receipt.UNKNOWN, Receipt.UNKNOWN, Receipt.UNKNOWN]
 
 
 async def test_a_last_queue_without_a_reader_takes_over_and_stays_bounded() -> None:

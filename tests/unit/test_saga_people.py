@@ -287,6 +287,21 @@ def test_a_step_given_up_while_another_is_stuck_waits_its_turn() -> None:
     )
 
 
+def test_two_compensations_given_up_at_once_are_decided_one_after_the_other() -> None:
+    """The reason shown is that of the first; the second says its own when the first has been decided."""
+    play = started(
+        Parallel(step("flight", compensation_retry=ONCE), step("hotel", compensation_retry=ONCE)), step("money")
+    )
+    play.answer("flight", Done())
+    play.answer("hotel", Done())
+    play.answer("money", Refused())
+    play.deadline()
+    assert "the compensation of flight was sent 1 times and never answered" == play.current.reason
+    play.person(Action.RESOLVE, "flight")
+    play.deadline()
+    assert "the compensation of hotel was sent 1 times and never answered" == play.current.reason
+
+
 # -- functions that raise ------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,32 @@
+"""A bench on a database of the test's own, SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from messaging import schema
+from messaging.database import Database
+from tests.contract.messaging import parcels
+from tests.contract.messaging.bench import Bench
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """The messaging tables and those of the parcels; tests/contract/messaging/test_migrations says they are the same
+    as the migrations make."""
+    database = Database(database_url)
+    async with database.transaction() as connection:
+        await connection.run_sync(schema.metadata.create_all)
+        await connection.run_sync(parcels.metadata.create_all)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def bench(database: Database) -> AsyncIterator[Bench]:
+    """A bench; closing it raises what its worker has died of."""
+    bench = Bench(database)
+    yield bench
+    await bench.close()

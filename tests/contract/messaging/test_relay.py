@@ -1,0 +1,382 @@
+"""The relay on both databases: what is committed reaches the broker, in the order of its key, and leaves the table."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select, update
+
+from messaging import schema
+from messaging.bus import Outgoing, Receipt
+from messaging.database import Database
+from messaging.outbox import OutboxRow, Pending, append
+from messaging.relay import CLAIM, MOST_HELD, Relay
+from tests.contract.messaging.bench import NOON, Bench, ScriptedBus, StillClock, numbers, row, statements, until
+
+
+async def _append(bench: Bench, *rows: OutboxRow) -> list[Pending]:
+    """Commit rows the way a worker does."""
+    async with bench.database.transaction() as connection:
+        return await append(
+            connection,
+            rows,
+            grace=timedelta(seconds=10),
+            on_their_way=set(bench.relay.on_their_way),
+            done=bench.relay.confirmed,
+        )
+
+
+async def _ids(bench: Bench) -> list[int]:
+    return [each.message_id.int for each in await bench.rows(schema.outbox)]
+
+
+def _refusing(*refused: int, receipt: Receipt = Receipt.UNKNOWN) -> object:
+    def says(message: Outgoing) -> Receipt:
+        return receipt if numbers([message])[0] in refused else Receipt.CONFIRMED
+
+    return says
+
+
+async def test_offered_rows_are_published_once_and_deleted_in_the_next_transaction(bench: Bench) -> None:
+    """The fast path sends from memory, and the rows leave with the next transaction that deletes what is confirmed."""
+    bench.relay.offer(await _append(bench, row(1, "a"), row(2, "b")))
+    bench.bus.gate = asyncio.Event()
+    flushing = asyncio.create_task(bench.relay.flush())
+    await until(lambda: len(bench.bus.published) == 2, "both are on the wire")
+
+    assert await _ids(bench) == [1, 2]
+    bench.bus.gate.set()
+    await flushing
+
+    assert numbers(bench.bus.published) == [1, 2]
+    assert await _ids(bench) == []
+    assert bench.relay.confirmed == set()
+
+
+async def test_a_row_is_left_alone_during_its_grace_and_swept_after_it(bench: Bench) -> None:
+    """Nobody but its owner touches a fresh row; once its grace is over any sweeper takes it."""
+    await _append(bench, row(1))
+
+    assert await bench.relay.sweep() == 0
+    bench.clock.advance(9.999)
+    assert await bench.relay.sweep() == 0
+    bench.clock.advance(0.001)
+    assert await bench.relay.sweep() == 1
+    assert numbers(bench.bus.published) == [1]
+    assert await bench.relay.sweep() == 0
+    assert await _ids(bench) == []
+
+
+@pytest.mark.parametrize(
+    ("receipt", "words"),
+    [
+        (Receipt.UNKNOWN, "not confirmed: the broker refused it, was away, or did not answer in time"),
+        (Receipt.UNROUTABLE, "unroutable: no queue is bound for this routing key; start the service that handles it"),
+    ],
+)
+async def test_what_is_not_confirmed_stays_and_is_tried_again_with_backoff(
+    bench: Bench, receipt: Receipt, words: str
+) -> None:
+    """An unconfirmed row is kept with the reason, its waits doubling: 2 s, 4 s, 8 s."""
+    bench.bus.says = lambda _message: receipt
+    await bench.commit_rows([row(1)])
+
+    waits = []
+    for _ in range(3):
+        assert await bench.relay.sweep() == 1
+        kept = (await bench.rows(schema.outbox))[0]
+        waits.append((kept.available_at - bench.clock.now()).total_seconds())
+        assert kept.last_error == words
+        bench.clock.advance(waits[-1] - 0.001)
+        assert await bench.relay.sweep() == 0
+        bench.clock.advance(0.001)
+
+    assert waits == [2, 4, 8]
+    assert kept.attempts == 3
+
+
+async def test_a_failed_offer_is_left_to_the_sweeper(bench: Bench) -> None:
+    """What the fast path could not get confirmed is sent by the sweeper when its grace is over."""
+    bench.bus.says = lambda _message: Receipt.UNKNOWN
+    bench.relay.offer(await _append(bench, row(1, "a")))
+    await bench.relay.flush()
+    bench.bus.says = lambda _message: Receipt.CONFIRMED
+
+    assert await bench.relay.sweep() == 0
+    bench.clock.advance(10)
+    assert await bench.relay.sweep() == 1
+    assert numbers(bench.bus.published) == [1, 1]
+
+
+async def test_an_unconfirmed_row_holds_back_its_own_key_and_no_other(bench: Bench) -> None:
+    """Behind a row that fails, its key waits and every other key goes on; when it succeeds, its key follows in order."""
+    bench.bus.says = _refusing(1)  # type: ignore[assignment]  # a function all the same
+    await bench.commit_rows([row(1, "a"), row(2, "a"), row(3, "b"), row(4, None), row(5, "b")])
+
+    await bench.relay.sweep()
+    await bench.relay.sweep()
+
+    assert sorted(numbers(bench.bus.published)) == [1, 3, 4, 5]
+    assert await _ids(bench) == [1, 2]
+    bench.bus.published.clear()
+    bench.bus.says = lambda _message: Receipt.CONFIRMED
+    bench.clock.advance(2)
+    await bench.relay.sweep()
+    await bench.relay.sweep()
+    assert numbers(bench.bus.published) == [1, 2]
+
+
+async def test_more_rows_behind_a_failed_one_than_a_claim_takes_do_not_stop_the_sweeper(bench: Bench) -> None:
+    """A long queue behind a poisonous row neither hides that row from the sweeper nor starves the other keys."""
+    bench.bus.says = _refusing(1)  # type: ignore[assignment]  # a function all the same
+    await bench.commit_rows([row(1, "a")])
+    await bench.relay.sweep()
+    await bench.commit_rows([row(number, "a") for number in range(2, CLAIM + 100)])
+    bench.clock.advance(1)
+    await bench.commit_rows([row(5000, "b")])
+
+    await bench.relay.sweep()
+    assert numbers(bench.bus.published) == [1, 5000]
+    bench.bus.says = lambda _message: Receipt.CONFIRMED
+    bench.bus.published.clear()
+    bench.clock.advance(1)
+    for _ in range(4):
+        await bench.relay.sweep()
+
+    assert numbers(bench.bus.published) == list(range(1, CLAIM + 100))
+    assert await _ids(bench) == []
+
+
+async def test_rows_offered_behind_a_failed_one_wait_for_the_sweeper(bench: Bench) -> None:
+    """A row whose predecessor was on its way when it was written, and failed, is not sent before it."""
+    bench.bus.says = _refusing(1)  # type: ignore[assignment]  # a function all the same
+    first = await _append(bench, row(1, "a"))
+    bench.relay.offer(first)
+    bench.relay.offer(await _append(bench, row(2, "a"), row(3, "b")))
+
+    await bench.relay.flush()
+
+    assert numbers(bench.bus.published) == [1, 3]
+    assert await _ids(bench) == [1, 2]
+
+
+async def test_a_row_behind_a_strangers_is_not_offered(bench: Bench) -> None:
+    """A row whose key has an older row that this process is not sending is left to the sweepers."""
+    await bench.commit_rows([row(1, "a")], available_in=10)
+
+    assert [each.row.message_id.int for each in await _append(bench, row(2, "a"), row(3, "b"))] == [3]
+
+
+async def test_rows_written_outside_a_worker_wait_for_a_strangers_older_row(bench: Bench) -> None:
+    """An `emit` cannot know what else is pending, so the relay looks before it sends."""
+    await bench.commit_rows([row(1, "a")], available_in=10)
+    ids = await bench.commit_rows([row(2, "a"), row(3, "b")], available_in=10)
+
+    bench.relay.offer([Pending(ids[0], row(2, "a")), Pending(ids[1], row(3, "b"))])
+    await bench.relay.flush()
+
+    assert numbers(bench.bus.published) == [3]
+
+
+async def test_followers_of_a_row_that_was_not_sent_wait_too_in_a_later_slice(bench: Bench) -> None:
+    """The order of a key holds across the slices in which a long offer is published."""
+    await bench.commit_rows([row(1, "a")], available_in=10)
+    held = (await bench.commit_rows([row(2, "a")], available_in=10))[0]
+    others = await bench.commit_rows([row(100 + number) for number in range(CLAIM)], available_in=10)
+    behind = (await bench.commit_rows([row(3, "a")], available_in=10))[0]
+
+    bench.relay.offer([Pending(held, row(2, "a"))])
+    bench.relay.offer([Pending(each, row(100 + place), checked=True) for place, each in enumerate(others)])
+    bench.relay.offer([Pending(behind, row(3, "a"), frozenset({held}), checked=True)])
+    await bench.relay.flush()
+
+    assert numbers(bench.bus.published) == list(range(100, 100 + CLAIM))
+
+
+async def test_the_sweeper_does_not_overtake_what_is_still_on_its_way(bench: Bench) -> None:
+    """While an offered row waits for its turn past its grace, no younger row of its key is swept."""
+    bench.relay.offer(await _append(bench, row(1, "a")))
+    await bench.commit_rows([row(2, "a"), row(3, "b")], available_in=10)
+    bench.clock.advance(10)
+
+    await bench.relay.sweep()
+
+    assert numbers(bench.bus.published) == [3]
+
+
+async def test_a_row_that_commits_late_with_a_lower_number_is_not_missed(fresh_postgres: object) -> None:
+    """The sweeper has no cursor: a transaction that took its number early and commits last is swept like any other."""
+    database = Database(fresh_postgres())  # type: ignore[operator]  # the fixture is a function
+    async with database.transaction() as connection:
+        await connection.run_sync(schema.metadata.create_all)
+    bench = Bench(database)
+    try:
+        async with database.engine.connect() as slow:
+            await append(slow, [row(1, "a")], grace=timedelta(0), on_their_way=(), done=())
+            await bench.commit_rows([row(2, "b")])
+            await bench.relay.sweep()
+            assert numbers(bench.bus.published) == [2]
+            await slow.commit()
+        await bench.relay.sweep()
+        assert numbers(bench.bus.published) == [2, 1]
+    finally:
+        await bench.close()
+
+
+async def test_two_relays_share_a_backlog_and_keep_every_keys_order(postgres_url: str) -> None:
+    """Two sweepers on one PostgreSQL send every row, each key in order, and nothing twice."""
+    first, second = Database(postgres_url), Database(postgres_url)
+    async with first.transaction() as connection:
+        await connection.run_sync(schema.metadata.create_all)
+    bench = Bench(first)
+    other = Relay(second, bench.bus, bench.clock)
+    await bench.commit_rows([row(number, f"key {number % 300}") for number in range(1, 2001)])
+
+    async def drain(relay: Relay) -> None:
+        async with asyncio.timeout(30):
+            while (await relay.depth()).rows > 0:
+                await relay.sweep()
+
+    try:
+        await asyncio.gather(drain(bench.relay), drain(other))
+    finally:
+        await second.close()
+        await bench.close()
+
+    sent = numbers(bench.bus.published)
+    assert sorted(sent) == list(range(1, 2001))
+    for key in range(300):
+        mine = [number for number in sent if number % 300 == key]
+        assert mine == sorted(mine)
+
+
+async def test_a_sweeper_does_not_take_a_row_behind_one_that_another_has_locked(postgres_url: str) -> None:
+    """A row that is locked this instant is skipped, and what comes after it in its key waits."""
+    first, second = Database(postgres_url), Database(postgres_url)
+    async with first.transaction() as connection:
+        await connection.run_sync(schema.metadata.create_all)
+    bench = Bench(first)
+    ids = await bench.commit_rows([row(1, "a"), row(2, "a"), row(3, "b")])
+    try:
+        async with second.transaction() as locking:
+            await locking.execute(select(schema.outbox.c.id).where(schema.outbox.c.id == ids[0]).with_for_update())
+            await bench.relay.sweep()
+            assert numbers(bench.bus.published) == [3]
+        await bench.relay.sweep()
+        assert numbers(bench.bus.published) == [3, 1, 2]
+    finally:
+        await second.close()
+        await bench.close()
+
+
+async def test_an_expired_lease_lets_another_sweeper_take_over(bench: Bench) -> None:
+    """What a sweeper claimed before it died is claimed again when its lease has run out, and not before."""
+    bench.bus.gate = asyncio.Event()
+    await bench.commit_rows([row(1, "a")])
+    dead = asyncio.create_task(bench.relay.sweep())
+    await until(lambda: len(bench.bus.published) == 1, "the first sweeper has it")
+    dead.cancel()
+    await asyncio.gather(dead, return_exceptions=True)
+    bus = ScriptedBus()
+    other = Relay(bench.database, bus, bench.clock)
+
+    bench.clock.advance(29)
+    assert await other.sweep() == 0
+    bench.clock.advance(1)
+    assert await other.sweep() == 1
+    assert numbers(bus.published) == [1]
+
+
+async def test_a_sweeper_whose_lease_ran_out_leaves_the_row_as_it_is(bench: Bench) -> None:
+    """A sweeper that was slower than its lease does not write over what the next one has decided."""
+    bench.bus.gate = asyncio.Event()
+    bench.bus.says = lambda _message: Receipt.UNKNOWN
+    await bench.commit_rows([row(1, "a")])
+    slow = asyncio.create_task(bench.relay.sweep())
+    await until(lambda: len(bench.bus.published) == 1, "the slow sweeper has it")
+    taken = NOON + timedelta(seconds=100)
+    async with bench.database.transaction() as connection:
+        await connection.execute(update(schema.outbox).values(available_at=taken))
+    bench.bus.gate.set()
+    await slow
+
+    kept = (await bench.rows(schema.outbox))[0]
+    assert (kept.available_at, kept.attempts) == (taken, 0)
+
+
+async def test_depth_counts_rows_and_the_age_of_the_oldest(bench: Bench) -> None:
+    """The metric says how many rows wait, and for how many seconds the oldest has."""
+    assert ((await bench.relay.depth()).rows, (await bench.relay.depth()).oldest) == (0, 0.0)
+    await bench.commit_rows([row(1), row(2)])
+    bench.clock.advance(12.5)
+    depth = await bench.relay.depth()
+
+    assert (depth.rows, depth.oldest) == (2, 12.5)
+
+
+async def test_a_long_backlog_drains_with_a_constant_number_of_statements_a_claim(bench: Bench) -> None:
+    """Twenty thousand rows left lying leave in claims of 500, four statements each."""
+    for start in range(0, 20_000, 5_000):
+        await bench.commit_rows([row(start + place, f"key {place}") for place in range(1, 5_001)])
+
+    with statements(bench.database) as sent:
+        sweeps = 0
+        while await bench.relay.sweep():
+            sweeps += 1
+
+    assert sweeps == 40
+    assert len(bench.bus.published) == 20_000
+    assert len(sent) <= 4 * (sweeps + 1)
+    assert await _ids(bench) == []
+
+
+async def test_offers_beyond_what_memory_should_hold_are_left_in_the_table(bench: Bench) -> None:
+    """While the broker takes nothing, what is offered does not grow without end: the sweeper has the rest."""
+    offered = 0
+    while len(bench.relay._offered) < MOST_HELD:
+        bench.relay.offer([Pending(offered + place, row(1), checked=True) for place in range(1000)])
+        offered += 1000
+    bench.relay.offer([Pending(offered, row(1), checked=True)])
+
+    assert len(bench.relay._offered) == offered
+    assert offered not in bench.relay.on_their_way
+
+
+async def test_a_relay_whose_fast_path_breaks_ends_instead_of_limping(bench: Bench) -> None:
+    """A defect in the fast path ends `run`, so that the process ends and is seen."""
+
+    def broken(_message: Outgoing) -> Receipt:
+        raise RuntimeError("an adapter with a defect")
+
+    bench.bus.says = broken
+    running = asyncio.create_task(bench.relay.run())
+    bench.relay.offer(await _append(bench, row(1)))
+    async with asyncio.timeout(10):
+        with pytest.raises(RuntimeError, match="an adapter with a defect"):
+            await running
+
+
+async def test_a_running_relay_publishes_offers_and_sweeps(bench: Bench) -> None:
+    """`run` does both, and `stop` ends it."""
+    await bench.commit_rows([row(1, "a")])
+    running = asyncio.create_task(bench.relay.run())
+    await until(lambda: numbers(bench.bus.published) == [1], "the row is swept")
+    bench.relay.offer(await _append(bench, row(2, "a")))
+    await until(lambda: numbers(bench.bus.published) == [1, 2], "the row is published")
+    bench.relay.stop()
+    bench.clock.advance(60)
+    async with asyncio.timeout(10):
+        await running
+
+
+def test_an_offer_after_the_loop_has_ended_is_left_to_the_next_process() -> None:
+    """An application that commits after its relay's loop has been closed is not told off for it."""
+    relay = Relay(Database("sqlite://"), ScriptedBus(), StillClock())
+    relay._loop = asyncio.new_event_loop()
+    relay._loop.close()
+    relay._thread = -1
+    relay.offer([Pending(1, row(1))])
+
+    assert relay.on_their_way == set()

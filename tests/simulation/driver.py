@@ -1,0 +1,192 @@
+"""SQLite without threads: what SQLAlchemy's aiosqlite dialect asks of a driver, answered in the loop's own thread.
+
+The databases are real files in WAL mode, so that a reader sees only what is committed and a killed process leaves
+nothing half done behind. Nothing is flushed to the disk: it is the process that dies here, never the machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from tests.simulation.life import Killed, Life
+
+LOCK_PATIENCE = 30.0
+"""Seconds for which a writer waits for another process's lock, as `messaging.database` asks SQLite to."""
+
+_INSTEAD = {"PRAGMA synchronous=FULL": "PRAGMA synchronous=OFF", "PRAGMA busy_timeout=30000": "PRAGMA busy_timeout=0"}
+
+
+class Disk(Protocol):
+    """The faults of one database, and who wants to know of its commits."""
+
+    def failing(self) -> bool:
+        """Whether a transaction cannot begin now."""
+
+    def uncertain(self) -> bool:
+        """Whether this commit, though it succeeds, is reported as failed."""
+
+    def committed(self) -> None:
+        """A transaction that may have written has just committed."""
+
+
+class SimCursor:
+    """A cursor whose methods are coroutines."""
+
+    def __init__(self, connection: SimConnection, raw: sqlite3.Cursor) -> None:
+        self._connection = connection
+        self._raw = raw
+        self.arraysize = 1
+
+    async def __aenter__(self) -> SimCursor:
+        return self
+
+    @property
+    def description(self) -> Any:
+        return self._raw.description
+
+    @property
+    def rowcount(self) -> int:
+        return self._raw.rowcount
+
+    @property
+    def lastrowid(self) -> int | None:
+        return self._raw.lastrowid
+
+    async def execute(self, statement: str, parameters: Sequence[Any] = ()) -> SimCursor:
+        """Run one statement, perhaps after a while. Raises Killed, and what sqlite3 raises."""
+        if statement.startswith("BEGIN"):
+            await self._connection.begin(statement)
+            return self
+        await self._connection.ready()
+        self._raw.execute(_INSTEAD.get(statement, statement), parameters)
+        return self
+
+    async def executemany(self, statement: str, parameters: Sequence[Sequence[Any]]) -> SimCursor:
+        """Run one statement for each of `parameters`."""
+        await self._connection.ready()
+        self._raw.executemany(statement, parameters)
+        return self
+
+    async def fetchall(self) -> list[Any]:
+        """All rows."""
+        return self._raw.fetchall()
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class _AtOnce:
+    """aiosqlite's queue of work for its thread, which SQLAlchemy uses to set the isolation level."""
+
+    def put_nowait(self, work: tuple[asyncio.Future[Any], Callable[[], Any]]) -> None:
+        """Do it now, in this thread."""
+        future, act = work
+        future.set_result(act())
+
+
+class SimConnection:
+    """A connection of one process to one database file."""
+
+    def __init__(self, raw: sqlite3.Connection, life: Life, disk: Disk) -> None:
+        self._conn = raw
+        self._tx = _AtOnce()
+        self._life = life
+        self._disk = disk
+        self._writing = False
+        self._closed = False
+        life.hold(self)
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        # SQLAlchemy looks here whether there is anything to commit or roll back.
+        return self._conn
+
+    @property
+    def isolation_level(self) -> str | None:
+        return self._conn.isolation_level
+
+    def cursor(self) -> SimCursor:
+        """A new cursor. Raises Killed."""
+        if self._closed:
+            raise Killed("this connection's process is dead")
+        return SimCursor(self, self._conn.cursor())
+
+    async def ready(self) -> None:
+        """Let a statement's time pass."""
+        self._life.reached("statement")
+        await self._life.pause()
+
+    async def begin(self, statement: str) -> None:
+        """Begin, waiting for another process's lock as long as SQLite would."""
+        await self.ready()
+        if self._disk.failing():
+            raise sqlite3.OperationalError("disk I/O error (the simulation has taken this database away)")
+        waited = 0.0
+        while True:
+            try:
+                self._conn.execute(statement)
+                break
+            except sqlite3.OperationalError:
+                if waited >= LOCK_PATIENCE:
+                    raise
+            await asyncio.sleep(0.01)
+            self._life.reached("lock")
+            waited += 0.01
+        self._writing = "IMMEDIATE" in statement
+
+    async def commit(self) -> None:
+        """Commit; a process may die just before or just after. Raises Killed, sqlite3.OperationalError."""
+        if not self._writing:
+            if not self._closed:
+                self._conn.commit()
+            return
+        await self._life.pause()
+        self._life.reached("before commit")
+        self._conn.commit()
+        self._writing = False
+        self._disk.committed()
+        self._life.reached("after commit")
+        await self._life.pause()
+        if self._disk.uncertain():
+            raise sqlite3.OperationalError("disk I/O error (simulated: the answer to a commit was lost)")
+
+    async def rollback(self) -> None:
+        """Undo; a dead process's work is undone already."""
+        if not self._closed:
+            self._conn.rollback()
+            self._writing = False
+
+    async def close(self) -> None:
+        """Let go of the file."""
+        self._life.release(self)
+        self.sever()
+
+    async def create_function(self, *given: Any, **options: Any) -> None:
+        """What SQLAlchemy adds to SQLite (regular expressions)."""
+        self._conn.create_function(*given, **options)
+
+    def stop(self) -> None:
+        """Close without waiting."""
+        self._life.release(self)
+        self.sever()
+
+    def sever(self) -> None:
+        """What the operating system does for a dead process: roll back and close."""
+        if not self._closed:
+            self._closed = True
+            self._writing = False
+            self._conn.close()
+
+
+def connector(path: Path, life: Life, disk: Disk) -> Callable[..., Awaitable[SimConnection]]:
+    """What `Database` takes as `async_creator`."""
+
+    async def connect(*_: Any, **__: Any) -> SimConnection:
+        life.reached("connect")
+        return SimConnection(sqlite3.connect(path, isolation_level=None), life, disk)
+
+    return connect

@@ -1,0 +1,177 @@
+"""What a seed means: the faults, the customers and the services' settings of one run, all drawn before it begins."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from datetime import timedelta
+
+from tests.simulation.network import Weather
+
+ORCHESTRATOR, ORDER, PAYMENT = "orchestrator", "order", "payment"
+SERVICES = (ORCHESTRATOR, ORDER, PAYMENT)
+QUEUES = ("orchestrator.events", "order.commands", "order.events", "payment.commands")
+
+PLACES = (
+    "",
+    "statement",
+    "before commit",
+    "after commit",
+    "committed",
+    "before ack",
+    "after ack",
+    "acknowledged",
+    "before publish",
+    "after publish",
+    "published",
+    "claimed",
+)
+"""Where a process can be killed: an operation of the simulated world, or a checkpoint of the code itself."""
+
+
+@dataclass(frozen=True)
+class Crash:
+    """From `at` on, kill a service when it reaches `place` for the `times`-th time; start it again `down` later."""
+
+    at: float
+    service: str
+    place: str
+    times: int
+    down: float
+    orderly: bool = False
+    """Instead of being killed, it is asked to stop, and drains."""
+
+
+@dataclass(frozen=True)
+class Spell:
+    """Something is wrong with `what` for a while."""
+
+    at: float
+    what: str
+    length: float
+
+
+@dataclass(frozen=True)
+class Account:
+    """A customer's account."""
+
+    customer: str
+    limit: int
+    review: float = 0.0
+    """Seconds for which authorizations are put off as under review."""
+    offline: float = 0.0
+    """Seconds for which the issuer cannot be asked."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """An order somebody will place."""
+
+    at: float
+    key: str
+    customer: str
+    lines: tuple[tuple[str, int, int], ...]
+    """Sku, quantity, amount."""
+    again: float | None
+    """So many seconds after it was placed, the same request is sent once more."""
+    cancel: float | None
+    """So many seconds after it was placed, its cancellation is asked for."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run."""
+
+    seed: int
+    calm_after: float
+    """Seconds after which nothing goes wrong any more."""
+    weather: Weather
+    crashes: tuple[Crash, ...]
+    disconnects: tuple[Spell, ...]
+    unbound: tuple[Spell, ...]
+    outages: tuple[Spell, ...]
+    uncertain_commits: float
+    latency: float
+    skew: dict[str, timedelta]
+    interval: float
+    batch_size: int
+    timeout: float
+    attempts: int
+    gateway: bool
+    gateway_unclear: float
+    accounts: tuple[Account, ...]
+    stock: dict[str, int]
+    wishes: tuple[Wish, ...]
+
+
+def draw(seed: int) -> Plan:
+    """The plan of a seed."""
+    dice = random.Random(f"plan {seed}")
+    calm_after = dice.uniform(10, 30)
+    rough = dice.choice((0.0, 0.3, 1.0, 1.0))
+    return Plan(
+        seed=seed,
+        calm_after=calm_after,
+        weather=Weather(
+            lost=rough * dice.choice((0.0, 0.1, 0.3)),
+            unheard=rough * dice.choice((0.0, 0.1, 0.3)),
+            doubled=rough * dice.choice((0.0, 0.2, 0.5)),
+            strayed=rough * dice.choice((0.0, 0.2, 0.5)),
+            delay=dice.choice((0.01, 0.3, 1.5)),
+        ),
+        crashes=tuple(_crash(dice, calm_after) for _ in range(dice.randrange(6))),
+        disconnects=_spells(dice, calm_after, SERVICES, 3, 4.0),
+        unbound=_spells(dice, calm_after, QUEUES, 2, 6.0),
+        outages=_spells(dice, calm_after, SERVICES, 2, 5.0),
+        uncertain_commits=dice.choice((0.0, 0.0, 0.05)),
+        latency=dice.choice((0.0, 0.1, 0.3)),
+        skew={service: timedelta(seconds=dice.choice((0.0, dice.uniform(-3, 3)))) for service in SERVICES},
+        interval=dice.choice((1.0, 2.0, 3.0)),
+        batch_size=dice.choice((1, 3, 100)),
+        timeout=dice.choice((1.0, 3.0, 6.0)),
+        attempts=dice.randint(1, 3),
+        gateway=dice.random() < 0.35,
+        gateway_unclear=dice.choice((0.0, 0.2, 0.5)),
+        accounts=(
+            Account("ann", 100_000),
+            Account("bob", dice.randint(100, 600)),
+            Account("cat", 100_000, review=dice.uniform(1, 20)),
+            Account("dan", 100_000, offline=dice.uniform(1, 25)),
+        ),
+        stock={"CD": dice.randint(2, 15), "LP": dice.randint(0, 6)},
+        wishes=tuple(_wish(dice, number) for number in range(dice.randint(3, 8))),
+    )
+
+
+def _crash(dice: random.Random, until: float) -> Crash:
+    return Crash(
+        at=dice.uniform(0, until),
+        service=dice.choice(SERVICES),
+        place=dice.choice(PLACES),
+        times=dice.randint(1, 12),
+        down=dice.choice((0.1, dice.uniform(0.1, 8))),
+        orderly=dice.random() < 0.15,
+    )
+
+
+def _spells(
+    dice: random.Random, until: float, whats: tuple[str, ...], most: int, longest: float
+) -> tuple[Spell, ...]:
+    return tuple(
+        Spell(dice.uniform(0, until), dice.choice(whats), dice.uniform(0.05, longest))
+        for _ in range(dice.randint(0, most))
+    )
+
+
+def _wish(dice: random.Random, number: int) -> Wish:
+    return Wish(
+        at=dice.choice((0.0, dice.uniform(0, 12))),
+        key=f"wish-{number}",
+        customer=dice.choice(("ann", "ann", "bob", "bob", "cat", "dan")),
+        lines=tuple(
+            (dice.choice(("CD", "LP")), dice.randint(1, 3), dice.choice((0, dice.randint(1, 250))))
+            for _ in range(dice.randint(1, 2))
+        ),
+        again=dice.choice((None, dice.uniform(0, 10))),
+        cancel=dice.choice((None, None, dice.uniform(0, 6))),
+    )

@@ -1,0 +1,112 @@
+"""Run one seed from beginning to end, and say what was wrong with it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from tests.simulation.checks import check
+from tests.simulation.customers import Customers
+from tests.simulation.plan import Plan, draw
+from tests.simulation.virtual import NothingWillHappen, TimeStandsStill
+from tests.simulation.wiring import make_templates
+from tests.simulation.world import World
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a seed ended."""
+
+    seed: int
+    problems: tuple[str, ...]
+    trace: tuple[tuple[float, str, str], ...]
+    ends: Mapping[str, int]
+    """How many sagas ended in each status."""
+
+    @property
+    def digest(self) -> str:
+        """The same for two runs only if all that happened in them is the same."""
+        return hashlib.sha256(repr(self.trace).encode()).hexdigest()
+
+    def story(self, plan: Plan) -> str:
+        """All of it, to be read."""
+        lines = [f"seed {self.seed}", *(f"  {each.name} = {getattr(plan, each.name)}" for each in fields(plan))]
+        lines += [f"{at:9.3f}  {who:<16} {what}" for at, who, what in self.trace]
+        lines += [f"PROBLEM: {problem}" for problem in self.problems]
+        lines.append(f"again: python -m pytest tests/simulation --seed {self.seed}")
+        return "\n".join(lines)
+
+
+class Simulator:
+    """Runs seeds one after the other; needs a process without other users of structlog."""
+
+    def __init__(self) -> None:
+        self._directory = Path(tempfile.mkdtemp(prefix="amends-simulation-", dir=_fast()))
+        self._templates = self._directory / "templates"
+        self._templates.mkdir()
+        make_templates(self._templates)
+
+    def close(self) -> None:
+        """Remove every file."""
+        shutil.rmtree(self._directory)
+
+    def run(self, seed: int) -> Run:
+        """One seed, with everything that happens under it."""
+        plan = draw(seed)
+        directory = Path(tempfile.mkdtemp(dir=self._directory))
+        world = World(plan, self._templates, directory)
+        _log_into(world)
+        ends: dict[str, int] = {}
+        try:
+            world.loop.run_until_complete(_live(world, ends))
+        except (NothingWillHappen, TimeStandsStill) as error:
+            world.problem(f"{type(error).__name__}: {error}")
+        finally:
+            world.close()
+            shutil.rmtree(directory)
+        return Run(seed, tuple(world.problems), tuple(world.trace), ends)
+
+
+async def _live(world: World, ends: dict[str, int]) -> None:
+    customers = Customers(world)
+    for name in world.stores:
+        world.begin(name)
+    world.befall()
+    wishing = asyncio.ensure_future(customers.act())
+    await asyncio.wait([wishing], timeout=world.plan.calm_after + 300)
+    if not wishing.done():
+        world.problem("a customer is still without an answer 300 s after the last fault")
+    else:
+        wishing.result()
+    await world.settle()
+    ends |= check(world, customers.placed)
+    await world.end()
+    if world.stores["orchestrator"].outbox() or not world.broker.quiet:
+        world.problem("stopping the services in order left something behind")
+
+
+def _log_into(world: World) -> None:
+    """What the services log becomes part of the trace."""
+
+    def note(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+        life, name = event.pop("life", "-"), event.pop("event", "")
+        world.note(life, " ".join((str(name), *(f"{key}={value}" for key, value in event.items()))))
+        raise structlog.DropEvent
+
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, note], cache_logger_on_first_use=False
+    )
+
+
+def _fast() -> str | None:
+    # Thousands of small files that live for a tenth of a second: memory is the place for them, where there is one.
+    shared = Path("/dev/shm")
+    return str(shared) if shared.is_dir() else None

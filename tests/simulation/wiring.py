@@ -1,0 +1,193 @@
+"""The three services as the simulation runs them: the real parts, on simulated time, chance, databases and broker."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+from sqlalchemy import Column, Integer, MetaData, Table, Text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from contracts.message import Event, Message
+from messaging import migrate
+from messaging.bus import Bus
+from messaging.clock import Checkpoint, Clock, Entropy
+from messaging.database import Database
+from messaging.participant import Handler, Mode, Participant, RetryLater
+from messaging.service import Service, participant_service
+from orchestrator.assembly import MIGRATIONS as ORCHESTRATOR_MIGRATIONS
+from orchestrator.assembly import orchestrator
+from orchestrator.catalog import Catalog
+from orchestrator.saga.steps import Retry, seconds
+from orchestrator.sagas.fulfill_order import fulfill_order
+from orchestrator.settings import OrchestratorSettings
+from services.order.assembly import MIGRATIONS as ORDER_MIGRATIONS
+from services.order.handlers import participant as order_participant
+from services.order.settings import OrderSettings
+from services.payment.assembly import MIGRATIONS as PAYMENT_MIGRATIONS
+from services.payment.gateway import Gateway
+from services.payment.handlers import participant as payment_participant
+from services.payment.settings import PaymentSettings
+from tests.simulation.plan import ORCHESTRATOR, ORDER, PAYMENT, SERVICES, Plan
+
+MIGRATIONS = {
+    ORCHESTRATOR: ORCHESTRATOR_MIGRATIONS,
+    ORDER: ORDER_MIGRATIONS,
+    PAYMENT: PAYMENT_MIGRATIONS,
+}
+GRACE = timedelta(seconds=2)
+GATEWAY_TIME_LIMIT = timedelta(seconds=1.5)
+
+effect = Table(
+    "simulated_effect",
+    MetaData(),
+    Column("id", Integer, primary_key=True),
+    Column("type", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+)
+"""Written by the simulation in a handler's own transaction: a row for each time a message took effect."""
+
+
+def make_templates(directory: Path) -> None:
+    """Databases with every table and no row, to be copied for each run."""
+
+    async def make(service: str) -> None:
+        database = Database(f"sqlite:///{directory / service}.db")
+        await migrate.upgrade(database, (migrate.MESSAGING, MIGRATIONS[service]))
+        async with database.transaction() as connection:
+            await connection.run_sync(effect.metadata.create_all)
+        await database.close()
+
+    for service in SERVICES:
+        asyncio.run(make(service))
+        # One file, with nothing left beside it.
+        raw = sqlite3.connect(directory / f"{service}.db")
+        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        raw.close()
+
+
+def lay_out(templates: Path, directory: Path, plan: Plan, start: Any) -> None:
+    """The databases of one run, with the customers' accounts and the stock in them."""
+    for service in SERVICES:
+        shutil.copyfile(templates / f"{service}.db", directory / f"{service}.db")
+    payment = sqlite3.connect(directory / f"{PAYMENT}.db")
+    for account in plan.accounts:
+        moments = [
+            (start + timedelta(seconds=length)).replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
+            for length in (account.review, account.offline, 0.0)
+        ]
+        payment.execute(
+            "INSERT INTO account (id, customer_id, currency, credit_limit, held_until, issuer_offline_until, "
+            "opened_at) VALUES (?, ?, 'USD', ?, ?, ?, ?)",
+            (f"USD:{account.customer}", account.customer, account.limit, *moments),
+        )
+    payment.commit()
+    payment.close()
+    order = sqlite3.connect(directory / f"{ORDER}.db")
+    order.executemany("INSERT INTO stock (sku, on_hand) VALUES (?, ?)", list(plan.stock.items()))
+    order.commit()
+    order.close()
+
+
+def catalog(plan: Plan) -> Catalog:
+    """The real saga, with a patience that the run can outlast."""
+    retry = Retry(attempts=plan.attempts, backoff=seconds(0.5))
+    return Catalog([fulfill_order(timeout=seconds(plan.timeout), retry=retry)])
+
+
+def build(
+    name: str,
+    plan: Plan,
+    bus: Bus,
+    *,
+    clock: Clock,
+    entropy: Entropy,
+    database: Database,
+    checkpoint: Checkpoint,
+    gateway: Gateway,
+) -> Service:
+    """One of the three services, without its HTTP face."""
+    settings: dict[str, Any] = {
+        "database_url": SecretStr("sqlite:///simulated.db"),
+        "amqp_url": SecretStr("memory://"),
+        "migrate_on_start": False,
+        "outbox_grace": GRACE,
+        "batch_size": plan.batch_size,
+    }
+    given: dict[str, Any] = {
+        "clock": clock,
+        "entropy": entropy,
+        "database": database,
+        "checkpoint": checkpoint,
+        "interval": plan.interval,
+    }
+    if name == ORCHESTRATOR:
+        return orchestrator(OrchestratorSettings(**settings), catalog(plan), bus, **given)
+    if name == ORDER:
+        played = order_participant()
+        return participant_service(
+            _observed(played), OrderSettings(**settings), bus, migrations=[ORDER_MIGRATIONS], **given
+        )
+    played = payment_participant(
+        default_credit_limit=0,
+        now=clock.now,
+        gateway=gateway if plan.gateway else None,
+        gateway_time_limit=GATEWAY_TIME_LIMIT,
+    )
+    return participant_service(
+        _observed(played), PaymentSettings(**settings), bus, migrations=[PAYMENT_MIGRATIONS], **given
+    )
+
+
+def _observed(participant: Participant) -> Participant:
+    """The participant, with a row of `simulated_effect` for each message that takes effect."""
+    for wire_type, handler in participant.handlers.items():
+        if handler.mode is Mode.OUTSIDE:
+            changed = replace(handler, record=partial(_record, handler))
+        elif handler.mode is Mode.BATCH:
+            changed = replace(handler, call=partial(_call, handler))
+        else:
+            raise TypeError(f"{handler.name} is called one by one; say here how to observe that")
+        participant.handlers[wire_type] = changed
+    return participant
+
+
+async def _call(handler: Handler, messages: Sequence[Message], db: AsyncSession) -> Any:
+    answers = await handler.call(messages, db)
+    worked = [
+        message
+        for place, message in enumerate(messages)
+        if answers is None or not isinstance(answers[place], RetryLater)
+    ]
+    await _note(handler, worked, db)
+    return answers
+
+
+async def _record(handler: Handler, message: Message, answer: Event, db: AsyncSession) -> None:
+    if handler.record is not None:
+        await handler.record(message, answer, db)
+    await _note(handler, [message], db)
+
+
+async def _note(handler: Handler, messages: Sequence[Message], db: AsyncSession) -> None:
+    rows = [{"type": handler.message.wire_type, "subject": message.ordering_key} for message in messages]
+    if rows:
+        await (await db.connection()).execute(effect.insert(), rows)
+
+
+def read(path: Path, statement: str) -> list[dict[str, Any]]:
+    """Rows of a database as it is committed now."""
+    raw = sqlite3.connect(path)
+    raw.row_factory = sqlite3.Row
+    try:
+        return [dict(row) for row in raw.execute(statement)]
+    finally:
+        raw.close()

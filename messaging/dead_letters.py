@@ -6,8 +6,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from uuid import UUID, uuid5
 
+from pydantic_core import to_json
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -17,6 +19,7 @@ from messaging.bus import Delivery
 from messaging.envelope import Envelope, encode, stamp
 from messaging.outbox import OutboxRow
 from messaging.received import Received
+from messaging.strict_json import storable
 from messaging.topology import DEAD_LETTERS
 
 _ANNOUNCEMENT = UUID("5a5f3a1e-0a41-5a9a-9a5e-6c1d1f2b7d10")
@@ -26,7 +29,7 @@ MAX_QUOTED = 64 * 1024
 class DeadLettered(Event, type="amends.dead_lettered"):
     """A service could not handle a message; it lies in that service's `dead_letter` table.
 
-    `body` quotes the message where it is text of at most 64 KiB.
+    `body` quotes the message where it fits, as JSON text, into 64 KiB.
     """
 
     service: str
@@ -71,13 +74,13 @@ def of_delivery(service: str, delivery: Delivery, reason: str, error: str, at: d
         service,
         delivery.queue,
         reason,
-        _storable(error),
+        storable(error),
         _short(delivery.message_id),
         _short(delivery.type or delivery.routing_key),
         _short(delivery.correlation_id),
-        _storable(delivery.exchange),
-        _storable(delivery.routing_key),
-        _storable(json.dumps(properties)[:16_000]),
+        storable(delivery.exchange),
+        storable(delivery.routing_key),
+        storable(json.dumps(properties)[:16_000]),
         delivery.body,
         0,
         at,
@@ -91,7 +94,7 @@ def of_received(service: str, received: Received, reason: str, error: str, at: d
         service,
         received.queue,
         reason,
-        _storable(error),
+        storable(error),
         str(envelope.id),
         envelope.type,
         envelope.correlation_id,
@@ -120,8 +123,9 @@ def announcement(letter: DeadLetter, identity: UUID) -> OutboxRow:
     """What tells the broker's own tools, and the orchestrator, of a dead letter."""
     quoted: str | None = None
     if len(letter.body) <= MAX_QUOTED:
-        text = letter.body.decode("utf-8", errors="replace").replace("\x00", "\ufffd")
-        quoted = text
+        quoted = storable(letter.body.decode("utf-8", errors="replace"))
+        # One byte can take six as JSON text, and an announcement too large to send would bury nothing.
+        quoted = quoted if len(to_json(quoted)) <= MAX_QUOTED else None
     event = DeadLettered(
         service=letter.service,
         queue=letter.queue,
@@ -158,11 +162,10 @@ def announcement_id(message_id: str, service: str) -> UUID:
     return uuid5(_ANNOUNCEMENT, f"{service}\n{message_id}")
 
 
-def _storable(text: str) -> str:
-    # PostgreSQL stores neither NUL nor lone surrogates, and this text may quote bytes nobody could read.
-    clean = text.encode("utf-8", errors="replace").decode("utf-8")
-    return clean.replace("\x00", "\ufffd")
+def unreadable_id(delivery: Delivery, service: str) -> UUID:
+    """The same for bytes that have no id one could trust."""
+    return announcement_id(f"{_short(delivery.message_id)}\n{sha256(delivery.body).hexdigest()}", service)
 
 
 def _short(text: str | None) -> str | None:
-    return None if text is None else _storable(text)[:255]
+    return None if text is None else storable(text)[:255]

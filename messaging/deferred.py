@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import bindparam, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import bulk
 from messaging.schema import deferred
+from messaging.strict_json import storable
 
 FIRST_WAIT = timedelta(seconds=1)
 LONGEST_WAIT = timedelta(minutes=5)
+LONGEST_ERROR = 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,12 @@ async def put_off(connection: AsyncConnection, consumer: str, rows: Sequence[Def
         return
     ids = [row.message_id for row in rows]
     await take(connection, consumer, ids)
-    records = [{"consumer": consumer} | {name: getattr(row, name) for name in _COLUMNS[1:]} for row in rows]
+    records = [
+        {"consumer": consumer}
+        | {name: getattr(row, name) for name in _COLUMNS[1:]}
+        | {"last_error": storable(row.last_error)[:LONGEST_ERROR]}
+        for row in rows
+    ]
     await bulk.insert(connection, deferred, _COLUMNS, records)
 
 
@@ -80,22 +87,7 @@ async def due(
     connection: AsyncConnection, consumer: str, now: datetime, limit: int
 ) -> tuple[list[Due], datetime | None]:
     """The rows that have come due, oldest first, and when the next one will."""
-    columns = deferred.c
-    rows = (
-        await connection.execute(
-            select(
-                columns.message_id,
-                columns.queue,
-                columns.body,
-                columns.first_at,
-                columns.attempts,
-                columns.due_at,
-            )
-            .where(columns.consumer == consumer)
-            .order_by(columns.due_at, columns.id)
-            .limit(limit)
-        )
-    ).all()
+    rows = (await connection.execute(_DUE, {"of": consumer, "most": limit})).all()
     ready = [Due(row.message_id, row.queue, row.body, row.first_at, row.attempts) for row in rows if row.due_at <= now]
     return ready, next((row.due_at for row in rows if row.due_at > now), None)
 
@@ -105,7 +97,7 @@ async def take(connection: AsyncConnection, consumer: str, ids: Collection[UUID]
     if len(ids) == 0:
         return set()
     rows = await connection.execute(
-        _TAKE[connection.dialect.name].columns(deferred.c.message_id),
+        _TAKE[connection.dialect.name],
         {
             "values": bulk.pack(connection.dialect, deferred.c.message_id, sorted(ids)),
             "consumer": consumer,
@@ -114,10 +106,25 @@ async def take(connection: AsyncConnection, consumer: str, ids: Collection[UUID]
     return set(rows.scalars())
 
 
+# Made once: every worker asks twice a second.
+_DUE = (
+    select(
+        deferred.c.message_id,
+        deferred.c.queue,
+        deferred.c.body,
+        deferred.c.first_at,
+        deferred.c.attempts,
+        deferred.c.due_at,
+    )
+    .where(deferred.c.consumer == bindparam("of"))
+    .order_by(deferred.c.due_at, deferred.c.id)
+    .limit(bindparam("most"))
+)
+
 _TAKE = {
     dialect: text(
         f"DELETE FROM deferred WHERE {bulk.among(dialect, deferred.c.message_id)} "  # noqa: S608 - no values in it
         "AND consumer = :consumer RETURNING message_id"
-    )
+    ).columns(deferred.c.message_id)
     for dialect in ("postgresql", "sqlite")
 }

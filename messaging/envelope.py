@@ -20,7 +20,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from contracts.message import Message
 from messaging.bus import Delivery
-from messaging.strict_json import NotStrictJson, loads
+from messaging.strict_json import NotStrictJson, loads, storable
 
 CONTENT_TYPE = "application/cloudevents+json"
 MAX_BODY = 256 * 1024
@@ -61,6 +61,18 @@ class Envelope:
 
 def encode(envelope: Envelope, message: Message) -> str:
     """The structured CloudEvent; raises MessageTooLarge past 256 KiB."""
+    body = frame(envelope, message.__pydantic_serializer__.to_json(message).decode())
+    # In UTF-8 a character takes at most four bytes, so most bodies need no second look.
+    if len(body) * 4 > MAX_BODY and len(body.encode()) > MAX_BODY:
+        raise MessageTooLarge(
+            f"{envelope.type} {envelope.id} has {len(body.encode())} bytes, more than {MAX_BODY}; "
+            "store the bulk and send a reference to it"
+        )
+    return body
+
+
+def frame(envelope: Envelope, data: str) -> str:
+    """The structured CloudEvent round data that is JSON text already, whatever its size."""
     head = (
         f'{{"specversion":"1.0","id":"{envelope.id}","source":{_quote(envelope.source)},'
         f'"type":"{envelope.type}","time":"{stamp(envelope.time)}",'
@@ -76,16 +88,8 @@ def encode(envelope: Envelope, message: Message) -> str:
     ):
         if value is not None:
             parts.append(f',"{name}":{_quote(str(value))}')
-    data = message.__pydantic_serializer__.to_json(message).decode()
     parts.append(f',"data":{data}}}')
-    body = "".join(parts)
-    # In UTF-8 a character takes at most four bytes, so most bodies need no second look.
-    if len(body) * 4 > MAX_BODY and len(body.encode()) > MAX_BODY:
-        raise MessageTooLarge(
-            f"{envelope.type} {envelope.id} has {len(body.encode())} bytes, more than {MAX_BODY}; "
-            "store the bulk and send a reference to it"
-        )
-    return body
+    return "".join(parts)
 
 
 def stamp(moment: datetime) -> str:
@@ -104,7 +108,7 @@ def decode(delivery: Delivery) -> tuple[Envelope, Any]:
         content = loads(delivery.body)
     except NotStrictJson as error:
         raise MalformedMessage("malformed", f"the body is {error}") from error
-    if (delivery.content_type or "").partition(";")[0].strip().lower() == CONTENT_TYPE:
+    if is_structured(delivery):
         if not isinstance(content, dict):
             raise MalformedMessage("malformed", "a structured CloudEvent is a JSON object")
         return _envelope(content), content.get("data")
@@ -112,6 +116,11 @@ def decode(delivery: Delivery) -> tuple[Envelope, Any]:
     if "type" not in attributes:
         attributes |= _native_attributes(delivery)
     return _envelope(attributes), content
+
+
+def is_structured(delivery: Delivery) -> bool:
+    """Whether the body holds the envelope too, and not the data alone."""
+    return (delivery.content_type or "").partition(";")[0].strip().lower() == CONTENT_TYPE
 
 
 def decode_stored(body: str) -> tuple[Envelope, Any]:
@@ -159,7 +168,7 @@ def _envelope(found: Mapping[str, Any]) -> Envelope:
     if not identity or not wire_type or not source:
         raise MalformedMessage("malformed", "a message needs an id, a type and a source")
     version = found.get("dataversion", 1)
-    if isinstance(version, str) and version.isdigit() and len(version) < 6:
+    if isinstance(version, str) and version.isascii() and version.isdigit() and len(version) < 6:
         version = int(version)
     if not isinstance(version, int) or isinstance(version, bool):
         raise MalformedMessage("malformed", "dataversion is not a number")
@@ -184,6 +193,9 @@ def _text(found: Mapping[str, Any], name: str) -> str | None:
         return None
     if not isinstance(value, str) or len(value) > 255:
         raise MalformedMessage("malformed", f"the attribute {name} is no text of at most 255 characters")
+    if value != storable(value):
+        # Headers and properties have not passed the JSON reader.
+        raise MalformedMessage("malformed", f"the attribute {name} contains NUL or a lone surrogate")
     return value
 
 

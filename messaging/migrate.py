@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from functools import cache
 from typing import Any
 
@@ -66,7 +67,7 @@ async def pending(database: Database, locations: Sequence[str]) -> dict[str, str
             found = MigrationContext.configure(
                 connection, opts={"version_table": version_table(location)}
             ).get_current_heads()
-            if set(found) != heads:
+            if frozenset(found) != heads:
                 behind[location.partition(":")[0]] = ", ".join(found) or "none"
         return behind
 
@@ -94,7 +95,13 @@ async def _each(database: Database, locations: Sequence[str], act: Callable[[Con
         await connection.run_sync(migrate)
 
 
-def _config(location: str, connection: Connection) -> Config:
+@lru_cache(maxsize=32)
+def _heads(location: str) -> frozenset[str]:
+    # They ship with the code: read once, not at every readiness probe.
+    return frozenset(ScriptDirectory.from_config(_config(location, None)).get_heads())
+
+
+def _config(location: str, connection: Connection | None) -> Config:
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", location)
     config.set_main_option("path_separator", "os")

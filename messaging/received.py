@@ -9,7 +9,7 @@ from typing import Any
 from contracts.message import Message
 from contracts.registry import InvalidMessage, Registry, UnknownMessage
 from messaging.bus import Delivery, Subscription
-from messaging.envelope import Envelope, MalformedMessage, decode, decode_stored, encode
+from messaging.envelope import Envelope, MalformedMessage, decode, decode_stored, frame, is_structured
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,8 +60,8 @@ def read(delivery: Delivery, registry: Registry) -> Received | Unreadable:
     except InvalidMessage as error:
         return Unreadable(delivery, "invalid", str(error))
     # What we store is always a structured CloudEvent, also where a plain AMQP client sent the bare data.
-    structured = isinstance(data, dict) and delivery.body.find(b'"specversion"') >= 0 and data is not None
-    body = delivery.body.decode() if structured else encode(envelope, message)
+    text = delivery.body.decode()
+    body = text if is_structured(delivery) else frame(envelope, text)
     return Received(envelope, message, data, body, delivery.queue)
 
 

@@ -108,25 +108,37 @@ class Relay:
 
     async def _publish(self, pending: Sequence[Pending]) -> None:
         """Publish committed rows; whatever is not confirmed stays in the outbox for the sweeper."""
+        held: set[str | None] = set()
         try:
             async with self._turn:
                 for wave in _waves(pending):
-                    await self._publish_wave(wave)
+                    await self._publish_wave(wave, held)
         finally:
             self.on_their_way.difference_update(each.id for each in pending)
 
-    async def _publish_wave(self, wave: Sequence[Pending]) -> None:
-        ready = [each for each in wave if not (each.after and each.after & self._failed.keys())]
+    async def _publish_wave(self, wave: Sequence[Pending], held: set[str | None]) -> None:
+        """Publish one wave, but for rows behind one that was not confirmed; their keys are added to `held`."""
+        ready = []
         for each in wave:
-            if each not in ready:
-                self._fail(each.id)
+            # An older row may have failed, or be on its way with the sweeper, whose turn comes after ours.
+            if each.row.key in held or any(one in self._failed or one in self.on_their_way for one in each.after):
+                self._leave(each, held)
+            else:
+                ready.append(each)
         receipts = await self._bus.publish([_message(each.row) for each in ready])
         self._checkpoint("published")
         for each, receipt in zip(ready, receipts, strict=True):
+            self.on_their_way.discard(each.id)
             if receipt is Receipt.CONFIRMED:
                 self.confirmed.add(each.id)
             else:
-                self._fail(each.id)
+                self._leave(each, held)
+
+    def _leave(self, pending: Pending, held: set[str | None]) -> None:
+        """Leave a row, and all that follow it with its key, to the sweeper."""
+        self._fail(pending.id)
+        if pending.row.key is not None:
+            held.add(pending.row.key)
 
     def _fail(self, identity: int) -> None:
         self._failed[identity] = None
@@ -309,8 +321,7 @@ class Relay:
 
     async def _claim(self, connection: AsyncConnection, now: object, lease: object) -> list[Pending]:
         statement = _CLAIM_POSTGRESQL if connection.dialect.name == "postgresql" else _CLAIM_SQLITE
-        typed = statement.bindparams(bindparam("now", type_=schema.UTCDateTime())).columns(*schema.outbox.c)
-        rows = (await connection.execute(typed, {"now": now, "limit": CLAIM})).all()
+        rows = (await connection.execute(statement, {"now": now, "limit": CLAIM})).all()
         pending = [_pending(row) for row in sorted(rows, key=lambda row: int(row.id))]
         mine = {each.id for each in pending}
         keys = sorted({each.row.key for each in pending if each.row.key is not None})
@@ -354,8 +365,12 @@ WHERE o.available_at <= :now AND NOT EXISTS (
 )
 ORDER BY o.available_at, o.id LIMIT :limit
 """
-_CLAIM_SQLITE = text(_CLAIMABLE)
-_CLAIM_POSTGRESQL = text(_CLAIMABLE + " FOR UPDATE OF o SKIP LOCKED")
+_CLAIM_SQLITE, _CLAIM_POSTGRESQL = (
+    text(_CLAIMABLE + locking)
+    .bindparams(bindparam("now", type_=schema.UTCDateTime()))
+    .columns(*schema.outbox.c)
+    for locking in ("", " FOR UPDATE OF o SKIP LOCKED")
+)
 
 
 def _waves(pending: Sequence[Pending]) -> list[list[Pending]]:

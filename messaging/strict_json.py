@@ -18,8 +18,10 @@ class NotStrictJson(ValueError):
     """The bytes are not JSON as we accept it; says why."""
 
 
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# Possessive, and content with a string that never ends: whatever the bytes, they are passed over once.
+_STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _BRACKETS = re.compile(rb"[\[{\]}]")
+_LONG_NUMBER = re.compile(rb"[0-9]{309}")
 
 
 def loads(raw: bytes) -> Any:
@@ -41,7 +43,15 @@ def loads(raw: bytes) -> Any:
         raise NotStrictJson(str(error)) from error
     if rb"\u" in raw:
         _check_text(value)
+    if len(raw) > 309 and _LONG_NUMBER.search(raw):
+        _check_numbers(value)
     return value
+
+
+def storable(text: str) -> str:
+    """`text` with what PostgreSQL does not store, NUL and lone surrogates, replaced: it may quote anything."""
+    clean = text.encode("utf-8", errors="replace").decode("utf-8")
+    return clean.replace("\x00", "\ufffd")
 
 
 def _depth(raw: bytes) -> int:
@@ -87,6 +97,17 @@ def _check_text(value: Any) -> None:
     elif isinstance(value, list):
         for each in value:
             _check_text(each)
+
+
+def _check_numbers(value: Any) -> None:
+    if isinstance(value, int):
+        try:
+            float(value)
+        except OverflowError as error:
+            raise NotStrictJson("a number is too large") from error
+    elif isinstance(value, (dict, list)):
+        for each in value.values() if isinstance(value, dict) else value:
+            _check_numbers(each)
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)

@@ -184,6 +184,8 @@ class Worker:
     async def _poll(self) -> None:
         while not self._stopping:
             now = self._clock.now()
+            # Before the look, not after it: a hint that comes meanwhile is of a row this look may have missed.
+            self._poll_now.clear()
             try:
                 found, self._next_due = await self._find_due(now)
             except (DBAPIError, OSError) as error:
@@ -197,7 +199,6 @@ class Worker:
                     self._arrivals.append(arrival)
             if found:
                 self._something.set()
-            self._poll_now.clear()
             await self._until_due()
 
     async def _until_due(self) -> None:
@@ -238,28 +239,35 @@ class Worker:
 
     async def _process(self, arrivals: list[Arrival]) -> None:
         """Handle arrivals to the end: committed, put off or buried; on a lost database, wait and try again."""
-        failures = 0
-        while True:
-            try:
-                await self._commit(arrivals)
-                break
-            except Exception as error:  # noqa: BLE001 - the one boundary: whatever fails, is one message's fault or passes
-                if not _passes_by_itself(error):
-                    await self._take_apart(arrivals, error)
-                    break
-                failures += 1
-                self.waiting_for = str(error)
-                structlog.get_logger().warning(
-                    "batch_waits", consumer=self._consumer.name, failures=failures, error=str(error)
-                )
-                if self._stopping:
-                    self._let_go(arrivals)
-                    return
-                await self._clock.sleep(
-                    min(0.05 * 2 ** min(failures, 10), LONGEST_RETRY) * (0.5 + self._entropy.jitter())
-                )
-        self.waiting_for = None
+        error = await self._persist(arrivals, self._consumer.handle)
+        if error is not None:
+            await self._take_apart(arrivals, error)
         self.last_progress = self._clock.now()
+
+    async def _persist(self, arrivals: list[Arrival], act: Act) -> Exception | None:
+        """One transaction, tried again while what fails passes by itself; returns what does not."""
+        failures = 0
+        try:
+            while True:
+                try:
+                    await self._transact(arrivals, act)
+                    return None
+                except Exception as error:  # noqa: BLE001 - the one boundary: whatever fails, is one message's fault or passes
+                    if not _passes_by_itself(error):
+                        return error
+                    failures += 1
+                    self.waiting_for = str(error)
+                    structlog.get_logger().warning(
+                        "batch_waits", consumer=self._consumer.name, failures=failures, error=str(error)
+                    )
+                    if self._stopping:
+                        self._let_go(arrivals)
+                        return None
+                    await self._clock.sleep(
+                        min(0.05 * 2 ** min(failures, 10), LONGEST_RETRY) * (0.5 + self._entropy.jitter())
+                    )
+        finally:
+            self.waiting_for = None
 
     async def _take_apart(self, arrivals: list[Arrival], error: Exception) -> None:
         if len(arrivals) == 1:
@@ -295,10 +303,9 @@ class Worker:
             for each in batch.fresh:
                 await self._consumer.fail(work, each, cause)
 
-        await self._transact([arrival], settle)
-
-    async def _commit(self, arrivals: list[Arrival]) -> None:
-        await self._transact(arrivals, self._consumer.handle)
+        unsettled = await self._persist([arrival], settle)
+        if unsettled is not None:
+            raise unsettled
 
     async def _transact(self, arrivals: list[Arrival], act: Act) -> None:
         readable: list[Received] = []
@@ -360,9 +367,7 @@ class Worker:
     async def _bury(self, work: Work, unreadable: list[Unreadable]) -> None:
         """Keep what nobody can read, once each, however often it is delivered."""
         letters = {
-            dead_letters.announcement_id(
-                f"{each.delivery.message_id}\n{each.delivery.body.hex()[:100_000]}", self._service
-            ): dead_letters.of_delivery(self._service, each.delivery, each.reason, each.error, work.now)
+            dead_letters.unreadable_id(each.delivery, self._service): dead_letters.of_delivery(self._service, each.delivery, each.reason, each.error, work.now)
             for each in unreadable
         }
         fresh = await inbox.claim(work.connection, self._consumer.name, letters, work.now, Status.FAILED)

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import bulk
@@ -36,25 +36,25 @@ async def due(
     connection: AsyncConnection, now: datetime, limit: int
 ) -> tuple[Sequence[DeadlineDue | ParkedDue], datetime | None]:
     """What is due, and when the next will be."""
-    deadlines = (
-        await connection.execute(
-            select(saga.c.id, saga.c.deadline)
-            .where(saga.c.deadline.is_not(None))
-            .order_by(saga.c.deadline)
-            .limit(limit)
-        )
-    ).all()
-    waiting = (
-        await connection.execute(
-            select(parked_event.c.saga_id, parked_event.c.retry_at).order_by(parked_event.c.retry_at).limit(limit)
-        )
-    ).all()
+    deadlines = (await connection.execute(_DEADLINES, {"most": limit})).all()
+    waiting = (await connection.execute(_PARKED, {"most": limit})).all()
     ticks: list[DeadlineDue | ParkedDue] = [DeadlineDue(row.id) for row in deadlines if row.deadline <= now]
     ticks.extend(dict.fromkeys(ParkedDue(row.saga_id) for row in waiting if row.retry_at <= now))
     upcoming = [row.deadline for row in deadlines if row.deadline > now]
     upcoming.extend(row.retry_at for row in waiting if row.retry_at > now)
     return ticks, min(upcoming, default=None)
 
+
+# Made once: every worker asks twice a second.
+_DEADLINES = (
+    select(saga.c.id, saga.c.deadline)
+    .where(saga.c.deadline.is_not(None))
+    .order_by(saga.c.deadline)
+    .limit(bindparam("most"))
+)
+_PARKED = (
+    select(parked_event.c.saga_id, parked_event.c.retry_at).order_by(parked_event.c.retry_at).limit(bindparam("most"))
+)
 
 _CHANGED = ("status", "step", "reason", "data", "progress", "deadline", "updated_at")
 

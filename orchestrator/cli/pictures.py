@@ -29,22 +29,25 @@ def listing(found: Sequence[Listed], totals: Mapping[tuple[str, str], int], cons
     """A line an instance, and the totals below."""
     if found:
         table = Table(box=None, pad_edge=False, header_style="bold")
-        # Ids, keys and statuses are copied from here: never cut. The rest gives way on a narrow terminal.
-        widest = max(len(each.key) for each in found)
-        for column, least in (("id", 8), ("key", widest), ("status", 12)):
-            table.add_column(column, no_wrap=True, min_width=least)
-        for column in ("moved", "took", "saga", "step"):
-            table.add_column(column, no_wrap=True, overflow="ellipsis")
+        # Ids and keys are copied from here: never cut. A narrow terminal does without the less needed columns.
+        columns = ["id", "key", "status", "took", "moved", "saga"]
+        widths = [8, max(len(each.key) for each in found), 12, 8, 19, max(len(each.name) for each in found) + 4]
+        while len(columns) > 3 and sum(widths) + 2 * len(widths) + 20 > console.width:
+            columns.pop()
+            widths.pop()
+        for column, width in zip(columns, widths, strict=True):
+            table.add_column(column, no_wrap=True, min_width=width)
+        table.add_column("step", no_wrap=True, overflow="ellipsis", max_width=max(console.width - sum(widths) - 14, 8))
         for each in found:
-            table.add_row(
+            cells = (
                 str(each.id)[:8],
                 escape(each.key),
                 _status(each.status),
-                _clock(each.updated_at),
                 _length(each.updated_at - each.started_at),
+                _clock(each.updated_at),
                 f"{each.name} v{each.version}",
-                escape(each.step or _short(each.reason)),
             )
+            table.add_row(*cells[: len(columns)], escape(each.step or _short(each.reason)))
         console.print(table)
     by_saga: dict[str, list[str]] = {}
     for (name, status), number in sorted(totals.items()):
@@ -124,4 +127,4 @@ def _length(length: timedelta) -> str:
 
 def _short(text: str) -> str:
     line = text.strip().rpartition("\n")[2]
-    return line if len(line) <= 60 else f"{line[:59]}…"
+    return line if len(line) <= 40 else f"{line[:39]}…"

@@ -11,10 +11,10 @@ from orchestrator import history
 from orchestrator.saga import facts as f
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.machine import decide, fold
-from orchestrator.saga.state import Direction, SagaState, Status, saga_id
+from orchestrator.saga.state import Direction, SagaState, saga_id
 from tests.simulation.issuer import CAPTURED
 from tests.simulation.plan import ORCHESTRATOR, ORDER, PAYMENT
-from tests.simulation.wiring import catalog, read
+from tests.simulation.wiring import catalog
 from tests.simulation.world import World
 
 _CONSUMER = {
@@ -35,7 +35,7 @@ class _Checking:
         self.sagas = {UUID(row["id"]): row for row in self._rows(ORCHESTRATOR, "SELECT * FROM saga")}
 
     def _rows(self, service: str, statement: str) -> list[dict[str, Any]]:
-        return read(self.world.stores[service].path, statement)
+        return self.world.stores[service].rows(statement)
 
     def wrong(self, what: str) -> None:
         self.world.problem(what)
@@ -211,5 +211,3 @@ def check(world: World, placed: Mapping[str, UUID]) -> dict[str, int]:
     checking.histories()
     return ends
 
-
-__all__ = ["Status", "check"]

@@ -8,9 +8,9 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import SecretStr
 from sqlalchemy import Column, Integer, MetaData, Table, Text
@@ -23,6 +23,7 @@ from messaging.clock import Checkpoint, Clock, Entropy
 from messaging.database import Database
 from messaging.participant import Handler, Mode, Participant, RetryLater
 from messaging.service import Service, participant_service
+from messaging.settings import ServiceSettings
 from orchestrator.assembly import MIGRATIONS as ORCHESTRATOR_MIGRATIONS
 from orchestrator.assembly import orchestrator
 from orchestrator.catalog import Catalog
@@ -99,8 +100,13 @@ def lay_out(templates: Path, directory: Path, plan: Plan, start: Any) -> None:
 
 def catalog(plan: Plan) -> Catalog:
     """The real saga, with a patience that the run can outlast."""
-    retry = Retry(attempts=plan.attempts, backoff=seconds(0.5))
-    return Catalog([fulfill_order(timeout=seconds(plan.timeout), retry=retry)])
+    return _catalog(plan.timeout, plan.attempts)
+
+
+@lru_cache(maxsize=64)
+def _catalog(timeout: float, attempts: int) -> Catalog:
+    retry = Retry(attempts=attempts, backoff=seconds(0.5))
+    return Catalog([fulfill_order(timeout=seconds(timeout), retry=retry)])
 
 
 def build(
@@ -115,13 +121,6 @@ def build(
     gateway: Gateway,
 ) -> Service:
     """One of the three services, without its HTTP face."""
-    settings: dict[str, Any] = {
-        "database_url": SecretStr("sqlite:///simulated.db"),
-        "amqp_url": SecretStr("memory://"),
-        "migrate_on_start": False,
-        "outbox_grace": GRACE,
-        "batch_size": plan.batch_size,
-    }
     given: dict[str, Any] = {
         "clock": clock,
         "entropy": entropy,
@@ -130,11 +129,11 @@ def build(
         "interval": plan.interval,
     }
     if name == ORCHESTRATOR:
-        return orchestrator(OrchestratorSettings(**settings), catalog(plan), bus, **given)
+        return orchestrator(_settings(OrchestratorSettings, plan.batch_size), catalog(plan), bus, **given)
     if name == ORDER:
         played = order_participant()
         return participant_service(
-            _observed(played), OrderSettings(**settings), bus, migrations=[ORDER_MIGRATIONS], **given
+            _observed(played), _settings(OrderSettings, plan.batch_size), bus, migrations=[ORDER_MIGRATIONS], **given
         )
     played = payment_participant(
         default_credit_limit=0,
@@ -143,7 +142,21 @@ def build(
         gateway_time_limit=GATEWAY_TIME_LIMIT,
     )
     return participant_service(
-        _observed(played), PaymentSettings(**settings), bus, migrations=[PAYMENT_MIGRATIONS], **given
+        _observed(played), _settings(PaymentSettings, plan.batch_size), bus, migrations=[PAYMENT_MIGRATIONS], **given
+    )
+
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+@lru_cache(maxsize=64)
+def _settings(kind: type[S], batch_size: int) -> S:
+    return kind(
+        database_url=SecretStr("sqlite:///simulated.db"),
+        amqp_url=SecretStr("memory://"),
+        migrate_on_start=False,
+        outbox_grace=GRACE,
+        batch_size=batch_size,
     )
 
 
@@ -181,13 +194,3 @@ async def _note(handler: Handler, messages: Sequence[Message], db: AsyncSession)
     rows = [{"type": handler.message.wire_type, "subject": message.ordering_key} for message in messages]
     if rows:
         await (await db.connection()).execute(effect.insert(), rows)
-
-
-def read(path: Path, statement: str) -> list[dict[str, Any]]:
-    """Rows of a database as it is committed now."""
-    raw = sqlite3.connect(path)
-    raw.row_factory = sqlite3.Row
-    try:
-        return [dict(row) for row in raw.execute(statement)]
-    finally:
-        raw.close()

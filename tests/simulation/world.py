@@ -54,6 +54,12 @@ class Store:
         """Row number, key and message id of every committed row."""
         return self._looking.execute("SELECT id, key, message_id FROM outbox ORDER BY id").fetchall()
 
+    def rows(self, statement: str) -> list[dict[str, Any]]:
+        """What a query finds, as it is committed now."""
+        cursor = self._looking.execute(statement)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor]
+
     def count(self, statement: str) -> int:
         """The one number a query gives."""
         found: int = self._looking.execute(statement).fetchone()[0]

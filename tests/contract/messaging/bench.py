@@ -83,6 +83,7 @@ class ScriptedBus:
         self.gate: asyncio.Event | None = None
         self.settled: list[int] = []
         self.requeued: list[int] = []
+        self.rejected: list[int] = []
         self._tags = count(1)
         self._deliver: dict[str, Callable[[Delivery], None]] = {}
 
@@ -118,7 +119,7 @@ class ScriptedBus:
         self.settled.extend(each.tag for each in deliveries)
 
     async def reject(self, deliveries: Sequence[Delivery], *, requeue: bool) -> None:
-        self.requeued.extend(each.tag for each in deliveries)
+        (self.requeued if requeue else self.rejected).extend(each.tag for each in deliveries)
 
     async def cancel(self) -> None:
         """Nothing comes but what the test hands over."""

@@ -1,0 +1,133 @@
+"""The system under measurement: orchestrator, order and payment as the processes they are in production.
+
+Real RabbitMQ with quorum queues, real PostgreSQL, the durability both have by default, a database for each service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+
+from benchmarks.usage import Watched, listener_on
+from deploy.killing import three_services
+from deploy.up import HOST, Backends, Service, backends
+
+READY_SECONDS = 90.0
+STOP_SECONDS = 40.0
+_LOG_LINES = 30
+CREDIT_LIMIT = 10**12
+"""Minor units: no order is refused for want of credit."""
+
+
+class NotMeasurable(Exception):
+    """The system does not come up, or does not end what it was given; says what, and where to look."""
+
+
+class System:
+    """The three services, running; `logs` is where each writes what it says."""
+
+    def __init__(self, found: Backends, services: Sequence[Service], logs: Path) -> None:
+        self.amqp_url = found.amqp_url
+        self.databases = found.database_urls
+        self.order_url = next(each.address for each in services if each.name == "order")
+        self._services = services
+        self._logs = logs
+        self._settings = {
+            "AMQP_URL": found.amqp_url,
+            "HOST": HOST,
+            "AMENDS_MIGRATE_ON_START": "true",
+            "AMENDS_LOG_FORMAT": "json",
+            "AMENDS_LOG_LEVEL": "info",
+            "PAYMENT_DEFAULT_CREDIT_LIMIT": str(CREDIT_LIMIT),
+        }
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self) -> None:
+        """Start all three; `ready` waits until they are of use."""
+        for service in self._services:
+            own = {"DATABASE_URL": self.databases[service.name], "PORT": str(service.port)}
+            with self._log(service.name).open("wb") as log:
+                self._processes[service.name] = subprocess.Popen(
+                    [sys.executable, "-m", service.module],
+                    env={**os.environ, **self._settings, **own},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+
+    async def ready(self) -> None:
+        """Return when every service says it is. Raises NotMeasurable."""
+        async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+            for service in self._services:
+                give_up = time.monotonic() + READY_SECONDS
+                while not await _answers(client, service):
+                    self.check()
+                    if time.monotonic() > give_up:
+                        raise NotMeasurable(
+                            f"{service.name} was not ready after {READY_SECONDS:g} s{self._last_words(service.name)}"
+                        )
+                    await asyncio.sleep(0.1)
+
+    def check(self) -> None:
+        """Raise NotMeasurable where a service has ended by itself."""
+        for name, process in self._processes.items():
+            if process.poll() is not None:
+                raise NotMeasurable(f"{name} ended with exit code {process.returncode}{self._last_words(name)}")
+
+    def watched(self) -> Watched:
+        """The processes whose CPU and memory count."""
+        return Watched(
+            {name: process.pid for name, process in self._processes.items()}
+            | {"broker": listener_on(self.amqp_url), "PostgreSQL": listener_on(self.databases["order"])}
+        )
+
+    def stop(self) -> None:
+        """Let all three drain and end, and kill what has not ended by then."""
+        for process in self._processes.values():
+            process.terminate()
+        for process in self._processes.values():
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _last_words(self, name: str) -> str:
+        lines = self._log(name).read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+        return "; the end of its log:\n" + "\n".join(lines)
+
+    def _log(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
+
+
+def open_system(stack: ExitStack, environment: Mapping[str, str], logs: Path) -> tuple[System, str]:
+    """The system, not started yet, and the URL of a scratch database for whoever runs beside it.
+
+    AMQP_URL and DATABASE_URL (or TEST_AMQP_URL and TEST_DATABASE_URL) name the servers; what they do not name is
+    started, in `stack`. Raises what `deploy.up.backends` raises.
+    """
+    servers = {
+        name: environment.get(f"TEST_{name}") or environment.get(name, "") for name in ("AMQP_URL", "DATABASE_URL")
+    }
+    # Databases of this run alone: a server that was named may hold those of an earlier one.
+    run = f"amends_bench_{os.getpid()}_{int(time.time())}"
+    services = three_services(run)
+    scratch = Service("scratch", "", 0, f"{run}_scratch")
+    found = backends(stack, servers, [*services, scratch])
+    return System(found, services, logs), found.database_urls["scratch"]
+
+
+async def _answers(client: httpx.AsyncClient, service: Service) -> bool:
+    try:
+        return (await client.get(f"{service.address}/readyz")).is_success
+    except httpx.TransportError:
+        return False

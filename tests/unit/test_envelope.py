@@ -1,0 +1,280 @@
+"""The envelope: what we write, and the three ways in which others may write to us."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.message import Event
+from contracts.registry import Registry, Upcaster
+from messaging.bus import Delivery
+from messaging.envelope import (
+    CONTENT_TYPE,
+    MAX_BODY,
+    Envelope,
+    MalformedMessage,
+    MessageTooLarge,
+    decode,
+    decode_stored,
+    encode,
+)
+from messaging.received import Received, Unreadable, read, read_stored
+
+NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+class Painted(Event, type="fence.painted", key="fence"):
+    fence: str
+    color: str = "white"
+
+
+class PaintedTwice(Event, type="fence.painted", version=2, key="fence"):
+    fence: str
+    coats: list[str]
+
+
+def _delivery(body: bytes, **properties: Any) -> Delivery:
+    given = {"queue": "q", "tag": 1, "exchange": "amends.events", "routing_key": "fence.painted"} | properties
+    return Delivery(body=body, **given)
+
+
+def _structured(body: str | bytes) -> Delivery:
+    return _delivery(body if isinstance(body, bytes) else body.encode(), content_type=CONTENT_TYPE)
+
+
+FULL = Envelope(
+    id=UUID("018e0000-0000-7000-8000-000000000001"),
+    type="fence.painted",
+    version=1,
+    source="painter",
+    time=NOON,
+    correlation_id="order-1",
+    causation_id="cause-1",
+    key='the "north" fence',
+    compensates=UUID("018e0000-0000-7000-8000-000000000002"),
+    traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+)
+FULL_BYTES = (
+    b'{"specversion":"1.0","id":"018e0000-0000-7000-8000-000000000001","source":"painter",'
+    b'"type":"fence.painted","time":"2026-03-01T12:00:00Z","datacontenttype":"application/json","dataversion":1,'
+    b'"correlationid":"order-1","causationid":"cause-1","partitionkey":"the \\"north\\" fence",'
+    b'"compensates":"018e0000-0000-7000-8000-000000000002",'
+    b'"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",'
+    b'"data":{"fence":"north","color":"gr\xc3\xbcn"}}'
+)
+
+
+def test_the_bytes_of_one_event() -> None:
+    """This is what leaves: CloudEvents 1.0 in structured JSON, UTF-8, no spaces."""
+    assert encode(FULL, Painted(fence="north", color="grün")).encode() == FULL_BYTES
+
+
+def test_the_bytes_of_one_event_are_read_back() -> None:
+    """Every attribute and the data come back from the bytes."""
+    assert decode(_structured(FULL_BYTES)) == (FULL, {"fence": "north", "color": "grün"})
+
+
+def test_attributes_nobody_gave_are_left_out() -> None:
+    """No nulls on the wire."""
+    envelope = Envelope(UUID(int=1), "fence.painted", 1, "painter", datetime(2026, 3, 1, 13, 0, 0, 5, timezone(timedelta(hours=1))))
+
+    assert encode(envelope, Painted(fence="n")) == (
+        '{"specversion":"1.0","id":"00000000-0000-0000-0000-000000000001","source":"painter",'
+        '"type":"fence.painted","time":"2026-03-01T12:00:00.000005Z","datacontenttype":"application/json",'
+        '"dataversion":1,"data":{"fence":"n","color":"white"}}'
+    )
+
+
+@pytest.mark.parametrize("content_type", [CONTENT_TYPE, "application/cloudevents+json; charset=utf-8", "Application/CloudEvents+JSON"])
+def test_the_structured_content_type_is_known_in_all_its_spellings(content_type: str) -> None:
+    """A parameter or another case makes no difference."""
+    assert decode(_delivery(FULL_BYTES, content_type=content_type))[0] == FULL
+
+
+@pytest.mark.parametrize("prefix", ["cloudEvents:", "cloudEvents_", "ce-", "ce_"])
+def test_binary_events_are_read_with_every_prefix_in_use(prefix: str) -> None:
+    """Attributes as headers, the data as body."""
+    headers = {
+        prefix + name: value
+        for name, value in {
+            "specversion": "1.0",
+            "id": "018e0000-0000-7000-8000-000000000001",
+            "type": "fence.painted",
+            "source": "painter",
+            "time": "2026-03-01T13:00:00+01:00",
+            "dataversion": "2",
+            "correlationid": "order-1",
+            "partitionkey": "north",
+        }.items()
+    }
+    envelope, data = decode(_delivery(b'{"fence":"north"}', headers=headers, content_type="application/json"))
+
+    assert (envelope.id, envelope.version, envelope.time) == (FULL.id, 2, NOON)
+    assert (envelope.source, envelope.correlation_id, envelope.key) == ("painter", "order-1", "north")
+    assert data == {"fence": "north"}
+
+
+def test_plain_amqp_messages_are_read_from_their_properties() -> None:
+    """A client that knows nothing of CloudEvents sets message_id, and type or a routing key."""
+    envelope, data = decode(
+        _delivery(
+            b'{"fence":"north"}',
+            message_id="018e0000-0000-7000-8000-000000000001",
+            correlation_id="order-1",
+            app_id="pika",
+            timestamp=NOON,
+            headers={"dataversion": 3},
+        )
+    )
+
+    assert envelope == Envelope(FULL.id, "fence.painted", 3, "pika", NOON, correlation_id="order-1")
+    assert data == {"fence": "north"}
+
+
+def test_an_id_that_is_no_uuid_becomes_one_of_its_source() -> None:
+    """The same foreign id of the same source is the same message; of another source it is another."""
+    ids = [
+        decode(_delivery(b"{}", message_id="order 7", app_id=source))[0].id for source in ("shop", "shop", "warehouse")
+    ]
+
+    assert ids[0] == ids[1] != ids[2]
+
+
+_OK = '{"specversion":"1.0","id":"1","source":"s","type":"fence.painted"'
+
+
+@pytest.mark.parametrize(
+    ("delivery", "reason", "words"),
+    [
+        (_delivery(b" " * (MAX_BODY + 1)), "oversized", "the body has 262145 bytes, more than 262144"),
+        (_delivery(b"{}", headers={"x": "y" * 16_384}), "oversized", "the headers have 16385 characters, more than 16384"),
+        (_delivery(b"{}", message_id="1", headers={"CC": "order.paid"}), "forbidden_header", "the header CC is refused"),
+        (_delivery(b"{}", message_id="1", headers={"bcc": ["x"]}), "forbidden_header", "the header bcc is refused"),
+        (_delivery(b"{}", malformed="the header frame is no UTF-8"), "malformed", "the header frame is no UTF-8"),
+        (_structured(b"\xff"), "malformed", "the body is not UTF-8 at byte 0"),
+        (_structured("[]"), "malformed", "a structured CloudEvent is a JSON object"),
+        (_structured("{}"), "malformed", "specversion is not 1.0: this is no CloudEvent we know"),
+        (_structured('{"specversion":"0.3"}'), "malformed", "specversion is not 1.0: this is no CloudEvent we know"),
+        (_structured('{"specversion":"1.0","source":"s","type":"t.t"}'), "malformed", "a message needs an id, a type and a source"),
+        (_structured('{"specversion":"1.0","id":"1","type":"t.t"}'), "malformed", "a message needs an id, a type and a source"),
+        (_delivery(b"{}"), "malformed", "a message needs an id, a type and a source"),
+        (_structured(_OK + ',"dataversion":true}'), "malformed", "dataversion is not a number"),
+        (_structured(_OK + ',"dataversion":"1e3"}'), "malformed", "dataversion is not a number"),
+        (_structured(_OK + ',"dataversion":"²"}'), "malformed", "dataversion is not a number"),
+        (_structured(_OK + ',"correlationid":7}'), "malformed", "the attribute correlationid is no text of at most 255 characters"),
+        (_structured(_OK + ',"partitionkey":"' + "k" * 256 + '"}'), "malformed", "the attribute partitionkey is no text of at most 255 characters"),
+        (_structured(_OK + ',"time":"yesterday"}'), "malformed", "time 'yesterday' is no RFC 3339 moment"),
+        (_structured(_OK + ',"time":"0001-01-01T00:00:00+05:00"}'), "malformed", "time '0001-01-01T00:00:00+05:00' is no RFC 3339 moment"),
+        (_structured(_OK + ',"time":"9999-12-31T23:59:59-05:00"}'), "malformed", "time '9999-12-31T23:59:59-05:00' is no RFC 3339 moment"),
+        (_delivery(b"{}", message_id="1", correlation_id="a\x00b"), "malformed", "the attribute correlationid contains NUL or a lone surrogate"),
+        (_delivery(b"{}", message_id="a\ud800"), "malformed", "the attribute id contains NUL or a lone surrogate"),
+    ],
+)
+def test_what_is_no_message_is_refused_with_a_word_and_a_sentence(delivery: Delivery, reason: str, words: str) -> None:
+    """Nothing gets past the envelope that the database or a reader would choke on."""
+    with pytest.raises(MalformedMessage) as refused:
+        decode(delivery)
+    assert (refused.value.reason, str(refused.value)) == (reason, words)
+
+
+def test_a_message_of_ours_that_no_reader_would_take_is_refused() -> None:
+    """256 KiB is the end, counted in bytes and not in characters."""
+    overhead = len(encode(FULL, Painted(fence="", color="")).encode())
+    encode(FULL, Painted(fence="", color="x" * (MAX_BODY - overhead)))
+
+    with pytest.raises(MessageTooLarge, match="bytes, more than 262144; store the bulk"):
+        encode(FULL, Painted(fence="", color="ü" * ((MAX_BODY - overhead) // 2 + 1)))
+
+
+_WORDS = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\x00"), min_size=1, max_size=40)
+
+
+@given(
+    id=st.uuids(),
+    source=_WORDS,
+    time=st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30), timezones=st.just(UTC)),  # noqa: DTZ001 - hypothesis adds the zone
+    version=st.integers(1, 99_999),
+    texts=st.tuples(*[st.none() | _WORDS] * 4),
+    compensates=st.none() | st.uuids(),
+    fence=st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\x00")),
+)
+def test_what_is_written_is_read_back(
+    id: UUID,
+    source: str,
+    time: datetime,
+    version: int,
+    texts: tuple[str | None, ...],
+    compensates: UUID | None,
+    fence: str,
+) -> None:
+    """Writing and reading are inverse, from the wire and from our own tables."""
+    correlation, causation, key, trace = texts
+    envelope = Envelope(id, "fence.painted", version, source, time, correlation, causation, key, compensates, trace)
+    body = encode(envelope, Painted(fence=fence))
+
+    assert decode(_structured(body)) == (envelope, {"fence": fence, "color": "white"})
+    assert decode_stored(body) == (envelope, {"fence": fence, "color": "white"})
+
+
+# -- reading, and reading again what was stored ----------------------------------------------------------------------
+
+
+def _stored_again(received: Received | Unreadable, registry: Registry) -> Received:
+    assert isinstance(received, Received)
+    return read_stored(received.body, registry, queue="q", attempts=0, first_at=NOON)
+
+
+def test_a_structured_message_is_stored_as_it_came() -> None:
+    """What was sent is kept byte by byte."""
+    received = read(_structured(FULL_BYTES), Registry([Painted]))
+
+    assert isinstance(received, Received)
+    assert received.body.encode() == FULL_BYTES
+    assert received.message == Painted(fence="north", color="grün")
+
+
+def test_bare_data_is_stored_with_its_envelope() -> None:
+    """A plain AMQP message can be read again from our tables, its data byte by byte as it came."""
+    registry = Registry([Painted])
+    body = b'{ "fence" : "a \\"specversion\\" fence", "later" : 1 }'
+    received = read(_delivery(body, message_id="1", app_id="pika", timestamp=NOON), registry)
+    again = _stored_again(received, registry)
+
+    assert isinstance(received, Received)
+    assert again.envelope == received.envelope
+    assert again.message == received.message == Painted(fence='a "specversion" fence')
+    assert again.data == {"fence": 'a "specversion" fence', "later": 1}
+
+
+def test_bare_data_of_an_older_version_is_stored_in_that_version() -> None:
+    """Reading again converts again: what is stored says truly which version it is."""
+    registry = Registry(
+        upcasters=[Upcaster(Painted, PaintedTwice, lambda old: PaintedTwice(fence=old.fence, coats=[old.color]))]
+    )
+    received = read(_delivery(b'{"fence":"n","color":"red"}', message_id="1"), registry)
+
+    assert _stored_again(received, registry).message == PaintedTwice(fence="n", coats=["red"])
+
+
+def test_bare_data_as_large_as_is_allowed_is_read() -> None:
+    """The envelope we store round it does not count."""
+    body = b'{"fence":"' + b"x" * (MAX_BODY - 12) + b'"}'
+
+    assert isinstance(read(_delivery(body, message_id="1"), Registry([Painted])), Received)
+
+
+@pytest.mark.parametrize(
+    ("body", "type", "reason"),
+    [(b"{}", "fence.painted", "invalid"), (b"{}", "fence.burned", "unknown"), (b"{", "fence.painted", "malformed")],
+)
+def test_what_cannot_be_read_says_why_in_a_word(body: bytes, type: str, reason: str) -> None:
+    """Bytes, type and version, schema: each has its own reason."""
+    unreadable = read(_delivery(body, message_id="1", type=type), Registry([Painted]))
+
+    assert isinstance(unreadable, Unreadable)
+    assert unreadable.reason == reason

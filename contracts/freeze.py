@@ -16,8 +16,9 @@ from typing import Any
 from contracts.message import Command, Message
 
 Schema = Mapping[str, Any]
-_DECORATION = frozenset({"title", "description", "examples", "$id", "$defs", "required", "properties"})
-_PLACEHOLDER = object()
+# Words for people, and what is compared by itself.
+_ELSEWHERE = frozenset({"title", "description", "examples", "deprecated", "$id", "$defs", "required", "properties"})
+_ABSENT = object()
 
 
 def messages_of(modules: Iterable[ModuleType]) -> tuple[type[Message], ...]:
@@ -54,46 +55,64 @@ def as_text(schema: Schema) -> str:
 
 def breaks(frozen: Schema, current: Schema) -> list[str]:
     """What in `current` would break somebody who reads or writes by `frozen`, one sentence each."""
-    return list(_breaks("", frozen, current, frozen, current))
+    return list(_Comparison(frozen, current).of("", frozen, current))
 
 
-def _breaks(place: str, old: Any, new: Any, old_root: Schema, new_root: Schema) -> Iterator[str]:
-    old, new = _resolved(old, old_root), _resolved(new, new_root)
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for before, after in zip(old, new, strict=True):
-            yield from _breaks(place, before, after, old_root, new_root)
-    elif isinstance(old, dict) and isinstance(new, dict):
-        yield from _changed_fields(place, old, new, old_root, new_root)
-        for name in sorted((old.keys() | new.keys()) - _DECORATION):
-            before, after = old.get(name, _PLACEHOLDER), new.get(name, _PLACEHOLDER)
-            yield from _breaks(_join(place, name), before, after, old_root, new_root)
-    elif old != new:
-        yield f"{place} was {_short(old)} and is {_short(new)}"
+class _Comparison:
+    """Of two schemas, following their references, each pair of them once."""
+
+    def __init__(self, old: Schema, new: Schema) -> None:
+        self._old = old
+        self._new = new
+        self._followed: set[tuple[str, str]] = set()
+
+    def of(self, place: str, old: Any, new: Any) -> Iterator[str]:
+        """The changes between two parts that lie in one place."""
+        references = (_reference(old), _reference(new))
+        if any(references):
+            if references in self._followed:
+                return
+            self._followed.add(references)
+        old, new = _resolved(old, self._old), _resolved(new, self._new)
+        if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+            for before, after in zip(old, new, strict=True):
+                yield from self.of(place, before, after)
+        elif isinstance(old, dict) and isinstance(new, dict):
+            yield from self._fields(place, old, new)
+            for name in sorted((old.keys() | new.keys()) - _ELSEWHERE):
+                yield from self.of(_join(place, name), old.get(name, _ABSENT), new.get(name, _ABSENT))
+        elif old != new:
+            yield f"{place} was {_short(old)} and is {_short(new)}"
+
+    def _fields(self, place: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
+        before, after = old.get("properties", {}), new.get("properties", {})
+        needed_before, needed_after = set(old.get("required", ())), set(new.get("required", ()))
+        for name, field in before.items():
+            here = _join(place, name)
+            if name not in after:
+                yield f"{here} is gone"
+            elif name in needed_after - needed_before:
+                yield f"{here} was optional and is required, but older messages may lack it"
+            elif name in needed_before - needed_after:
+                yield f"{here} was required and is optional, but older readers insist on it"
+            else:
+                yield from self.of(here, field, after[name])
+        for name in sorted(after.keys() - before.keys()):
+            here = _join(place, name)
+            if name in needed_after:
+                yield f"{here} is new and required, but older messages lack it"
+            elif old.get("additionalProperties") is False:
+                yield f"{here} is new, but older readers refuse fields they do not know"
 
 
-def _changed_fields(place: str, old: Any, new: Any, old_root: Schema, new_root: Schema) -> Iterator[str]:
-    before, after = old.get("properties", {}), new.get("properties", {})
-    needed_before, needed_after = set(old.get("required", ())), set(new.get("required", ()))
-    for name, field in before.items():
-        here = _join(place, name)
-        if name not in after:
-            yield f"{here} is gone"
-        elif name in needed_after - needed_before:
-            yield f"{here} was optional and is required: older messages may lack it"
-        elif name in needed_before - needed_after:
-            yield f"{here} was required and is optional: older readers insist on it"
-        else:
-            yield from _breaks(here, field, after[name], old_root, new_root)
-    for name in after:
-        if name not in before and name in needed_after:
-            yield f"{_join(place, name)} is new and required: older messages lack it; give it a default"
+def _reference(schema: Any) -> str:
+    return str(schema.get("$ref", "")) if isinstance(schema, dict) else ""
 
 
 def _resolved(schema: Any, root: Schema) -> Any:
-    while isinstance(schema, dict) and "$ref" in schema:
-        schema = root["$defs"][schema["$ref"].rpartition("/")[2]] | {
-            name: value for name, value in schema.items() if name != "$ref"
-        }
+    while reference := _reference(schema):
+        beside = {name: value for name, value in schema.items() if name != "$ref"}
+        schema = root["$defs"][reference.rpartition("/")[2]] | beside
     return schema
 
 
@@ -102,7 +121,7 @@ def _join(place: str, name: str) -> str:
 
 
 def _short(value: object) -> str:
-    return "not there" if value is _PLACEHOLDER else json.dumps(value)
+    return "not there" if value is _ABSENT else json.dumps(value)
 
 
 class Freezer:
@@ -123,11 +142,12 @@ class Freezer:
                     "keep the class and add an upcaster"
                 )
                 continue
-            for what in breaks(json.loads(path.read_text("utf-8")), schema_of(message)):
-                found.append(
-                    f"{path.name}: {what}; restore it, or give {message.__name__} "
-                    f"version={message.wire_version + 1} and add an upcaster"
-                )
+            mend = (
+                f"restore it, or leave {message.__name__} as it was and make a class with "
+                f"version={message.wire_version + 1} and an upcaster"
+            )
+            broken = breaks(json.loads(path.read_text("utf-8")), schema_of(message))
+            found.extend(f"{path.name}: {what}; {mend}" for what in broken)
         return found
 
     def outdated(self) -> list[str]:

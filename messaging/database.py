@@ -25,6 +25,10 @@ SQLITE_BUSY_SECONDS = 30
 _PASSING_STATES = ("08", "40", "53", "57", "55P03", "25P03")
 
 
+DATABASE_ERRORS = (DBAPIError, OSError, PoolTimeout)
+"""What a database that is away may raise; `is_transient` then tells whether it is that, or a mistake."""
+
+
 class Conflict(Exception):
     """Another process has moved a row between our reading and our writing it; the same work, done again, will do."""
 

@@ -5,7 +5,7 @@ Never requeued: a requeued message circles as fast as the broker can turn, loses
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -90,6 +90,22 @@ async def due(
     rows = (await connection.execute(_DUE, {"of": consumer, "most": limit})).all()
     ready = [Due(row.message_id, row.queue, row.body, row.first_at, row.attempts) for row in rows if row.due_at <= now]
     return ready, next((row.due_at for row in rows if row.due_at > now), None)
+
+
+async def postpone(
+    connection: AsyncConnection, consumer: str, rows: Mapping[Due, str], due_at: datetime
+) -> None:
+    """Look at these again then, for the reasons given."""
+    records = [
+        {
+            "consumer": consumer,
+            "message_id": row.message_id,
+            "due_at": due_at,
+            "last_error": storable(why)[:LONGEST_ERROR],
+        }
+        for row, why in rows.items()
+    ]
+    await bulk.update(connection, deferred, ("message_id", "consumer"), ("due_at", "last_error"), records)
 
 
 async def take(connection: AsyncConnection, consumer: str, ids: Collection[UUID]) -> set[UUID]:

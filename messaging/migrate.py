@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from functools import cache
 from typing import Any
 
 from alembic import command, context
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, MetaData, text
+from sqlalchemy import Connection, MetaData, column, inspect, select, text
 
 from messaging.database import Database
 
@@ -64,10 +62,11 @@ async def pending(database: Database, locations: Sequence[str]) -> dict[str, str
         behind = {}
         for location in locations:
             heads = _heads(location)
-            found = MigrationContext.configure(
-                connection, opts={"version_table": version_table(location)}
-            ).get_current_heads()
-            if frozenset(found) != heads:
+            table = version_table(location)
+            found: set[str] = set()
+            if inspect(connection).has_table(table):
+                found.update(connection.execute(select(column("version_num")).select_from(text(table))).scalars())
+            if found != heads:
                 behind[location.partition(":")[0]] = ", ".join(found) or "none"
         return behind
 
@@ -95,13 +94,7 @@ async def _each(database: Database, locations: Sequence[str], act: Callable[[Con
         await connection.run_sync(migrate)
 
 
-@lru_cache(maxsize=32)
-def _heads(location: str) -> frozenset[str]:
-    # They ship with the code: read once, not at every readiness probe.
-    return frozenset(ScriptDirectory.from_config(_config(location, None)).get_heads())
-
-
-def _config(location: str, connection: Connection | None) -> Config:
+def _config(location: str, connection: Connection) -> Config:
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", location)
     config.set_main_option("path_separator", "os")

@@ -7,6 +7,7 @@ idempotency key; the outcome comes back into the worker's loop, where the answer
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,6 +21,9 @@ from messaging.received import Arrival, Received
 
 MARGIN = timedelta(seconds=30)
 """How much longer than its time limit a call keeps its command to itself."""
+QUEUED_PER_CALL = 4
+"""Commands in memory for each call a handler may have running; the rest waits in the table."""
+_REMEMBERED_OUTCOMES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ class OutsideCalls:
         self._submit: Callable[[Arrival], None] | None = None
         self._limits: dict[str, asyncio.Semaphore] = {}
         self._running: dict[UUID, asyncio.Task[None]] = {}
+        self._of_type: Counter[str] = Counter()
         self._outcomes: dict[UUID, Outcome] = {}
 
     def connect(self, submit: Callable[[Arrival], None]) -> None:
@@ -45,6 +50,13 @@ class OutsideCalls:
 
     def __contains__(self, identity: UUID) -> bool:
         return identity in self._running
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def room(self, handler: Handler) -> int:
+        """How many more commands of this handler may be started or queued here."""
+        return max(handler.concurrency, 1) * QUEUED_PER_CALL - self._of_type[handler.message.wire_type]
 
     def outcome(self, identity: UUID) -> Outcome | None:
         """The outcome that has come back for this command, if one has."""
@@ -61,6 +73,8 @@ class OutsideCalls:
             return
         task = asyncio.create_task(self._call(received, handler), name=f"outside {identity}")
         self._running[identity] = task
+        self._of_type[received.envelope.type] += 1
+        task.add_done_callback(lambda _: self._of_type.subtract((received.envelope.type,)))
 
     async def close(self) -> None:
         """Give up the calls under way; their commands wait in `deferred` and are tried again with the same keys."""
@@ -75,6 +89,9 @@ class OutsideCalls:
         try:
             async with limit:
                 self._outcomes[identity] = await self._outcome(received, handler)
+                while len(self._outcomes) > _REMEMBERED_OUTCOMES:
+                    # Of a command that another process has taken over meanwhile nobody asks any more.
+                    del self._outcomes[next(iter(self._outcomes))]
         finally:
             del self._running[identity]
         if self._submit is not None:

@@ -20,7 +20,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from messaging.bus import BusUnavailable, Delivery, TopologyMismatch
 from messaging.rabbitmq_decoding import RawDelivery
-from messaging.rabbitmq_link import ATTEMPT_SECONDS, BACKOFF, LOST, BrokerConnection, describe, lost_means_error
+from messaging.rabbitmq_link import ATTEMPT_SECONDS, BACKOFF, LOST, BrokerConnection, describe, end, lost_means_error
 
 _TAGS_PER_CHANNEL = 1 << 48
 _SETTLE_SECONDS = 5.0
@@ -129,8 +129,7 @@ class RabbitSubscription:
 
     async def _stop_keeping(self) -> None:
         if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait((self._keeper,))
+            await end(self._keeper)
             self._keeper = None
 
     async def _keep_attached(self) -> None:

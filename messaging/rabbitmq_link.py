@@ -23,7 +23,15 @@ from aiormq.exceptions import (
     InvalidFrameError,
     ProbableAuthenticationError,
 )
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential, wait_random
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_delay,
+    stop_never,
+    wait_exponential,
+    wait_random,
+)
 from yarl import URL
 
 from messaging.bus import BusUnavailable
@@ -63,6 +71,15 @@ def lost_means_error() -> Iterator[None]:
         if task is None or task.cancelling() > before:
             raise
         raise ConnectionLost("the connection was lost while we waited for the broker's answer") from None
+
+
+async def end(task: asyncio.Task[None]) -> None:
+    """Cancel a task of ours that talks to the broker, and wait until it has ended."""
+    while not task.done():
+        # More than once if need be: aiormq waits with asyncio.wait_for, and before Python 3.12 that loses a
+        # cancellation which arrives just when what it waits for has come.
+        task.cancel()
+        await asyncio.wait((task,), timeout=0.2)
 
 
 def is_blocked(connection: AbstractConnection) -> bool:
@@ -177,27 +194,30 @@ class Link:
 
     async def start(self, seconds: float) -> None:
         """Connect; raises BusUnavailable when it has not worked within `seconds`, or the broker refuses us."""
-        last: list[BaseException] = []
+        failures: list[BaseException] = []
         try:
             async with asyncio.timeout(seconds):
-                await self._establish(starting=True, failures=last)
-        except TimeoutError:
-            reason = describe(last[-1]) if last else "no answer"
-            raise BusUnavailable(
-                f"the broker at {address(self._url)} cannot be reached ({reason}); tried for {seconds:g} s. "
-                "Is it running, and is AMQP_URL right?"
-            ) from None
-        except InvalidFrameError as error:
-            raise BusUnavailable(
-                f"the broker at {address(self._url)} does not let user {self._url.user or 'guest'!r} use that "
-                "virtual host; check that it exists and that the user may use it"
-            ) from error
-        except _REFUSED as error:
-            raise BusUnavailable(
-                f"the broker at {address(self._url)} refuses user {self._url.user or 'guest'!r} "
-                f"({describe(error)}); check the user and password in AMQP_URL"
-            ) from error
+                await self._establish(failures, bound=seconds)
+        except LOST as error:
+            raise self._unavailable(seconds, failures[-1] if failures else error) from error
         self._keeper = asyncio.create_task(self._keep_up(), name=f"link {self._name}")
+
+    def _unavailable(self, seconds: float, error: BaseException) -> BusUnavailable:
+        broker, user = address(self._url), self._url.user or "guest"
+        if _is_vhost_refusal(error):
+            return BusUnavailable(
+                f"the broker at {broker} does not let user {user!r} use that virtual host; check that it exists "
+                "and that the user may use it"
+            )
+        if isinstance(error, _REFUSED):
+            return BusUnavailable(
+                f"the broker at {broker} refuses user {user!r} ({describe(error)}); check the user and password "
+                "in AMQP_URL"
+            )
+        return BusUnavailable(
+            f"the broker at {broker} cannot be reached ({describe(error)}); tried for {seconds:g} s. "
+            "Is it running, and is AMQP_URL right?"
+        )
 
     def condemn(self, reason: str) -> None:
         """Give the connection up and build a new one."""
@@ -207,8 +227,7 @@ class Link:
     async def close(self) -> None:
         """Let go of the connection, politely if the broker still answers."""
         if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait((self._keeper,))
+            await end(self._keeper)
             self._keeper = None
         await self._drop()
 
@@ -220,12 +239,14 @@ class Link:
             if self._connection is not None:
                 self._connection.abort()
             await self._drop()
-            await self._establish(starting=False, failures=[])
+            await self._establish([])
 
-    async def _establish(self, *, starting: bool, failures: list[BaseException]) -> None:
+    async def _establish(self, failures: list[BaseException], *, bound: float | None = None) -> None:
+        """Connect with backoff: for ever, or when we start for so many seconds."""
+
         def may_pass(error: BaseException) -> bool:
             failures.append(error)
-            if not starting:
+            if bound is None:
                 # Whatever it is, it is logged and tried again: giving up here would leave a deaf service.
                 return isinstance(error, Exception)
             # A wrong password does not become right by waiting; later it may be the broker's own trouble.
@@ -244,6 +265,7 @@ class Link:
             del failures[:-1]
 
         retrying = AsyncRetrying(
+            stop=stop_never if bound is None else stop_after_delay(bound),
             wait=BACKOFF,
             retry=retry_if_exception(may_pass),
             before_sleep=say,
@@ -312,4 +334,6 @@ def describe(error: BaseException) -> str:
     """An error of the client library in one line."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, TimeoutError) and not str(error):
+        return "no answer"
     return str(error) or type(error).__name__

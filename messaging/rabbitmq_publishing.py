@@ -19,7 +19,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import AMQPChannelError
 
 from messaging.bus import Outgoing, Receipt
-from messaging.rabbitmq_link import LOST, is_blocked, lost_means_error
+from messaging.rabbitmq_link import LOST, ConnectionLost, is_blocked, lost_means_error
 from messaging.rabbitmq_writing import Call, InFlight, Writer, writer_for
 
 WINDOW = 500
@@ -215,9 +215,12 @@ class Publisher:
     async def _open(self, connection: AbstractConnection) -> None:
         channel = connection.channel(publisher_confirms=True, on_return_raises=True)
         await channel.initialize()
-        self._writer = await writer_for(channel, self._user_id)
-        self._channel = channel
+        writer = await writer_for(channel, self._user_id)
         underlying = await channel.get_underlay_channel()
+        if connection is not self._connection:
+            raise ConnectionLost("the connection was lost while its channel was being opened")
+        self._writer = writer
+        self._channel = channel
         underlying.closing.add_done_callback(partial(self._closed, channel))
         self._state = _State.OPEN
         self._changed()

@@ -19,13 +19,12 @@ from datetime import timedelta
 
 import structlog
 from sqlalchemy import bindparam, text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import bulk, schema
 from messaging.bus import Bus, Outgoing, Receipt
 from messaging.clock import Checkpoint, Clock, no_checkpoint
-from messaging.database import Database, is_transient
+from messaging.database import DATABASE_ERRORS, Database, is_transient
 from messaging.envelope import CONTENT_TYPE
 from messaging.outbox import OutboxRow, Pending
 
@@ -199,7 +198,7 @@ class Relay:
             taken, self._offered = self._offered[:CLAIM], self._offered[CLAIM:]
             try:
                 ready = await self._without_older(taken)
-            except (DBAPIError, OSError) as error:
+            except DATABASE_ERRORS as error:
                 if not is_transient(error):
                     raise
                 # The rows are committed; the sweeper will find them when the database is back.
@@ -235,7 +234,7 @@ class Relay:
             try:
                 swept = await self.sweep()
                 failures = 0
-            except (DBAPIError, OSError) as error:
+            except DATABASE_ERRORS as error:
                 if not is_transient(error):
                     raise
                 failures += 1
@@ -251,16 +250,16 @@ class Relay:
         lease = now + LEASE
         async with self._database.transaction() as connection:
             done = await self.delete_confirmed(connection)
-            claimed = await self._claim(connection, now, lease)
+            # While the broker is away the rows lie better where they are: an attempt would only put them off.
+            claimed = await self._claim(connection, now, lease) if self._bus.connected else []
         self.deleted(done)
-        # What is offered here and only waits for its turn is not overtaken by younger rows of its key.
+        # What is offered here and only waits for its turn is not overtaken by younger rows of its key: they go back.
         busy = {each.row.key for each in claimed if each.id in self.on_their_way and each.row.key is not None}
-        claimed = [
-            each
-            for each in claimed
-            if each.id not in done and each.id not in self.on_their_way and each.row.key not in busy
-        ]
+        claimed = [each for each in claimed if each.id not in done and each.id not in self.on_their_way]
+        behind: dict[int, Receipt | None] = {each.id: None for each in claimed if each.row.key in busy}
+        claimed = [each for each in claimed if each.id not in behind]
         if not claimed:
+            await self._settle(behind, lease)
             return 0
         self._checkpoint("claimed")
         self.on_their_way.update(each.id for each in claimed)
@@ -268,7 +267,7 @@ class Relay:
             receipts = await self._publish_claimed(claimed)
         finally:
             self.on_their_way.difference_update(each.id for each in claimed)
-        await self._settle(receipts, lease)
+        await self._settle(behind | receipts, lease)
         return len(claimed)
 
     async def _publish_claimed(self, claimed: Sequence[Pending]) -> dict[int, Receipt | None]:
@@ -296,6 +295,8 @@ class Relay:
         failed = {key: said for key, said in receipts.items() if said is not Receipt.CONFIRMED}
         if not failed:
             return
+        # A lost connection is not the rows' fault: they go out again with the next one.
+        cut_off = not self._bus.connected
         async with self._database.transaction() as connection:
             done = await self.delete_confirmed(connection)
             columns = (schema.outbox.c.id, schema.outbox.c.attempts, schema.outbox.c.available_at)
@@ -307,17 +308,21 @@ class Relay:
                     continue  # our lease ran out and another sweeper has it now
                 said = failed[identity]
                 tried = attempts + (said is not None)
-                wait = min(timedelta(seconds=2 ** min(tried, 10)), LONGEST_WAIT) if said else timedelta(0)
+                wait = min(timedelta(seconds=2 ** min(tried, 10)), LONGEST_WAIT)
+                if said is None or (said is Receipt.UNKNOWN and cut_off):
+                    wait = timedelta(0)
                 records.append(
                     {"id": identity, "attempts": tried, "available_at": now + wait, "last_error": _words(said)}
                 )
             await bulk.update(connection, schema.outbox, ("id",), ("attempts", "available_at", "last_error"), records)
         self.deleted(done)
-        structlog.get_logger().warning(
-            "outbox_rows_not_confirmed",
-            rows=len(failed),
-            unroutable=sum(said is Receipt.UNROUTABLE for said in failed.values()),
-        )
+        tried_in_vain = [said for said in failed.values() if said is not None]
+        if tried_in_vain:
+            structlog.get_logger().warning(
+                "outbox_rows_not_confirmed",
+                rows=len(tried_in_vain),
+                unroutable=sum(said is Receipt.UNROUTABLE for said in tried_in_vain),
+            )
 
     async def _claim(self, connection: AsyncConnection, now: object, lease: object) -> list[Pending]:
         statement = _CLAIM_POSTGRESQL if connection.dialect.name == "postgresql" else _CLAIM_SQLITE

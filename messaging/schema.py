@@ -92,6 +92,9 @@ outbox = Table(
     Index("ix_outbox_key_id", "key", "id"),
     # the sweeper: "which rows may I take, oldest first?"
     Index("ix_outbox_available_at_id", "available_at", "id"),
+    # A relay remembers by its number what is confirmed and still to be deleted. SQLite would give the highest number
+    # out again as soon as it is free, and a commit that succeeds but is reported as failed would then cost a message.
+    sqlite_autoincrement=True,
 )
 
 inbox = Table(

@@ -12,14 +12,13 @@ from typing import Any
 
 import structlog
 import tenacity
-from sqlalchemy.exc import DBAPIError
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from messaging import migrate
 from messaging.bus import Bus
 from messaging.clock import Checkpoint, Clock, Entropy, SystemClock, SystemEntropy, no_checkpoint
-from messaging.database import Database, is_transient
+from messaging.database import DATABASE_ERRORS, Database, is_transient
 from messaging.health import with_health
 from messaging.outbox import INFO, Emitting
 from messaging.outside import OutsideCalls
@@ -203,7 +202,7 @@ class Service:
             structlog.get_logger().warning(
                 "drain_cut_short", name=self.name, why="what is left stays in the outbox and on the queues"
             )
-        except (DBAPIError, OSError) as error:
+        except DATABASE_ERRORS as error:
             if not is_transient(error):
                 raise
             structlog.get_logger().warning("drain_without_database", name=self.name, error=str(error))
@@ -248,7 +247,7 @@ class Service:
                 behind = await migrate.pending(self.database, self.migrations)
             if behind:
                 found["migrations"] = _run_migrate(behind)
-        except (DBAPIError, OSError, TimeoutError) as error:
+        except DATABASE_ERRORS as error:
             found["database"] = str(error)
         return found
 
@@ -271,7 +270,7 @@ class Service:
             ):
                 with attempt:
                     await self.database.ping()
-        except (DBAPIError, OSError) as error:
+        except DATABASE_ERRORS as error:
             raise DatabaseUnavailable(
                 f"{self.database!r} does not answer: {error}; start it, or set DATABASE_URL"
             ) from error

@@ -21,8 +21,9 @@ from contracts.message import Command, Event
 from contracts.registry import Registry
 from messaging import deferred, inbox
 from messaging.clock import Clock, Entropy
+from messaging.database import is_transient
 from messaging.dead_letters import announcement_id, of_received
-from messaging.deferred import DeferredRow, backoff
+from messaging.deferred import FIRST_WAIT, DeferredRow, backoff
 from messaging.envelope import Envelope, decode_stored
 from messaging.inbox import Answer, Entry, Status
 from messaging.outbox import INFO, Emitting, OutboxRow, outgoing
@@ -83,13 +84,14 @@ class ParticipantConsumer:
                 await self._all_at_once(work, handler, group)
             else:
                 await self._outside(work, handler, group)
+        _forget_undone(work, fresh)
 
     async def fail(self, work: Work, received: Received, error: Exception) -> None:
         """Put off what may pass, bury what will not."""
         self.calls.settled(received.envelope.id)
         if isinstance(error, RetryLater):
             self._put_off(work, received, error)
-        elif isinstance(error, OSError):
+        elif is_transient(error):
             self._put_off(work, received, RetryLater(_told(error), attempts=NETWORK_ATTEMPTS))
         else:
             story = "".join(traceback.format_exception(error))
@@ -121,6 +123,7 @@ class ParticipantConsumer:
         if not undone:
             return list(fresh)
         dropped: set[UUID] = set()
+        under_way: set[UUID] = set()
         seen: set[UUID] = set()
         here = {each.envelope.id for each in fresh}
         for each in fresh:
@@ -129,6 +132,9 @@ class ParticipantConsumer:
                 dropped.add(target)
                 work.settled[target] = Entry(Status.TOMBSTONE)
             seen.add(each.envelope.id)
+            handler = self._participant.handlers.get(each.envelope.type)
+            if handler is not None and handler.mode is Mode.OUTSIDE:
+                under_way.add(each.envelope.id)
         elsewhere = [target for target in undone if target is not None and target not in here]
         left = await inbox.claim(work.connection, self.name, elsewhere, work.now, Status.TOMBSTONE)
         known = await inbox.entries(
@@ -142,8 +148,10 @@ class ParticipantConsumer:
         for each in fresh:
             if each.envelope.id in dropped:
                 continue
-            entry = known.get(each.envelope.compensates) if each.envelope.compensates else None
-            if entry is not None and entry.status is Status.STARTED:
+            target = each.envelope.compensates
+            entry = known.get(target) if target else None
+            started = entry is not None and entry.status is Status.STARTED
+            if started or (target in under_way and target not in dropped):
                 self._put_off(work, each, RetryLater("the command it undoes is still under way outside"))
             else:
                 kept.append(each)
@@ -179,10 +187,15 @@ class ParticipantConsumer:
             raise HandlerFailed(group, error) from error
 
     async def _outside(self, work: Work, handler: Handler, group: Sequence[Received]) -> None:
+        room = self.calls.room(handler)
         for each in group:
             outcome = self.calls.outcome(each.envelope.id)
             if outcome is None:
-                self._start_outside(work, handler, each)
+                if each.envelope.id in self.calls or room > 0:
+                    self._start_outside(work, handler, each)
+                    room -= 1
+                else:
+                    self._queue_outside(work, each)
                 continue
             if outcome.error is not None:
                 raise HandlerFailed([each], outcome.error)
@@ -204,6 +217,12 @@ class ParticipantConsumer:
         work.settled[received.envelope.id] = Entry(Status.STARTED)
         begun = replace(received, deferred=True, first_at=row.first_at)
         work.after_commit.append(lambda: self.calls.start(begun, handler))
+
+    def _queue_outside(self, work: Work, received: Received) -> None:
+        """As many as may wait in memory do; this one waits in the table, and that is no try."""
+        wait = FIRST_WAIT * (1 + self._entropy.jitter())
+        work.put_off(_deferred_row(received, work.now, wait, received.attempts, "waits for a free call outside"))
+        work.settled[received.envelope.id] = Entry(Status.DEFERRED)
 
     # -- what becomes of a message ---------------------------------------------------------------------------
 
@@ -239,7 +258,7 @@ class ParticipantConsumer:
         first_at = received.first_at or work.now
         spent = error.attempts is not None and tried >= error.attempts
         if spent and error.otherwise is not None:
-            self._send_answer(work, received, error.otherwise)
+            self._answer_otherwise(work, received, error.otherwise)
             return
         if spent or work.now - first_at > PATIENCE:
             story = f"tried {tried} times since {first_at.isoformat()}; the last time: {error.reason}"
@@ -258,6 +277,14 @@ class ParticipantConsumer:
             reason=error.reason,
         )
 
+    def _answer_otherwise(self, work: Work, received: Received, answer: Event) -> None:
+        command = received.message
+        if isinstance(command, Command) and isinstance(answer, command.answers()):
+            self._send_answer(work, received, answer)
+        else:
+            story = f"RetryLater(otherwise={type(answer).__name__}) is no answer that its contract names"
+            self._bury(work, received, "handler_failed", story)
+
     def _bury(self, work: Work, received: Received, reason: str, error: str) -> None:
         identity = announcement_id(str(received.envelope.id), self.name)
         work.bury(of_received(self.name, received, reason, error, work.now), identity)
@@ -269,6 +296,14 @@ class ParticipantConsumer:
             message_id=str(received.envelope.id),
             correlation_id=received.envelope.correlation_id,
         )
+
+
+def _forget_undone(work: Work, fresh: Sequence[Received]) -> None:
+    """A command that was put off in the very batch that undid it must never be tried again."""
+    undone = {each.envelope.compensates for each in fresh} & {row.message_id for row in work.deferrals}
+    if undone:
+        work.deferrals = [row for row in work.deferrals if row.message_id not in undone]
+        work.settled.update({identity: Entry(Status.TOMBSTONE) for identity in undone if identity is not None})
 
 
 def _groups(fresh: Sequence[Received]) -> list[list[Received]]:

@@ -25,20 +25,22 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from contracts.registry import InvalidMessage, Registry, UnknownMessage
+from contracts.registry import Registry
 from messaging import dead_letters, deferred, inbox
 from messaging.bus import Bus, Delivery, Subscription
 from messaging.clock import Checkpoint, Clock, Entropy, no_checkpoint
 from messaging.database import Database, is_transient
-from messaging.envelope import MalformedMessage
 from messaging.inbox import Entry, Status
-from messaging.received import Arrival, Received, Unreadable, read, read_stored
+from messaging.polling import Poller
+from messaging.received import Arrival, Received, Unreadable, read
 from messaging.relay import Relay
 from messaging.work import Work
 
 PREFETCH_BATCHES = 3
 """Unsettled messages per batch size: one batch in the transaction, one waiting, one on the wire."""
 LONGEST_RETRY = 10.0
+HANDLER_TRIES = 5
+"""How often a batch waits for a database error in a handler to pass; one that fails for ever must stop nobody else."""
 
 
 class HandlerFailed(Exception):
@@ -111,13 +113,12 @@ class Worker:
         self._entropy = entropy
         self._batch_size = batch_size
         self._grace = grace
-        self._interval = interval
         self._checkpoint = checkpoint
         self._arrivals: deque[Arrival] = deque()
         self._something = asyncio.Event()
-        self._poll_now = asyncio.Event()
-        self._next_due: datetime | None = None
-        self._held: set[object] = set()
+        self._poller = Poller(
+            consumer, database, clock, interval=interval, limit=batch_size * 2, found=self._has_come_due
+        )
         self._subscriptions: dict[str, Subscription] = {}
         self._stopping = False
         self.waiting_for: str | None = None
@@ -131,7 +132,8 @@ class Worker:
             self._subscriptions[queue] = await self._bus.subscribe(
                 queue, prefetch=self._batch_size * PREFETCH_BATCHES, deliver=self._delivered
             )
-        polling = asyncio.create_task(self._poll(), name=f"{self._consumer.name} due")
+        polling = asyncio.create_task(self._poller.run(), name=f"{self._consumer.name} due")
+        polling.add_done_callback(lambda _: self._something.set())
         try:
             while not self._stopping:
                 if polling.done():
@@ -144,7 +146,7 @@ class Worker:
                 await self._relay.room()
         finally:
             self._stopping = True
-            self._poll_now.set()
+            self._poller.stop()
             await polling
 
     async def stop(self) -> None:
@@ -153,7 +155,7 @@ class Worker:
         for subscription in self._subscriptions.values():
             await subscription.cancel()
         self._something.set()
-        self._poll_now.set()
+        self._poller.stop()
 
     @property
     def attached(self) -> bool:
@@ -178,70 +180,27 @@ class Worker:
         self._arrivals.append(arrival)
         self._something.set()
 
+    def _has_come_due(self, arrivals: Sequence[Arrival]) -> None:
+        self._arrivals.extend(arrivals)
+        self._something.set()
+
     def _take(self) -> list[Arrival]:
         return [self._arrivals.popleft() for _ in range(min(self._batch_size, len(self._arrivals)))]
-
-    async def _poll(self) -> None:
-        while not self._stopping:
-            now = self._clock.now()
-            # Before the look, not after it: a hint that comes meanwhile is of a row this look may have missed.
-            self._poll_now.clear()
-            try:
-                found, self._next_due = await self._find_due(now)
-            except (DBAPIError, OSError) as error:
-                if not is_transient(error):
-                    self._something.set()
-                    raise
-                found, self._next_due = [], None
-            for key, arrival in found:
-                if key not in self._held:
-                    self._held.add(key)
-                    self._arrivals.append(arrival)
-            if found:
-                self._something.set()
-            await self._until_due()
-
-    async def _until_due(self) -> None:
-        wait = self._interval
-        if self._next_due is not None:
-            wait = min(wait, max((self._next_due - self._clock.now()).total_seconds(), 0.0) + 0.001)
-        timer = asyncio.ensure_future(self._clock.sleep(wait))
-        hint = asyncio.ensure_future(self._poll_now.wait())
-        _, late = await asyncio.wait((timer, hint), return_when=asyncio.FIRST_COMPLETED)
-        for each in late:
-            each.cancel()
-
-    async def _find_due(self, now: datetime) -> tuple[list[tuple[object, Arrival]], datetime | None]:
-        limit = self._batch_size * 2
-        async with self._database.reading() as connection:
-            rows, next_row = await deferred.due(connection, self._consumer.name, now, limit)
-            ticks, next_tick = await self._consumer.due(connection, now, limit)
-        found: list[tuple[object, Arrival]] = []
-        for row in rows:
-            try:
-                received = read_stored(
-                    row.body,
-                    self._consumer.registry,
-                    queue=row.queue,
-                    attempts=row.attempts,
-                    first_at=row.first_at,
-                )
-            except (MalformedMessage, UnknownMessage, InvalidMessage) as error:
-                # It was readable when it was put off: this process runs older code. It waits for one that can.
-                structlog.get_logger().error("deferred_unreadable", message_id=str(row.message_id), error=str(error))
-                continue
-            found.append((row.message_id, Arrival(received=received)))
-        found.extend((tick, Arrival(tick=tick)) for tick in ticks)
-        upcoming = [moment for moment in (next_row, next_tick) if moment is not None]
-        return found, min(upcoming, default=None)
 
     # -- through ---------------------------------------------------------------------------------------------
 
     async def _process(self, arrivals: list[Arrival]) -> None:
         """Handle arrivals to the end: committed, put off or buried; on a lost database, wait and try again."""
-        error = await self._persist(arrivals, self._consumer.handle)
-        if error is not None:
-            await self._take_apart(arrivals, error)
+        parts = [arrivals]
+        while parts:
+            part = parts.pop()
+            error = await self._persist(part, self._consumer.handle)
+            if error is None:
+                continue
+            if len(part) == 1:
+                await self._settle_alone(part[0], error)
+            else:
+                parts.extend(reversed(_apart(part, error)))
         self.last_progress = self._clock.now()
 
     async def _persist(self, arrivals: list[Arrival], act: Act) -> Exception | None:
@@ -251,9 +210,8 @@ class Worker:
             while True:
                 try:
                     await self._transact(arrivals, act)
-                    return None
                 except Exception as error:  # noqa: BLE001 - the one boundary: whatever fails, is one message's fault or passes
-                    if not _passes_by_itself(error):
+                    if not _passes_by_itself(error) or (isinstance(error, HandlerFailed) and failures >= HANDLER_TRIES):
                         return error
                     failures += 1
                     self.waiting_for = str(error)
@@ -261,34 +219,23 @@ class Worker:
                         "batch_waits", consumer=self._consumer.name, failures=failures, error=str(error)
                     )
                     if self._stopping:
-                        self._let_go(arrivals)
+                        # Unacknowledged: the broker hands them to somebody else when we close.
+                        self._poller.release(arrivals)
                         return None
                     await self._clock.sleep(
                         min(0.05 * 2 ** min(failures, 10), LONGEST_RETRY) * (0.5 + self._entropy.jitter())
                     )
+                else:
+                    return None
         finally:
             self.waiting_for = None
 
-    async def _take_apart(self, arrivals: list[Arrival], error: Exception) -> None:
-        if len(arrivals) == 1:
-            await self._settle_alone(arrivals[0], error)
-            return
-        place = _culprit(arrivals, error)
-        if place is not None:
-            parts = [arrivals[:place], arrivals[place : place + 1], arrivals[place + 1 :]]
-        else:
-            half = len(arrivals) // 2
-            parts = [arrivals[:half], arrivals[half:]]
-        for part in parts:
-            if part:
-                await self._process(part)
-
     async def _settle_alone(self, arrival: Arrival, error: Exception) -> None:
         cause = error.cause if isinstance(error, HandlerFailed) else error
-        received = arrival.received or self._read(arrival)
+        received = arrival.received or (None if arrival.delivery is None else self._read(arrival.delivery))
         if not isinstance(received, Received):
-            # A tick of our own poller or an unreadable message failed: nobody's input is to blame, so it is our bug.
-            raise error
+            await self._give_up(arrival, error)
+            return
         structlog.get_logger().warning(
             "message_failed",
             consumer=self._consumer.name,
@@ -305,7 +252,17 @@ class Worker:
 
         unsettled = await self._persist([arrival], settle)
         if unsettled is not None:
-            raise unsettled
+            await self._give_up(arrival, unsettled)
+
+    async def _give_up(self, arrival: Arrival, error: Exception) -> None:
+        """The last resort for what breaks even its own burial: whatever it is, it stops nobody else."""
+        structlog.get_logger().error(
+            "given_up", consumer=self._consumer.name, tick=repr(arrival.tick), exc_info=error
+        )
+        if arrival.delivery is not None:
+            await self._subscriptions[arrival.delivery.queue].reject([arrival.delivery], requeue=False)
+        else:
+            self._poller.rest(arrival)
 
     async def _transact(self, arrivals: list[Arrival], act: Act) -> None:
         readable: list[Received] = []
@@ -315,10 +272,10 @@ class Worker:
             if arrival.tick is not None:
                 ticks.append(arrival.tick)
                 continue
-            found = arrival.received or self._read(arrival)
+            found = arrival.received or (None if arrival.delivery is None else self._read(arrival.delivery))
             if isinstance(found, Received):
                 readable.append(found)
-            else:
+            elif found is not None:
                 unreadable.append(found)
         async with self._database.transaction() as connection:
             done = await self._relay.delete_confirmed(connection)
@@ -334,8 +291,8 @@ class Worker:
         self._relay.offer(pending)
         for act_now in work.after_commit:
             act_now()
-        self._release(arrivals)
-        self._hint(work.wake_at)
+        self._poller.release(arrivals)
+        self._poller.hint(work.wake_at)
         self._checkpoint("committed")
         await self._settle(arrivals)
         self._checkpoint("acknowledged")
@@ -367,7 +324,9 @@ class Worker:
     async def _bury(self, work: Work, unreadable: list[Unreadable]) -> None:
         """Keep what nobody can read, once each, however often it is delivered."""
         letters = {
-            dead_letters.unreadable_id(each.delivery, self._service): dead_letters.of_delivery(self._service, each.delivery, each.reason, each.error, work.now)
+            dead_letters.unreadable_id(each.delivery, self._service): dead_letters.of_delivery(
+                self._service, each.delivery, each.reason, each.error, work.now
+            )
             for each in unreadable
         }
         fresh = await inbox.claim(work.connection, self._consumer.name, letters, work.now, Status.FAILED)
@@ -378,10 +337,8 @@ class Worker:
                 )
                 work.bury(letter, identity)
 
-    def _read(self, arrival: Arrival) -> Received | Unreadable:
-        if arrival.delivery is None:
-            raise TypeError("an arrival is a delivery, a stored message or a tick")
-        return read(arrival.delivery, self._consumer.registry)
+    def _read(self, delivery: Delivery) -> Received | Unreadable:
+        return read(delivery, self._consumer.registry)
 
     # -- out -------------------------------------------------------------------------------------------------
 
@@ -392,23 +349,6 @@ class Worker:
                 by_queue.setdefault(arrival.delivery.queue, []).append(arrival.delivery)
         for queue, deliveries in by_queue.items():
             await self._subscriptions[queue].ack(deliveries)
-
-    def _release(self, arrivals: Sequence[Arrival]) -> None:
-        for arrival in arrivals:
-            if arrival.tick is not None:
-                self._held.discard(arrival.tick)
-            elif arrival.received is not None:
-                self._held.discard(arrival.received.envelope.id)
-
-    def _let_go(self, arrivals: Sequence[Arrival]) -> None:
-        # Unacknowledged: the broker hands them to somebody else when we close.
-        self._release(arrivals)
-
-    def _hint(self, wake_at: datetime | None) -> None:
-        """Look for what is due earlier than planned, because a transaction has just written an earlier due time."""
-        if wake_at is not None and (self._next_due is None or wake_at < self._next_due):
-            self._next_due = wake_at
-            self._poll_now.set()
 
 
 class Act(Protocol):
@@ -422,6 +362,24 @@ def _passes_by_itself(error: Exception) -> bool:
         # A handler's own connection refused is not our database being away.
         return isinstance(error.cause, DBAPIError) and is_transient(error.cause)
     return is_transient(error)
+
+
+def _apart(arrivals: list[Arrival], error: Exception) -> list[list[Arrival]]:
+    """The parts of a batch that failed, in order: round its culprit where one is known, else halves."""
+    place = _culprit(arrivals, error)
+    if place is None:
+        parts = _halves(arrivals)
+    elif place == 0:
+        # Where the first failed the next may fail too: trying the whole rest each time would be quadratic.
+        parts = [arrivals[:1], *_halves(arrivals[1:])]
+    else:
+        parts = [arrivals[:place], arrivals[place : place + 1], arrivals[place + 1 :]]
+    return [part for part in parts if part]
+
+
+def _halves(arrivals: list[Arrival]) -> list[list[Arrival]]:
+    half = len(arrivals) // 2
+    return [arrivals[:half], arrivals[half:]]
 
 
 def _culprit(arrivals: Sequence[Arrival], error: Exception) -> int | None:

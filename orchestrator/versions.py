@@ -50,17 +50,18 @@ async def _check(
     connection: AsyncConnection, definition: Saga[Any], accepted: Collection[str], now: datetime
 ) -> list[str]:
     table, name, version = saga_definition, definition.name, definition.version
-    found, words = fingerprint(definition), describe(definition)
+    found = fingerprint(definition)
     row = (
         await connection.execute(
             select(table).where(table.c.name == name, table.c.version == version).with_for_update()
         )
     ).one_or_none()
+    if row is not None and row.fingerprint == found:
+        return []
+    words = describe(definition)
     written = {"fingerprint": found, "description": json.dumps(words), "seen_at": now}
     if row is None:
         await connection.execute(insert(table).values(name=name, version=version, **written))
-        return []
-    if row.fingerprint == found:
         return []
     in_flight = await _in_flight(connection, name, version)
     if not in_flight or f"{name}:{version}" in accepted:

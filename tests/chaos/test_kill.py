@@ -77,4 +77,4 @@ async def test_three_processes_survive_kill_9(three: System) -> None:
 
 async def test_the_embedded_mode_survives_kill_9(one: System) -> None:
     """Orders placed while the one process is killed again and again each end once and rightly, to the cent."""
-    await _a_day_of_killing(one, ("embedded",), 4)
+    await _a_day_of_killing(one, ("embedded",), 3)

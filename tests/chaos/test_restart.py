@@ -53,6 +53,15 @@ class Shop:
 
         return await eventually(named)
 
+    async def placed(self, count: int) -> bool:
+        """Whether so many orders come to be placed."""
+        async with opened(self.system.databases) as databases:
+
+            async def enough() -> bool:
+                return (await progress(databases))[0] >= count
+
+            return await eventually(enough)
+
     def crash_database(self) -> None:
         """PostgreSQL's immediate shutdown: as if its machine had lost power."""
         os.kill(self.postgres.pid, signal.SIGQUIT)
@@ -102,6 +111,7 @@ async def test_broker_and_database_come_back(running: Shop) -> None:
 
     async with asyncio.TaskGroup() as group:
         group.create_task(shop.place(url, _part(wanted, 2)))
+        assert await running.placed(110)
         running.crash_database()
         assert await running.database_gone()
         assert await running.all_name("database"), await running.obstacles()

@@ -215,6 +215,15 @@ async def test_no_broker_at_start(unused_tcp_port: int) -> None:
     assert not bus.connected
 
 
+async def test_a_broker_that_does_not_answer_at_start(proxy: Proxy) -> None:
+    """A broker that accepts the connection and stays silent is given up within the bound too."""
+    proxy.blackhole()
+    bus = RabbitBus(proxy.url, service="tester", connect_timeout=timedelta(seconds=0.3))
+    async with asyncio.timeout(5):
+        with pytest.raises(BusUnavailable, match="no answer"):
+            await bus.start()
+
+
 async def test_a_wrong_password_is_refused_at_once(broker_url: str) -> None:
     """A login that fails is not tried again until the bound is over, and the message names the user."""
     url = URL(broker_url).with_user("nobody-i-know").with_password("very-secret")

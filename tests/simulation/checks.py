@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -125,6 +126,13 @@ class _Checking:
                 (row["type"], row["subject"]) for row in self._rows(service, "SELECT type, subject FROM simulated_effect")
             )
             self.same(f"messages that took effect twice at {service}", {}, {k: n for k, n in effects.items() if n > 1})
+        undone = {
+            row["subject"]: row["id"]
+            for row in self._rows(PAYMENT, "SELECT id, subject FROM simulated_effect WHERE type = 'payment.void'")
+        }
+        for row in self._rows(PAYMENT, "SELECT id, subject FROM simulated_effect WHERE type = 'payment.authorize'"):
+            if row["id"] > undone.get(row["subject"], row["id"]):
+                self.wrong(f"the payment of {row['subject']} was authorized, though it was undone before")
         self.same("parked events", [], self._rows(ORCHESTRATOR, "SELECT type, reason FROM parked_event"))
         for queue, message_id in self.world.broker.confirmed:
             consumer = _CONSUMER.get(queue)
@@ -143,6 +151,9 @@ class _Checking:
         for row in self._rows(ORCHESTRATOR, "SELECT * FROM saga_history ORDER BY saga_id, seq"):
             rows.setdefault(UUID(row["saga_id"]), []).append(row)
         self.same("instances with a history", sorted(self.sagas), sorted(rows))
+        inputs = {json.loads(row["input"]).get("message_id") for each in rows.values() for row in each}
+        taken = {str(UUID(row["message_id"])) for row in self._rows(ORCHESTRATOR, "SELECT message_id FROM inbox")}
+        self.same("messages the orchestrator has taken in and in no history", [], sorted(taken - inputs))
         for identity, instance in self.sagas.items():
             saga = sagas[instance["name"], instance["version"]]
             self._history(identity, instance, saga, rows.get(identity, []))

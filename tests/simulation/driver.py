@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from messaging.database import Database
 from tests.simulation.life import Killed, Life
 
 LOCK_PATIENCE = 30.0
@@ -182,11 +185,26 @@ class SimConnection:
             self._conn.close()
 
 
-def connector(path: Path, life: Life, disk: Disk) -> Callable[..., Awaitable[SimConnection]]:
-    """What `Database` takes as `async_creator`."""
+class Engines:
+    """One SQLAlchemy engine a service for all runs of this process, because each compiles its statements anew.
 
-    async def connect(*_: Any, **__: Any) -> SimConnection:
-        life.reached("connect")
-        return SimConnection(sqlite3.connect(path, isolation_level=None), life, disk)
+    An engine's connections belong to one life: `database` empties its pool and gives it the next.
+    """
 
-    return connect
+    def __init__(self) -> None:
+        self._engines: dict[str, AsyncEngine] = {}
+        self._now: dict[str, tuple[Path, Life, Disk]] = {}
+
+    def database(self, name: str, path: Path, life: Life, disk: Disk) -> Database:
+        """The database of this life of a service."""
+
+        async def connect(*_: Any, **__: Any) -> SimConnection:
+            file, whose, faults = self._now[name]
+            whose.reached("connect")
+            return SimConnection(sqlite3.connect(file, isolation_level=None), whose, faults)
+
+        self._now[name] = path, life, disk
+        database = Database("sqlite:///simulated.db", async_creator=connect)
+        database.engine = self._engines.setdefault(name, database.engine)
+        database.engine.sync_engine.dispose(close=False)
+        return database

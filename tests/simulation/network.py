@@ -216,7 +216,12 @@ class SimSubscription:
         self._bus.broker.pump(self.mailbox)
 
     async def reject(self, deliveries: Sequence[Delivery], *, requeue: bool) -> None:
-        raise NotImplementedError("no service of this project rejects: it acknowledges, or it dies")
+        self._bus.life.reached("before reject")
+        letters = [letter for each in deliveries if (letter := self.unsettled.pop(each.tag, None)) is not None]
+        if requeue:
+            self._bus.broker.put_back(self.mailbox, letters)
+        else:
+            self._bus.broker.given_up += [f"{each.delivery.type} {each.delivery.message_id}" for each in letters]
 
     async def cancel(self) -> None:
         self.canceled = True

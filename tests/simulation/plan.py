@@ -127,7 +127,7 @@ def draw(seed: int) -> Plan:
         latency=dice.choice((0.0, 0.1, 0.3)),
         skew={service: timedelta(seconds=dice.choice((0.0, dice.uniform(-3, 3)))) for service in SERVICES},
         interval=dice.choice((2.0, 4.0, 8.0)),
-        batch_size=dice.choice((1, 3, 100)),
+        batch_size=dice.choice((2, 10, 100)),
         timeout=dice.choice((1.0, 3.0, 6.0)),
         attempts=dice.randint(1, 3),
         gateway=dice.random() < 0.35,
@@ -139,7 +139,7 @@ def draw(seed: int) -> Plan:
             Account("dan", 100_000, offline=dice.uniform(1, 25)),
         ),
         stock={"CD": dice.randint(2, 15), "LP": dice.randint(0, 6)},
-        wishes=tuple(_wish(dice, number) for number in range(dice.randint(3, 8))),
+        wishes=tuple(_wish(dice, number) for number in range(dice.choice((3, 3, 4, 4, 5, 6, 8)))),
     )
 
 

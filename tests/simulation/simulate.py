@@ -15,6 +15,7 @@ import structlog
 
 from tests.simulation.checks import check
 from tests.simulation.customers import Customers
+from tests.simulation.driver import Engines
 from tests.simulation.plan import Plan, draw
 from tests.simulation.virtual import NothingWillHappen, TimeStandsStill
 from tests.simulation.wiring import make_templates
@@ -53,6 +54,7 @@ class Simulator:
         self._templates = self._directory / "templates"
         self._templates.mkdir()
         make_templates(self._templates)
+        self._engines = Engines()
 
     def close(self) -> None:
         """Remove every file."""
@@ -62,7 +64,7 @@ class Simulator:
         """One seed, with everything that happens under it."""
         plan = draw(seed)
         directory = Path(tempfile.mkdtemp(dir=self._directory))
-        world = World(plan, self._templates, directory)
+        world = World(plan, self._templates, directory, self._engines)
         _log_into(world)
         ends: dict[str, int] = {}
         try:

@@ -15,9 +15,9 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from messaging.bus import BusUnavailable, Outgoing
-from messaging.database import Database, is_transient
+from messaging.database import is_transient
 from messaging.service import DatabaseUnavailable, Service
-from tests.simulation.driver import connector
+from tests.simulation.driver import Engines
 from tests.simulation.issuer import Issuer
 from tests.simulation.life import Doom, Killed, Life, adopting
 from tests.simulation.network import CALM, Broker, SimBus
@@ -73,8 +73,9 @@ class Store:
 class World:
     """Everything of one run."""
 
-    def __init__(self, plan: Plan, templates: Path, directory: Path) -> None:
+    def __init__(self, plan: Plan, templates: Path, directory: Path, engines: Engines) -> None:
         self.plan = plan
+        self._engines = engines
         self.directory = directory
         self.loop = VirtualLoop()
         self.loop.set_task_factory(adopting)
@@ -115,10 +116,7 @@ class World:
         life.latency = plan.latency if self.stormy else 0.0
         clock = SimClock(self.loop, plan.skew[name])
         bus = SimBus(self.broker, life, self._sending)
-        database = Database(
-            f"sqlite:///{self.stores[name].path}",
-            async_creator=connector(self.stores[name].path, life, self.stores[name]),
-        )
+        database = self._engines.database(name, self.stores[name].path, life, self.stores[name])
         service = build(
             name,
             plan,

@@ -32,6 +32,7 @@ def upgrade() -> None:
         sa.Column("attempts", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("last_error", sa.Text()),
         sa.CheckConstraint("attempts >= 0", name="attempts"),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_outbox_key_id", "outbox", ["key", "id"])
     op.create_index("ix_outbox_available_at_id", "outbox", ["available_at", "id"])

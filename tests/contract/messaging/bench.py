@@ -242,6 +242,15 @@ class Bench:
 
         await until(met, what)
 
+    async def pass_time(self, condition: Callable[[], bool], what: str, *, step: float = 60) -> None:
+        """Let the time go on until the worker has done what it was to do."""
+
+        def met() -> bool:
+            self.clock.advance(step)
+            return condition()
+
+        await self.until(met, what)
+
     # -- out -------------------------------------------------------------------------------------------------
 
     async def rows(self, table: Any, *order: Any) -> list[Row[Any]]:

@@ -16,12 +16,24 @@ from tests.contract.messaging.bench import Bench
 async def database(database_url: str) -> AsyncIterator[Database]:
     """The messaging tables and those of the parcels; tests/contract/messaging/test_migrations says they are the same
     as the migrations make."""
-    database = Database(database_url)
+    database = await _tables(Database(database_url))
+    yield database
+    await database.close()
+
+
+async def _tables(database: Database) -> Database:
     async with database.transaction() as connection:
         await connection.run_sync(schema.metadata.create_all)
         await connection.run_sync(parcels.metadata.create_all)
-    yield database
-    await database.close()
+    return database
+
+
+@pytest.fixture
+async def sqlite_bench(sqlite_url: str) -> AsyncIterator[Bench]:
+    """A bench on SQLite alone, for what does not depend on the database and takes long."""
+    bench = Bench(await _tables(Database(sqlite_url)))
+    yield bench
+    await bench.close()
 
 
 @pytest.fixture

@@ -1,0 +1,146 @@
+"""What comes due by itself: messages in `deferred` whose time has come, and a consumer's own ticks (a saga's deadline).
+
+Looked for at intervals, and earlier where a transaction has just written an earlier time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from contracts.registry import InvalidMessage, Registry, UnknownMessage
+from messaging import deferred
+from messaging.clock import Clock
+from messaging.database import DATABASE_ERRORS, Database, is_transient
+from messaging.envelope import MalformedMessage
+from messaging.received import Arrival, read_stored
+
+REST = timedelta(minutes=5)
+"""How long something that nobody here can act on is left alone before it is tried again."""
+
+
+class Pollable(Protocol):
+    """What a poller needs to know of a consumer."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def registry(self) -> Registry: ...
+
+    async def due(
+        self, connection: AsyncConnection, now: datetime, limit: int
+    ) -> tuple[Sequence[object], datetime | None]: ...
+
+
+class Poller:
+    """Hands each due thing to `found` once, and again only after it has been released."""
+
+    def __init__(
+        self,
+        consumer: Pollable,
+        database: Database,
+        clock: Clock,
+        *,
+        interval: float,
+        limit: int,
+        found: Callable[[Sequence[Arrival]], None],
+    ) -> None:
+        self._consumer = consumer
+        self._database = database
+        self._clock = clock
+        self._interval = interval
+        self._limit = limit
+        self._found = found
+        self._now = asyncio.Event()
+        self._next: datetime | None = None
+        self._held: set[object] = set()
+        self._resting: dict[object, datetime] = {}
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Look until `stop`. A database that is away is waited for; any other error is raised."""
+        while not self._stopping:
+            # Before the look, not after it: a hint that comes meanwhile is of a row this look may have missed.
+            self._now.clear()
+            try:
+                found, self._next = await self._find(self._clock.now())
+            except DATABASE_ERRORS as error:
+                if not is_transient(error):
+                    raise
+                found, self._next = [], None
+            fresh = [each for each in found if _key(each) not in self._held and _key(each) not in self._resting]
+            self._held.update(_key(each) for each in fresh)
+            if fresh:
+                self._found(fresh)
+            await self._until_due()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._now.set()
+
+    def hint(self, moment: datetime | None) -> None:
+        """A transaction has just written a time that may be earlier than the next look."""
+        if moment is not None and (self._next is None or moment < self._next):
+            self._next = moment
+            self._now.set()
+
+    def release(self, arrivals: Sequence[Arrival]) -> None:
+        """These have been acted on; what comes due for them from now on is new."""
+        for each in arrivals:
+            if each.delivery is None:
+                self._held.discard(_key(each))
+
+    def rest(self, arrival: Arrival) -> None:
+        """Nobody here can act on this one: leave it alone for a while."""
+        self._resting[_key(arrival)] = self._clock.now() + REST
+        self._held.discard(_key(arrival))
+
+    async def _until_due(self) -> None:
+        wait = self._interval
+        if self._next is not None:
+            wait = min(wait, max((self._next - self._clock.now()).total_seconds(), 0.0) + 0.001)
+        timer = asyncio.ensure_future(self._clock.sleep(wait))
+        hint = asyncio.ensure_future(self._now.wait())
+        _, late = await asyncio.wait((timer, hint), return_when=asyncio.FIRST_COMPLETED)
+        for each in late:
+            each.cancel()
+
+    async def _find(self, now: datetime) -> tuple[list[Arrival], datetime | None]:
+        self._resting = {key: until for key, until in self._resting.items() if until > now}
+        limit = self._limit + len(self._resting)
+        async with self._database.reading() as connection:
+            rows, next_row = await deferred.due(connection, self._consumer.name, now, limit)
+            ticks, next_tick = await self._consumer.due(connection, now, limit)
+        found = await self._readable(rows, now)
+        found.extend(Arrival(tick=tick) for tick in ticks)
+        upcoming = [moment for moment in (next_row, next_tick) if moment is not None]
+        return found, min(upcoming, default=None)
+
+    async def _readable(self, rows: Sequence[deferred.Due], now: datetime) -> list[Arrival]:
+        found: list[Arrival] = []
+        unreadable: dict[deferred.Due, str] = {}
+        for row in rows:
+            try:
+                received = read_stored(
+                    row.body, self._consumer.registry, queue=row.queue, attempts=row.attempts, first_at=row.first_at
+                )
+            except (MalformedMessage, UnknownMessage, InvalidMessage) as error:
+                # It was readable when it was put off: this process runs older code. It waits for one that can.
+                structlog.get_logger().error("deferred_unreadable", message_id=str(row.message_id), error=str(error))
+                unreadable[row] = str(error)
+                continue
+            found.append(Arrival(received=received))
+        if unreadable:
+            async with self._database.transaction() as connection:
+                await deferred.postpone(connection, self._consumer.name, unreadable, now + REST)
+        return found
+
+
+def _key(arrival: Arrival) -> object:
+    return arrival.received.envelope.id if arrival.received is not None else arrival.tick

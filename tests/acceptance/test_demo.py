@@ -1,0 +1,96 @@
+"""`make demo`: every kind of order in one process, and an audit of the money."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.programs import AMENDS, BOUND, environment, finished
+
+DEMO = (sys.executable, "-m", "deploy.embedded", "demo")
+ENDS = {
+    "payment service silent": "2 payment_timeout",
+    "out of stock": "4 out_of_stock",
+    "declined at first, then paid": "4 completed",
+    "card declined": "5 card_declined",
+    "a gift: nothing to pay": "1 completed",
+    "paid": "24 completed",
+}
+"""How forty orders end, by kind."""
+
+
+def _ends(printed: str) -> dict[str, str]:
+    """The rows of the last board that was printed."""
+    rows = re.findall(r"^(\S.*?) +(\d+) +(\d+) +(\d+) +(.*?)\s*$", printed, re.MULTILINE)
+    return {kind: how for kind, _placed, _under_way, _ended, how in rows}
+
+
+def test_the_demo_ends_with_every_cent_accounted_for(tmp_path: Path) -> None:
+    """In a pipe the demo prints each order's end, how the six kinds ended and a sound audit, and exits with 0."""
+    demo = finished(DEMO, tmp_path)
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    assert _ends(demo.stdout) == ENDS
+    assert "every cent is accounted for" in demo.stdout
+    assert re.search(r"completed orders +677\.67 USD\n +captured by payment +677\.67 USD\n", demo.stdout)
+    assert len(re.findall(r"^[0-9a-f]{8}-[0-9a-f-]{27}  ", demo.stdout, re.MULTILINE)) == 40
+    assert "\x1b[" not in demo.stdout
+
+
+def test_what_the_demo_says_to_look_at_can_be_looked_at(tmp_path: Path) -> None:
+    """The commands that it prints at its end show the sagas it ran, and the log it names is there."""
+    demo = finished(DEMO, tmp_path)
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    (url,) = re.findall(r"export DATABASE_URL=(\S+)", demo.stdout)
+    (wanted,) = re.findall(r"amends show (\S+)", demo.stdout)
+    (log,) = re.findall(r"less (\S+)", demo.stdout)
+    listed = finished((*AMENDS, "list"), tmp_path, DATABASE_URL=url)
+    assert listed.returncode == 0, listed.stderr
+    assert "11 compensated, 29 completed" in listed.stdout
+    shown = finished((*AMENDS, "show", wanted), tmp_path, DATABASE_URL=url)
+    assert shown.returncode == 0, shown.stderr
+    assert "authorize_payment was sent 3 times and never answered" in shown.stdout
+    assert (tmp_path / log).stat().st_size > 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a terminal of our own needs a POSIX system")
+def test_on_a_terminal_the_demo_draws_one_table_that_moves(tmp_path: Path) -> None:
+    """On a terminal the board is redrawn in place, no order is printed by itself, and the end is the same."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        DEMO,
+        cwd=tmp_path,
+        env=environment(TERM="xterm-256color", COLUMNS="120"),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    printed = b""
+    try:
+        while True:
+            try:
+                read = os.read(ours, 65536)
+            except OSError:
+                # Linux says EIO when the program at the other end has ended.
+                break
+            if not read:
+                break
+            printed += read
+        assert process.wait(BOUND) == 0, printed.decode(errors="replace")
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        os.close(ours)
+    raw = printed.decode()
+    assert "\x1b[1A" in raw, "nothing was ever redrawn"
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", raw).replace("\r", "")
+    assert _ends(plain) == ENDS
+    assert "every cent is accounted for" in plain
+    assert not re.search(r"^[0-9a-f]{8}-[0-9a-f-]{27}  ", plain, re.MULTILINE)

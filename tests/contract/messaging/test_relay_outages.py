@@ -1,0 +1,79 @@
+"""The relay while the broker is away: rows lose no time by it, and nobody waits for a lease that serves nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from messaging import schema
+from messaging.bus import Outgoing, Receipt
+from messaging.outbox import append
+from messaging.relay import Relay
+from tests.contract.messaging.bench import Bench, ScriptedBus, numbers, row, until
+
+
+class LeavingBus(ScriptedBus):
+    """A broker that can be away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = False
+
+    @property
+    def connected(self) -> bool:
+        return not self.away
+
+
+async def test_rows_wait_untouched_while_the_broker_is_away(bench: Bench) -> None:
+    """However long the broker is away, what lies in the outbox leaves with the first sweep after it is back."""
+    bus = LeavingBus()
+    relay = Relay(bench.database, bus, bench.clock)
+    await bench.commit_rows([row(1, "a"), row(2, "b")])
+    bus.away = True
+    for _ in range(3):
+        assert await relay.sweep() == 0
+        bench.clock.advance(60)
+    assert [(each.attempts, each.last_error) for each in await bench.rows(schema.outbox)] == [(0, None), (0, None)]
+
+    bus.away = False
+
+    assert await relay.sweep() == 2
+    assert numbers(bus.published) == [1, 2]
+
+
+async def test_what_a_lost_connection_cut_off_is_not_put_off(bench: Bench) -> None:
+    """A row that was on the wire when the connection broke is sent again as soon as there is another one."""
+    bus = LeavingBus()
+    relay = Relay(bench.database, bus, bench.clock)
+    await bench.commit_rows([row(1)])
+
+    def cut_off(_message: Outgoing) -> Receipt:
+        bus.away = True
+        return Receipt.UNKNOWN
+
+    bus.says = cut_off
+    assert await relay.sweep() == 1
+    bus.away, bus.says = False, lambda _message: Receipt.CONFIRMED
+
+    assert await relay.sweep() == 1
+    assert numbers(bus.published) == [1, 1]
+
+
+async def test_a_row_behind_one_that_is_on_its_way_follows_at_once(bench: Bench) -> None:
+    """A sweep that finds a row's predecessor on the wire gives the row back, so that the next sweep can send it."""
+    async with bench.database.transaction() as connection:
+        first = await append(connection, [row(1, "a")], grace=timedelta(seconds=10), on_their_way=set(), done=set())
+    bench.relay.offer(first)
+    bench.bus.gate = asyncio.Event()
+    flushing = asyncio.create_task(bench.relay.flush())
+    await until(lambda: len(bench.bus.published) == 1, "the first is on the wire")
+    await bench.commit_rows([row(2, "a")], available_in=10)
+    bench.clock.advance(10)
+    await bench.relay.sweep()
+    assert numbers(bench.bus.published) == [1]
+
+    bench.bus.gate.set()
+    await flushing
+
+    assert await bench.relay.sweep() == 1
+    assert numbers(bench.bus.published) == [1, 2]

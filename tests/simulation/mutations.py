@@ -1,0 +1,157 @@
+"""Deliberate breakages of the real code: a simulation that does not notice them proves nothing.
+
+Each is a mistake somebody could make, put in place by replacing one function for as long as a block lasts, with words
+that one of the problems it leads to must contain: it has to be found for what it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from messaging import deferred, inbox, relay
+from messaging.outbox import Pending
+from messaging.received import Received
+from messaging.relay import Relay
+from messaging.serving import ParticipantConsumer
+from messaging.work import Work
+from messaging.worker import Worker
+from orchestrator import parked
+from orchestrator.saga import facts as f
+from orchestrator.saga.moving import Moving
+from orchestrator.saga.state import Direction
+
+Patch = tuple[Any, str, Callable[..., Any]]
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One breakage: what to put in the place of what, and how a problem it causes is worded."""
+
+    patch: Callable[[], Patch]
+    sign: str
+
+
+def _acknowledge_before_commit() -> Patch:
+    transact = Worker._transact
+
+    async def early(self: Worker, arrivals: Any, act: Any) -> None:
+        await self._settle(arrivals)
+        await transact(self, arrivals, act)
+
+    return Worker, "_transact", early
+
+
+def _forget_what_was_handled() -> Patch:
+    claim = inbox.claim
+
+    async def all_of_them(connection: Any, consumer: str, ids: Collection[UUID], *given: Any) -> set[UUID]:
+        await claim(connection, consumer, ids, *given)
+        return set(ids)
+
+    return inbox, "claim", all_of_them
+
+
+def _publish_before_commit() -> Patch:
+    write = Work.write
+
+    async def hasty(self: Work, relay: Relay, grace: Any) -> list[Pending]:
+        pending = await write(self, relay, grace)
+        relay.offer(pending)
+        return []
+
+    return Work, "write", hasty
+
+
+def _leave_no_tombstone() -> Patch:
+    async def heedless(_self: ParticipantConsumer, _work: Work, fresh: Sequence[Received]) -> list[Received]:
+        return list(fresh)
+
+    return ParticipantConsumer, "_heed_compensations", heedless
+
+
+def _lose_what_is_parked() -> Patch:
+    async def nothing(_self: parked.Changes, _connection: Any) -> None:
+        return
+
+    return parked.Changes, "write", nothing
+
+
+def _forget_what_was_put_off() -> Patch:
+    async def nothing(_connection: Any, _consumer: str, _rows: Any) -> None:
+        return
+
+    return deferred, "put_off", nothing
+
+
+def _take_silence_for_confirmation() -> Patch:
+    def believe(self: Relay, pending: Pending, _held: Any) -> None:
+        self.confirmed.add(pending.id)
+
+    return Relay, "_leave", believe
+
+
+def _ignore_the_order_of_a_key() -> Patch:
+    return relay, "_waves", lambda pending: [list(pending)]
+
+
+def _take_silence_for_refusal() -> Patch:
+    establish = Moving._fact
+
+    def refused(self: Moving, fact: f.Fact) -> None:
+        establish(self, f.StepRefused(fact.step) if isinstance(fact, f.StepInDoubt) else fact)
+
+    return Moving, "_fact", refused
+
+
+def _name_a_repeated_command_anew() -> Patch:
+    send = Moving._send
+
+    def renamed(self: Moving, step: Any, direction: Direction, number: int, attempt: int) -> None:
+        send(self, step, direction, number + (attempt > 1), attempt)
+
+    return Moving, "_send", renamed
+
+
+def _undo_the_first_step_first() -> Patch:
+    go_back = Moving._go_back
+
+    def forward(self: Moving) -> None:
+        steps = self.saga.steps
+        try:
+            self.saga.steps = steps[::-1]
+            go_back(self)
+        finally:
+            self.saga.steps = steps
+
+    return Moving, "_go_back", forward
+
+
+MUTATIONS = {
+    "acknowledge before the commit": Mutation(_acknowledge_before_commit, "has no memory of it"),
+    "forget what was handled": Mutation(_forget_what_was_handled, "took effect twice"),
+    "publish before the commit": Mutation(_publish_before_commit, "which is not committed"),
+    "leave no tombstone": Mutation(_leave_no_tombstone, "though it was undone before"),
+    "lose what is parked": Mutation(_lose_what_is_parked, "in no history: expected"),
+    "forget what was put off": Mutation(_forget_what_was_put_off, "unsettled inbox"),
+    "take silence for confirmation": Mutation(_take_silence_for_confirmation, "instances: expected"),
+    "ignore the order of a key": Mutation(_ignore_the_order_of_a_key, "before the older row"),
+    "take silence for refusal": Mutation(_take_silence_for_refusal, "holds left"),
+    "name a repeated command anew": Mutation(_name_a_repeated_command_anew, "took effect twice"),
+    "undo the first step first": Mutation(_undo_the_first_step_first, "way back"),
+}
+
+
+@contextmanager
+def broken(name: str) -> Iterator[None]:
+    """The real code with one of the mutations in it."""
+    where, attribute, replacement = MUTATIONS[name].patch()
+    original = getattr(where, attribute)
+    setattr(where, attribute, replacement)
+    try:
+        yield
+    finally:
+        setattr(where, attribute, original)

@@ -28,7 +28,7 @@ from messaging.rabbitmq import RabbitBus
 
 def main(
     *,
-    sagas: Annotated[int, typer.Option(min=10, help="Sagas in one round.")] = 2000,
+    sagas: Annotated[int, typer.Option(min=10, help="Sagas in one round.")] = 1500,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; the table shows least, median and most.")] = 3,
     rate: Annotated[float, typer.Option(min=0.1, help="Orders a second for the latency.")] = 20.0,
     seconds: Annotated[float, typer.Option(min=0, help="How long the latency is measured; 0: not at all.")] = 15.0,

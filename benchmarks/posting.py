@@ -20,6 +20,9 @@ import typer
 
 from benchmarks.orders import AMOUNT, CURRENCY, customer_of, sku_of
 
+IDLE_SECONDS = 3.0
+"""Less than the five after which the service closes a connection that says nothing."""
+
 
 class Refused(Exception):
     """The service did not take an order; says what it answered."""
@@ -32,6 +35,12 @@ class Connection:
         self._host = host
         self._reader = reader
         self._writer = writer
+        self._used = time.monotonic()
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the service has surely not closed it yet."""
+        return time.monotonic() - self._used < IDLE_SECONDS and not self._reader.at_eof()
 
     async def place(self, number: int) -> UUID:
         """Place an order; raises Refused for any answer but 201."""
@@ -55,6 +64,7 @@ class Connection:
         answer = await self._reader.readexactly(int(headers["content-length"]))
         if status.split()[1] != "201":
             raise Refused(f"{status}: {answer.decode(errors='replace')[:500]}")
+        self._used = time.monotonic()
         return UUID(json.loads(answer)["id"])
 
     def close(self) -> None:
@@ -96,7 +106,8 @@ async def at_a_rate(url: str, count: int, rate: float) -> list[tuple[UUID, float
     began = time.monotonic()
 
     async def place(number: int, due: float) -> None:
-        connection = idle.pop() if idle else await connect(url)
+        # The last one back goes first; what is stale lies below what is fresh, and is closed at the end.
+        connection = idle.pop() if idle and idle[-1].fresh else await connect(url)
         placed.append((await connection.place(number), due))
         idle.append(connection)
 

@@ -44,7 +44,7 @@ def listener_on(url: str) -> int | None:
     if parts.hostname not in _LOOPBACK:
         return None
     for each in psutil.net_connections("tcp"):
-        if each.status == psutil.CONN_LISTEN and each.laddr.port == port and each.pid is not None:
+        if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == port and each.pid is not None:
             return each.pid
     return None
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from sqlalchemy import event as sqlalchemy_event
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Transaction
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Mapper, Session, SessionTransaction, object_session, registry, sessionmaker
 
@@ -237,7 +237,8 @@ def collect(sessions: sessionmaker[Any] | async_sessionmaker[Any] | type[Session
     """
     target: Any = sessions
     if isinstance(sessions, async_sessionmaker):
-        target = sessions.kw.setdefault("sync_session_class", type("CollectingSession", (Session,), {}))
+        own = sessions.kw.get("sync_session_class") or sessions.class_.sync_session_class
+        target = sessions.kw["sync_session_class"] = type("CollectingSession", (own,), {})
 
     def harvest(session: Session, *_: Any) -> None:
         for each in (*session.new, *session.identity_map.values()):
@@ -252,30 +253,49 @@ def collect(sessions: sessionmaker[Any] | async_sessionmaker[Any] | type[Session
 
 def written(session: Session | AsyncSession) -> list[Pending]:
     """Take the rows this session has flushed so far; for a caller who commits the session's connection itself."""
-    taken: list[Pending] = session.info.pop(_WRITTEN, [])
-    return taken
+    taken: _Written | None = session.info.pop(_WRITTEN, None)
+    return taken.rows if taken is not None else []
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """Rows a session has flushed, and the transaction with which they stand or fall."""
+
+    connection: Connection
+    transaction: Transaction | None
+    rows: list[Pending] = field(default_factory=list)
 
 
 @sqlalchemy_event.listens_for(OutboxMessage, "after_insert")
-def _remember(_mapper: Mapper[Any], _connection: Connection, row: OutboxMessage) -> None:
+def _remember(_mapper: Mapper[Any], connection: Connection, row: OutboxMessage) -> None:
     session = object_session(row)
     if session is None:
         return
     copy = OutboxRow(
         **{name: getattr(row, name) for name in COLUMNS[:-1]},
     )
-    session.info.setdefault(_WRITTEN, []).append(Pending(row.id, copy))
+    held: _Written = session.info.setdefault(_WRITTEN, _Written(connection, connection.get_transaction()))
+    held.rows.append(Pending(row.id, copy))
+
+
+@sqlalchemy_event.listens_for(Session, "after_begin")
+def _begin(session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
+    held: _Written | None = session.info.get(_WRITTEN)
+    if held is not None and connection is held.connection and connection.get_transaction() is not held.transaction:
+        # They were written in somebody else's transaction, and only he knows what became of it.
+        session.info.pop(_WRITTEN)
 
 
 @sqlalchemy_event.listens_for(Session, "after_commit")
 def _hand_over(session: Session) -> None:
-    if _WRITTEN not in session.info or session.in_nested_transaction():
+    held: _Written | None = session.info.get(_WRITTEN)
+    # A session that has joined somebody else's transaction says "committed" long before it is.
+    if held is None or session.in_nested_transaction() or held.connection.in_transaction():
         return
+    session.info.pop(_WRITTEN)
     emitting: Emitting | None = session.info.get(INFO)
-    if emitting is None:
-        session.info.pop(_WRITTEN)
-    elif emitting.relay is not None:
-        emitting.relay.offer(session.info.pop(_WRITTEN))
+    if emitting is not None and emitting.relay is not None:
+        emitting.relay.offer(held.rows)
 
 
 @sqlalchemy_event.listens_for(Session, "after_soft_rollback")

@@ -21,8 +21,8 @@ from messaging.received import Arrival, Received
 
 MARGIN = timedelta(seconds=30)
 """How much longer than its time limit a call keeps its command to itself."""
-QUEUED_PER_CALL = 4
-"""Commands in memory for each call a handler may have running; the rest waits in the table."""
+MOST_HELD = 1_000
+"""Commands of one handler that are called or wait for it in memory; the rest waits in the table."""
 _REMEMBERED_OUTCOMES = 10_000
 
 
@@ -56,7 +56,7 @@ class OutsideCalls:
 
     def room(self, handler: Handler) -> int:
         """How many more commands of this handler may be started or queued here."""
-        return max(handler.concurrency, 1) * QUEUED_PER_CALL - self._of_type[handler.message.wire_type]
+        return max(handler.concurrency, MOST_HELD) - self._of_type[handler.message.wire_type]
 
     def outcome(self, identity: UUID) -> Outcome | None:
         """The outcome that has come back for this command, if one has."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -46,11 +47,15 @@ async def check(database: Database, catalog: Catalog, accepted: Collection[str],
         await _warn_of_unknown(connection, catalog)
 
 
+# Reading the code of every function of a definition takes tens of milliseconds, and it cannot change in a process.
+_fingerprint, _words = lru_cache(maxsize=256)(fingerprint), lru_cache(maxsize=256)(describe)
+
+
 async def _check(
     connection: AsyncConnection, definition: Saga[Any], accepted: Collection[str], now: datetime
 ) -> list[str]:
     table, name, version = saga_definition, definition.name, definition.version
-    found = fingerprint(definition)
+    found = _fingerprint(definition)
     row = (
         await connection.execute(
             select(table).where(table.c.name == name, table.c.version == version).with_for_update()
@@ -58,7 +63,7 @@ async def _check(
     ).one_or_none()
     if row is not None and row.fingerprint == found:
         return []
-    words = describe(definition)
+    words = _words(definition)
     written = {"fingerprint": found, "description": json.dumps(words), "seen_at": now}
     if row is None:
         await connection.execute(insert(table).values(name=name, version=version, **written))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.pages import ROOT, blocks
 from tests.acceptance.programs import AMENDS, BOUND, environment, finished
 
 DEMO = (sys.executable, "-m", "deploy.embedded", "demo")
@@ -31,34 +32,55 @@ def _ends(printed: str) -> dict[str, str]:
     return {kind: how for kind, _placed, _under_way, _ended, how in rows}
 
 
-def test_the_demo_ends_with_every_cent_accounted_for(tmp_path: Path) -> None:
+class Demo:
+    """A demo that has ended, and the folder it ran in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ended = finished(DEMO, folder)
+        self.printed = self.ended.stdout
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """One demo in a pipe, for every test that only reads what it left."""
+    return Demo(tmp_path_factory.mktemp("demo"))
+
+
+def test_the_demo_ends_with_every_cent_accounted_for(demo: Demo) -> None:
     """In a pipe the demo prints each order's end, how the six kinds ended and a sound audit, and exits with 0."""
-    demo = finished(DEMO, tmp_path)
-    assert demo.returncode == 0, demo.stdout + demo.stderr
-    assert _ends(demo.stdout) == ENDS
-    assert "every cent is accounted for" in demo.stdout
-    assert re.search(r"completed orders +677\.67 USD\n +captured by payment +677\.67 USD\n", demo.stdout)
-    assert len(re.findall(r"^[0-9a-f]{8}-[0-9a-f-]{27}  ", demo.stdout, re.MULTILINE)) == 40
-    assert "\x1b[" not in demo.stdout
+    assert demo.ended.returncode == 0, demo.printed + demo.ended.stderr
+    assert _ends(demo.printed) == ENDS
+    assert "every cent is accounted for" in demo.printed
+    assert re.search(r"completed orders +677\.67 USD\n +captured by payment +677\.67 USD\n", demo.printed)
+    assert len(re.findall(r"^[0-9a-f]{8}-[0-9a-f-]{27}  ", demo.printed, re.MULTILINE)) == 40
+    assert "\x1b[" not in demo.printed
 
 
-def test_what_the_demo_says_to_look_at_can_be_looked_at(tmp_path: Path) -> None:
+def test_what_the_demo_says_to_look_at_can_be_looked_at(demo: Demo) -> None:
     """The commands that it prints at its end show the sagas it ran, and the log it names is there."""
-    demo = finished(DEMO, tmp_path)
-    assert demo.returncode == 0, demo.stdout + demo.stderr
-    (url,) = re.findall(r"export DATABASE_URL=(\S+)", demo.stdout)
-    (wanted,) = re.findall(r"amends show (\S+)", demo.stdout)
-    (log,) = re.findall(r"less (\S+)", demo.stdout)
-    listed = finished((*AMENDS, "list"), tmp_path, DATABASE_URL=url)
+    (url,) = re.findall(r"export DATABASE_URL=(\S+)", demo.printed)
+    (wanted,) = re.findall(r"amends show (\S+)", demo.printed)
+    (log,) = re.findall(r"less (\S+)", demo.printed)
+    listed = finished((*AMENDS, "list"), demo.folder, DATABASE_URL=url)
     assert listed.returncode == 0, listed.stderr
     assert "11 compensated, 29 completed" in listed.stdout
-    shown = finished((*AMENDS, "show", wanted), tmp_path, DATABASE_URL=url)
+    shown = finished((*AMENDS, "show", wanted), demo.folder, DATABASE_URL=url)
     assert shown.returncode == 0, shown.stderr
     assert "authorize_payment was sent 3 times and never answered" in shown.stdout
-    assert (tmp_path / log).stat().st_size > 0
+    assert (demo.folder / log).stat().st_size > 0
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a terminal of our own needs a POSIX system")
+def test_the_readme_shows_what_the_demo_prints(demo: Demo) -> None:
+    """The excerpt in the README is the demo's own board and audit, but for how long it took."""
+    (shown,) = [block.text for block in blocks(ROOT / "README.md", "text") if "kind of order" in block.text]
+    took = re.compile(r"ended, [0-9.]+ s")
+    lines = [took.sub("ended, … s", line.rstrip()) for line in shown.splitlines()]
+    printed = [took.sub("ended, … s", line.rstrip()) for line in demo.printed.splitlines()]
+    first = printed.index(lines[0])
+    assert sorted(printed[first : first + len(lines)]) == sorted(lines)
+
+
 def test_on_a_terminal_the_demo_draws_one_table_that_moves(tmp_path: Path) -> None:
     """On a terminal the board is redrawn in place, no order is printed by itself, and the end is the same."""
     ours, theirs = pty.openpty()

@@ -30,7 +30,7 @@ class Weather:
     doubled: float = 0.0
     """Delivered twice."""
     strayed: float = 0.0
-    """Delivered late, behind messages that were sent after it."""
+    """Delivered late, behind messages that were sent after it was confirmed."""
     delay: float = 0.05
 
 
@@ -124,16 +124,14 @@ class Broker:
             self._note(sender, f"lost {_told(message)}")
             return Sent(Receipt.UNKNOWN, wait)
         copies = 1 + (chance.random() < weather.doubled)
-        longest = wait
         for mailbox in boxes:
             for copy in range(copies):
-                arrival = self._carry(sender, message, mailbox, wait, astray=copy > 0)
-                longest = max(longest, arrival if copy == 0 else 0.0)
+                self._carry(sender, message, mailbox, wait, astray=copy > 0)
         if dice < weather.lost + weather.unheard:
             self._note(sender, f"sent, confirmation lost {_told(message)}")
             return Sent(Receipt.UNKNOWN, wait)
         self._note(sender, f"sent {_told(message)}{' twice' if copies > 1 else ''}")
-        return Sent(Receipt.CONFIRMED, longest, tuple(mailbox.definition.name for mailbox in boxes))
+        return Sent(Receipt.CONFIRMED, wait, tuple(mailbox.definition.name for mailbox in boxes))
 
     def confirm(self, sender: str, message: Outgoing, sent: Sent) -> None:
         """The sender has heard of it."""
@@ -141,7 +139,7 @@ class Broker:
             self.confirmed_to.setdefault(sender, {})[message.message_id] = None
             self.confirmed.update(dict.fromkeys((queue, message.message_id) for queue in sent.queues))
 
-    def _carry(self, sender: str, message: Outgoing, mailbox: Mailbox, wait: float, *, astray: bool) -> float:
+    def _carry(self, sender: str, message: Outgoing, mailbox: Mailbox, wait: float, *, astray: bool) -> None:
         now = self._loop.time()
         if astray or self._chance.random() < self.weather.strayed:
             arrival = now + wait + self._chance.random() * 4
@@ -150,7 +148,6 @@ class Broker:
             arrival = mailbox.last_arrival = max(mailbox.last_arrival + 1e-6, now + wait)
         self.in_flight += 1
         self._loop.call_at(arrival, self._arrive, mailbox, Letter(_delivery(message, sender, mailbox.definition.name)))
-        return arrival - now
 
     def _arrive(self, mailbox: Mailbox, letter: Letter) -> None:
         self.in_flight -= 1
@@ -172,8 +169,11 @@ class Broker:
             consumer.take(letter)
 
     def put_back(self, mailbox: Mailbox, letters: Sequence[Letter]) -> None:
-        """To the front of the queue, in their order."""
-        mailbox.waiting.extendleft(reversed(letters))
+        """To the front of the queue, or, as quorum queues with a delivery limit have it, to the back."""
+        if self._chance.random() < self.weather.strayed:
+            mailbox.waiting.extend(letters)
+        else:
+            mailbox.waiting.extendleft(reversed(letters))
         self._loop.call_soon(self.pump, mailbox)
 
 

@@ -1,4 +1,4 @@
-"""What people do to an instance, and what becomes of one whose own functions raise."""
+"""What people do to an instance: retry, skip, resolve, compensate, cancel, abandon."""
 
 from __future__ import annotations
 
@@ -8,21 +8,17 @@ import pytest
 
 from orchestrator import Parallel, Retry, hours, seconds
 from orchestrator.saga.inputs import DeadlinePassed
-from orchestrator.saga.machine import decide, fold, stuck
-from orchestrator.saga.state import SagaState, command_id
+from orchestrator.saga.machine import fold
+from orchestrator.saga.state import command_id
 from tests.unit.play import ACTION, COMPENSATION, Action, Play, Status, Verdict
 from tests.unit.work import (
-    Amended,
     Approved,
     Begun,
     Do,
     Done,
     Refused,
     Undone,
-    Withdrawn,
-    Work,
     approval,
-    cancel_on_withdrawal,
     pause,
     pivot,
     retriable,
@@ -300,147 +296,3 @@ def test_two_compensations_given_up_at_once_are_decided_one_after_the_other() ->
     play.person(Action.RESOLVE, "flight")
     play.deadline()
     assert "the compensation of hotel was sent 1 times and never answered" == play.current.reason
-
-
-# -- functions that raise ------------------------------------------------------------------------------------
-
-
-class Moody:
-    """Its `done` raises while it is in a bad mood."""
-
-    def __init__(self) -> None:
-        self.bad = True
-
-    def done(self, data: Work, event: Done) -> Work:
-        """Raise or not."""
-        if self.bad:
-            raise ZeroDivisionError("on_success divides by zero")
-        return data.told(f"{event.wire_type}!")
-
-
-def test_what_a_function_raises_goes_to_the_caller() -> None:
-    """`decide` hides no error of the saga's own code."""
-    play = started(step("stock", on_success=Moody().done))
-    with pytest.raises(ZeroDivisionError):
-        play.answer("stock", Done())
-
-
-def test_a_raising_function_makes_it_stuck_and_keeps_the_event() -> None:
-    """The event is parked, and applied again once the code is mended and a person says retry."""
-    mood = Moody()
-    play = started(step("stock", on_success=mood.done), step("money"))
-    answer = play.arrival(Done(), play.sent[0].id)
-    assert Verdict.PARKED is play.fails(answer, "ZeroDivisionError: on_success divides by zero").verdict
-    assert (Status.STUCK, "ZeroDivisionError: on_success divides by zero") == (play.status, play.current.reason)
-    assert Verdict.PARKED is play.take(answer).verdict
-    mood.bad = False
-    play.person(Action.RETRY)
-    assert "running" == play.status
-    assert Verdict.APPLIED is play.take(answer).verdict
-    assert {"stock": "succeeded", "money": "running"} == play.steps
-    assert play.state == fold(None, play.facts)
-
-
-def test_a_failing_start_is_stuck_and_can_be_retried() -> None:
-    """Even an instance that could not begin is there to be seen, and begins when it is retried."""
-    play = Play(work_saga(step("stock")))
-    start = play.arrival(Begun(id=7))
-    assert Verdict.PARKED is play.fails(start).verdict
-    assert (Status.STUCK, False) == (play.status, play.current.started)
-    assert play.event(Begun(id=7)).note == "the saga is stuck at its start"
-    assert refused(play, Action.CANCEL) == "the saga has not started; there is nothing to undo"
-    play.person(Action.RETRY)
-    assert Verdict.APPLIED is play.take(start).verdict
-    assert {"stock": "running"} == play.steps
-
-
-def test_a_failing_start_can_be_abandoned() -> None:
-    """Then its start, parked and tried again, is a duplicate."""
-    play = Play(work_saga(step("stock")))
-    start = play.arrival(Begun(id=7))
-    play.fails(start)
-    play.person(Action.ABANDON)
-    assert Verdict.DUPLICATE is play.take(start).verdict
-    assert "abandoned" == play.status
-
-
-def test_a_deadline_that_raises_is_tried_again_after_retry() -> None:
-    """Nothing is lost with the deadline: what was due still is."""
-    play = started(pause("cool_off", hours(1)), step("stock"))
-    given = DeadlinePassed(play.now + hours(1))
-    assert Verdict.APPLIED is play.fails(given).verdict
-    assert (Status.STUCK, None) == (play.status, play.current.deadline)
-    play.person(Action.RETRY)
-    play.deadline()
-    assert {"cool_off": "succeeded", "stock": "running"} == play.steps
-
-
-def test_going_back_is_resumed_as_going_back() -> None:
-    """Stuck on the way back, it goes on backward."""
-    play = started(step("stock"), step("money"))
-    play.answer("stock", Done())
-    play.answer("money", Refused())
-    play.fails(play.arrival(Undone(), play.sent[-1].id))
-    play.person(Action.RETRY)
-    assert (Status.COMPENSATING, "undo stock") == (play.status, play.told()[-1])
-
-
-def test_an_error_while_stuck_is_a_refusal() -> None:
-    """A person's action that raises in a stuck instance changes nothing and says why."""
-    play = two_given_up()
-    transition = stuck(play.state, play.arrival(Done()), "ValueError: no such hotel")
-    assert (Verdict.REFUSED, (), "ValueError: no such hotel") == (
-        transition.verdict,
-        transition.facts,
-        transition.note,
-    )
-
-
-def test_what_it_was_doing_survives_getting_stuck_twice() -> None:
-    """Two reasons on top of each other do not make it forget which way it was going."""
-    play = two_given_up()
-    state = fold(play.state, stuck(None, play.arrival(Done()), "again").facts)
-    assert (Status.STUCK, Status.COMPENSATING) == (state.status, state.before)
-
-
-@pytest.mark.parametrize(
-    "saga",
-    [
-        work_saga(step("stock", on_success=lambda data, event: None)),
-        work_saga(step("stock", on_success=lambda data, event: event)),
-    ],
-)
-def test_a_function_that_returns_no_data_is_an_error(saga: Any) -> None:
-    """The error names the saga, what was returned and what should have been."""
-    play = Play(saga)
-    play.event(Begun(id=7))
-    with pytest.raises(TypeError, match=r"a function of Saga\('work', version=1\) returned .* instead of Work"):
-        play.answer("stock", Done())
-
-
-def test_a_begin_that_returns_no_data_is_an_error() -> None:
-    """It would look like an instance that never started."""
-    saga = work_saga(step("stock"))
-    nothing: Any = None
-    saga.starts_on.begin = lambda _: nothing
-    play = Play(saga)
-    with pytest.raises(TypeError, match="returned None instead of Work"):
-        decide(saga, play.id, None, play.arrival(Begun(id=7)))
-
-
-def test_a_cancellation_that_came_while_stuck_is_applied_when_it_goes_on() -> None:
-    """Parked, it is heeded after the retry."""
-    play = started(step("stock"), cancel_on=cancel_on_withdrawal())
-    play.answer("stock", Undone())
-    assert Verdict.PARKED is play.event(Withdrawn(id=7)).verdict
-    play.person(Action.RETRY)
-    play.event(Withdrawn(id=7))
-    play.answer("stock", Undone())
-    assert Amended(log=("withdrawn",)) == play.sent[-1].message
-
-
-def test_an_empty_history_is_an_instance_that_has_not_started() -> None:
-    """Folding nothing gives the state before the start."""
-    state = fold(None, ())
-    assert SagaState() == state
-    assert (False, None, ()) == (state.started, state.deadline, state.current)

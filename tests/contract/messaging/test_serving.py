@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from contracts.message import Command, Event
-from messaging import schema
+from messaging import outside, schema
 from messaging.outbox import emit
 from messaging.participant import Participant, RetryLater
 from messaging.serving import ParticipantConsumer
@@ -481,19 +481,22 @@ async def test_calls_outside_run_side_by_side_up_to_their_bound(bench: Bench) ->
     assert gateway.most == 3
 
 
-async def test_commands_that_wait_for_a_call_outside_are_bounded_in_memory(bench: Bench) -> None:
+async def test_commands_that_wait_for_a_call_outside_are_bounded_in_memory(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Past a bound, commands wait in the table and not in the process; all are called in the end, once each."""
+    monkeypatch.setattr(outside, "MOST_HELD", 20)
     gateway = Gateway()
     await bench.serve(gateway.participant(concurrency=1))
     assert isinstance(bench.consumer, ParticipantConsumer)
-    for start in range(0, 300, 100):
-        await bench.handle(*[bench.delivery(Pack(parcel=f"p{start + place}")) for place in range(100)])
-    assert len(bench.consumer.calls) <= 100
+    for start in range(0, 90, 30):
+        await bench.handle(*[bench.delivery(Pack(parcel=f"p{start + place}")) for place in range(30)])
+    assert len(bench.consumer.calls) == 20
 
     gateway.open.set()
-    await bench.pass_time(lambda: len(gateway.calls) >= 300, "all have been called", step=1)
-    assert len({parcel for parcel, _ in gateway.calls}) == 300
-    assert len(gateway.calls) == 300
+    await bench.pass_time(lambda: len(gateway.calls) >= 90, "all have been called", step=1)
+    assert len({parcel for parcel, _ in gateway.calls}) == 90
+    assert len(gateway.calls) == 90
 
 
 async def test_a_compensation_waits_for_a_command_that_is_under_way_outside(bench: Bench) -> None:

@@ -7,7 +7,7 @@ export PYTHON
 bin := .venv/bin
 # Extra words for the program behind a target: make test ARGS="tests/unit -k machine"
 ARGS ?=
-sources := contracts messaging orchestrator services deploy tests benchmarks
+sources := contracts messaging orchestrator services deploy docs/examples tests benchmarks
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

@@ -8,10 +8,11 @@ from typing import TypeVar
 import typer
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError
 
 from messaging import migrate as migrations_of
 from messaging.bus import Bus
+from messaging.database import DATABASE_ERRORS, in_words
 from messaging.process import EX_UNAVAILABLE, bus_of, load, main
 from messaging.service import Service
 from messaging.settings import ServiceSettings
@@ -56,8 +57,8 @@ def run_migrations(settings: ServiceSettings, migrations: Sequence[str]) -> None
     shown = without_password(settings.database)
     try:
         migrations_of.migrate_now(settings.database, locations)
-    except (DBAPIError, OSError) as error:
-        typer.echo(f"{shown} does not answer: {error}; start it, or set DATABASE_URL", err=True)
+    except DATABASE_ERRORS as error:
+        typer.echo(f"{shown} does not answer: {in_words(error)}; start it, or set DATABASE_URL", err=True)
         raise typer.Exit(EX_UNAVAILABLE) from error
     typer.echo(f"{shown}: {', '.join(each.partition(':')[0] for each in locations)} at head")
 

@@ -7,6 +7,7 @@ writer at a time: the writers of this process queue here, in order, instead of p
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
@@ -49,7 +50,8 @@ class Database:
     ) -> None:
         self.url = with_async_driver(url)
         self.dialect = self.url.get_backend_name()
-        options: dict[str, Any] = {"pool_pre_ping": False, "pool_recycle": -1}
+        # Values of statements are customers' data; an error that quotes them ends in logs.
+        options: dict[str, Any] = {"pool_pre_ping": False, "pool_recycle": -1, "hide_parameters": True}
         if async_creator is not None:
             options["async_creator"] = async_creator
         if self.dialect == "sqlite":
@@ -112,6 +114,13 @@ def with_async_driver(url: str | URL) -> URL:
             return parsed.set(drivername="sqlite+aiosqlite")
         case other:
             raise ValueError(f"DATABASE_URL names {other!r}; Amends runs on postgresql://… and sqlite:///file")
+
+
+def in_words(error: BaseException) -> str:
+    """What the database said, without the statement and its values: for logs and for people."""
+    said = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    # SQLAlchemy's own adapters put the driver's class in front.
+    return re.sub(r"^<class '[^']*'>: ", "", str(said)) or type(said).__name__
 
 
 def is_transient(error: BaseException) -> bool:

@@ -219,10 +219,26 @@ class Participant:
             )
         if not inspect.iscoroutinefunction(handler.call):
             raise InvalidHandler(f"{handler.name} is no coroutine function; write `async def`")
+        _check_parameter(handler)
         _check_answer(handler, answers)
         for each in (message, *answers):
             self._registry.add(each)
         self.handlers[message.wire_type] = handler
+
+
+def _check_parameter(handler: Handler) -> None:
+    """The first parameter is the registered message, or a sequence of it: a type checker cannot see a mix-up here."""
+    hints = [kind for name, kind in typing.get_type_hints(handler.call).items() if name != "return"]
+    if not hints:
+        return
+    taken = hints[0]
+    if handler.mode is Mode.BATCH:
+        taken = next(iter(typing.get_args(taken)), handler.message)
+    if isinstance(taken, type) and not issubclass(handler.message, taken):
+        raise InvalidHandler(
+            f"{handler.name} takes {taken.__name__}, but is registered for {handler.message.__name__}; "
+            "make them the same"
+        )
 
 
 def _check_answer(handler: Handler, answers: tuple[type[Event], ...]) -> None:

@@ -193,7 +193,7 @@ def listen(service: Service) -> socket.socket:
         bound = socket.create_server((settings.host, settings.port), backlog=1024)
     except OSError as error:
         raise BadConfiguration(
-            f"{service.name} cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
+            f"{service.name} cannot listen on {settings.host}:{settings.port}: {os.strerror(error.errno or 0)}; "
             "set HOST and PORT to an address that is free (PORT=0 picks one)"
         ) from error
     host, port = bound.getsockname()[:2]

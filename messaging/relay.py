@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from messaging import bulk, schema
 from messaging.bus import Bus, Outgoing, Receipt
 from messaging.clock import Checkpoint, Clock, no_checkpoint
-from messaging.database import DATABASE_ERRORS, Database, is_transient
+from messaging.database import DATABASE_ERRORS, Database, in_words, is_transient
 from messaging.envelope import CONTENT_TYPE
 from messaging.outbox import OutboxRow, Pending
 
@@ -202,7 +202,7 @@ class Relay:
                 if not is_transient(error):
                     raise
                 # The rows are committed; the sweeper will find them when the database is back.
-                structlog.get_logger().warning("relay_cannot_look", error=str(error))
+                structlog.get_logger().warning("relay_cannot_look", error=in_words(error))
                 ready = []
             left = {each.id for each in taken} - {each.id for each in ready}
             for identity in left:
@@ -240,7 +240,7 @@ class Relay:
                 failures += 1
                 swept = 0
                 if failures == 1:
-                    structlog.get_logger().warning("sweep_waits_for_database", error=str(error))
+                    structlog.get_logger().warning("sweep_waits_for_database", error=in_words(error))
             if swept < CLAIM:
                 await self._clock.sleep(self._interval * min(failures + 1, 10))
 

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from messaging import migrate
 from messaging.bus import Bus
 from messaging.clock import Checkpoint, Clock, Entropy, SystemClock, SystemEntropy, no_checkpoint
-from messaging.database import DATABASE_ERRORS, Database, is_transient
+from messaging.database import DATABASE_ERRORS, Database, in_words, is_transient
 from messaging.health import with_health
 from messaging.outbox import INFO, Emitting
 from messaging.outside import OutsideCalls
@@ -205,7 +205,7 @@ class Service:
         except DATABASE_ERRORS as error:
             if not is_transient(error):
                 raise
-            structlog.get_logger().warning("drain_without_database", name=self.name, error=str(error))
+            structlog.get_logger().warning("drain_without_database", name=self.name, error=in_words(error))
 
     async def drain(self) -> None:
         """`quiesce` and `close`, for a service without an HTTP face."""
@@ -248,7 +248,7 @@ class Service:
             if behind:
                 found["migrations"] = _run_migrate(behind)
         except DATABASE_ERRORS as error:
-            found["database"] = str(error)
+            found["database"] = in_words(error)
         return found
 
     async def _reach_database(self) -> None:
@@ -257,7 +257,7 @@ class Service:
 
         def say(state: tenacity.RetryCallState) -> None:
             error = state.outcome.exception() if state.outcome else None
-            log.warning("waiting_for_database", database=repr(self.database), error=str(error))
+            log.warning("waiting_for_database", database=repr(self.database), error=in_words(error) if error else "")
 
         try:
             async for attempt in tenacity.AsyncRetrying(
@@ -272,7 +272,7 @@ class Service:
                     await self.database.ping()
         except DATABASE_ERRORS as error:
             raise DatabaseUnavailable(
-                f"{self.database!r} does not answer: {error}; start it, or set DATABASE_URL"
+                f"{self.database!r} does not answer: {in_words(error)}; start it, or set DATABASE_URL"
             ) from error
 
     async def _check_migrations(self) -> None:

@@ -29,7 +29,7 @@ from contracts.registry import Registry
 from messaging import dead_letters, deferred, inbox
 from messaging.bus import Bus, Delivery, Subscription
 from messaging.clock import Checkpoint, Clock, Entropy, no_checkpoint
-from messaging.database import Database, is_transient
+from messaging.database import Database, in_words, is_transient
 from messaging.inbox import Entry, Status
 from messaging.polling import Poller
 from messaging.received import Arrival, Received, Unreadable, read
@@ -214,9 +214,9 @@ class Worker:
                     if not _passes_by_itself(error) or (isinstance(error, HandlerFailed) and failures >= HANDLER_TRIES):
                         return error
                     failures += 1
-                    self.waiting_for = str(error)
+                    self.waiting_for = in_words(error.cause if isinstance(error, HandlerFailed) else error)
                     structlog.get_logger().warning(
-                        "batch_waits", consumer=self._consumer.name, failures=failures, error=str(error)
+                        "batch_waits", consumer=self._consumer.name, failures=failures, error=self.waiting_for
                     )
                     if self._stopping:
                         # Unacknowledged: the broker hands them to somebody else when we close.

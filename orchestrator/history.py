@@ -118,8 +118,9 @@ def dump_progress(state: SagaState) -> str:
     return to_json(
         {
             "before": state.before,
+            "reason_before": state.reason_before,
             "steps": {
-                name: [step.status, step.round, step.attempt, step.due, step.action_round]
+                name: [step.status, step.round, step.attempt, step.due, step.action_round, step.made_from]
                 for name, step in state.steps.items()
             },
         }
@@ -147,7 +148,14 @@ def load_state(saga: Saga[Any], *, status: str, reason: str, data: str, progress
     try:
         content = json.loads(progress)
         steps = {
-            name: StepState(StepStatus(each[0]), each[1], each[2], _moment(each[3]), each[4])
+            name: StepState(
+                StepStatus(each[0]),
+                each[1],
+                each[2],
+                _moment(each[3]),
+                each[4],
+                None if each[5] is None else saga.data.model_validate(each[5]),
+            )
             for name, each in content["steps"].items()
         }
         return SagaState(
@@ -156,6 +164,7 @@ def load_state(saga: Saga[Any], *, status: str, reason: str, data: str, progress
             steps=steps,
             reason=reason,
             before=Status(content["before"]) if content["before"] else None,
+            reason_before=content["reason_before"],
         )
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise CorruptHistory(f"the state of an instance of {saga!r} cannot be read: {error}") from error

@@ -21,7 +21,7 @@ from messaging.database import Database
 from messaging.process import BadConfiguration
 from orchestrator.catalog import Catalog
 from orchestrator.saga.definition import Saga
-from orchestrator.saga.fingerprint import describe, fingerprint
+from orchestrator.saga.fingerprint import describe, differences, fingerprint
 from orchestrator.saga.state import Status
 from orchestrator.schema import saga, saga_definition
 
@@ -103,29 +103,6 @@ def _refusal(
         f"the old one beside it, let the instances end first, or, where the change cannot matter to them, "
         f"set AMENDS_ACCEPT_CHANGED={definition.name}:{definition.version}"
     )
-
-
-def differences(before: Any, after: Any, place: str = "") -> list[str]:
-    """What differs between two descriptions, a phrase each."""
-    if isinstance(before, Mapping) and isinstance(after, Mapping):
-        names = dict.fromkeys((*before, *after))
-        return [
-            words
-            for name in names
-            for words in differences(before.get(name), after.get(name), f"{place}.{name}" if place else str(name))
-        ]
-    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
-        return [
-            words
-            for number, (one, other) in enumerate(zip(before, after, strict=True))
-            for words in differences(one, other, f"{place}[{number}]")
-        ]
-    return [] if before == after else [f"{place} was {_short(before)}, is {_short(after)}"]
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 async def _warn_of_unknown(connection: AsyncConnection, catalog: Catalog) -> None:

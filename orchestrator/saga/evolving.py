@@ -48,10 +48,12 @@ def evolve(state: SagaState, fact: Fact) -> SagaState:  # noqa: C901, PLR0912 - 
                 status=Status.STUCK,
                 reason=reason,
                 before=state.before if state.status is Status.STUCK else state.status,
+                reason_before=state.reason_before if state.status is Status.STUCK else state.reason,
                 steps={**state.steps, **given_up},
             )
         case f.Resumed():
-            return replace(state, status=state.before or Status.RUNNING, before=None)
+            was = state.before or Status.RUNNING
+            return replace(state, status=was, before=None, reason=state.reason_before, reason_before="")
         case f.Completed():
             return replace(state, status=Status.COMPLETED)
         case f.Compensated():
@@ -89,4 +91,4 @@ def _moved(state: SagaState, step: str, status: StepStatus) -> SagaState:
 
 
 def _step(state: SagaState, name: str, step: StepState) -> SagaState:
-    return SagaState(state.status, state.data, {**state.steps, name: step}, state.reason, state.before)
+    return SagaState(state.status, state.data, {**state.steps, name: step}, state.reason, state.before, state.reason_before)

@@ -82,6 +82,8 @@ class SagaState:
     """Why it goes back, or why it is stuck."""
     before: Status | None = None
     """What it was doing when it got stuck."""
+    reason_before: str = ""
+    """Why it was doing that; the reason again once it goes on."""
 
     @property
     def started(self) -> bool:

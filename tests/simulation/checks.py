@@ -58,7 +58,9 @@ class _Checking:
                 continue
             match row["status"]:
                 case "completed":
-                    self.same(f"order of saga {identity}", ("completed", order["total"]), (order["status"], order["captured"]))
+                    self.same(
+                        f"order of saga {identity}", ("completed", order["total"]), (order["status"], order["captured"])
+                    )
                 case "compensated":
                     self.same(f"order of saga {identity}", ("canceled", None), (order["status"], order["captured"]))
                 case other:
@@ -103,7 +105,9 @@ class _Checking:
     def stock(self) -> None:
         """What is missing from the shelf is what was sold."""
         left = Counter(self.world.plan.stock)
-        for row in self._rows(ORDER, "SELECT sku, quantity, status FROM order_line JOIN orders ON orders.id = order_id"):
+        for row in self._rows(
+            ORDER, "SELECT sku, quantity, status FROM order_line JOIN orders ON orders.id = order_id"
+        ):
             if row["status"] == "completed":
                 left[row["sku"]] -= row["quantity"]
         found = {row["sku"]: row["on_hand"] for row in self._rows(ORDER, "SELECT * FROM stock")}
@@ -120,10 +124,15 @@ class _Checking:
                 rows = self._rows(service, f"SELECT type, message_id, correlation_id FROM {table}")
                 self.same(f"{table} of {service}", [], rows)
             inbox = self._rows(service, "SELECT message_id, status FROM inbox")
-            self.same(f"unsettled inbox of {service}", [], [row for row in inbox if row["status"] not in ("done", "tombstone")])
+            self.same(
+                f"unsettled inbox of {service}",
+                [],
+                [row for row in inbox if row["status"] not in ("done", "tombstone")],
+            )
             taken[service] = {str(UUID(row["message_id"])) for row in inbox}
             effects = Counter(
-                (row["type"], row["subject"]) for row in self._rows(service, "SELECT type, subject FROM simulated_effect")
+                (row["type"], row["subject"])
+                for row in self._rows(service, "SELECT type, subject FROM simulated_effect")
             )
             self.same(f"messages that took effect twice at {service}", {}, {k: n for k, n in effects.items() if n > 1})
         undone = {
@@ -159,7 +168,9 @@ class _Checking:
             self._history(identity, instance, saga, rows.get(identity, []))
 
     def _history(self, identity: UUID, instance: dict[str, Any], saga: Saga[Any], rows: list[dict[str, Any]]) -> None:
-        self.same(f"numbers of history {identity}", list(range(1, instance["revision"] + 1)), [row["seq"] for row in rows])
+        self.same(
+            f"numbers of history {identity}", list(range(1, instance["revision"] + 1)), [row["seq"] for row in rows]
+        )
         registry = catalog(self.world.plan).registry
         state: SagaState | None = None
         established: list[f.Fact] = []
@@ -221,4 +232,3 @@ def check(world: World, placed: Mapping[str, UUID]) -> dict[str, int]:
     checking.messages()
     checking.histories()
     return ends
-

@@ -10,7 +10,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -44,7 +44,7 @@ class SimCursor:
         self._raw = raw
         self.arraysize = 1
 
-    async def __aenter__(self) -> SimCursor:
+    async def __aenter__(self) -> Self:
         return self
 
     @property

@@ -62,6 +62,7 @@ class Life:
         self._note = note
         self._tasks: dict[asyncio.Task[Any], None] = {}
         self._held: dict[Severed, None] = {}
+        self._burial: asyncio.Task[None] | None = None
         self._context: Context = copy_context()
         self._context.run(_LIFE.set, self)
 
@@ -111,7 +112,7 @@ class Life:
         for thing in list(self._held):
             thing.sever()
         self._held.clear()
-        self._loop.create_task(self._bury(), name=f"bury {self!r}", context=Context())
+        self._burial = self._loop.create_task(self._bury(), name=f"bury {self!r}", context=Context())
 
     async def _bury(self) -> None:
         for _ in range(5):

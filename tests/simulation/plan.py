@@ -154,9 +154,7 @@ def _crash(dice: random.Random, until: float) -> Crash:
     )
 
 
-def _spells(
-    dice: random.Random, until: float, whats: tuple[str, ...], most: int, longest: float
-) -> tuple[Spell, ...]:
+def _spells(dice: random.Random, until: float, whats: tuple[str, ...], most: int, longest: float) -> tuple[Spell, ...]:
     return tuple(
         Spell(dice.uniform(0, until), dice.choice(whats), dice.uniform(0.05, longest))
         for _ in range(dice.randint(0, most))
@@ -173,5 +171,5 @@ def _wish(dice: random.Random, number: int) -> Wish:
             for _ in range(dice.randint(1, 2))
         ),
         again=dice.choice((None, dice.uniform(0, 10))),
-        cancel=dice.choice((None, None, dice.uniform(0, 6))),
+        cancel=dice.choice((None, None, dice.uniform(0, 6), dice.uniform(0, 0.5))),
     )

@@ -103,9 +103,7 @@ def _log_into(world: World) -> None:
         world.note(life, " ".join((str(name), *(f"{key}={value}" for key, value in event.items()))))
         raise structlog.DropEvent
 
-    structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, note], cache_logger_on_first_use=False
-    )
+    structlog.configure(processors=[structlog.contextvars.merge_contextvars, note], cache_logger_on_first_use=False)
 
 
 def _fast() -> str | None:

@@ -19,6 +19,7 @@ ENOUGH = 80
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test for every few seeds, or for the one that was asked for."""
     if "first" in metafunc.fixturenames:
         only = metafunc.config.getoption("--seed", default=None)
         firsts = range(0, SEEDS, CHUNK) if only is None else [only]

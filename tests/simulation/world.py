@@ -6,7 +6,7 @@ import asyncio
 import random
 import sqlite3
 import traceback
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -78,7 +78,7 @@ class World:
         self._engines = engines
         self.directory = directory
         self.loop = VirtualLoop()
-        self.loop.set_task_factory(adopting)
+        self.loop.set_task_factory(adopting)  # type: ignore[arg-type]  # typeshed's protocol knows no keywords
         self.loop.set_exception_handler(self._unhandled)
         self.trace: list[tuple[float, str, str]] = []
         self.problems: list[str] = []
@@ -92,6 +92,7 @@ class World:
         self.issuer.unclear = plan.gateway_unclear
         self.running: dict[str, tuple[Life, Service]] = {}
         self._buses: dict[str, SimBus] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._births = 0
         self._ending = False
         self._down: dict[str, float] = {}
@@ -129,7 +130,7 @@ class World:
         )
         self._buses[name] = bus
         self.note(repr(life), "starts")
-        self.loop.create_task(self._live(life, service))
+        self._spawn(self._live(life, service))
 
     async def _live(self, life: Life, service: Service) -> None:
         task = life.spawn(self._run(life, service), f"main {life!r}")
@@ -224,14 +225,20 @@ class World:
     def befall(self) -> None:
         """Let the plan's faults run beside whatever else happens."""
         for crash in self.plan.crashes:
-            self.loop.create_task(self._crash(crash))
+            self._spawn(self._crash(crash))
         for spell in self.plan.disconnects:
-            self.loop.create_task(self._disconnect(spell))
+            self._spawn(self._disconnect(spell))
         for spell in self.plan.unbound:
-            self.loop.create_task(self._unbind(spell))
+            self._spawn(self._unbind(spell))
         for spell in self.plan.outages:
-            self.loop.create_task(self._outage(spell))
-        self.loop.create_task(self._calm())
+            self._spawn(self._outage(spell))
+        self._spawn(self._calm())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        # asyncio itself keeps no task alive.
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     # -- watching --------------------------------------------------------------------------------------------
 

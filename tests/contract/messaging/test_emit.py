@@ -105,15 +105,20 @@ async def test_an_event_emitted_in_a_synchronous_session_commits_with_it(tables:
     """Committed it lies in the outbox, whole; rolled back it was never there."""
     with Session(engine, info=_info()) as session, session.begin():
         identity = emit(session, Ordered(parcel="p1", note="kept"))
-    with pytest.raises(ZeroDivisionError), Session(engine, info=_info()) as session, session.begin():
+    with Session(engine, info=_info()) as session:
         emit(session, Ordered(parcel="p2"))
         session.flush()
-        raise ZeroDivisionError
+        session.rollback()
 
     async with tables.reading() as connection:
         (row,) = (await connection.execute(select(schema.outbox))).all()
     assert row.message_id == identity
-    assert (row.key, row.exchange, row.routing_key, row.type) == ("p1", "amends.events", "parcel.ordered", "parcel.ordered")
+    assert (row.key, row.exchange, row.routing_key, row.type) == (
+        "p1",
+        "amends.events",
+        "parcel.ordered",
+        "parcel.ordered",
+    )
     assert (row.source, row.correlation_id) == ("shop", None)
     assert (row.created_at, row.available_at) == (NOON, NOON + timedelta(seconds=10))
     assert json.loads(row.body) == {
@@ -241,9 +246,7 @@ async def test_a_session_in_somebody_elses_transaction_publishes_nothing_of_its_
     running, bus = relay
     async with tables.engine.connect() as connection:
         outer = await connection.begin()
-        async with AsyncSession(
-            connection, info=_info(running), join_transaction_mode="create_savepoint"
-        ) as session:
+        async with AsyncSession(connection, info=_info(running), join_transaction_mode="create_savepoint") as session:
             emit(session, Ordered(parcel="p1"))
             await session.commit()
         await outer.rollback()
@@ -284,7 +287,9 @@ async def test_a_sessionmaker_collects_what_aggregates_record(tables: Database, 
         plain.add(Box("p2"))
 
     async with tables.reading() as connection:
-        rows = (await connection.execute(select(schema.outbox.c.type, schema.outbox.c.key).order_by(schema.outbox.c.id))).all()
+        rows = (
+            await connection.execute(select(schema.outbox.c.type, schema.outbox.c.key).order_by(schema.outbox.c.id))
+        ).all()
     assert [tuple(row) for row in rows] == [("parcel.ordered", "p1"), ("parcel.packed", "p1")]
 
 

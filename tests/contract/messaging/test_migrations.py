@@ -82,7 +82,9 @@ async def test_checks_made_by_the_migrations_are_those_of_the_code(database_url:
 
     def names(connection: Connection) -> set[tuple[str, str | None]]:
         found = inspect(connection)
-        return {(table, each["name"]) for table in found.get_table_names() for each in found.get_check_constraints(table)}
+        return {
+            (table, each["name"]) for table in found.get_table_names() for each in found.get_check_constraints(table)
+        }
 
     database = Database(database_url)
     try:

@@ -111,7 +111,7 @@ async def test_a_failed_offer_is_left_to_the_sweeper(bench: Bench) -> None:
 
 
 async def test_an_unconfirmed_row_holds_back_its_own_key_and_no_other(bench: Bench) -> None:
-    """Behind a row that fails, its key waits and every other key goes on; when it succeeds, its key follows in order."""
+    """Behind a row that fails its key waits, and every other key goes on; when it succeeds, its key follows."""
     bench.bus.says = _refusing(1)  # type: ignore[assignment]  # a function all the same
     await bench.commit_rows([row(1, "a"), row(2, "a"), row(3, "b"), row(4, None), row(5, "b")])
 

@@ -55,7 +55,9 @@ async def test_a_batch_is_taken_apart_until_the_culprits_stand_alone(bench: Benc
     assert sorted(int(parcel) for parcel, _ in await done(bench.database)) == good
     assert sorted(await bench.letters()) == [("handler_failed", str(UUID(int=1000 + number))) for number in broken]
     assert len(bench.bus.sent("parcel.packed")) == len(good)
-    assert [each.routing_key for each in bench.bus.sent("amends.dead_lettered")] == ["depot.handler_failed"] * len(broken)
+    assert [each.routing_key for each in bench.bus.sent("amends.dead_lettered")] == ["depot.handler_failed"] * len(
+        broken
+    )
     assert len(bench.bus.settled) == 50
 
 
@@ -215,8 +217,7 @@ async def test_while_the_database_is_away_a_batch_waits_in_memory(bench: Bench) 
     delivery = bench.delivery(Pack(parcel="p1"))
     bench.bus.hand_over([delivery])
     await until(lambda: worker.waiting_for is not None, "the worker says what it waits for")
-    assert not worker.moving
-    assert bench.bus.settled == []
+    assert (worker.moving, bench.bus.settled) == (False, [])
 
     for _ in range(5):
         tries = away.refused + 1
@@ -224,7 +225,7 @@ async def test_while_the_database_is_away_a_batch_waits_in_memory(bench: Bench) 
     away.away = False
     await bench.pass_time(lambda: bench.bus.settled == [delivery.tag], "it is done")
 
-    assert worker.moving
+    assert (worker.moving, worker.waiting_for) == (True, None)
     assert await done(bench.database) == [("p1", "packed")]
     assert bench.bus.requeued == []
     assert await bench.letters() == []
@@ -315,6 +316,7 @@ async def test_messages_of_one_key_are_handled_in_the_order_in_which_they_came(b
 
 async def test_a_deferred_row_that_older_code_cannot_read_hides_no_other(bench: Bench) -> None:
     """More unreadable rows than one look takes do not keep a readable one from its time."""
+
     def waiting(number: int, body: str, due: datetime) -> DeferredRow:
         return DeferredRow(UUID(int=number), "depot.in", "parcel.pack", None, body, due, due, 1, "later")
 
@@ -354,7 +356,9 @@ class _Ticking:
     async def fail(self, work: Work, received: Received, error: Exception) -> None:
         raise AssertionError("no message fails here")
 
-    async def due(self, connection: AsyncConnection, now: datetime, limit: int) -> tuple[Sequence[object], datetime | None]:
+    async def due(
+        self, connection: AsyncConnection, now: datetime, limit: int
+    ) -> tuple[Sequence[object], datetime | None]:
         return [each for each in self.waiting if each not in self.handled], None
 
 

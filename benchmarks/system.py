@@ -14,7 +14,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import asyncpg
 import httpx
+from sqlalchemy.engine import make_url
 
 from benchmarks.usage import Watched, listener_on
 from deploy.killing import three_services
@@ -113,7 +115,8 @@ def open_system(stack: ExitStack, environment: Mapping[str, str], logs: Path) ->
     """The system, not started yet, and the URL of a scratch database for whoever runs beside it.
 
     AMQP_URL and DATABASE_URL (or TEST_AMQP_URL and TEST_DATABASE_URL) name the servers; what they do not name is
-    started, in `stack`. Raises what `deploy.up.backends` raises.
+    started, in `stack`. Nobody else may use that broker meanwhile: the queues have the names they always have. The
+    databases of the run are dropped when `stack` ends. Raises what `deploy.up.backends` raises.
     """
     servers = {
         name: environment.get(f"TEST_{name}") or environment.get(name, "") for name in ("AMQP_URL", "DATABASE_URL")
@@ -122,8 +125,21 @@ def open_system(stack: ExitStack, environment: Mapping[str, str], logs: Path) ->
     run = f"amends_bench_{os.getpid()}_{int(time.time())}"
     services = three_services(run)
     scratch = Service("scratch", "", 0, f"{run}_scratch")
-    found = backends(stack, servers, [*services, scratch])
+    wanted = [*services, scratch]
+    found = backends(stack, servers, wanted)
+    if servers["DATABASE_URL"]:
+        stack.callback(lambda: asyncio.run(_drop(servers["DATABASE_URL"], [each.database for each in wanted])))
     return System(found, services, logs), found.database_urls["scratch"]
+
+
+async def _drop(server: str, databases: Sequence[str]) -> None:
+    url = make_url(server).set(drivername="postgresql")
+    connection = await asyncpg.connect(url.render_as_string(hide_password=False))
+    try:
+        for name in databases:
+            await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+    finally:
+        await connection.close()
 
 
 async def _answers(client: httpx.AsyncClient, service: Service) -> bool:

@@ -84,6 +84,7 @@ class ScriptedBus:
         self.settled: list[int] = []
         self.requeued: list[int] = []
         self.rejected: list[int] = []
+        self.handed = 0
         self._tags = count(1)
         self._deliver: dict[str, Callable[[Delivery], None]] = {}
 
@@ -126,6 +127,7 @@ class ScriptedBus:
 
     def hand_over(self, deliveries: Sequence[Delivery]) -> None:
         """Deliver these at once, so that they come as one batch."""
+        self.handed += len(deliveries)
         for each in deliveries:
             self._deliver[each.queue](each)
 
@@ -175,7 +177,7 @@ class Bench:
         await until(lambda: self.bus.attached, "the worker subscribes")
         return self.worker
 
-    async def close(self) -> None:
+    async def retire(self) -> None:
         """Stop the worker, and raise what it has died of."""
         if self._running:
             await self.worker.stop()
@@ -186,6 +188,12 @@ class Bench:
             if isinstance(self.consumer, ParticipantConsumer):
                 await self.consumer.calls.close()
             await asyncio.gather(*self._running)
+            self._running.clear()
+            await self.bus.close()
+
+    async def close(self) -> None:
+        """Stop the worker and let go of the database."""
+        await self.retire()
         await self.database.close()
 
     # -- in --------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ help: ## This list
 demo: venv ## Orders through all three services in one process, no server needed, in a minute
 	@$(bin)/python -m deploy.embedded demo $(ARGS)
 
-run: venv ## The embedded mode: three services and the console in one process, until Ctrl-C
+run: venv ## The embedded mode: three services in one process, until Ctrl-C
 	@$(bin)/python -m deploy.embedded run $(ARGS)
 
 up: venv ## Three processes on RabbitMQ and PostgreSQL (AMQP_URL, DATABASE_URL, or servers of their own)

@@ -1,7 +1,7 @@
 """python -m deploy.acceptance FILE.csv: place a file of orders while services are killed with -9, and audit the end.
 
-Three processes on RabbitMQ and PostgreSQL (AMQP_URL and DATABASE_URL name them; what they do not name is started,
-with throw-away data), or with --embedded one process on SQLite. The orchestrator and the payment service, or the one
+Three processes on RabbitMQ and PostgreSQL (AMQP_URL and DATABASE_URL name them, and databases made for the run stay
+there; what they do not name is started, with throw-away data), or with --embedded one process on SQLite. The orchestrator and the payment service, or the one
 process, are killed with SIGKILL while the orders run through, and started again. Then everything is looked up in the
 databases, and the same file is placed once more, which must change nothing.
 """
@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated
+from uuid import uuid4
 
 import typer
 
@@ -44,16 +44,17 @@ def run(
     seed: Annotated[int, typer.Option(help="Of the moments at which they are killed.")] = 1,
     stock: Annotated[int, typer.Option(min=0, help="How many there are of each sku.")] = 16_000,
     credit_limit: Annotated[int, typer.Option(min=0, help="Of each customer, in minor units.")] = 50_000,
-    data: Annotated[Path, typer.Option(help="Logs and SQLite files go here; what is there is removed.")] = Path(
-        ".amends/acceptance"
-    ),
+    data: Annotated[
+        Path, typer.Option(help="Logs and SQLite files go here; those of an earlier run are removed.")
+    ] = Path(".amends/acceptance"),
 ) -> None:
     """Exit codes: 0 everything holds, 1 something does not, 2 the file cannot be used, 69 no server to be had."""
-    if not file.is_file():
-        print(f"amends: {file} is no file; name a CSV file of orders", file=sys.stderr)
+    if not file.is_file() or _rows_of(file) < 1:
+        print(f"amends: {file} is no file with orders; name a CSV file, a line of column names first", file=sys.stderr)
         raise typer.Exit(2)
-    shutil.rmtree(data, ignore_errors=True)
-    data.mkdir(parents=True)
+    data.mkdir(parents=True, exist_ok=True)
+    for left in (*data.glob("*.db*"), *data.glob("*.log")):
+        left.unlink()
     settings = {"ORDER_DEFAULT_STOCK": str(stock), "PAYMENT_DEFAULT_CREDIT_LIMIT": str(credit_limit)}
     with ExitStack() as stack:
         try:
@@ -71,7 +72,8 @@ def run(
 def _system(stack: ExitStack, in_one: bool, environment: Mapping[str, str], data: Path) -> System:
     if in_one:
         return embedded(environment, data)
-    wanted = three_services("amends_acceptance")
+    # New ones each time: orders of an earlier run on the same server would be recognized and not placed.
+    wanted = three_services(f"amends_acceptance_{uuid4().hex[:8]}")
     return three_processes(up.backends(stack, environment, wanted), wanted, environment, data)
 
 
@@ -100,6 +102,8 @@ async def _accept(system: System, file: Path, total: int, kills: Sequence[Kill],
             problems += await _place(system, file)
         finally:
             killing.cancel()
+            with suppress(asyncio.CancelledError):
+                await killing
         killed = sum(process.kills for process in system.processes.values())
         if killed != len(kills):
             problems.append(f"only {killed} of {len(kills)} kills took place before the orders had ended")

@@ -291,9 +291,9 @@ async def _watch(fleet: Fleet, asked: asyncio.Event) -> int:
 def _welcome(wanted: Sequence[Service]) -> str:
     addresses = {each.name: each.address for each in wanted}
     return (
-        f"\n  console   {addresses['orchestrator']}\n"
-        f"  orders    {addresses['order']}/docs\n"
-        f"  payments  {addresses['payment']}/docs\n\n"
+        f"\n  orchestrator {addresses['orchestrator']}/readyz\n"
+        f"  orders       {addresses['order']}/docs\n"
+        f"  payments     {addresses['payment']}/audit\n\n"
         f"  curl -i {addresses['order']}/orders -H 'Content-Type: application/json' \\\n"
         f"       -d '{_ORDER}'\n\n"
         "  Ctrl-C stops everything.\n"

@@ -43,7 +43,10 @@ def serve(
     Example: DATABASE_URL=postgresql://travel@localhost/travel python -m messaging serve trips.participant:travel
     """
     participant = _participant(target)
-    named: type[ServiceSettings] = type("ParticipantSettings", (ServiceSettings,), {"service": participant.name, "__annotations__": {}})
+    own = {"service": participant.name, "__annotations__": {}}
+    named: type[ServiceSettings] = type("ParticipantSettings", (ServiceSettings,), own)
+        "ParticipantSettings", (ServiceSettings,), {"service": participant.name, "__annotations__": {}}
+    )
     settings = load(named)
     raise typer.Exit(
         main(

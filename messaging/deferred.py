@@ -92,9 +92,7 @@ async def due(
     return ready, next((row.due_at for row in rows if row.due_at > now), None)
 
 
-async def postpone(
-    connection: AsyncConnection, consumer: str, rows: Mapping[Due, str], due_at: datetime
-) -> None:
+async def postpone(connection: AsyncConnection, consumer: str, rows: Mapping[Due, str], due_at: datetime) -> None:
     """Look at these again then, for the reasons given."""
     records = [
         {

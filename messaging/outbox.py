@@ -10,6 +10,7 @@ import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 INFO = "amends"
 """Where a session's `info` holds its `Emitting`."""
 _WRITTEN = "amends.written"
+_RECORDERS = "amends.recorders"
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,15 +242,36 @@ def collect(sessions: sessionmaker[Any] | async_sessionmaker[Any] | type[Session
         own = sessions.kw.get("sync_session_class") or sessions.class_.sync_session_class
         target = sessions.kw["sync_session_class"] = type("CollectingSession", (own,), {})
 
+    def hold(session: Session, instance: object) -> None:
+        # A session holds what it has loaded weakly: an aggregate that nobody else refers to any more, and whose
+        # columns did not change, would be gone before the commit, and its events with it.
+        if _records(type(instance)) or hasattr(instance, "pending_events"):
+            session.info.setdefault(_RECORDERS, {})[id(instance)] = instance
+
+    def let_go(session: Session, transaction: SessionTransaction) -> None:
+        if transaction.parent is None:
+            session.info.pop(_RECORDERS, None)
+
     def harvest(session: Session, *_: Any) -> None:
         for each in (*session.new, *session.identity_map.values()):
             recorded: list[Event] | None = getattr(each, "pending_events", None)
             while recorded:
                 emit(session, recorded.pop(0))
 
+    sqlalchemy_event.listen(target, "loaded_as_persistent", hold)
+    sqlalchemy_event.listen(target, "after_transaction_end", let_go)
     sqlalchemy_event.listen(target, "before_flush", harvest)
     # An aggregate whose columns did not change flushes nothing; its events still count.
     sqlalchemy_event.listen(target, "before_commit", harvest)
+
+
+@cache
+def _records(kind: type) -> bool:
+    """Whether instances of this class have `pending_events`, by annotation or as a class attribute."""
+    return any(
+        "pending_events" in vars(each) or "pending_events" in vars(each).get("__annotations__", ())
+        for each in kind.__mro__
+    )
 
 
 def written(session: Session | AsyncSession) -> list[Pending]:

@@ -28,8 +28,8 @@ class RabbitBus:
     """A service's two connections to a RabbitMQ broker; implements `messaging.bus.Bus`.
 
     `url` is amqp:// or amqps://, with TLS options in its query as aio-pika reads them. `service` names the
-    connections in the broker's tools. `heartbeat` is in seconds; a broker that falls silent on the
-    consuming connection is noticed after about three of them. `publish_timeout` bounds a publish,
+    connections in the broker's tools. `heartbeat` is in seconds; a broker that falls silent is
+    given up after two of them. `publish_timeout` bounds a publish,
     `connect_timeout` bounds `start`. With `passive` the topology is only checked, because an operator owns
     it. Raises ValueError where the URL is no AMQP URL.
     """

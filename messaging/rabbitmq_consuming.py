@@ -150,11 +150,19 @@ class RabbitSubscription:
             async with asyncio.timeout(ATTEMPT_SECONDS):
                 with lost_means_error():
                     await self._consume(await self._connection())
-        except ChannelNotFoundEntity as error:
+        except BaseException as error:
+            # A consumer that was attached after all would hold deliveries that nobody settles.
+            await self._drop()
+            self._explain(error)
+            raise
+
+    def _explain(self, error: BaseException) -> None:
+        """Say in our own words what the broker refused, if it did."""
+        if isinstance(error, ChannelNotFoundEntity):
             raise TopologyMismatch(
                 f"there is no queue {self._queue!r} to consume; declare it first ({describe(error)})"
             ) from error
-        except ChannelAccessRefused as error:
+        if isinstance(error, ChannelAccessRefused):
             raise BusUnavailable(
                 f"the broker does not let us read queue {self._queue!r}: {describe(error)}; grant the user read"
             ) from error
@@ -200,8 +208,11 @@ class RabbitSubscription:
                 async with asyncio.timeout(_SETTLE_SECONDS):
                     with lost_means_error():
                         await say(channel, fresh)
-            except LOST as error:
-                # The broker hands them out again.
+            except BaseException as error:
+                # Settled for us and not for the broker: it hands them out again to a new channel only.
+                self._detached.set()
+                if not isinstance(error, LOST):
+                    raise
                 self._say_lost("settle", error)
 
     async def _ack(self, channel: UnderlyingChannel, tags: Sequence[int]) -> None:

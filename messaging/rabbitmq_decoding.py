@@ -87,11 +87,18 @@ class RawDelivery:
 
 
 class DeliveryReader(asyncio.StreamReader):
-    """The stream of a broker's frames without those of deliveries, which go to the receiver of their channel."""
+    """The stream of a broker's frames without those of deliveries, which go to the receiver of their channel.
+
+    `ended` is done, with the reason, as soon as the stream has ended; aiormq can wait for ever before it says so,
+    namely for its last words to reach a peer that does not read. `heard_at` is when something came last, in the
+    loop's time.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
         self._loop_time = loop.time
+        self.ended: asyncio.Future[str] = loop.create_future()
+        self.heard_at = loop.time()
         self._receivers: dict[int, Receiver] = {}
         self._incomplete: dict[int, RawDelivery] = {}
         self._rest = b""
@@ -104,6 +111,7 @@ class DeliveryReader(asyncio.StreamReader):
 
     def feed_data(self, data: Iterable[SupportsIndex]) -> None:
         """Called by the transport with whatever has come."""
+        self.heard_at = self._loop_time()
         # The transport hands over bytes, of which this makes no copy; the wider type is the base class's.
         data = self._rest + bytes(data) if self._rest else bytes(data)
         at, end = 0, len(data)
@@ -124,16 +132,25 @@ class DeliveryReader(asyncio.StreamReader):
         if self._rest:
             super().feed_data(self._rest)
         super().feed_eof()
+        self._end("the broker closed the connection")
+
+    def set_exception(self, exc: Exception) -> None:
+        super().set_exception(exc)
+        self._end(str(exc) or type(exc).__name__)
+
+    def _end(self, reason: str) -> None:
+        if not self.ended.done():
+            self.ended.set_result(reason)
 
     def _pass_on(self, frames: list[bytes], *, took: bool) -> None:
         if frames:
             super().feed_data(b"".join(frames))
-        elif took and self._loop_time() - self._passed_on_at > _HEARTBEAT_SECONDS:
+        elif took and self.heard_at - self._passed_on_at > _HEARTBEAT_SECONDS:
             # aiormq takes a connection on which it reads nothing for dead; deliveries prove that it lives.
             super().feed_data(_HEARTBEAT)
         else:
             return
-        self._passed_on_at = self._loop_time()
+        self._passed_on_at = self.heard_at
 
     def _take(self, kind: int, channel: int, payload: bytes) -> bool:
         if kind == _METHOD:

@@ -234,18 +234,29 @@ class Link:
     async def _keep_up(self) -> None:
         while True:
             if self._lost is not None:
-                reason = await self._lost
+                reason = await self._loss(self._lost)
                 structlog.get_logger(__name__).warning("broker_connection_lost", link=self._name, reason=reason)
             if self._connection is not None:
                 self._connection.abort()
             await self._drop()
             await self._establish([])
 
+    async def _loss(self, lost: asyncio.Future[str]) -> str:
+        """Wait until the connection is lost, or silent for longer than a living broker would be."""
+        while self._heartbeat and not lost.done():
+            await asyncio.wait((lost,), timeout=self._heartbeat / 2)
+            if self._connection is not None:
+                silent = asyncio.get_running_loop().time() - self._connection.deliveries.heard_at
+                if silent > 2 * self._heartbeat:
+                    return f"nothing heard from the broker for {silent:.0f} s"
+        return await lost
+
     async def _establish(self, failures: list[BaseException], *, bound: float | None = None) -> None:
         """Connect with backoff: for ever, or when we start for so many seconds."""
 
         def may_pass(error: BaseException) -> bool:
-            failures.append(error)
+            if isinstance(error, Exception):
+                failures.append(error)
             if bound is None:
                 # Whatever it is, it is logged and tried again: giving up here would leave a deaf service.
                 return isinstance(error, Exception)
@@ -299,6 +310,11 @@ class Link:
             if not lost.done():
                 lost.set_result(describe(error) if error is not None else "closed")
 
+        def ended(reason: asyncio.Future[str]) -> None:
+            if not lost.done():
+                lost.set_result(reason.result())
+
+        connection.deliveries.ended.add_done_callback(ended)
         if connection.transport is not None:
             connection.transport.connection.closing.add_done_callback(closed)
 

@@ -371,9 +371,7 @@ WHERE o.available_at <= :now AND NOT EXISTS (
 ORDER BY o.available_at, o.id LIMIT :limit
 """
 _CLAIM_SQLITE, _CLAIM_POSTGRESQL = (
-    text(_CLAIMABLE + locking)
-    .bindparams(bindparam("now", type_=schema.UTCDateTime()))
-    .columns(*schema.outbox.c)
+    text(_CLAIMABLE + locking).bindparams(bindparam("now", type_=schema.UTCDateTime())).columns(*schema.outbox.c)
     for locking in ("", " FOR UPDATE OF o SKIP LOCKED")
 )
 

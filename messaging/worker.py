@@ -256,9 +256,7 @@ class Worker:
 
     async def _give_up(self, arrival: Arrival, error: Exception) -> None:
         """The last resort for what breaks even its own burial: whatever it is, it stops nobody else."""
-        structlog.get_logger().error(
-            "given_up", consumer=self._consumer.name, tick=repr(arrival.tick), exc_info=error
-        )
+        structlog.get_logger().error("given_up", consumer=self._consumer.name, tick=repr(arrival.tick), exc_info=error)
         if arrival.delivery is not None:
             await self._subscriptions[arrival.delivery.queue].reject([arrival.delivery], requeue=False)
         else:

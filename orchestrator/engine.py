@@ -66,6 +66,7 @@ class Engine:
     def __init__(self, catalog: Catalog, *, patience: timedelta = timedelta(days=1)) -> None:
         self._catalog = catalog
         self._patience = patience
+        self._known = [(saga.name, saga.version) for saga in catalog]
 
     @property
     def name(self) -> str:
@@ -79,7 +80,7 @@ class Engine:
         self, connection: AsyncConnection, now: datetime, limit: int
     ) -> tuple[Sequence[object], datetime | None]:
         """Instances whose deadline has passed, and parked events it is time to look at again."""
-        return await timers.due(connection, now, limit)
+        return await timers.due(connection, now, limit, self._known)
 
     async def handle(self, work: Work, batch: Batch) -> None:
         """Fold a batch of events and deadlines over the instances they concern."""
@@ -180,6 +181,9 @@ class _Folding:
             self._instances[target.saga_id] = instance
         if not instance.key and target.key:
             instance.key = target.key
+        if instance.saga is None and not instance.loaded_revision and target.name:
+            # An early answer knows only the instance's id; whoever knows the key knows the saga too.
+            instance.name, instance.saga = target.name, self._catalog.newest(target.name)
         event = received.message
         if not isinstance(event, Event):
             return

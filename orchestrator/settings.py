@@ -43,3 +43,13 @@ class OrchestratorSettings(ServiceSettings):
     @classmethod
     def _patience(cls, value: Any) -> Any:
         return cls._seconds(value)
+
+
+class RelaySettings(ServiceSettings):
+    """What `amends relay` reads: the application's database, the broker, an HTTP port for its health."""
+
+    service: ClassVar[str] = "relay"
+
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=8003, validation_alias="PORT", description="HTTP port to bind; 0 picks a free one."
+    )

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import bulk
@@ -33,10 +33,10 @@ class ParkedDue:
 
 
 async def due(
-    connection: AsyncConnection, now: datetime, limit: int
+    connection: AsyncConnection, now: datetime, limit: int, known: Sequence[tuple[str, int]]
 ) -> tuple[Sequence[DeadlineDue | ParkedDue], datetime | None]:
-    """What is due, and when the next will be."""
-    deadlines = (await connection.execute(_DEADLINES, {"most": limit})).all()
+    """What is due, and when the next will be; deadlines only of the `known` definitions (name and version)."""
+    deadlines = (await connection.execute(_DEADLINES, {"most": limit, "known": known})).all()
     waiting = (await connection.execute(_PARKED, {"most": limit})).all()
     ticks: list[DeadlineDue | ParkedDue] = [DeadlineDue(row.id) for row in deadlines if row.deadline <= now]
     ticks.extend(dict.fromkeys(ParkedDue(row.saga_id) for row in waiting if row.retry_at <= now))
@@ -49,6 +49,8 @@ async def due(
 _DEADLINES = (
     select(saga.c.id, saga.c.deadline)
     .where(saga.c.deadline.is_not(None))
+    # What another process must do would otherwise fill every look of ours, overdue and first for ever.
+    .where(tuple_(saga.c.name, saga.c.version).in_(bindparam("known", expanding=True)))
     .order_by(saga.c.deadline)
     .limit(bindparam("most"))
 )

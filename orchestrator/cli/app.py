@@ -37,7 +37,7 @@ from orchestrator.cli import pictures, timeline
 from orchestrator.engine import SOURCE
 from orchestrator.saga.state import Status, saga_id
 from orchestrator.saga.steps import InvalidSaga
-from orchestrator.settings import OrchestratorSettings
+from orchestrator.settings import OrchestratorSettings, RelaySettings
 
 T = TypeVar("T")
 
@@ -89,7 +89,9 @@ def relay() -> None:
 
     Example: DATABASE_URL=postgresql://shop@localhost/shop amends relay
     """
-    settings = load(ServiceSettings)
+    settings = load(RelaySettings)
+    if not settings.database_url.get_secret_value():
+        _fail("a relay needs the application's database: set DATABASE_URL to it", EX_CONFIG)
     if settings.amqp_url.get_secret_value() == MEMORY:
         _fail("a relay needs a broker: set AMQP_URL=amqp://user:password@host:5672/", EX_CONFIG)
     raise typer.Exit(

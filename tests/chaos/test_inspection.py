@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,7 @@ LEFT_OVER = (
 
 
 @pytest.fixture(scope="module")
-async def at_rest(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Path]:
+async def at_rest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The databases of a system that has completed two orders of 29.33 and refused one of 9,999.99."""
     place = tmp_path_factory.mktemp("at_rest")
     amounts = (2933, 2933, 999_999)
@@ -44,7 +43,7 @@ async def at_rest(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pat
                 return not await work_left(databases)
 
             assert await eventually(done)
-    yield place
+    return place
 
 
 def _urls(place: Path) -> dict[str, str]:

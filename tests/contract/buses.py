@@ -77,6 +77,7 @@ class RabbitBench(_Named):
         passive: bool = False,
         url: str | None = None,
         publish_timeout: timedelta = timedelta(seconds=5),
+        heartbeat: int = 30,
     ) -> Bus:
         bus = RabbitBus(
             url or self.url,
@@ -84,6 +85,7 @@ class RabbitBench(_Named):
             passive=passive,
             publish_timeout=publish_timeout,
             connect_timeout=timedelta(seconds=10),
+            heartbeat=heartbeat,
         )
         await bus.start()
         self.open.append(bus)

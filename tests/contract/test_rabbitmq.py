@@ -138,6 +138,36 @@ async def test_a_silent_peer_is_given_up(bench: RabbitBench, proxy: Proxy) -> No
     await publish_until_confirmed(bus, bench, b"after")
 
 
+async def test_a_silent_peer_is_noticed_without_publishing(bench: RabbitBench, proxy: Proxy) -> None:
+    """A consumer whose broker has fallen silent connects again after two heartbeats."""
+    bus = await bench.connect(url=proxy.url, heartbeat=1)
+    one = queue(bench, "one", "#")
+    await bus.declare(topology(bench, one))
+    reader = await read(bus, one)
+    accepted = proxy.accepted
+    proxy.blackhole()
+    await until(lambda: proxy.accepted >= accepted + 2, "both connections to be tried again")
+    proxy.let_through()
+    await until(lambda: bus.connected and reader.subscription.attached, "the bus to come back")
+    await publish_until_confirmed(bus, bench, b"after")
+    assert bodies(await reader.take(1)) == [b"after"]
+
+
+async def test_a_peer_that_half_closes_and_does_not_read(bench: RabbitBench, proxy: Proxy) -> None:
+    """A peer that says good-bye and reads no more does not keep the connection: it is made anew at once."""
+    bus = await bench.connect(url=proxy.url)
+    one = queue(bench, "one", "#")
+    await bus.declare(topology(bench, one))
+    reader = await read(bus, one)
+    accepted = proxy.accepted
+    proxy.half_close()
+    waiting = publishing(bus, [message(bench, "order.x", b"x" * 200_000) for _ in range(60)])
+    await until(lambda: proxy.accepted >= accepted + 2, "both connections to be made anew")
+    await waiting
+    await until(lambda: bus.connected and reader.subscription.attached, "the bus to come back")
+    await publish_until_confirmed(bus, bench, b"after")
+
+
 async def test_a_blocked_connection_is_not_written_to(bench: RabbitBench, proxy: Proxy) -> None:
     """Under an alarm a publish is UNKNOWN at once, the connection is kept, and all goes on when the alarm
     ends.

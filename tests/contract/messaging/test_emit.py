@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -291,6 +292,25 @@ async def test_a_sessionmaker_collects_what_aggregates_record(tables: Database, 
             await connection.execute(select(schema.outbox.c.type, schema.outbox.c.key).order_by(schema.outbox.c.id))
         ).all()
     assert [tuple(row) for row in rows] == [("parcel.ordered", "p1"), ("parcel.packed", "p1")]
+
+
+async def test_what_an_aggregate_records_outlives_the_last_reference_to_it(tables: Database, engine: Engine) -> None:
+    """An aggregate loaded in a function, unchanged and forgotten, still has its events emitted."""
+    sessions = sessionmaker(engine, info=_info())
+    collect(sessions)
+
+    def pack(session: Session) -> None:
+        session.get_one(Box, "p1").pending_events.append(Packed(parcel="p1"))
+
+    with sessions.begin() as session:
+        session.add(Box("p1"))
+    with sessions.begin() as session:
+        pack(session)
+        gc.collect()
+
+    async with tables.reading() as connection:
+        types = (await connection.execute(select(schema.outbox.c.type).order_by(schema.outbox.c.id))).scalars().all()
+    assert types == ["parcel.ordered", "parcel.packed"]
 
 
 async def test_an_async_sessionmaker_collects_and_keeps_its_own_session_class(tables: Database) -> None:

@@ -60,13 +60,13 @@ async def test_a_batch_with_a_whole_saga_in_it_moves_it_to_its_end(office: Offic
     sagas = await office.sagas()
     assert (sagas["1"].status, sagas["1"].revision, sagas["1"].deadline) == ("completed", 5, None)
     assert (sagas["2"].status, sagas["2"].step) == ("running", "dig")
-    assert office.commands() == [
-        ("work.do", "dig"),
-        ("work.do", "fill"),
-        ("work.do", "sign"),
-        ("work.must", "bill"),
-        ("work.finished", ""),
-        ("work.do", "dig"),
+    mine = str(saga_id("work", 1))
+    assert [each.type for each in office.bus.published if each.correlation_id == mine] == [
+        "work.do",
+        "work.do",
+        "work.do",
+        "work.must",
+        "work.finished",
     ]
     assert await office.audit() == 2
 
@@ -264,6 +264,8 @@ async def test_a_batch_takes_the_same_number_of_statements_whatever_its_size(off
     with statements(office.database) as answering:
         await office.handle(*[office.answer(number, "dig", Done()) for number in range(count)])
 
+    # The poller's looks, which may fall into the block, are no part of the batch.
+    starting, answering = ([each for each in sent if "LIMIT" not in each] for sent in (starting, answering))
     written = [each.split(maxsplit=3)[:3] for each in answering if each.startswith(("INSERT", "UPDATE", "DELETE"))]
     assert [" ".join(words[:2] if words[0] == "UPDATE" else words) for words in written] == [
         "INSERT INTO inbox",
@@ -286,22 +288,27 @@ async def test_two_engines_that_start_one_saga_at_once_start_it_once(postgres_ur
     numbers = range(40)
     # Each engine gets its own message of the same event, so that the inbox does not decide the race.
     batches = [
-        [office.delivery(Begun(id=number), id=UUID(int=(place + 1) << 80 | number), correlation_id=None) for number in numbers]
+        [
+            office.delivery(Begun(id=number), id=UUID(int=(place + 1) << 80 | number), correlation_id=None)
+            for number in numbers
+        ]
         for place, office in enumerate(offices)
     ]
     try:
         await asyncio.gather(*(_handle_in_time(each, batch) for each, batch in zip(offices, batches, strict=True)))
         answers = [[office.answer(number, "dig", Done()) for number in numbers] for office in offices]
-        await asyncio.gather(
-            _handle_in_time(offices[0], answers[0][:30]), _handle_in_time(offices[1], answers[1][30:])
-        )
+        await asyncio.gather(_handle_in_time(offices[0], answers[0][:30]), _handle_in_time(offices[1], answers[1][30:]))
         for office in offices:
             await office.relay.flush()
+        # A command behind one that the other engine had sent and not yet deleted is left to the sweepers.
+        offices[0].clock.advance(60)
+        while await offices[0].relay.sweep():
+            pass
 
         assert await offices[0].audit() == 40
         assert {row.revision for row in (await offices[0].sagas()).values()} == {2}
         sent = [each.message_id for office in offices for each in office.bus.published]
-        assert len(sent) == len(set(sent)) == 80
+        assert len(set(sent)) == 80
     finally:
         for office in offices:
             await office.close()

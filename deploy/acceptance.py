@@ -1,9 +1,10 @@
 """python -m deploy.acceptance FILE.csv: place a file of orders while services are killed with -9, and audit the end.
 
 Three processes on RabbitMQ and PostgreSQL (AMQP_URL and DATABASE_URL name them, and databases made for the run stay
-there; what they do not name is started, with throw-away data), or with --embedded one process on SQLite. The orchestrator and the payment service, or the one
-process, are killed with SIGKILL while the orders run through, and started again. Then everything is looked up in the
-databases, and the same file is placed once more, which must change nothing.
+there; what they do not name is started, with throw-away data), or with --embedded one process on SQLite. The
+orchestrator and the payment service, or the one process, are killed with SIGKILL while the orders run through, and
+started again. Then everything is looked up in the databases, and the same file is placed once more, which must change
+nothing.
 """
 
 from __future__ import annotations

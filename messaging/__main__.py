@@ -45,8 +45,6 @@ def serve(
     participant = _participant(target)
     own = {"service": participant.name, "__annotations__": {}}
     named: type[ServiceSettings] = type("ParticipantSettings", (ServiceSettings,), own)
-        "ParticipantSettings", (ServiceSettings,), {"service": participant.name, "__annotations__": {}}
-    )
     settings = load(named)
     raise typer.Exit(
         main(

@@ -28,7 +28,7 @@ from messaging.outbox import INFO, Emitting, emit
 from messaging.process import EX_CONFIG, EX_UNAVAILABLE, bus_of, load
 from messaging.process import main as run_process
 from messaging.service import Service
-from messaging.settings import MEMORY, ServiceSettings
+from messaging.settings import MEMORY
 from orchestrator import catalog as catalogs
 from orchestrator import queries
 from orchestrator.assembly import MIGRATIONS, orchestrator

@@ -188,22 +188,32 @@ async def _sagas(connection: AsyncConnection, catalog: Catalog) -> tuple[dict[UU
     folded, gaps = await _folded(connection, instances, catalog)
     differing = []
     for identity, instance in instances.items():
-        definition = catalog.get(instance.name, instance.version)
-        stored = definition and history.load_state(
-            definition, status=instance.status, reason=instance.reason, data=instance.data, progress=instance.progress
-        )
+        stored = _stored(instance, catalog)
         if stored is None or folded.get(identity) != stored:
             differing.append(identity)
     return {identity: instance.status for identity, instance in instances.items()}, [
-        *_named("sagas have a history with a gap", gaps),
+        *_named("sagas have a history with a gap, or one that cannot be read", gaps),
         *_named("sagas are not what their history says", differing),
     ]
+
+
+def _stored(instance: Row[Any], catalog: Catalog) -> SagaState | None:
+    """The state in an instance's row; None where it cannot be read."""
+    definition = catalog.get(instance.name, instance.version)
+    if definition is None:
+        return None
+    try:
+        return history.load_state(
+            definition, status=instance.status, reason=instance.reason, data=instance.data, progress=instance.progress
+        )
+    except history.CorruptHistory:
+        return None
 
 
 async def _folded(
     connection: AsyncConnection, instances: Mapping[UUID, Row[Any]], catalog: Catalog
 ) -> tuple[dict[UUID, SagaState], set[UUID]]:
-    """What every instance's history folds to, and the instances whose history is not 1, 2, 3 … revision."""
+    """What every instance's history folds to, and the instances whose history has a gap or cannot be read."""
     past = saga_history.c
     seen: Counter[UUID] = Counter()
     states: dict[UUID, SagaState] = {}
@@ -217,7 +227,12 @@ async def _folded(
             if definition is None or row.seq != seen[row.saga_id]:
                 gaps.add(row.saga_id)
                 continue
-            states[row.saga_id] = fold(states.get(row.saga_id), history.load_facts(row.facts, definition))
+            try:
+                facts = history.load_facts(row.facts, definition)
+            except history.CorruptHistory:
+                gaps.add(row.saga_id)
+                continue
+            states[row.saga_id] = fold(states.get(row.saga_id), facts)
     gaps |= {identity for identity, instance in instances.items() if seen[identity] != instance.revision}
     return states, gaps
 

@@ -218,15 +218,14 @@ class Relay:
         keys = sorted({each.row.key for each in taken if not each.checked and each.row.key is not None})
         if not keys:
             return list(taken)
-        first = {each.row.key: each.id for each in reversed(taken)}
         async with self._database.reading() as connection:
             rows = await bulk.select(connection, (schema.outbox.c.key, schema.outbox.c.id), schema.outbox.c.key, keys)
-        held = {
-            key
-            for key, identity in rows
-            if identity < first[key] and identity not in self.confirmed and identity not in mine
-        }
-        return [each for each in taken if each.row.key not in held]
+        gaps: dict[str, int] = {}
+        for key, identity in rows:
+            if identity not in self.confirmed and identity not in mine:
+                gaps[key] = min(identity, gaps.get(key, identity))
+        # Some of a key's rows may be older than the gap: those leave, the younger ones wait.
+        return [each for each in taken if each.id < gaps.get(each.row.key or "", each.id + 1)]
 
     async def _run_sweeps(self) -> None:
         failures = 0

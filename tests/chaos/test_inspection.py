@@ -70,6 +70,8 @@ async def test_a_sound_system_has_no_findings(at_rest: Path) -> None:
     [
         ("orchestrator", "DELETE FROM saga_history WHERE seq = 2", "3 sagas have a history with a gap"),
         ("orchestrator", "UPDATE saga SET data = replace(data, '2933', '2934')", "2 sagas are not what their history"),
+        ("orchestrator", "UPDATE saga_history SET facts = '[{}]' WHERE seq = 2", "3 sagas have a history with a gap"),
+        ("orchestrator", "UPDATE saga SET progress = '{}'", "3 sagas are not what their history"),
         ("orchestrator", "DELETE FROM saga WHERE status = 'compensated'", "1 orders or their sagas have not ended"),
         ("orchestrator", "UPDATE saga SET status = 'running' WHERE status = 'compensated'", "1 orders or their sagas"),
         ("order", "UPDATE orders SET captured = 2932 WHERE status = 'completed'", "2 completed orders are not paid"),

@@ -78,7 +78,7 @@ class RabbitBench(_Named):
         url: str | None = None,
         publish_timeout: timedelta = timedelta(seconds=5),
         heartbeat: int = 30,
-    ) -> Bus:
+    ) -> RabbitBus:
         bus = RabbitBus(
             url or self.url,
             service=service,

@@ -69,12 +69,17 @@ class Proxy:
         """End the blackhole."""
         self._open.set()
 
+    def stop_reading(self) -> None:
+        """Let what the clients say pile up."""
+        for client, _broker in self._links:
+            if not client.is_closing():
+                client.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport can
+
     def half_close(self) -> None:
-        """Say good-bye to every client, and neither close the connection nor read from it any more."""
+        """Say good-bye to every client without closing the connection."""
         for client, _broker in self._links:
             if not client.is_closing():
                 client.write_eof()
-                client.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport can
 
     def tell_clients(self, frame: bytes) -> None:
         """Slip a frame into what the broker says; only between its frames, so when the broker is silent."""

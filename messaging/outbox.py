@@ -242,7 +242,7 @@ def collect(sessions: sessionmaker[Any] | async_sessionmaker[Any] | type[Session
         own = sessions.kw.get("sync_session_class") or sessions.class_.sync_session_class
         target = sessions.kw["sync_session_class"] = type("CollectingSession", (own,), {})
 
-    def hold(session: Session, instance: object) -> None:
+    def hold(session: Session, instance: Any) -> None:
         # A session holds what it has loaded weakly: an aggregate that nobody else refers to any more, and whose
         # columns did not change, would be gone before the commit, and its events with it.
         if _records(type(instance)) or hasattr(instance, "pending_events"):

@@ -39,9 +39,7 @@ end, [{names}]).
 
 def pytest_report_header() -> list[str]:
     """Say at the top which servers the tests have."""
-    consequence = (
-        "tests that need it fail" if _IN_CI else "tests that need it are SKIPPED; `make test` starts one"
-    )
+    consequence = "tests that need it fail" if _IN_CI else "tests that need it are SKIPPED; `make test` starts one"
     return [
         f"{what}: {'given' if os.environ.get(variable) else f'none, {consequence}'} ({variable})"
         for what, variable in (("broker", "TEST_AMQP_URL"), ("database", "TEST_DATABASE_URL"))
@@ -104,9 +102,7 @@ async def _forget_amends(url: str) -> None:
     async with connection:
         channel = await connection.channel()
         queues = [
-            f"{service}.{kind}"
-            for service in ("order", "payment", "orchestrator")
-            for kind in ("commands", "events")
+            f"{service}.{kind}" for service in ("order", "payment", "orchestrator") for kind in ("commands", "events")
         ]
         for queue in (*queues, DEAD_LETTER_QUEUE):
             await channel.queue_delete(queue)

@@ -134,7 +134,7 @@ async def test_the_audit_is_served(service: Service, api: httpx.AsyncClient) -> 
         ("PUT /accounts/ann", b'{"currency": "' + b"x" * 70_000 + b'"}', 413, "too-large", "65536 bytes"),
     ],
 )
-async def test_errors_are_problems(  # noqa: PLR0917 - one parameter for each thing a problem says
+async def test_errors_are_problems(
     api: httpx.AsyncClient, request_line: str, body: bytes | None, status: int, kind: str, words: str
 ) -> None:
     """Every wrong request is answered with a problem that says what was wrong and where."""

@@ -1,6 +1,6 @@
 # Every target that runs something prepares what it needs first; a second call finds it there.
 .DEFAULT_GOAL := help
-.PHONY: help demo run up test unit lint format bench lock schemas clean venv venv-dev servers
+.PHONY: help demo run up test unit lint format acceptance bench lock schemas clean venv venv-dev servers
 
 PYTHON ?=
 export PYTHON
@@ -37,6 +37,9 @@ lint: venv-dev ## Style, types and the direction of imports
 format: venv-dev ## Rewrite the sources the way lint wants them
 	$(bin)/ruff check --fix $(sources)
 	$(bin)/ruff format $(sources)
+
+acceptance: venv-dev servers ## A file of orders under kill -9, then an audit: make acceptance ARGS="orders.csv --embedded"
+	@$(bin)/python -m deploy.acceptance $(ARGS)
 
 bench: venv-dev servers ## Throughput and latency, on servers of their own
 	@$(bin)/python -m deploy.servers -- $(bin)/python -m benchmarks $(ARGS)

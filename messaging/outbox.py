@@ -10,7 +10,6 @@ import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
@@ -265,7 +264,6 @@ def collect(sessions: sessionmaker[Any] | async_sessionmaker[Any] | type[Session
     sqlalchemy_event.listen(target, "before_commit", harvest)
 
 
-@cache
 def _records(kind: type) -> bool:
     """Whether instances of this class have `pending_events`, by annotation or as a class attribute."""
     return any(

@@ -12,106 +12,30 @@ from orchestrator import history
 from orchestrator.saga import facts as f
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.machine import decide, fold
-from orchestrator.saga.state import Direction, SagaState, saga_id
-from tests.simulation.issuer import CAPTURED
-from tests.simulation.plan import ORCHESTRATOR, ORDER, PAYMENT
+from orchestrator.saga.state import Direction, SagaState
+from orchestrator.saga.steps import Parallel
+from tests.simulation.looking import Looking
+from tests.simulation.orders import Orders
+from tests.simulation.plan import ORCHESTRATOR, PAYMENT, TRAVEL
+from tests.simulation.trips import Trips
 from tests.simulation.wiring import catalog
 from tests.simulation.world import World
 
-_CONSUMER = {
-    "orchestrator.events": ORCHESTRATOR,
-    "order.commands": ORDER,
-    "order.events": ORDER,
-    "payment.commands": PAYMENT,
-}
+UNDOING = (
+    ("payment.void", PAYMENT, "payment.authorize"),
+    ("travel.cancel_flight", TRAVEL, "travel.book_flight"),
+    ("travel.cancel_hotel", TRAVEL, "travel.book_hotel"),
+)
+"""Which command undoes which, and at which service."""
 
 
-class _Checking:
-    """One look at a finished run."""
+class Everything(Looking):
+    """The messages and histories of a finished run, whatever it was about."""
 
-    def __init__(self, world: World, placed: Mapping[str, UUID]) -> None:
-        self.world = world
-        self.placed = placed
-        self.orders = {UUID(row["id"]): row for row in self._rows(ORDER, "SELECT * FROM orders")}
-        self.sagas = {UUID(row["id"]): row for row in self._rows(ORCHESTRATOR, "SELECT * FROM saga")}
-
-    def _rows(self, service: str, statement: str) -> list[dict[str, Any]]:
-        return self.world.stores[service].rows(statement)
-
-    def wrong(self, what: str) -> None:
-        self.world.problem(what)
-
-    def same(self, what: str, expected: object, found: object) -> None:
-        if expected != found:
-            self.wrong(f"{what}: expected {expected}, found {found}")
-
-    # -- every start has an end ------------------------------------------------------------------------------
-
-    def ends(self) -> dict[str, int]:
-        """Every order a customer was promised is there once, and its saga and it have ended alike."""
-        self.same("orders in the database", sorted(self.placed.values()), sorted(self.orders))
-        expected = {saga_id("fulfill_order", order_id): order_id for order_id in self.orders}
-        self.same("instances", sorted(expected), sorted(self.sagas))
-        for identity, row in self.sagas.items():
-            order = self.orders.get(expected.get(identity, identity))
-            if order is None:
-                continue
-            match row["status"]:
-                case "completed":
-                    self.same(
-                        f"order of saga {identity}", ("completed", order["total"]), (order["status"], order["captured"])
-                    )
-                case "compensated":
-                    self.same(f"order of saga {identity}", ("canceled", None), (order["status"], order["captured"]))
-                case other:
-                    self.wrong(f"saga {identity} of order {order['id']} is {other}: {row['step']} {row['reason']}")
-        return dict(Counter(row["status"] for row in self.sagas.values()))
-
-    # -- money and stock -------------------------------------------------------------------------------------
-
-    def money(self) -> None:
-        """What was captured is what the completed orders cost; nothing is held; the books say so three times over."""
-        completed = {each: row["total"] for each, row in self.orders.items() if row["status"] == "completed"}
-        owed = {each: total for each, total in completed.items() if total}
-        authorizations = self._rows(PAYMENT, "SELECT * FROM payment_authorization")
-        self.same(
-            "captured authorizations",
-            completed,
-            {UUID(row["order_id"]): row["amount"] for row in authorizations if row["status"] == "captured"},
-        )
-        self.same("holds left", [], [row["order_id"] for row in authorizations if row["status"] == "held"])
-        balances = {
-            row["account"]: row["sum"]
-            for row in self._rows(PAYMENT, "SELECT account, sum(amount) AS sum FROM journal_posting GROUP BY account")
-            if row["sum"]
-        }
-        spent: Counter[str] = Counter()
-        for order_id, total in owed.items():
-            spent[self.orders[order_id]["customer_id"]] += total
-        ledger = {f"customer:{customer}": -total for customer, total in spent.items()}
-        self.same("journal", ledger | ({"merchant:sales": sum(owed.values())} if owed else {}), balances)
-        for row in self._rows(PAYMENT, "SELECT * FROM account"):
-            self.same(f"account {row['id']}", (0, spent[row["customer_id"]]), (row["held"], row["captured"]))
-            if row["captured"] > row["credit_limit"]:
-                self.wrong(f"account {row['id']} is beyond its limit: {row['captured']} of {row['credit_limit']}")
-        if self.world.plan.gateway:
-            cards = self.world.issuer.cards
-            charged = {each: card.amount for each, card in cards.items() if card.status == CAPTURED}
-            self.same("charged by the gateway", completed, charged)
-            self.same("holds at the gateway", [], [each for each, card in cards.items() if card.status == "held"])
-            twice = {key: times for key, times in self.world.issuer.worked.items() if times != 1}
-            self.same("keys that worked more than once at the gateway", {}, twice)
-
-    def stock(self) -> None:
-        """What is missing from the shelf is what was sold."""
-        left = Counter(self.world.plan.stock)
-        for row in self._rows(
-            ORDER, "SELECT sku, quantity, status FROM order_line JOIN orders ON orders.id = order_id"
-        ):
-            if row["status"] == "completed":
-                left[row["sku"]] -= row["quantity"]
-        found = {row["sku"]: row["on_hand"] for row in self._rows(ORDER, "SELECT * FROM stock")}
-        self.same("stock", dict(left), found)
+    def look(self) -> None:
+        """Note whatever is wrong."""
+        self.messages()
+        self.histories()
 
     # -- messages --------------------------------------------------------------------------------------------
 
@@ -121,9 +45,9 @@ class _Checking:
         for service, store in self.world.stores.items():
             self.same(f"outbox of {service}", [], store.outbox())
             for table in ("deferred", "dead_letter"):
-                rows = self._rows(service, f"SELECT type, message_id, correlation_id FROM {table}")
+                rows = self.rows(service, f"SELECT type, message_id, correlation_id FROM {table}")
                 self.same(f"{table} of {service}", [], rows)
-            inbox = self._rows(service, "SELECT message_id, status FROM inbox")
+            inbox = self.rows(service, "SELECT message_id, status FROM inbox")
             self.same(
                 f"unsettled inbox of {service}",
                 [],
@@ -132,24 +56,28 @@ class _Checking:
             taken[service] = {str(UUID(row["message_id"])) for row in inbox}
             effects = Counter(
                 (row["type"], row["subject"])
-                for row in self._rows(service, "SELECT type, subject FROM simulated_effect")
+                for row in self.rows(service, "SELECT type, subject FROM simulated_effect")
             )
             self.same(f"messages that took effect twice at {service}", {}, {k: n for k, n in effects.items() if n > 1})
-        undone = {
-            row["subject"]: row["id"]
-            for row in self._rows(PAYMENT, "SELECT id, subject FROM simulated_effect WHERE type = 'payment.void'")
-        }
-        for row in self._rows(PAYMENT, "SELECT id, subject FROM simulated_effect WHERE type = 'payment.authorize'"):
-            if row["id"] > undone.get(row["subject"], row["id"]):
-                self.wrong(f"the payment of {row['subject']} was authorized, though it was undone before")
-        self.same("parked events", [], self._rows(ORCHESTRATOR, "SELECT type, reason FROM parked_event"))
+        for compensation, service, command in UNDOING:
+            if service in self.world.stores:
+                self._undone(service, command, compensation)
+        self.same("parked events", [], self.rows(ORCHESTRATOR, "SELECT type, reason FROM parked_event"))
         for queue, message_id in self.world.broker.confirmed:
-            consumer = _CONSUMER.get(queue)
-            if consumer is None:
+            consumer = queue.partition(".")[0]
+            if consumer not in taken:
                 self.wrong(f"{message_id} went to {queue}")
             elif message_id not in taken[consumer]:
                 self.wrong(f"{message_id} was confirmed, but {consumer} has no memory of it")
         self.same("messages the broker gave up", [], self.world.broker.given_up)
+
+    def _undone(self, service: str, command: str, compensation: str) -> None:
+        """A command that comes after its own compensation has no effect any more."""
+        effects = self.rows(service, "SELECT id, type, subject FROM simulated_effect ORDER BY id")
+        undone = {row["subject"]: row["id"] for row in effects if row["type"] == compensation}
+        for row in effects:
+            if row["type"] == command and row["id"] > undone.get(row["subject"], row["id"]):
+                self.wrong(f"{command} of {row['subject']} took effect, though it was undone before")
 
     # -- histories -------------------------------------------------------------------------------------------
 
@@ -157,11 +85,11 @@ class _Checking:
         """Gapless, deterministic, and the state is what they fold into."""
         sagas = {(saga.name, saga.version): saga for saga in catalog(self.world.plan)}
         rows: dict[UUID, list[dict[str, Any]]] = {}
-        for row in self._rows(ORCHESTRATOR, "SELECT * FROM saga_history ORDER BY saga_id, seq"):
+        for row in self.rows(ORCHESTRATOR, "SELECT * FROM saga_history ORDER BY saga_id, seq"):
             rows.setdefault(UUID(row["saga_id"]), []).append(row)
         self.same("instances with a history", sorted(self.sagas), sorted(rows))
         inputs = {json.loads(row["input"]).get("message_id") for each in rows.values() for row in each}
-        taken = {str(UUID(row["message_id"])) for row in self._rows(ORCHESTRATOR, "SELECT message_id FROM inbox")}
+        taken = {str(UUID(row["message_id"])) for row in self.rows(ORCHESTRATOR, "SELECT message_id FROM inbox")}
         self.same("messages the orchestrator has taken in and in no history", [], sorted(taken - inputs))
         for identity, instance in self.sagas.items():
             saga = sagas[instance["name"], instance["version"]]
@@ -198,37 +126,45 @@ class _Checking:
         self._way_back(identity, saga, established)
 
     def _way_back(self, identity: UUID, saga: Saga[Any], established: list[f.Fact]) -> None:
-        """Only what may have happened is compensated, last first, and nothing once the pivot may have happened."""
+        """Only what may have happened is compensated, last first, and nothing once the pivot has happened."""
+        place = {name: number for number, names in enumerate(_stages(saga)) for name in names}
         happened: list[str] = []
+        skipped: list[str] = []
         compensated: list[str] = []
-        committed = False
         for fact in established:
             match fact:
                 case f.StepSucceeded(step) | f.StepInDoubt(step):
                     happened.append(step)
-                    committed = committed or step == saga.pivot
+                case f.StepSkipped(step):
+                    skipped.append(step)
                 case f.CommandSent(step, Direction.COMPENSATION, _, 1):
-                    if committed:
+                    if saga.pivot in happened:
                         self.wrong(f"saga {identity} compensates {step} after its pivot")
                     if step not in happened:
                         self.wrong(f"saga {identity} compensates {step}, which cannot have happened")
                     compensated.append(step)
                 case f.Compensated():
-                    undoable = [step for step in happened if step in saga.compensations]
-                    self.same(f"way back of {identity}", undoable[::-1], compensated)
+                    undoable = sorted(step for step in happened if step in saga.compensations)
+                    self.same(f"what {identity} had to undo", undoable, sorted(compensated))
+                    stages = [place[step] for step in compensated]
+                    self.same(f"way back of {identity}", sorted(stages, reverse=True), stages)
                 case f.Completed():
                     self.same(f"compensations of {identity}, which is completed", [], compensated)
-                    self.same(f"steps of {identity}", [step.name for step in saga.steps], happened)
+                    self.same(f"steps of {identity}", sorted(place), sorted(happened + skipped))
+                    stages = [place[step] for step in happened]
+                    self.same(f"way of {identity}", sorted(stages), stages)
                 case _:
                     pass
 
 
+def _stages(saga: Saga[Any]) -> list[list[str]]:
+    return [
+        [each.name for each in stage.steps] if isinstance(stage, Parallel) else [stage.name] for stage in saga.steps
+    ]
+
+
 def check(world: World, placed: Mapping[str, UUID]) -> dict[str, int]:
     """Note every property that does not hold as a problem of the world; returns how many sagas ended how."""
-    checking = _Checking(world, placed)
-    ends = checking.ends()
-    checking.money()
-    checking.stock()
-    checking.messages()
-    checking.histories()
-    return ends
+    for kind in (Trips if world.plan.travel else Orders, Everything):
+        kind(world, placed).look()
+    return dict(Counter(row["status"] for row in Looking(world, placed).sagas.values()))

@@ -8,9 +8,11 @@ from datetime import timedelta
 
 from tests.simulation.network import Weather
 
-ORCHESTRATOR, ORDER, PAYMENT = "orchestrator", "order", "payment"
-SERVICES = (ORCHESTRATOR, ORDER, PAYMENT)
-QUEUES = ("orchestrator.events", "order.commands", "order.events", "payment.commands")
+ORCHESTRATOR, ORDER, PAYMENT, TRAVEL = "orchestrator", "order", "payment", "travel"
+SHOP = (ORCHESTRATOR, ORDER, PAYMENT)
+AGENCY = (ORCHESTRATOR, TRAVEL)
+SHOP_QUEUES = ("orchestrator.events", "order.commands", "order.events", "payment.commands")
+AGENCY_QUEUES = ("orchestrator.events", "travel.commands", "travel.events")
 
 PLACES = (
     "",
@@ -79,10 +81,28 @@ class Wish:
 
 
 @dataclass(frozen=True)
+class TripWish:
+    """A trip somebody will request; an expensive one is approved some time, unless it is withdrawn."""
+
+    at: float
+    key: str
+    traveler: str
+    flight: str
+    hotel: str
+    price: int
+    cooling_off_minutes: int
+    approve: float
+    """So many seconds after the request, somebody approves it."""
+    withdraw: float | None
+
+
+@dataclass(frozen=True)
 class Plan:
     """One run."""
 
     seed: int
+    travel: bool
+    """Whether it is about trips, whose saga has parallel steps, a wait and a delay; otherwise it is about orders."""
     calm_after: float
     """Seconds after which nothing goes wrong any more."""
     weather: Weather
@@ -102,15 +122,29 @@ class Plan:
     accounts: tuple[Account, ...]
     stock: dict[str, int]
     wishes: tuple[Wish, ...]
+    offers: dict[tuple[str, str], int]
+    """How many of each kind and name are free."""
+    travelers: dict[str, int]
+    """What each can pay."""
+    trips: tuple[TripWish, ...]
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """Who takes part."""
+        return AGENCY if self.travel else SHOP
 
 
 def draw(seed: int) -> Plan:
     """The plan of a seed."""
     dice = random.Random(f"plan {seed}")
     calm_after = dice.uniform(10, 30)
+    travel = dice.random() < 0.25
+    services, queues = (AGENCY, AGENCY_QUEUES) if travel else (SHOP, SHOP_QUEUES)
+    number = dice.choice((3, 3, 4, 4, 5, 6, 8))
     rough = dice.choice((0.0, 0.3, 1.0, 1.0))
     return Plan(
         seed=seed,
+        travel=travel,
         calm_after=calm_after,
         weather=Weather(
             lost=rough * dice.choice((0.0, 0.1, 0.3)),
@@ -119,13 +153,13 @@ def draw(seed: int) -> Plan:
             strayed=rough * dice.choice((0.0, 0.2, 0.5)),
             delay=dice.choice((0.01, 0.3, 1.5)),
         ),
-        crashes=tuple(_crash(dice, calm_after) for _ in range(dice.randrange(6))),
-        disconnects=_spells(dice, calm_after, SERVICES, 3, 4.0),
-        unbound=_spells(dice, calm_after, QUEUES, 2, 6.0),
-        outages=_spells(dice, calm_after, SERVICES, 2, 5.0),
+        crashes=tuple(_crash(dice, calm_after, services) for _ in range(dice.randrange(6))),
+        disconnects=_spells(dice, calm_after, services, 3, 4.0),
+        unbound=_spells(dice, calm_after, queues, 2, 6.0),
+        outages=_spells(dice, calm_after, services, 2, 5.0),
         uncertain_commits=dice.choice((0.0, 0.0, 0.05)),
         latency=dice.choice((0.0, 0.1, 0.3)),
-        skew={service: timedelta(seconds=dice.choice((0.0, dice.uniform(-3, 3)))) for service in SERVICES},
+        skew={service: timedelta(seconds=dice.choice((0.0, dice.uniform(-3, 3)))) for service in services},
         interval=dice.choice((2.0, 4.0, 8.0)),
         batch_size=dice.choice((2, 10, 100)),
         timeout=dice.choice((1.0, 3.0, 6.0)),
@@ -139,14 +173,17 @@ def draw(seed: int) -> Plan:
             Account("dan", 100_000, offline=dice.uniform(1, 25)),
         ),
         stock={"CD": dice.randint(2, 15), "LP": dice.randint(0, 6)},
-        wishes=tuple(_wish(dice, number) for number in range(dice.choice((3, 3, 4, 4, 5, 6, 8)))),
+        wishes=() if travel else tuple(_wish(dice, each) for each in range(number)),
+        offers={("flight", "TP 571"): dice.randint(1, 6), ("hotel", "River"): dice.randint(1, 6)},
+        travelers={"ann": dice.randint(50_000, 200_000), "bob": dice.randint(0, 100_000)},
+        trips=tuple(_trip(dice, each) for each in range(number)) if travel else (),
     )
 
 
-def _crash(dice: random.Random, until: float) -> Crash:
+def _crash(dice: random.Random, until: float, services: tuple[str, ...]) -> Crash:
     return Crash(
         at=dice.uniform(0, until),
-        service=dice.choice(SERVICES),
+        service=dice.choice(services),
         place=dice.choice(PLACES),
         times=dice.randint(1, 12),
         down=dice.choice((0.1, dice.uniform(0.1, 8))),
@@ -172,4 +209,18 @@ def _wish(dice: random.Random, number: int) -> Wish:
         ),
         again=dice.choice((None, dice.uniform(0, 10))),
         cancel=dice.choice((None, None, dice.uniform(0, 6), dice.uniform(0, 0.5))),
+    )
+
+
+def _trip(dice: random.Random, number: int) -> TripWish:
+    return TripWish(
+        at=dice.choice((0.0, dice.uniform(0, 12))),
+        key=f"trip-{number}",
+        traveler=dice.choice(("ann", "ann", "bob", "nobody")),
+        flight=dice.choice(("TP 571", "TP 571", "TP 571", "none")),
+        hotel="River",
+        price=dice.randint(0, 80_000),
+        cooling_off_minutes=dice.choice((0, 0, 0, 1)),
+        approve=dice.choice((dice.uniform(0, 0.5), dice.uniform(0, 15))),
+        withdraw=dice.choice((None, None, None, dice.uniform(0, 10))),
     )

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,9 @@ from sqlalchemy import Column, Integer, MetaData, Table, Text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from contracts.message import Event, Message
+from docs.examples.trip.participant import travel
+from docs.examples.trip.saga import BOOK_TRIP
+from docs.examples.trip.store import Table as TripTable
 from messaging import migrate
 from messaging.bus import Bus
 from messaging.clock import Checkpoint, Clock, Entropy
@@ -37,12 +40,13 @@ from services.payment.assembly import MIGRATIONS as PAYMENT_MIGRATIONS
 from services.payment.gateway import Gateway
 from services.payment.handlers import participant as payment_participant
 from services.payment.settings import PaymentSettings
-from tests.simulation.plan import ORCHESTRATOR, ORDER, PAYMENT, SERVICES, Plan
+from tests.simulation.plan import ORCHESTRATOR, ORDER, PAYMENT, TRAVEL, Plan
 
 MIGRATIONS = {
-    ORCHESTRATOR: ORCHESTRATOR_MIGRATIONS,
-    ORDER: ORDER_MIGRATIONS,
-    PAYMENT: PAYMENT_MIGRATIONS,
+    ORCHESTRATOR: (ORCHESTRATOR_MIGRATIONS,),
+    ORDER: (ORDER_MIGRATIONS,),
+    PAYMENT: (PAYMENT_MIGRATIONS,),
+    TRAVEL: (),
 }
 GRACE = timedelta(seconds=2)
 GATEWAY_TIME_LIMIT = timedelta(seconds=1.5)
@@ -62,12 +66,14 @@ def make_templates(directory: Path) -> None:
 
     async def make(service: str) -> None:
         database = Database(f"sqlite:///{directory / service}.db")
-        await migrate.upgrade(database, (migrate.MESSAGING, MIGRATIONS[service]))
+        await migrate.upgrade(database, (migrate.MESSAGING, *MIGRATIONS[service]))
         async with database.transaction() as connection:
             await connection.run_sync(effect.metadata.create_all)
+            if service == TRAVEL:
+                await connection.run_sync(TripTable.metadata.create_all)
         await database.close()
 
-    for service in SERVICES:
+    for service in MIGRATIONS:
         asyncio.run(make(service))
         # One file, with nothing left beside it.
         raw = sqlite3.connect(directory / f"{service}.db")
@@ -75,32 +81,53 @@ def make_templates(directory: Path) -> None:
         raw.close()
 
 
-def lay_out(templates: Path, directory: Path, plan: Plan, start: Any) -> None:
+def lay_out(templates: Path, directory: Path, plan: Plan, start: datetime) -> None:
     """The databases of one run, with the customers' accounts and the stock in them."""
-    for service in SERVICES:
+    for service in plan.services:
         shutil.copyfile(templates / f"{service}.db", directory / f"{service}.db")
-    payment = sqlite3.connect(directory / f"{PAYMENT}.db")
+    if plan.travel:
+        _lay_out_travel(directory / f"{TRAVEL}.db", plan)
+    else:
+        _lay_out_payment(directory / f"{PAYMENT}.db", plan, start)
+        _fill(directory / f"{ORDER}.db", "INSERT INTO stock (sku, on_hand) VALUES (?, ?)", list(plan.stock.items()))
+
+
+def _lay_out_payment(path: Path, plan: Plan, start: datetime) -> None:
+    rows = []
     for account in plan.accounts:
         moments = [
             (start + timedelta(seconds=length)).replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
             for length in (account.review, account.offline, 0.0)
         ]
-        payment.execute(
-            "INSERT INTO account (id, customer_id, currency, credit_limit, held_until, issuer_offline_until, "
-            "opened_at) VALUES (?, ?, 'USD', ?, ?, ?, ?)",
-            (f"USD:{account.customer}", account.customer, account.limit, *moments),
-        )
-    payment.commit()
-    payment.close()
-    order = sqlite3.connect(directory / f"{ORDER}.db")
-    order.executemany("INSERT INTO stock (sku, on_hand) VALUES (?, ?)", list(plan.stock.items()))
-    order.commit()
-    order.close()
+        rows.append((f"USD:{account.customer}", account.customer, account.limit, *moments))
+    _fill(
+        path,
+        "INSERT INTO account (id, customer_id, currency, credit_limit, held_until, issuer_offline_until, opened_at) "
+        "VALUES (?, ?, 'USD', ?, ?, ?, ?)",
+        rows,
+    )
+
+
+def _lay_out_travel(path: Path, plan: Plan) -> None:
+    offers = [(kind, name, free) for (kind, name), free in plan.offers.items()]
+    _fill(path, "INSERT INTO travel_offer (kind, name, free) VALUES (?, ?, ?)", offers)
+    travelers = list(plan.travelers.items())
+    _fill(path, "INSERT INTO travel_traveler (name, balance, currency) VALUES (?, ?, 'USD')", travelers)
+
+
+def _fill(path: Path, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    raw = sqlite3.connect(path)
+    raw.executemany(statement, rows)
+    raw.commit()
+    raw.close()
 
 
 def catalog(plan: Plan) -> Catalog:
     """The real saga, with a patience that the run can outlast."""
-    return _catalog(plan.timeout, plan.attempts)
+    return _TRIPS if plan.travel else _catalog(plan.timeout, plan.attempts)
+
+
+_TRIPS = Catalog([BOOK_TRIP])
 
 
 @lru_cache(maxsize=64)
@@ -130,6 +157,8 @@ def build(
     }
     if name == ORCHESTRATOR:
         return orchestrator(_settings(OrchestratorSettings, plan.batch_size), catalog(plan), bus, **given)
+    if name == TRAVEL:
+        return participant_service(_observed(travel), _settings(ServiceSettings, plan.batch_size), bus, **given)
     if name == ORDER:
         played = order_participant()
         return participant_service(
@@ -161,16 +190,23 @@ def _settings(kind: type[S], batch_size: int) -> S:
 
 
 def _observed(participant: Participant) -> Participant:
-    """The participant, with a row of `simulated_effect` for each message that takes effect."""
+    """The same participant, with a row of `simulated_effect` for each message that takes effect."""
+    observed = Participant(participant.name, participant.registry)
     for wire_type, handler in participant.handlers.items():
         if handler.mode is Mode.OUTSIDE:
             changed = replace(handler, record=partial(_record, handler))
         elif handler.mode is Mode.BATCH:
             changed = replace(handler, call=partial(_call, handler))
         else:
-            raise TypeError(f"{handler.name} is called one by one; say here how to observe that")
-        participant.handlers[wire_type] = changed
-    return participant
+            changed = replace(handler, call=partial(_call_one, handler))
+        observed.handlers[wire_type] = changed
+    return observed
+
+
+async def _call_one(handler: Handler, message: Message, db: AsyncSession) -> Any:
+    answer = await handler.call(message, db)
+    await _note(handler, [message], db)
+    return answer
 
 
 async def _call(handler: Handler, messages: Sequence[Message], db: AsyncSession) -> Any:

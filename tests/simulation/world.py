@@ -21,7 +21,7 @@ from tests.simulation.driver import Engines
 from tests.simulation.issuer import Issuer
 from tests.simulation.life import Doom, Killed, Life, adopting
 from tests.simulation.network import CALM, Broker, SimBus
-from tests.simulation.plan import SERVICES, Crash, Plan, Spell
+from tests.simulation.plan import Crash, Plan, Spell
 from tests.simulation.virtual import EPOCH, SeededEntropy, SimClock, VirtualLoop
 from tests.simulation.wiring import build, lay_out
 
@@ -85,7 +85,7 @@ class World:
         self.stormy = True
         self.chance = random.Random(f"world {plan.seed}")
         lay_out(templates, directory, plan, EPOCH)
-        self.stores = {name: Store(self, name) for name in SERVICES}
+        self.stores = {name: Store(self, name) for name in plan.services}
         self.broker = Broker(self.loop, random.Random(f"network {plan.seed}"), self.note)
         self.broker.weather = plan.weather
         self.issuer = Issuer(self.loop, random.Random(f"issuer {plan.seed}"), plan.accounts)
@@ -266,7 +266,7 @@ class World:
     @property
     def quiet(self) -> bool:
         """Whether there is nothing left to do anywhere."""
-        if self.stormy or len(self.running) < len(SERVICES) or not self.broker.quiet:
+        if self.stormy or len(self.running) < len(self.stores) or not self.broker.quiet:
             return False
         if any(
             store.count("SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM deferred)")

@@ -103,8 +103,8 @@ class Proxy:
                 await self._open.wait()
                 sink.write(chunk)
                 await sink.drain()
-        except ConnectionError:
-            # Cut by us, or by one of the ends.
+        except (ConnectionError, RuntimeError):
+            # Cut by us or by one of the ends; a RuntimeError means that we have said good-bye there.
             return
         finally:
             sink.close()

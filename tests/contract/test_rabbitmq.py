@@ -167,7 +167,8 @@ def unsent(connection: BrokerConnection) -> int:
 
 async def test_a_peer_that_half_closes_and_does_not_read(bench: RabbitBench, proxy: Proxy) -> None:
     """A peer that says good-bye and reads no more does not keep the connection: it is made anew at once."""
-    bus = await bench.connect(url=proxy.url)
+    # Longer than the test has patience, so that no publish that times out saves the day.
+    bus = await bench.connect(url=proxy.url, publish_timeout=timedelta(seconds=60))
     one = queue(bench, "one", "#")
     await bus.declare(topology(bench, one))
     reader = await read(bus, one)
@@ -177,8 +178,10 @@ async def test_a_peer_that_half_closes_and_does_not_read(bench: RabbitBench, pro
     connection = bus._publishing.connection
     assert connection is not None
     await until(lambda: unsent(connection) > 0, "more to be sent than the network holds")
+    proxy.blackhole()
     proxy.half_close()
     await until(lambda: proxy.accepted >= accepted + 2, "both connections to be made anew")
+    proxy.let_through()
     assert await sending == [UNKNOWN] * 60
     await until(lambda: bus.connected and reader.subscription.attached, "the bus to come back")
     await publish_until_confirmed(bus, bench, b"after")

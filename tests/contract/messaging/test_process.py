@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import aio_pika
 import httpx
 import pytest
 from sqlalchemy import select
@@ -266,8 +267,13 @@ async def slow(start: Start, amqp_url: str, sqlite_url: str) -> AsyncIterator[tu
     bus = RabbitBus(amqp_url, service="tester")
     await bus.start()
     yield program, bus, database
+    program.close()
     await bus.close()
     await database.close()
+    # A command that was cut off lies there still, and the next test on this broker would find it.
+    async with await aio_pika.connect(amqp_url) as connection:
+        channel = await connection.channel()
+        await channel.queue_delete("slow_depot.commands")
 
 
 async def _send(bus: RabbitBus, seconds: float) -> None:

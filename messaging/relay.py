@@ -15,24 +15,20 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime
 
 import structlog
-from sqlalchemy import bindparam, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from messaging import bulk, schema
+from messaging import bulk, claims, schema
 from messaging.bus import Bus, Outgoing, Receipt
+from messaging.claims import CLAIM, LEASE
 from messaging.clock import Checkpoint, Clock, no_checkpoint
 from messaging.database import DATABASE_ERRORS, Database, in_words, is_transient
 from messaging.envelope import CONTENT_TYPE
 from messaging.outbox import OutboxRow, Pending
 
-CLAIM = 500
-"""Rows in one claim: as many as a RabbitMQ channel should have unconfirmed."""
-LEASE = timedelta(seconds=30)
-"""How long claimed rows are ours: far longer than a publish may take."""
-LONGEST_WAIT = timedelta(minutes=1)
 MOST_OFFERED = 2_000
 """Rows offered and not yet published beyond which a worker slows down."""
 MOST_HELD = 20_000
@@ -220,12 +216,9 @@ class Relay:
             return list(taken)
         async with self._database.reading() as connection:
             rows = await bulk.select(connection, (schema.outbox.c.key, schema.outbox.c.id), schema.outbox.c.key, keys)
-        gaps: dict[str, int] = {}
-        for key, identity in rows:
-            if identity not in self.confirmed and identity not in mine:
-                gaps[key] = min(identity, gaps.get(key, identity))
+        gaps = claims.gaps(rows, mine, self.confirmed)
         # Some of a key's rows may be older than the gap: those leave, the younger ones wait.
-        return [each for each in taken if each.id < gaps.get(each.row.key or "", each.id + 1)]
+        return [each for each in taken if claims.before(each, gaps)]
 
     async def _run_sweeps(self) -> None:
         failures = 0
@@ -250,7 +243,7 @@ class Relay:
         async with self._database.transaction() as connection:
             done = await self.delete_confirmed(connection)
             # While the broker is away the rows lie better where they are: an attempt would only put them off.
-            claimed = await self._claim(connection, now, lease) if self._bus.connected else []
+            claimed = await claims.claim(connection, now, lease, self.confirmed) if self._bus.connected else []
         self.deleted(done)
         # What is offered here and only waits for its turn is not overtaken by younger rows of its key: they go back.
         busy = {each.row.key for each in claimed if each.id in self.on_their_way and each.row.key is not None}
@@ -290,7 +283,7 @@ class Relay:
         self.confirmed.update(identity for identity, receipt in receipts.items() if receipt is Receipt.CONFIRMED)
         return receipts
 
-    async def _settle(self, receipts: dict[int, Receipt | None], lease: object) -> None:
+    async def _settle(self, receipts: dict[int, Receipt | None], lease: datetime) -> None:
         failed = {key: said for key, said in receipts.items() if said is not Receipt.CONFIRMED}
         if not failed:
             return
@@ -298,22 +291,7 @@ class Relay:
         cut_off = not self._bus.connected
         async with self._database.transaction() as connection:
             done = await self.delete_confirmed(connection)
-            columns = (schema.outbox.c.id, schema.outbox.c.attempts, schema.outbox.c.available_at)
-            rows = await bulk.select(connection, columns, schema.outbox.c.id, sorted(failed), "FOR UPDATE")
-            now = self._clock.now()
-            records = []
-            for identity, attempts, available_at in rows:
-                if available_at != lease:
-                    continue  # our lease ran out and another sweeper has it now
-                said = failed[identity]
-                tried = attempts + (said is not None)
-                wait = min(timedelta(seconds=2 ** min(tried, 10)), LONGEST_WAIT)
-                if said is None or (said is Receipt.UNKNOWN and cut_off):
-                    wait = timedelta(0)
-                records.append(
-                    {"id": identity, "attempts": tried, "available_at": now + wait, "last_error": _words(said)}
-                )
-            await bulk.update(connection, schema.outbox, ("id",), ("attempts", "available_at", "last_error"), records)
+            await claims.give_back(connection, failed, lease, self._clock.now(), cut_off=cut_off)
         self.deleted(done)
         tried_in_vain = [said for said in failed.values() if said is not None]
         if tried_in_vain:
@@ -322,29 +300,6 @@ class Relay:
                 rows=len(tried_in_vain),
                 unroutable=sum(said is Receipt.UNROUTABLE for said in tried_in_vain),
             )
-
-    async def _claim(self, connection: AsyncConnection, now: object, lease: object) -> list[Pending]:
-        statement = _CLAIM_POSTGRESQL if connection.dialect.name == "postgresql" else _CLAIM_SQLITE
-        rows = (await connection.execute(statement, {"now": now, "limit": CLAIM})).all()
-        pending = [_pending(row) for row in sorted(rows, key=lambda row: int(row.id))]
-        mine = {each.id for each in pending}
-        keys = sorted({each.row.key for each in pending if each.row.key is not None})
-        last = {each.row.key: each.id for each in pending}
-        # A row that another sweeper has locked this instant was skipped above, but it is older all the same.
-        others = await bulk.select(connection, (schema.outbox.c.key, schema.outbox.c.id), schema.outbox.c.key, keys)
-        gaps: dict[str | None, int] = {}
-        for key, identity in others:
-            if identity not in mine and identity < last[key] and identity not in self.confirmed:
-                gaps[key] = min(identity, gaps.get(key, identity))
-        kept = [each for each in pending if each.id < gaps.get(each.row.key, each.id + 1)]
-        await bulk.update(
-            connection,
-            schema.outbox,
-            ("id",),
-            ("available_at",),
-            [{"id": each.id, "available_at": lease} for each in kept],
-        )
-        return kept
 
     async def depth(self) -> OutboxDepth:
         """How many rows wait and how old the oldest is."""
@@ -358,21 +313,6 @@ class Relay:
             ).one()
         oldest = (self._clock.now() - row.oldest).total_seconds() if row.oldest else 0.0
         return OutboxDepth(int(row.rows), max(oldest, 0.0))
-
-
-# A row behind one of its key that becomes available later than itself is left out, also when both are available by now:
-# in this order the younger ones would come first, and enough of them would fill every claim with rows nobody may send.
-_CLAIMABLE = """
-SELECT * FROM outbox AS o
-WHERE o.available_at <= :now AND NOT EXISTS (
-    SELECT 1 FROM outbox AS p WHERE p.key = o.key AND p.id < o.id AND p.available_at > o.available_at
-)
-ORDER BY o.available_at, o.id LIMIT :limit
-"""
-_CLAIM_SQLITE, _CLAIM_POSTGRESQL = (
-    text(_CLAIMABLE + locking).bindparams(bindparam("now", type_=schema.UTCDateTime())).columns(*schema.outbox.c)
-    for locking in ("", " FOR UPDATE OF o SKIP LOCKED")
-)
 
 
 def _waves(pending: Sequence[Pending]) -> list[list[Pending]]:
@@ -389,14 +329,6 @@ def _waves(pending: Sequence[Pending]) -> list[list[Pending]]:
     return waves
 
 
-def _pending(row: object) -> Pending:
-    names = OutboxRow.__dataclass_fields__
-    return Pending(
-        int(getattr(row, "id")),  # noqa: B009 - a Row's attributes are its columns
-        OutboxRow(**{name: getattr(row, name) for name in names}),
-    )
-
-
 def _message(row: OutboxRow) -> Outgoing:
     return Outgoing(
         exchange=row.exchange,
@@ -409,13 +341,3 @@ def _message(row: OutboxRow) -> Outgoing:
         correlation_id=row.correlation_id,
         content_type=CONTENT_TYPE,
     )
-
-
-def _words(said: Receipt | None) -> str | None:
-    match said:
-        case Receipt.UNROUTABLE:
-            return "unroutable: no queue is bound for this routing key; start the service that handles it"
-        case Receipt.UNKNOWN:
-            return "not confirmed: the broker refused it, was away, or did not answer in time"
-        case _:
-            return None

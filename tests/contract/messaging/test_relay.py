@@ -10,9 +10,10 @@ from sqlalchemy import select, update
 
 from messaging import schema
 from messaging.bus import Outgoing, Receipt
+from messaging.claims import CLAIM
 from messaging.database import Database
 from messaging.outbox import OutboxRow, Pending, append
-from messaging.relay import CLAIM, MOST_HELD, Relay
+from messaging.relay import MOST_HELD, Relay
 from tests.contract.messaging.bench import NOON, Bench, ScriptedBus, StillClock, numbers, row, statements, until
 
 

@@ -108,10 +108,12 @@ class Registry:
             raise UnknownMessage(f"{wire_type} is not a message this process knows")
         try:
             message = cls.model_validate(data)
+            while upcaster := self._upcasters.get((wire_type, message.wire_version)):
+                message = upcaster.convert(message)
         except ValidationError as error:
             raise InvalidMessage(f"{wire_type} v{version}: {_in_words(error)}") from error
-        while upcaster := self._upcasters.get((wire_type, message.wire_version)):
-            message = upcaster.convert(message)
+        except Exception as error:
+            raise InvalidMessage(f"{wire_type} v{version}: {type(error).__name__}: {error}") from error
         return message
 
 

@@ -20,6 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 
 SQLITE_BUSY_SECONDS = 30
 """How long another *process* may hold SQLite's write lock before we give up and try again."""
+CONNECT_SECONDS = 10.0
+COMMAND_SECONDS = 60.0
+"""How long one statement may take: far longer than any of ours, far shorter than for ever."""
 
 # SQLSTATE classes and codes that say "try the same thing again": connection, serialization and deadlock, lock not
 # available, resources, operator intervention, idle session (PostgreSQL, appendix A).
@@ -38,6 +41,7 @@ class Database:
     """Where a service keeps its rows.
 
     `url` is a SQLAlchemy URL; `postgresql://` and `sqlite://` without a driver get the asynchronous one.
+    `command_seconds` bounds one statement on PostgreSQL (None: not at all, for migrations).
     `async_creator` hands in driver connections (a simulation's); everyone else leaves it out.
     """
 
@@ -46,6 +50,7 @@ class Database:
         url: str | URL,
         *,
         pool_size: int = 5,
+        command_seconds: float | None = COMMAND_SECONDS,
         async_creator: Callable[[], Awaitable[Any]] | None = None,
     ) -> None:
         self.url = with_async_driver(url)
@@ -58,6 +63,8 @@ class Database:
             options["connect_args"] = {"timeout": SQLITE_BUSY_SECONDS}
         else:
             options |= {"pool_size": pool_size, "max_overflow": pool_size, "pool_timeout": 10}
+            # A server that falls silent on an open connection would otherwise be waited for for ever.
+            options["connect_args"] = {"timeout": CONNECT_SECONDS, "command_timeout": command_seconds}
         self.engine: AsyncEngine = create_async_engine(self.url, **options)
         self._writer = asyncio.Lock() if self.dialect == "sqlite" else None
         if self.dialect == "sqlite":

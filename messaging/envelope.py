@@ -25,6 +25,8 @@ from messaging.strict_json import NotStrictJson, loads, storable
 CONTENT_TYPE = "application/cloudevents+json"
 MAX_BODY = 256 * 1024
 MAX_HEADERS = 16 * 1024
+MAX_ATTRIBUTE = 255
+"""Bytes of an envelope attribute: what an AMQP short string holds."""
 
 _PREFIXES = ("cloudEvents:", "cloudEvents_", "ce-", "ce_")
 _FOREIGN_ID = uuid5(NAMESPACE_URL, "https://cloudevents.io/spec/v1.0#id")
@@ -61,7 +63,14 @@ class Envelope:
 
 def encode(envelope: Envelope, message: Message) -> str:
     """The structured CloudEvent; raises MessageTooLarge past 256 KiB."""
-    body = frame(envelope, message.__pydantic_serializer__.to_json(message).decode())
+    for name, text in (("source", envelope.source), ("key", envelope.key), ("correlation id", envelope.correlation_id)):
+        if text is not None and len(text.encode()) > MAX_ATTRIBUTE:
+            raise MessageTooLarge(
+                f"{envelope.type}: its {name} has {len(text.encode())} bytes, more than {MAX_ATTRIBUTE}, "
+                "which AMQP and every reader refuse; use a shorter one"
+            )
+    # By alias, because that is how the reader's contract validates.
+    body = frame(envelope, message.__pydantic_serializer__.to_json(message, by_alias=True).decode())
     # In UTF-8 a character takes at most four bytes, so most bodies need no second look.
     if len(body) * 4 > MAX_BODY and len(body.encode()) > MAX_BODY:
         raise MessageTooLarge(
@@ -124,8 +133,13 @@ def is_structured(delivery: Delivery) -> bool:
 
 
 def decode_stored(body: str) -> tuple[Envelope, Any]:
-    """The same for a body we stored ourselves (deferred, parked)."""
-    content = loads(body.encode())
+    """The same for a body we stored ourselves (deferred, parked); raises MalformedMessage too."""
+    try:
+        content = loads(body.encode())
+    except NotStrictJson as error:
+        raise MalformedMessage("malformed", f"the body is {error}") from error
+    if not isinstance(content, dict):
+        raise MalformedMessage("malformed", "a structured CloudEvent is a JSON object")
     return _envelope(content), content.get("data")
 
 
@@ -191,11 +205,13 @@ def _text(found: Mapping[str, Any], name: str) -> str | None:
     value = found.get(name)
     if value is None:
         return None
-    if not isinstance(value, str) or len(value) > 255:
-        raise MalformedMessage("malformed", f"the attribute {name} is no text of at most 255 characters")
+    if not isinstance(value, str) or len(value) > MAX_ATTRIBUTE:
+        raise MalformedMessage("malformed", f"the attribute {name} is no text of at most {MAX_ATTRIBUTE} bytes")
     if value != storable(value):
         # Headers and properties have not passed the JSON reader.
         raise MalformedMessage("malformed", f"the attribute {name} contains NUL or a lone surrogate")
+    if len(value.encode()) > MAX_ATTRIBUTE:
+        raise MalformedMessage("malformed", f"the attribute {name} is no text of at most {MAX_ATTRIBUTE} bytes")
     return value
 
 

@@ -105,7 +105,7 @@ def migrate_now(database_url: str, locations: Sequence[str]) -> None:
     """`upgrade` for callers without an event loop (a command line, a container's first step)."""
 
     async def act() -> Any:
-        database = Database(database_url)
+        database = Database(database_url, command_seconds=None)
         try:
             await upgrade(database, locations)
         finally:

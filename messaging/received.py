@@ -8,7 +8,7 @@ from typing import Any
 
 from contracts.message import Message
 from contracts.registry import InvalidMessage, Registry, UnknownMessage
-from messaging.bus import Delivery, Subscription
+from messaging.bus import Delivery
 from messaging.envelope import Envelope, MalformedMessage, decode, decode_stored, frame, is_structured
 
 
@@ -33,7 +33,6 @@ class Arrival:
     """One thing in the worker's hand: a delivery to settle, or a row that has come due."""
 
     delivery: Delivery | None = None
-    subscription: Subscription | None = None
     received: Received | None = None
     tick: object | None = None
     """What a consumer's own poller found due (a saga's deadline)."""
@@ -53,15 +52,18 @@ def read(delivery: Delivery, registry: Registry) -> Received | Unreadable:
     try:
         envelope, data = decode(delivery)
         message = registry.parse(envelope.type, envelope.version, data)
+        # What we store is always a structured CloudEvent, also where a plain AMQP client sent the bare data.
+        body = delivery.body.decode()
+        if not is_structured(delivery):
+            body = frame(envelope, body)
+            # One level deeper now: what could not be read back must not be stored.
+            decode_stored(body)
     except MalformedMessage as error:
         return Unreadable(delivery, error.reason, str(error))
     except UnknownMessage as error:
         return Unreadable(delivery, "unknown", str(error))
     except InvalidMessage as error:
         return Unreadable(delivery, "invalid", str(error))
-    # What we store is always a structured CloudEvent, also where a plain AMQP client sent the bare data.
-    text = delivery.body.decode()
-    body = text if is_structured(delivery) else frame(envelope, text)
     return Received(envelope, message, data, body, delivery.queue)
 
 

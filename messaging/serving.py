@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from contracts.message import Command, Event
 from contracts.registry import Registry
 from messaging import deferred, inbox
+from messaging.bisecting import HandlerFailed
 from messaging.clock import Clock, Entropy
 from messaging.database import is_transient
 from messaging.dead_letters import announcement_id, of_received
@@ -32,7 +33,7 @@ from messaging.participant import Handler, Mode, Participant, RetryLater
 from messaging.received import Received
 from messaging.topology import EVENTS
 from messaging.work import Work
-from messaging.worker import Batch, HandlerFailed
+from messaging.worker import Batch
 
 PATIENCE = timedelta(hours=24)
 """How long a message is put off, all in all, before it becomes a dead letter."""
@@ -140,7 +141,8 @@ class ParticipantConsumer:
         known = await inbox.entries(
             work.connection, self.name, [each for each in elsewhere if each not in left], lock=True
         )
-        waiting = [target for target, entry in known.items() if entry.status is Status.DEFERRED]
+        # A dead letter's command may come again and would be tried again: not after it has been undone.
+        waiting = [target for target, entry in known.items() if entry.status in (Status.DEFERRED, Status.FAILED)]
         for target in waiting:
             work.settled[target] = Entry(Status.TOMBSTONE)
         await deferred.take(work.connection, self.name, waiting)

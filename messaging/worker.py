@@ -25,8 +25,10 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from contracts.message import Command
 from contracts.registry import Registry
 from messaging import dead_letters, deferred, inbox
+from messaging.bisecting import HandlerFailed, apart
 from messaging.bus import Bus, Delivery, Subscription
 from messaging.clock import Checkpoint, Clock, Entropy, no_checkpoint
 from messaging.database import Database, in_words, is_transient
@@ -39,17 +41,10 @@ from messaging.work import Work
 PREFETCH_BATCHES = 3
 """Unsettled messages per batch size: one batch in the transaction, one waiting, one on the wire."""
 LONGEST_RETRY = 10.0
+STALLED = timedelta(minutes=2)
+"""A batch in hand for longer than this is told as an obstacle by `/readyz`."""
 HANDLER_TRIES = 5
 """How often a batch waits for a database error in a handler to pass; one that fails for ever must stop nobody else."""
-
-
-class HandlerFailed(Exception):
-    """A handler raised; `received` are the messages it was given, `cause` what it raised."""
-
-    def __init__(self, received: Sequence[Received], cause: Exception) -> None:
-        super().__init__(str(cause))
-        self.received = received
-        self.cause = cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +117,7 @@ class Worker:
         self._subscriptions: dict[str, Subscription] = {}
         self._stopping = False
         self.waiting_for: str | None = None
-        self.last_progress: datetime | None = None
+        self._began: datetime | None = None
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -166,13 +161,15 @@ class Worker:
 
     @property
     def moving(self) -> bool:
-        """Whether work that has arrived is being done: false while we wait for the database."""
+        """Whether work that has arrived is being done: false while a batch waits for the database, or hangs."""
+        if self.waiting_for is None and self._began is not None and self._clock.now() - self._began > STALLED:
+            self.waiting_for = f"nothing has come of it since {self._began.isoformat(timespec='seconds')}"
         return self.waiting_for is None
 
     # -- in --------------------------------------------------------------------------------------------------
 
     def _delivered(self, delivery: Delivery) -> None:
-        self._arrivals.append(Arrival(delivery=delivery, subscription=self._subscriptions.get(delivery.queue)))
+        self._arrivals.append(Arrival(delivery=delivery))
         self._something.set()
 
     def submit(self, arrival: Arrival) -> None:
@@ -191,6 +188,7 @@ class Worker:
 
     async def _process(self, arrivals: list[Arrival]) -> None:
         """Handle arrivals to the end: committed, put off or buried; on a lost database, wait and try again."""
+        self._began = self._clock.now()
         parts = [arrivals]
         while parts:
             part = parts.pop()
@@ -200,8 +198,8 @@ class Worker:
             if len(part) == 1:
                 await self._settle_alone(part[0], error)
             else:
-                parts.extend(reversed(_apart(part, error)))
-        self.last_progress = self._clock.now()
+                parts.extend(reversed(apart(part, error)))
+        self._began = None
 
     async def _persist(self, arrivals: list[Arrival], act: Act) -> Exception | None:
         """One transaction, tried again while what fails passes by itself; returns what does not."""
@@ -315,8 +313,15 @@ class Worker:
         batch.fresh.extend(each for each in first.values() if each.envelope.id in fresh)
         before = [each for each in first.values() if each.envelope.id not in fresh]
         if before:
-            known = await inbox.entries(work.connection, name, [each.envelope.id for each in before])
-            batch.repeated.extend((each, known[each.envelope.id]) for each in before if each.envelope.id in known)
+            known = await inbox.entries(work.connection, name, [each.envelope.id for each in before], lock=True)
+            for each in before:
+                entry = known.get(each.envelope.id)
+                if entry is not None and entry.status is Status.FAILED and isinstance(each.message, Command):
+                    # Whoever sends it again still waits for the answer; the handler may have been mended meanwhile.
+                    batch.fresh.append(each)
+                    work.settled[each.envelope.id] = Entry(Status.DONE)
+                elif entry is not None:
+                    batch.repeated.append((each, entry))
         return batch
 
     async def _bury(self, work: Work, unreadable: list[Unreadable]) -> None:
@@ -360,35 +365,3 @@ def _passes_by_itself(error: Exception) -> bool:
         # A handler's own connection refused is not our database being away.
         return isinstance(error.cause, DBAPIError) and is_transient(error.cause)
     return is_transient(error)
-
-
-def _apart(arrivals: list[Arrival], error: Exception) -> list[list[Arrival]]:
-    """The parts of a batch that failed, in order: round its culprit where one is known, else halves."""
-    place = _culprit(arrivals, error)
-    if place is None:
-        parts = _halves(arrivals)
-    elif place == 0:
-        # Where the first failed the next may fail too: trying the whole rest each time would be quadratic.
-        parts = [arrivals[:1], *_halves(arrivals[1:])]
-    else:
-        parts = [arrivals[:place], arrivals[place : place + 1], arrivals[place + 1 :]]
-    return [part for part in parts if part]
-
-
-def _halves(arrivals: list[Arrival]) -> list[list[Arrival]]:
-    half = len(arrivals) // 2
-    return [arrivals[:half], arrivals[half:]]
-
-
-def _culprit(arrivals: Sequence[Arrival], error: Exception) -> int | None:
-    """The place of the one message that a handler was given when it raised."""
-    if not isinstance(error, HandlerFailed) or len(error.received) != 1:
-        return None
-    identity = error.received[0].envelope.id
-    for place, arrival in enumerate(arrivals):
-        if arrival.received is not None:
-            if arrival.received.envelope.id == identity:
-                return place
-        elif arrival.delivery is not None and str(identity) == arrival.delivery.message_id:
-            return place
-    return None

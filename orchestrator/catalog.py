@@ -29,6 +29,8 @@ class Target:
     name: str
     key: str | None
     starts: bool = False
+    certain: bool = True
+    """False where the event may as well answer somebody else, and only an instance that exists is meant."""
 
 
 class Catalog:
@@ -86,20 +88,24 @@ class Catalog:
         return tuple(sorted({event.wire_type for saga in self for event in saga.events()}))
 
     def targets(self, envelope: Envelope, event: Event) -> list[Target]:
-        """The instances an event concerns: the one it answers, or those that its key names.
+        """The instances an event concerns: the one it answers, and those that its key names.
 
-        Raises whatever a definition's `key` function raises.
+        One saga's answer may start another saga. Raises whatever a definition's `key` function raises.
         """
-        if envelope.type in self._answers and envelope.causation_id and envelope.correlation_id:
-            try:
-                return [Target(UUID(envelope.correlation_id), "", None)]
-            except ValueError:
-                return []
-        found = []
-        for saga, key, starts in self._keyed.get(envelope.type, ()):
-            value = str(key(event))
-            found.append(Target(saga_id(saga.name, value), saga.name, value, starts))
-        return found
+        keyed = [
+            Target(saga_id(saga.name, value), saga.name, value, starts)
+            for saga, key, starts in self._keyed.get(envelope.type, ())
+            for value in (str(key(event)),)
+        ]
+        if envelope.type not in self._answers or not envelope.causation_id or not envelope.correlation_id:
+            return keyed
+        try:
+            answered = UUID(envelope.correlation_id)
+        except ValueError:
+            return keyed
+        if any(target.saga_id == answered for target in keyed):
+            return keyed
+        return [Target(answered, "", None, certain=not keyed), *keyed]
 
 
 def load(modules: Sequence[str]) -> Catalog:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -19,45 +18,29 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts.message import Event
-from contracts.registry import Registry
+from contracts.registry import InvalidMessage, Registry, UnknownMessage
 from messaging import bulk
+from messaging.bisecting import HandlerFailed
 from messaging.database import Conflict
 from messaging.dead_letters import announcement_id, of_received
-from messaging.envelope import Envelope
+from messaging.envelope import Envelope, MalformedMessage
 from messaging.inbox import Entry
 from messaging.inbox import Status as InboxStatus
-from messaging.outbox import outgoing
+from messaging.outbox import OutboxRow, outgoing
 from messaging.received import Received
 from messaging.work import Work
-from messaging.worker import Batch, HandlerFailed
+from messaging.worker import Batch
 from orchestrator import history, parked, timers
 from orchestrator.catalog import Catalog, Target
-from orchestrator.parked import ParkedEvent
-from orchestrator.saga.definition import Saga
+from orchestrator.instance import COLUMNS, Instance, Moved, as_row, worth_waiting
 from orchestrator.saga.inputs import DeadlinePassed, EventArrived, Input
 from orchestrator.saga.machine import Transition, Verdict, decide, fold, stuck
-from orchestrator.saga.state import SagaState
+from orchestrator.saga.state import Send
 from orchestrator.schema import saga as saga_table
 from orchestrator.schema import saga_history
 
 SOURCE = "orchestrator"
 LONGEST_TRACEBACK = 4000
-
-
-@dataclass(slots=True)
-class Instance:
-    """One instance while a batch is folded over it."""
-
-    id: UUID
-    name: str
-    saga: Saga[Any] | None
-    key: str
-    state: SagaState | None = None
-    revision: int = 0
-    loaded_revision: int = 0
-    started_at: datetime | None = None
-    traceparent: str | None = None
-    parked: list[ParkedEvent] = field(default_factory=list)
 
 
 class Engine:
@@ -157,14 +140,7 @@ class _Folding:
         )
         for row in rows:
             saga = self._catalog.get(row.name, row.version)
-            state = (
-                history.load_state(saga, status=row.status, reason=row.reason, data=row.data, progress=row.progress)
-                if saga is not None
-                else None
-            )
-            self._instances[row.id] = Instance(
-                row.id, row.name, saga, row.key, state, row.revision, row.revision, row.started_at
-            )
+            self._instances[row.id] = self._read(row)
         for event in await parked.load(self._work.connection, sorted(ids)):
             instance = self._instances.get(event.saga_id)
             if instance is None:
@@ -172,9 +148,26 @@ class _Folding:
                 instance = self._instances[event.saga_id] = Instance(event.saga_id, event.name, saga, "")
             instance.parked.append(event)
 
+    def _read(self, row: Any) -> Instance:
+        saga = self._catalog.get(row.name, row.version)
+        instance = Instance(row.id, row.name, saga, row.key, None, row.revision, row.revision, row.started_at)
+        if saga is None:
+            return instance
+        try:
+            instance.state = history.load_state(
+                saga, status=row.status, reason=row.reason, data=row.data, progress=row.progress
+            )
+        except history.CorruptHistory as error:
+            # Nobody's message is to blame: what comes for it is parked until its row can be read.
+            self._log.error("saga_unreadable", saga=row.name, saga_id=str(row.id), error=str(error))
+            instance.saga = None
+        return instance
+
     def event(self, received: Received, target: Target) -> None:
         """Apply a message to one instance."""
         instance = self._instances.get(target.saga_id)
+        if instance is None and not target.certain:
+            return
         if instance is None:
             saga = self._catalog.newest(target.name)
             instance = Instance(target.saga_id, target.name, saga, target.key or "")
@@ -209,22 +202,15 @@ class _Folding:
                 self._reconsider(instance)
             return
         self._reconsider(instance)
-        is_stuck = instance.state is not None and instance.state.status.value == "stuck"
         for event in instance.parked:
             if event.retry_at > self._work.now:
                 continue
-            # What waits for a person waits as long as the person takes.
-            if not is_stuck and self._work.now - event.parked_at > self._patience:
-                self._expire(event)
+            if self._work.now - event.parked_at > self._patience and not worth_waiting(instance, event):
+                letter = parked.letter(event, SOURCE, self._work.now)
+                self._work.bury(letter, announcement_id(str(event.message_id), SOURCE))
+                self._parked.remove(event)
             else:
                 self._parked.postpone(event, self._work.now)
-
-    def _expire(self, event: ParkedEvent) -> None:
-        received = parked.received(event, self._catalog.registry)
-        story = f"nobody awaited it since {event.parked_at.isoformat()}: {event.reason}"
-        letter = of_received(SOURCE, received, "expired", story, self._work.now)
-        self._work.bury(letter, announcement_id(str(event.message_id), SOURCE))
-        self._parked.remove(event)
 
     def _reconsider(self, instance: Instance) -> None:
         """After a transition, see whether something parked has become due; and again after each that has."""
@@ -232,7 +218,12 @@ class _Folding:
         while moved:
             moved = False
             for event in list(instance.parked):
-                received = parked.received(event, self._catalog.registry)
+                try:
+                    received = parked.received(event, self._catalog.registry)
+                except (MalformedMessage, UnknownMessage, InvalidMessage) as error:
+                    # Parked by newer code: it waits for a process that can read it.
+                    self._log.error("parked_unreadable", message_id=str(event.message_id), error=str(error))
+                    continue
                 if not isinstance(received.message, Event):
                     continue
                 given = _arrived(received.envelope, received.message, self._work.now)
@@ -246,14 +237,17 @@ class _Folding:
     def _apply(self, instance: Instance, given: Input, *, from_parking: bool = False) -> Transition:
         if instance.saga is None:
             return Transition(
-                Verdict.PARKED, note=f"no definition of {instance.name or 'its saga'} in its version is loaded here"
+                Verdict.PARKED,
+                note=f"{instance.name or 'its saga'} cannot be read here: no such definition, or a broken row",
             )
         try:
             transition = decide(instance.saga, instance.id, instance.state, given)
-        except Exception as error:  # noqa: BLE001 - DESIGN rule: what decide raises makes that one instance stuck
+            moved = self._moved(instance, given, transition)
+        except Exception as error:  # noqa: BLE001 - DESIGN rule: what a definition raises makes that one instance stuck
             transition = self._made_stuck(instance, given, error)
-        if transition.facts:
-            self._record(instance, given, transition)
+            moved = self._moved(instance, given, transition)
+        if moved is not None:
+            self._keep(instance, given, moved)
         if from_parking and transition.facts and transition.verdict is Verdict.PARKED:
             # It was tried and raised: it stays parked until a person has the instance tried again.
             return Transition(Verdict.PARKED, note=transition.note)
@@ -266,54 +260,63 @@ class _Folding:
         )
         return stuck(instance.state, given, story)
 
-    def _record(self, instance: Instance, given: Input, transition: Transition) -> None:
-        instance.state = fold(instance.state, transition.facts)
+    def _moved(self, instance: Instance, given: Input, transition: Transition) -> Moved | None:
+        """The transition in the form it is stored and sent; raises where the definition's own values cannot be."""
+        if not transition.facts:
+            return None
+        cause = str(given.message_id) if isinstance(given, EventArrived) else None
+        state = fold(instance.state, transition.facts)
+        row = {
+            "saga_id": instance.id,
+            "seq": instance.revision + 1,
+            "at": self._work.now,
+            "input": history.dump_input(given),
+            "facts": history.dump_facts(transition.facts),
+            "commands": history.dump_sends(transition.sends),
+        }
+        history.dump_data(state.data)
+        return Moved(state, row, [self._outgoing(instance, send, cause) for send in transition.sends])
+
+    def _keep(self, instance: Instance, given: Input, moved: Moved) -> None:
+        instance.state = moved.state
         instance.revision += 1
         instance.started_at = instance.started_at or self._work.now
-        self._history.append(
-            {
-                "saga_id": instance.id,
-                "seq": instance.revision,
-                "at": self._work.now,
-                "input": history.dump_input(given),
-                "facts": history.dump_facts(transition.facts),
-                "commands": history.dump_sends(transition.sends),
-            }
-        )
-        cause = str(given.message_id) if isinstance(given, EventArrived) else None
+        self._history.append(moved.row)
+        self._work.sends.extend(moved.sends)
         self._log.debug(
             "saga_moved",
             saga=instance.name,
             saga_id=str(instance.id),
             correlation_id=str(instance.id),
-            message_id=cause,
+            message_id=str(given.message_id) if isinstance(given, EventArrived) else None,
             seq=instance.revision,
-            status=instance.state.status.value,
-            step=instance.state.current,
+            status=moved.state.status.value,
+            step=moved.state.current,
         )
-        for send in transition.sends:
-            envelope = Envelope(
-                id=send.id,
-                type=send.message.wire_type,
-                version=send.message.wire_version,
-                source=SOURCE,
-                time=self._work.now,
-                correlation_id=str(instance.id),
-                causation_id=cause,
-                key=str(instance.id),
-                compensates=send.compensates,
-                traceparent=instance.traceparent,
-            )
-            self._work.sends.append(outgoing(send.message, envelope))
+
+    def _outgoing(self, instance: Instance, send: Send, cause: str | None) -> OutboxRow:
+        envelope = Envelope(
+            id=send.id,
+            type=send.message.wire_type,
+            version=send.message.wire_version,
+            source=SOURCE,
+            time=self._work.now,
+            correlation_id=str(instance.id),
+            causation_id=cause,
+            key=str(instance.id),
+            compensates=send.compensates,
+            traceparent=instance.traceparent,
+        )
+        return outgoing(send.message, envelope)
 
     async def write(self) -> None:
         """Write instances, histories and parked events; raises Conflict where somebody came between."""
         connection = self._work.connection
         touched = [each for each in self._instances.values() if each.revision > each.loaded_revision]
-        fresh = [_row(each, self._work.now) for each in touched if each.loaded_revision == 0]
-        inserted = await bulk.insert(connection, saga_table, _ALL, fresh, ignore_conflicts=True, returning="id")
+        fresh = [as_row(each, self._work.now) for each in touched if each.loaded_revision == 0]
+        inserted = await bulk.insert(connection, saga_table, COLUMNS, fresh, ignore_conflicts=True, returning="id")
         changed = [
-            _row(each, self._work.now) | {"revision": each.loaded_revision, "next": each.revision}
+            as_row(each, self._work.now) | {"revision": each.loaded_revision, "next": each.revision}
             for each in touched
             if each.loaded_revision
         ]
@@ -327,43 +330,7 @@ class _Folding:
                 self._work.wake(each.state.deadline)
 
 
-_ALL = (
-    "id",
-    "name",
-    "version",
-    "key",
-    "status",
-    "step",
-    "reason",
-    "data",
-    "progress",
-    "revision",
-    "deadline",
-    "started_at",
-    "updated_at",
-)
 _HISTORY = ("saga_id", "seq", "at", "input", "facts", "commands")
-
-
-def _row(instance: Instance, now: datetime) -> dict[str, Any]:
-    state, saga = instance.state, instance.saga
-    if state is None or saga is None:
-        raise LookupError(f"instance {instance.id} has no state to write")
-    return {
-        "id": instance.id,
-        "name": saga.name,
-        "version": saga.version,
-        "key": instance.key,
-        "status": state.status.value,
-        "step": ", ".join(state.current),
-        "reason": state.reason,
-        "data": history.dump_data(state.data),
-        "progress": history.dump_progress(state),
-        "revision": instance.revision,
-        "deadline": state.deadline,
-        "started_at": instance.started_at or now,
-        "updated_at": now,
-    }
 
 
 def _arrived(envelope: Envelope, event: Event, now: datetime) -> EventArrived:

@@ -129,7 +129,8 @@ def dump_progress(state: SagaState) -> str:
 
 def dump_data(data: BaseModel | None) -> str:
     """The instance's own data."""
-    return "null" if data is None else data.__pydantic_serializer__.to_json(data).decode()
+    # By alias, as the facts are and as it is read back.
+    return "null" if data is None else data.__pydantic_serializer__.to_json(data, by_alias=True).decode()
 
 
 def _message(message: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts.registry import Registry
 from messaging import bulk
+from messaging.dead_letters import DeadLetter
 from messaging.received import Received, read_stored
 from orchestrator.schema import parked_event
 
@@ -52,6 +53,25 @@ async def load(connection: AsyncConnection, ids: Sequence[UUID]) -> list[ParkedE
 def received(event: ParkedEvent, registry: Registry) -> Received:
     """The message as it came."""
     return read_stored(event.body, registry, queue=event.queue, attempts=0, first_at=event.parked_at)
+
+
+def letter(event: ParkedEvent, service: str, now: datetime) -> DeadLetter:
+    """What an event becomes that nobody has awaited for too long."""
+    return DeadLetter(
+        service=service,
+        queue=event.queue,
+        reason="expired",
+        error=f"nobody awaited it since {event.parked_at.isoformat()}: {event.reason}",
+        message_id=str(event.message_id),
+        type=event.type,
+        correlation_id=str(event.saga_id),
+        exchange="",
+        routing_key=event.type,
+        properties="{}",
+        body=event.body.encode(),
+        attempts=0,
+        at=now,
+    )
 
 
 class Changes:

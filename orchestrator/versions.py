@@ -14,9 +14,10 @@ from functools import lru_cache
 from typing import Any
 
 import structlog
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from messaging import bulk
 from messaging.database import Database
 from messaging.process import BadConfiguration
 from orchestrator.catalog import Catalog
@@ -66,8 +67,11 @@ async def _check(
     words = _words(definition)
     written = {"fingerprint": found, "description": json.dumps(words), "seen_at": now}
     if row is None:
-        await connection.execute(insert(table).values(name=name, version=version, **written))
-        return []
+        fresh = {"name": name, "version": version, **written}
+        # Several processes may start at once on an empty database: what another has written meanwhile is compared.
+        if await bulk.insert(connection, table, tuple(fresh), [fresh], ignore_conflicts=True, returning="name"):
+            return []
+        return await _check(connection, definition, accepted, now)
     in_flight = await _in_flight(connection, name, version)
     if not in_flight or f"{name}:{version}" in accepted:
         await connection.execute(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from messaging import deferred, inbox, relay
+from messaging import bulk, deferred, inbox, relay, schema, serving
 from messaging.outbox import Pending
 from messaging.received import Received
 from messaging.relay import Relay
@@ -33,6 +33,8 @@ class Mutation:
 
     patch: Callable[[], Patch]
     sign: str
+    begin: int = 0
+    """The seed to begin with: for a mistake that few seeds notice, one of them."""
 
 
 def _acknowledge_before_commit() -> Patch:
@@ -130,6 +132,35 @@ def _undo_the_first_step_first() -> Patch:
     return Moving, "_go_back", forward
 
 
+def _put_off_what_is_undone() -> Patch:
+    return serving, "_forget_undone", lambda _work, _fresh: None
+
+
+def _look_only_behind_the_oldest_of_a_key() -> Patch:
+    async def without_older(self: Relay, taken: Sequence[Pending]) -> list[Pending]:
+        mine = {each.id for each in taken}
+        keys = sorted({each.row.key for each in taken if not each.checked and each.row.key is not None})
+        first = {each.row.key: each.id for each in reversed(taken)}
+        async with self._database.reading() as connection:
+            rows = await bulk.select(connection, (schema.outbox.c.key, schema.outbox.c.id), schema.outbox.c.key, keys)
+        others = [(key, number) for key, number in rows if number not in self.confirmed and number not in mine]
+        held = {key for key, number in others if number < first[key]}
+        return [each for each in taken if each.row.key not in held]
+
+    return Relay, "_without_older", without_older
+
+
+def _give_numbers_out_again() -> Patch:
+    deleted = Relay.deleted
+
+    def late(self: Relay, ids: set[int]) -> None:
+        # As SQLite would, without AUTOINCREMENT, where a commit succeeds and is reported as failed.
+        deleted(self, ids)
+        self.confirmed.update(number + 1 for number in ids)
+
+    return Relay, "deleted", late
+
+
 MUTATIONS = {
     "acknowledge before the commit": Mutation(_acknowledge_before_commit, "has no memory of it"),
     "forget what was handled": Mutation(_forget_what_was_handled, "took effect twice"),
@@ -142,6 +173,14 @@ MUTATIONS = {
     "take silence for refusal": Mutation(_take_silence_for_refusal, "holds left"),
     "name a repeated command anew": Mutation(_name_a_repeated_command_anew, "took effect twice"),
     "undo the first step first": Mutation(_undo_the_first_step_first, "way back"),
+    # What the simulation has found in earlier versions of the code:
+    "put off what is undone in the same batch": Mutation(
+        _put_off_what_is_undone, "though it was undone before", begin=70
+    ),
+    "look only behind the oldest row of a key": Mutation(
+        _look_only_behind_the_oldest_of_a_key, "before the older row", begin=105
+    ),
+    "delete rows that took a confirmed one's number": Mutation(_give_numbers_out_again, "instances: expected"),
 }
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -55,6 +57,9 @@ class Simulator:
         self._templates.mkdir()
         make_templates(self._templates)
         self._engines = Engines()
+        # A killed process never gives its connections back; one that drains must (see World.stop).
+        logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
+        warnings.filterwarnings("ignore", message="The garbage collector is trying to clean up")
 
     def close(self) -> None:
         """Remove every file."""

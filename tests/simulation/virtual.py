@@ -50,7 +50,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         else:
             self._turns += 1
             if self._turns > MOST_TURNS_AT_ONE_MOMENT:
-                raise TimeStandsStill(f"{self._turns} turns of the loop at {self._moment:.3f} s")
+                self._turns = 0
+                raise TimeStandsStill(f"{MOST_TURNS_AT_ONE_MOMENT} turns of the loop at {self._moment:.3f} s")
         return ()
 
     def _process_events(self, event_list: Sequence[Any]) -> None:

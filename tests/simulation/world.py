@@ -13,6 +13,7 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
 
 from messaging.bus import BusUnavailable, Outgoing
 from messaging.database import is_transient
@@ -178,6 +179,7 @@ class World:
         """What SIGTERM does; ends the life whatever the service makes of it."""
         self.note(repr(life), "is asked to stop")
         before = self.loop.time()
+        pool = service.database.engine.sync_engine.pool
         task = life.spawn(service.drain(), f"drain {life!r}")
         await asyncio.wait([task, life.gone], return_when=asyncio.FIRST_COMPLETED)
         if task.done() and not task.cancelled() and (error := task.exception()) is not None:
@@ -186,6 +188,8 @@ class World:
                 self.note(repr(life), _told(error))
         elif not life.dead and self.loop.time() - before > service.settings.drain_timeout.total_seconds() + 5:
             self.problem(f"{life!r} took {self.loop.time() - before:.0f} s to drain")
+        elif not life.dead and isinstance(pool, QueuePool) and pool.checkedout():
+            self.problem(f"{life!r} has drained, but {pool.checkedout()} of its connections were never given back")
         life.kill("the end of its drain")
 
     async def _disconnect(self, spell: Spell) -> None:

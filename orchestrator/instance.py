@@ -1,0 +1,90 @@
+"""An instance while a batch is folded over it, and the row it becomes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from messaging.outbox import OutboxRow
+from orchestrator import history
+from orchestrator.parked import ParkedEvent
+from orchestrator.saga.definition import Saga
+from orchestrator.saga.state import SagaState, Status
+
+
+@dataclass(slots=True)
+class Instance:
+    """One instance while a batch is folded over it."""
+
+    id: UUID
+    name: str
+    saga: Saga[Any] | None
+    key: str
+    state: SagaState | None = None
+    revision: int = 0
+    loaded_revision: int = 0
+    started_at: datetime | None = None
+    traceparent: str | None = None
+    parked: list[ParkedEvent] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A transition as it will be stored and sent."""
+
+    state: SagaState
+    row: dict[str, Any]
+    sends: list[OutboxRow]
+
+
+def worth_waiting(instance: Instance, event: ParkedEvent) -> bool:
+    """Whether a parked event may yet be awaited, however long that takes."""
+    state, saga = instance.state, instance.saga
+    if instance.loaded_revision and (state is None or saga is None):
+        return True  # its row or its definition cannot be read here and now
+    if state is None or saga is None or state.status.terminal:
+        return False
+    # What waits for a person waits as long as the person takes; an early approval, as long as the way to it.
+    ahead = (wait for wait in saga.waits if wait.event.wire_type == event.type and wait.name not in state.steps)
+    return state.status is Status.STUCK or any(ahead)
+
+
+COLUMNS = (
+    "id",
+    "name",
+    "version",
+    "key",
+    "status",
+    "step",
+    "reason",
+    "data",
+    "progress",
+    "revision",
+    "deadline",
+    "started_at",
+    "updated_at",
+)
+
+
+def as_row(instance: Instance, now: datetime) -> dict[str, Any]:
+    """The instance as its row in `saga`."""
+    state, saga = instance.state, instance.saga
+    if state is None or saga is None:
+        raise LookupError(f"instance {instance.id} has no state to write")
+    return {
+        "id": instance.id,
+        "name": saga.name,
+        "version": saga.version,
+        "key": instance.key,
+        "status": state.status.value,
+        "step": ", ".join(state.current),
+        "reason": state.reason,
+        "data": history.dump_data(state.data),
+        "progress": history.dump_progress(state),
+        "revision": instance.revision,
+        "deadline": state.deadline,
+        "started_at": instance.started_at or now,
+        "updated_at": now,
+    }

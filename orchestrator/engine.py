@@ -115,6 +115,7 @@ class _Folding:
         self._instances: dict[UUID, Instance] = {}
         self._history: list[dict[str, Any]] = []
         self._parked = parked.Changes()
+        self._unreadable: set[int] = set()
         self._log = structlog.get_logger()
 
     async def load(self, ids: set[UUID]) -> None:
@@ -160,7 +161,7 @@ class _Folding:
         except history.CorruptHistory as error:
             # Nobody's message is to blame: what comes for it is parked until its row can be read.
             self._log.error("saga_unreadable", saga=row.name, saga_id=str(row.id), error=str(error))
-            instance.saga = None
+            instance.saga, instance.unreadable = None, "the row of its saga cannot be read"
         return instance
 
     def event(self, received: Received, target: Target) -> None:
@@ -205,7 +206,8 @@ class _Folding:
         for event in instance.parked:
             if event.retry_at > self._work.now:
                 continue
-            if self._work.now - event.parked_at > self._patience and not worth_waiting(instance, event):
+            too_long = self._work.now - event.parked_at > self._patience and event.id not in self._unreadable
+            if too_long and not worth_waiting(instance, event):
                 letter = parked.letter(event, SOURCE, self._work.now)
                 self._work.bury(letter, announcement_id(str(event.message_id), SOURCE))
                 self._parked.remove(event)
@@ -223,6 +225,7 @@ class _Folding:
                 except (MalformedMessage, UnknownMessage, InvalidMessage) as error:
                     # Parked by newer code: it waits for a process that can read it.
                     self._log.error("parked_unreadable", message_id=str(event.message_id), error=str(error))
+                    self._unreadable.add(event.id)
                     continue
                 if not isinstance(received.message, Event):
                     continue

@@ -27,6 +27,8 @@ class Instance:
     loaded_revision: int = 0
     started_at: datetime | None = None
     traceparent: str | None = None
+    unreadable: str = ""
+    """Why its row cannot be used, where that is so."""
     parked: list[ParkedEvent] = field(default_factory=list)
 
 

@@ -150,7 +150,7 @@ def test_an_id_that_is_no_uuid_becomes_one_of_its_source() -> None:
 
 _NEEDS = "a message needs an id, a type and a source"
 _NO_EVENT = "specversion is not 1.0: this is no CloudEvent we know"
-_NO_TEXT = "is no text of at most 255 characters"
+_NO_TEXT = "is no text of at most 255 bytes"
 _NOT_STORABLE = "contains NUL or a lone surrogate"
 _OK = '{"specversion":"1.0","id":"1","source":"s","type":"fence.painted"'
 

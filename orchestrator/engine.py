@@ -239,10 +239,8 @@ class _Folding:
 
     def _apply(self, instance: Instance, given: Input, *, from_parking: bool = False) -> Transition:
         if instance.saga is None:
-            return Transition(
-                Verdict.PARKED,
-                note=f"{instance.name or 'its saga'} cannot be read here: no such definition, or a broken row",
-            )
+            what = f"no definition of {instance.name or 'its saga'} in its version is loaded here"
+            return Transition(Verdict.PARKED, note=instance.unreadable or what)
         try:
             transition = decide(instance.saga, instance.id, instance.state, given)
             moved = self._moved(instance, given, transition)

@@ -1,6 +1,7 @@
 """Orders out of a CSV file: which column means what, and each row as an order or as what is wrong with it.
 
-Money is read as decimal text and never becomes a float. A wrong row spoils no other.
+Money is read as decimal text and never becomes a float. A wrong row spoils no other: a row is one line of the
+file, so that a quote nobody closes cannot take the rows after it along.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ _DECIMALS = {
     **dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3),
 }
 """ISO 4217: how many decimals a currency has, where it is not two."""
+
+
+_IN_WORDS = {"unexpected end of data": "a quote is opened and not closed on this line; a row is one line"}
+"""What the CSV reader says of one line, where people would not understand it."""
 
 
 class UnusableFile(Exception):
@@ -103,18 +108,15 @@ class OrderFile:
 
     def _records(self) -> Iterator[tuple[int, list[str] | WrongRow]]:
         with closing(_open(self.path)) as file:
-            reader = csv.reader(file, delimiter=self._delimiter)
-            next(reader)
-            while True:
+            next(file)
+            for line, text in enumerate(file, start=2):
                 try:
-                    record = next(reader)
-                except StopIteration:
-                    return
+                    record = next(csv.reader([text], delimiter=self._delimiter, strict=True))
                 except csv.Error as error:
-                    yield reader.line_num, WrongRow(reader.line_num, f"not CSV: {error}")
+                    yield line, WrongRow(line, f"not CSV: {_IN_WORDS.get(str(error), error)}")
                     continue
                 if record:
-                    yield reader.line_num, record
+                    yield line, record
 
     def _read(self, line: int, record: list[str]) -> FileOrder | WrongRow:
         if len(record) != len(self._header):

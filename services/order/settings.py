@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from messaging.settings import ServiceSettings
 
@@ -23,3 +23,9 @@ class OrderSettings(ServiceSettings):
         description="How many of a sku nobody has counted yet are on hand. Set it to nothing "
         "(ORDER_DEFAULT_STOCK=) to refuse orders for unknown skus.",
     )
+
+    @field_validator("default_stock", mode="before")
+    @classmethod
+    def _nothing_is_none(cls, value: object) -> object:
+        # An environment variable has no other way to say None.
+        return None if isinstance(value, str) and not value.strip() else value

@@ -6,6 +6,7 @@ from typing import Any
 
 from messaging.bus import Bus
 from messaging.clock import Clock, Entropy, SystemClock, SystemEntropy
+from messaging.database import Database
 from messaging.service import Service, participant_service
 from services.payment.api import create_app
 from services.payment.handlers import participant
@@ -16,10 +17,17 @@ MIGRATIONS = "services.payment:migrations"
 
 
 def payment_service(
-    settings: PaymentSettings, bus: Bus, *, clock: Clock | None = None, entropy: Entropy | None = None, **options: Any
+    settings: PaymentSettings,
+    bus: Bus,
+    *,
+    clock: Clock | None = None,
+    entropy: Entropy | None = None,
+    database: Database | None = None,
+    **options: Any,
 ) -> Service:
     """The payment service: its participant on `payment.commands`, and its HTTP API."""
     clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
+    database = database or Database(settings.database)
     gateway: HttpGateway | None = None
     if settings.gateway_url is not None:
         token = settings.gateway_token.get_secret_value() if settings.gateway_token else None
@@ -29,6 +37,7 @@ def payment_service(
         now=clock.now,
         gateway=gateway,
         gateway_time_limit=settings.gateway_time_limit,
+        database=database,
     )
     return participant_service(
         payment,
@@ -38,6 +47,7 @@ def payment_service(
         app=lambda database, _info: create_app(database, now=clock.now),
         clock=clock,
         entropy=entropy,
+        database=database,
         held_open=[gateway] if gateway is not None else [],
         **options,
     )

@@ -192,7 +192,7 @@ class Books:
         """Hold the amount on the customer's account, refuse, or put it off."""
         known = self._known.get(command.order_id)
         if known is not None:
-            return _authorize_again(command, known)
+            return authorize_again(command, known)
         refusal = objection(command)
         if refusal is not None:
             return refusal
@@ -311,7 +311,8 @@ class Books:
             self._entries.append(entry)
 
 
-def _authorize_again(command: AuthorizePayment, known: Authorization | Tombstone) -> PaymentAuthorized | PaymentFailed:
+def authorize_again(command: AuthorizePayment, known: Authorization | Tombstone) -> PaymentAuthorized | PaymentFailed:
+    """The answer for an order of which something is known already; it changes nothing."""
     if isinstance(known, Tombstone) or known.status is Status.VOIDED:
         reason, detail = VOIDED, "the payment of this order was voided; place a new order"
     elif known.status is Status.REFUNDED:

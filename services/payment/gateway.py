@@ -53,7 +53,8 @@ class Declined:
 class Gateway(Protocol):
     """Every call raises GatewayUnclear where the outcome is unknown, GatewayRefused where asking was wrong.
 
-    `key` makes a repetition harmless. Calls are concurrent.
+    `key` makes a repetition harmless. Calls are concurrent. No amount is ever zero: an order that costs nothing
+    is settled without a gateway.
     """
 
     async def authorize(self, order_id: UUID, customer_id: str, amount: Money, *, key: UUID) -> Approved | Declined:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -20,9 +18,10 @@ from contracts.payment import (
     RefundPayment,
     VoidPayment,
 )
+from messaging.database import Database
 from messaging.participant import Participant, RetryLater
-from services.payment.domain import ContractViolation, objection
-from services.payment.gateway import Declined, Gateway, GatewayRefused, GatewayUnclear
+from services.payment.asking import GatewayDesk
+from services.payment.gateway import Gateway
 from services.payment.ledger import Ledger
 
 NAME = "payment"
@@ -37,15 +36,18 @@ def participant(
     now: Callable[[], datetime],
     gateway: Gateway | None = None,
     gateway_time_limit: timedelta = timedelta(seconds=10),
+    database: Database | None = None,
 ) -> Participant:
     """The participant, on the ledger in its own database or, where one is given, on a gateway outside.
 
     `default_credit_limit` (minor units) is that of an account opened on demand; a gateway has its own limits.
+    `database` is where the gateway's journal is kept: there a void or refund, which names no amount, finds out
+    that its order is one of zero and no gateway's business. Without it the gateway is asked.
     """
     ledger = Ledger(default_credit_limit=default_credit_limit, now=now)
     if gateway is None:
         return _on_ledger(ledger)
-    return _on_gateway(gateway, ledger, gateway_time_limit + MARGIN)
+    return _on_gateway(GatewayDesk(gateway, database), ledger, gateway_time_limit + MARGIN)
 
 
 def _on_ledger(ledger: Ledger) -> Participant:
@@ -72,7 +74,7 @@ def _on_ledger(ledger: Ledger) -> Participant:
     return payment
 
 
-def _on_gateway(gateway: Gateway, ledger: Ledger, time_limit: timedelta) -> Participant:
+def _on_gateway(desk: GatewayDesk, ledger: Ledger, time_limit: timedelta) -> Participant:
     payment = Participant(NAME)
 
     async def record_void(command: VoidPayment, _answer: PaymentVoided, db: AsyncSession) -> None:
@@ -81,45 +83,8 @@ def _on_gateway(gateway: Gateway, ledger: Ledger, time_limit: timedelta) -> Part
     async def record_capture(command: CapturePayment, _answer: PaymentCaptured, db: AsyncSession) -> None:
         await ledger.capture([command], db)
 
-    @payment.handles_outside(AuthorizePayment, time_limit=time_limit, record=ledger.record_authorization)
-    async def authorize(command: AuthorizePayment, key: UUID) -> PaymentAuthorized | PaymentFailed:
-        order_id = command.order_id
-        refusal = objection(command)
-        if refusal is not None:
-            return refusal
-        with _asking(order_id):
-            answer = await gateway.authorize(order_id, command.customer_id, command.amount, key=key)
-        if isinstance(answer, Declined):
-            return PaymentFailed(order_id=order_id, reason=answer.reason, detail=answer.detail)
-        return PaymentAuthorized(order_id=order_id, authorization_id=answer.authorization_id, amount=command.amount)
-
-    @payment.handles_outside(VoidPayment, time_limit=time_limit, record=record_void)
-    async def void(command: VoidPayment, key: UUID) -> PaymentVoided:
-        with _asking(command.order_id):
-            await gateway.void(command.order_id, key=key)
-        return PaymentVoided(order_id=command.order_id)
-
-    @payment.handles_outside(CapturePayment, time_limit=time_limit, record=record_capture)
-    async def capture(command: CapturePayment, key: UUID) -> PaymentCaptured:
-        with _asking(command.order_id):
-            await gateway.capture(command.order_id, command.amount, key=key)
-        return PaymentCaptured(order_id=command.order_id, amount=command.amount)
-
-    @payment.handles_outside(RefundPayment, time_limit=time_limit, record=ledger.record_refund)
-    async def refund(command: RefundPayment, key: UUID) -> PaymentRefunded:
-        with _asking(command.order_id):
-            amount = await gateway.refund(command.order_id, key=key)
-        return PaymentRefunded(order_id=command.order_id, amount=amount)
-
+    payment.handles_outside(AuthorizePayment, time_limit=time_limit, record=ledger.record_authorization)(desk.authorize)
+    payment.handles_outside(VoidPayment, time_limit=time_limit, record=record_void)(desk.void)
+    payment.handles_outside(CapturePayment, time_limit=time_limit, record=record_capture)(desk.capture)
+    payment.handles_outside(RefundPayment, time_limit=time_limit, record=ledger.record_refund)(desk.refund)
     return payment
-
-
-@contextmanager
-def _asking(order_id: UUID) -> Iterator[None]:
-    """What a gateway raises, in the participant kit's words."""
-    try:
-        yield
-    except GatewayUnclear as error:
-        raise RetryLater(str(error)) from error
-    except GatewayRefused as error:
-        raise ContractViolation(order_id, str(error)) from error

@@ -7,8 +7,9 @@
 
 Each with the header `Idempotency-Key`. Answers that we understand: 200 or 201 with the result; 402
 `{"reason", "detail"}`, a decline; 409 or 422 `{"code", "detail"}`, a request that must never have been made.
-Connection errors, 429 and 5xx are tried again with the same key while the time limit lasts. Everything else,
-and a time limit that runs out, is unclear: it may have been charged, and only the same key can find out.
+Connection errors, bodies that cannot be decoded, 429 and 5xx are tried again with the same key while the time
+limit lasts. Everything else, and a time limit that runs out, is unclear: it may have been charged, and only the
+same key can find out.
 """
 
 from __future__ import annotations
@@ -141,7 +142,8 @@ class HttpGateway:
     async def _post(self, url: str, key: UUID, body: dict[str, Any]) -> httpx.Response:
         try:
             response = await self._client.post(url, json=body, headers={"idempotency-key": str(key)})
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
+            # Also a body that cannot be decoded: the charge behind it may have happened.
             raise _CallAgain(f"{type(error).__name__} {error}".rstrip()) from error
         if response.status_code in _CALL_AGAIN:
             raise _CallAgain(f"HTTP {response.status_code}")

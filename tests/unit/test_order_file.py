@@ -122,6 +122,38 @@ def test_a_monstrous_field_is_one_wrong_row(tmp_path: Path) -> None:
     ]
 
 
+def test_a_quote_that_is_not_closed_is_one_wrong_row(tmp_path: Path) -> None:
+    """The rows after it are orders, also where a later row has a quote of its own, and all are counted."""
+    path = written(
+        tmp_path,
+        "order_ref,customer_id,quantity,amount\n"
+        "A,c,1,1.00\n"
+        'B,"c,1,1.00\n'
+        'C,"c, d",1,"1.00"\n'
+        'D,"c"x,1,1.00\r\n'
+        'E,c,1,"1.00\n'
+        'F,5" c,1,2.00',
+    )
+    orders = OrderFile(path)
+    assert list(orders) == [
+        FileOrder(2, "A", "c", "CD", 1, dollars(100)),
+        WrongRow(3, "not CSV: a quote is opened and not closed on this line; a row is one line"),
+        FileOrder(4, "C", "c, d", "CD", 1, dollars(100)),
+        WrongRow(5, "not CSV: ',' expected after '\"'"),
+        WrongRow(6, "not CSV: a quote is opened and not closed on this line; a row is one line"),
+        FileOrder(7, "F", '5" c', "CD", 1, dollars(200)),
+    ]
+    assert len(orders) == 6
+
+
+def test_a_quote_not_closed_in_the_last_row_is_a_wrong_row(tmp_path: Path) -> None:
+    """The end of the file does not close it."""
+    path = written(tmp_path, 'order_ref,customer_id,quantity,amount\nA,c,1,"1.00')
+    assert list(OrderFile(path)) == [
+        WrongRow(2, "not CSV: a quote is opened and not closed on this line; a row is one line")
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "columns", "complaint"),
     [

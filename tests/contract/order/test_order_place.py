@@ -150,6 +150,16 @@ async def test_a_file_becomes_orders_and_a_report(app: FastAPI, database: Databa
     }
 
 
+async def test_a_quote_that_is_not_closed_stops_no_other_row(app: FastAPI, database: Database, tmp_path: Path) -> None:
+    """All rows are read, the wrong one is named with its own line, and the four others are placed."""
+    orders = written(tmp_path, "A,c,1,1.00", 'B,"c,1,1.00', "C,c,1,1.00", "D,c,1,1.00", "E,c,1,1.00")
+    transport = Settling(app, lambda: settle(database))
+    report = await run(orders, transport.client(), concurrency=1, wait=30, patience=5, progress=quiet)
+    told = report.as_json()
+    assert [told[each] for each in ("rows", "placed", "completed")] == [5, 4, 4]
+    assert [each["line"] for each in told["wrong_rows"]] == [3]
+
+
 async def test_a_service_that_comes_and_goes_places_each_order_once(
     app: FastAPI, database: Database, tmp_path: Path
 ) -> None:

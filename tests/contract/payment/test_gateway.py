@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -30,11 +31,12 @@ from contracts.payment import (
 from messaging.database import Database
 from messaging.participant import Handler, Mode, RetryLater
 from services.payment.audit import audit
-from services.payment.domain import ContractViolation
+from services.payment.domain import Authorization, ContractViolation, Status
 from services.payment.gateway import Approved, Declined, Gateway, GatewayRefused, GatewayUnclear
 from services.payment.handlers import participant
 from services.payment.http_gateway import HttpGateway
-from tests.contract.payment.service import Clock, ask, usd
+from services.payment.store import authorization_of
+from tests.contract.payment.service import Clock, ask, authorized, usd
 from tests.gateway_server import EXIT_CODE, Fault, GatewayServer
 
 PATIENT = timedelta(seconds=20)
@@ -127,6 +129,65 @@ async def test_errors_without_end_are_unclear(server: GatewayServer) -> None:
     assert server.calls.total() > 1
 
 
+@asynccontextmanager
+async def spoiling(server: GatewayServer, answers: int) -> AsyncIterator[str]:
+    """The address of a proxy before the gateway, whose first answers say they are gzip and are not."""
+    left = answers
+    relays: set[asyncio.Task[None]] = set()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal left
+        task = asyncio.current_task()
+        assert task is not None
+        relays.add(task)
+        from_gateway, to_gateway = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+        try:
+            while True:
+                to_gateway.write(await message(reader))
+                answer = await message(from_gateway)
+                if left > 0:
+                    left -= 1
+                    answer = answer.replace(b"\r\n\r\n", b"\r\ncontent-encoding: gzip\r\n\r\n", 1)
+                writer.write(answer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+        finally:
+            to_gateway.close()
+
+    async def message(reader: asyncio.StreamReader) -> bytes:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+        return head + await reader.readexactly(int(length[1]) if length else 0)
+
+    proxy = await asyncio.start_server(relay, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+    finally:
+        proxy.close()
+        await asyncio.gather(*relays)
+
+
+async def test_a_body_that_cannot_be_decoded_is_lived_through(server: GatewayServer) -> None:
+    """An answer broken after the charge is asked for again with the same key: one charge."""
+    order_id, key = uuid4(), uuid4()
+    async with spoiling(server, answers=2) as url, HttpGateway(url, time_limit=PATIENT) as gateway:
+        answer = await gateway.authorize(order_id, "ann", usd(300), key=key)
+
+    assert answer == Approved(f"card-{order_id}")
+    assert server.calls == {str(key): 3}
+    assert server.charges(order_id) == [300]
+
+
+async def test_a_body_that_can_never_be_decoded_is_unclear(server: GatewayServer, database: Database) -> None:
+    """Past the time limit the command is put off, and is no dead letter."""
+    command = ask(300)
+    async with spoiling(server, answers=1000) as url, HttpGateway(url, time_limit=HASTY) as gateway:
+        with pytest.raises(RetryLater, match="last: DecodingError"):
+            await Outside(gateway, database).ask(command, uuid4())
+
+    assert server.charges(command.order_id) == [300]
+
+
 async def test_nobody_there_is_unclear() -> None:
     """A gateway that cannot be connected to is tried until the time limit."""
     async with HttpGateway("http://127.0.0.1:1", time_limit=HASTY) as gateway:
@@ -214,7 +275,9 @@ class Outside:
 
     def __init__(self, gateway: Gateway, database: Database) -> None:
         self._database = database
-        self.handlers = participant(default_credit_limit=1000, now=Clock().now, gateway=gateway).handlers
+        self.handlers = participant(
+            default_credit_limit=1000, now=Clock().now, gateway=gateway, database=database
+        ).handlers
 
     async def ask(self, command: Command[Any, Any], key: UUID) -> Event:
         """Only the call, as before a crash."""
@@ -239,6 +302,14 @@ class Outside:
 def outside(gateway: HttpGateway, database: Database) -> Outside:
     """The service on a gateway outside."""
     return Outside(gateway, database)
+
+
+async def status_of(database: Database, order_id: UUID) -> Status:
+    """The recorded status of an authorization."""
+    async with database.reading() as connection:
+        found = await authorization_of(connection, order_id)
+    assert isinstance(found, Authorization)
+    return found.status
 
 
 def consent(command: AuthorizePayment) -> PaymentAuthorized:
@@ -342,6 +413,95 @@ async def test_what_no_account_could_satisfy_is_not_sent(outside: Outside, serve
 
     assert isinstance(answer, PaymentFailed)
     assert (answer.reason, server.calls) == ("invalid_amount", {})
+
+
+async def test_an_order_of_zero_never_reaches_the_gateway(
+    outside: Outside, server: GatewayServer, database: Database
+) -> None:
+    """Its authorization, capture and refund are answered and recorded here, and no money moves."""
+    command = ask(0)
+    order_id = command.order_id
+
+    answers = [
+        await outside.send(command, uuid4()),
+        await outside.send(CapturePayment(order_id=order_id, amount=usd(0)), uuid4()),
+        await outside.send(RefundPayment(order_id=order_id), uuid4()),
+    ]
+
+    assert answers == [
+        authorized(command),
+        PaymentCaptured(order_id=order_id, amount=usd(0)),
+        PaymentRefunded(order_id=order_id, amount=usd(0)),
+    ]
+    assert server.calls == {}
+    assert await status_of(database, order_id) is Status.REFUNDED
+    found = await audit(database)
+    assert (found.entries, found.findings) == (0, [])
+
+
+async def test_a_void_of_an_order_of_zero_lets_go_of_nothing(
+    outside: Outside, server: GatewayServer, database: Database
+) -> None:
+    """It is success without the gateway, and an authorize that comes later is refused."""
+    command = ask(0)
+    await outside.send(command, uuid4())
+
+    void = await outside.send(VoidPayment(order_id=command.order_id), uuid4())
+    late = await outside.send(command, uuid4())
+
+    assert void == PaymentVoided(order_id=command.order_id)
+    assert isinstance(late, PaymentFailed)
+    assert (late.reason, server.calls) == ("voided", {})
+    assert await status_of(database, command.order_id) is Status.VOIDED
+
+
+async def test_an_order_of_zero_that_was_voided_first(outside: Outside, server: GatewayServer) -> None:
+    """A void of what nobody knows yet asks the gateway; the authorize of zero that comes later is refused."""
+    command, key = ask(0), uuid4()
+
+    await outside.send(VoidPayment(order_id=command.order_id), key)
+    late = await outside.send(command, uuid4())
+
+    assert isinstance(late, PaymentFailed)
+    assert (late.reason, server.calls) == ("voided", {str(key): 1})
+
+
+@pytest.mark.parametrize(("first", "second", "charged"), [(0, 300, []), (300, 0, [300])])
+async def test_an_order_is_of_zero_or_it_is_not(
+    outside: Outside, server: GatewayServer, first: int, second: int, charged: list[int]
+) -> None:
+    """Another amount for the same order is refused, so that no hold hides behind an order of zero."""
+    command = ask(first)
+    await outside.send(command, uuid4())
+
+    other = await outside.send(ask(second, command.order_id), uuid4())
+
+    assert isinstance(other, PaymentFailed)
+    assert (other.reason, server.charges(command.order_id)) == ("already_authorized", charged)
+
+
+@pytest.mark.parametrize("held", [None, 300])
+async def test_a_capture_of_zero_must_have_been_authorized(
+    outside: Outside, server: GatewayServer, held: int | None
+) -> None:
+    """Without the gateway the journal decides: nothing or another amount authorized is a contract violation."""
+    order_id = uuid4()
+    if held is not None:
+        await outside.send(ask(held, order_id), uuid4())
+    before = server.calls.total()
+
+    with pytest.raises(ContractViolation, match="authorized"):
+        await outside.send(CapturePayment(order_id=order_id, amount=usd(0)), uuid4())
+
+    assert server.calls.total() == before
+
+
+async def test_a_database_that_is_away_puts_the_command_off(gateway: HttpGateway, tmp_path: Path) -> None:
+    """What is known of the order cannot be read, so nobody is asked, and the command comes again."""
+    nowhere = Database(f"sqlite:///{tmp_path / 'missing' / 'payment.db'}")
+    with pytest.raises(RetryLater, match="cannot be read"):
+        await Outside(gateway, nowhere).ask(VoidPayment(order_id=uuid4()), uuid4())
+    await nowhere.close()
 
 
 async def test_a_refusal_is_a_contract_violation(outside: Outside) -> None:

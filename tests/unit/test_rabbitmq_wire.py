@@ -143,6 +143,35 @@ def test_deliveries_are_read_however_they_are_cut(bodies: list[bytes], cuts: lis
     assert passed_on.replace(HEARTBEAT, b"") == acknowledged * len(bodies)
 
 
+@pytest.mark.parametrize("size", [262_144, 262_145])
+async def test_a_body_of_bearable_size_is_whole(size: int) -> None:
+    """Up to one byte more than the envelope allows, a body is kept whole."""
+    body = bytes(n % 251 for n in range(size))
+    (raw,), _ = await read([delivered(replace(MESSAGE, body=body), 1)], 3)
+    got = raw.delivery("one", 1)
+    assert got.body == body
+    assert got.malformed is None
+
+
+async def test_only_the_beginning_of_a_giant_body_is_kept() -> None:
+    """Of a body past the limit the beginning is held, the size is told, and the next message arrives whole."""
+    giant = bytes(n % 251 for n in range(1_000_000))
+    stream = delivered(replace(MESSAGE, body=giant), 1) + delivered(MESSAGE, 2)
+    reader = DeliveryReader(asyncio.get_running_loop())
+    taken: list[RawDelivery] = []
+    reader.receive(3, taken.append)
+    held = []
+    for at in range(0, len(stream), 65_536):
+        reader.feed_data(stream[at : at + 65_536])
+        held += [sum(map(len, raw.body_parts)) for raw in reader._incomplete.values()]
+    assert max(held) == 262_145
+    cut, whole = (raw.delivery("one", raw.tag) for raw in taken)
+    assert cut.body == giant[:262_145]
+    assert cut.malformed == "the body has 1000000 bytes, more than 262144; only its beginning is kept"
+    assert (cut.message_id, cut.headers, cut.app_id) == ("id-1", {"traceparent": "00-1"}, "order")
+    assert (whole.body, whole.malformed) == (b"{}", None)
+
+
 async def test_channels_are_told_apart() -> None:
     """Frames of two channels may alternate, and what a channel without a receiver gets is passed on."""
     ours, theirs = delivered(MESSAGE, 1), delivered(replace(MESSAGE, body=b"[]"), 2, channel=4)

@@ -5,8 +5,8 @@ UTF-8, on an absurd timestamp and on headers nested too deeply; then the connect
 around the bad one are redelivered with it until they reach their delivery limit.
 
 So deliveries never get there. `DeliveryReader` is the stream that aiormq reads from; it takes the frames of
-deliveries out (method, properties, body), and passes on everything else. What cannot be decoded is left out, the
-rest is saved, and the delivery says in `malformed` what was wrong.
+deliveries out (method, properties, body), and passes on everything else. What cannot be decoded is left out, and
+so is what a body has beyond `MAX_KEPT`; the rest is saved, and the delivery says in `malformed` what was wrong.
 """
 
 from __future__ import annotations
@@ -21,12 +21,19 @@ from typing import Any, SupportsIndex
 from pamqp import decode
 
 from messaging.bus import Delivery
+from messaging.envelope import MAX_BODY
 
 MAX_HEADERS = 18 * 1024
 """Bytes of headers that are decoded at all: the envelope's 16 KiB of text, and what AMQP adds to it.
 
 pamqp copies the rest of the table for every value in it; a frame full of tiny headers would hold the loop for
 a second.
+"""
+
+MAX_KEPT = MAX_BODY + 1
+"""Bytes of a body that are held: enough to see that it is too long.
+
+Prefetch bounds the messages held, not their bytes, and a broker carries bodies of 16 MiB and more.
 """
 
 Receiver = Callable[["RawDelivery"], None]
@@ -68,12 +75,22 @@ class RawDelivery:
     routing_key: bytes
     properties: bytes = b""
     body_parts: list[bytes] = field(default_factory=list)
+    size: int = 0
     missing: int = 0
+
+    def take_body(self, part: bytes) -> None:
+        """Count this part of the body, and keep what of it lies before MAX_KEPT."""
+        room = MAX_KEPT - (self.size - self.missing)
+        if room > 0:
+            self.body_parts.append(part[:room])
+        self.missing -= len(part)
 
     def delivery(self, queue: str, tag: int) -> Delivery:
         """The message in our own terms; `tag` is the subscription's, not the channel's."""
         complaints: list[str] = []
         properties = _properties(self.properties, complaints)
+        if self.size > MAX_KEPT:
+            complaints.append(f"the body has {self.size} bytes, more than {MAX_BODY}; only its beginning is kept")
         return Delivery(
             queue=queue,
             tag=tag,
@@ -162,11 +179,11 @@ class DeliveryReader(asyncio.StreamReader):
         if raw is None:
             return False
         if kind == _HEADER:
-            (raw.missing,) = struct.unpack_from(">Q", payload, 4)
+            (raw.size,) = struct.unpack_from(">Q", payload, 4)
+            raw.missing = raw.size
             raw.properties = payload[12:]
         else:
-            raw.body_parts.append(payload)
-            raw.missing -= len(payload)
+            raw.take_body(payload)
         if raw.missing <= 0:
             del self._incomplete[channel]
             self._receivers[channel](raw)

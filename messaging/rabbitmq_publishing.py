@@ -3,8 +3,10 @@ their way.
 
 Never two messages in flight with one message id (nothing else names a returned message), never more than
 `WINDOW` unconfirmed, never longer than the time limit. A message that was not answered in time stays in
-flight, so that a repetition of it waits for the first. A broker that answered nothing at all during a whole
-time limit, and did not say that it blocks us, is taken for dead and the connection is rebuilt.
+flight; until its answer comes a repetition of it is UNKNOWN at once, because one queue that does not confirm
+must not hold up the messages for all others. A broker that answered nothing at all while a call had something
+new to send for a whole time limit, and did not say that it blocks us, is taken for dead and the connection is
+rebuilt.
 """
 
 from __future__ import annotations
@@ -92,6 +94,10 @@ class Publisher:
                     await self._send_one_by_one(call, messages)
         except TimeoutError:
             self._unanswered(call, answers)
+        finally:
+            call.over = True
+            # A later call may be waiting with a repetition of what this one leaves in flight.
+            self._changed()
         # A copy: what is still in flight may be answered later, when nobody listens any more.
         return list(call.receipts)
 
@@ -107,7 +113,7 @@ class Publisher:
             if call.receipts[index] is not Receipt.UNKNOWN:
                 continue
             async with self._turn:
-                await self._until(lambda: not self._in_flight)
+                await self._until(lambda: all(each.call.over for each in self._in_flight.values()))
                 call.expect(1)
                 await self._write_all(call, [(index, message)])
                 await call.finished()
@@ -126,11 +132,13 @@ class Publisher:
         size = 0
         try:
             for index, message in messages:
+                if not self._given_up(message):
+                    call.had_something_new = True
                 if size > _WRITE_BYTES or not self._may_write(message):
                     await self._flush(chunk)
                     size = 0
-                    await self._until(partial(self._may_write, message))
-                    if self._state is _State.DOWN:
+                    await self._until(partial(self._need_not_wait, message))
+                    if not self._may_write(message):
                         call.count_down()
                         continue
                 entry = InFlight(message, index, call, self._release)
@@ -160,6 +168,14 @@ class Publisher:
             and len(self._in_flight) < WINDOW
             and self._bytes + len(message.body) <= _WINDOW_BYTES
         )
+
+    def _given_up(self, message: Outgoing) -> bool:
+        """Whether it is in flight from an earlier call, whose time is over."""
+        entry = self._in_flight.get(message.message_id)
+        return entry is not None and entry.call.over
+
+    def _need_not_wait(self, message: Outgoing) -> bool:
+        return self._may_write(message) or self._given_up(message)
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         """Wait for the condition, or for the connection to be down; called by the holder of the turn only."""
@@ -209,7 +225,7 @@ class Publisher:
         structlog.get_logger(__name__).warning(
             "publish_unconfirmed", messages=call.receipts.count(Receipt.UNKNOWN), seconds=self._timeout
         )
-        if self._in_flight and self._answers == answers:
+        if self._in_flight and call.had_something_new and self._answers == answers:
             self._condemn(f"no confirm within {self._timeout:g} s")
 
     async def _open(self, connection: AbstractConnection) -> None:

@@ -33,6 +33,10 @@ class Call:
 
     def __init__(self, size: int) -> None:
         self.receipts = [Receipt.UNKNOWN] * size
+        self.had_something_new = False
+        """A message was written, or had to wait for room; one that was given up earlier is nothing new."""
+        self.over = False
+        """It has returned: nobody waits for what it left in flight."""
         self._refusal: str | None = None
         self._left = 0
         self._finished: asyncio.Future[None] | None = None

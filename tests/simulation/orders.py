@@ -72,7 +72,7 @@ class Orders(Looking):
         if self.world.plan.gateway:
             cards = self.world.issuer.cards
             charged = {each: card.amount for each, card in cards.items() if card.status == CAPTURED}
-            self.same("charged by the gateway", completed, charged)
+            self.same("charged by the gateway", owed, charged)
             self.same("holds at the gateway", [], [each for each, card in cards.items() if card.status == "held"])
             twice = {key: times for key, times in self.world.issuer.worked.items() if times != 1}
             self.same("keys that worked more than once at the gateway", {}, twice)

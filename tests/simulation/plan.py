@@ -160,7 +160,7 @@ def draw(seed: int) -> Plan:
         uncertain_commits=dice.choice((0.0, 0.0, 0.05)),
         latency=dice.choice((0.0, 0.1, 0.3)),
         skew={service: timedelta(seconds=dice.choice((0.0, dice.uniform(-3, 3)))) for service in services},
-        interval=dice.choice((3.0, 6.0, 12.0)),
+        interval=dice.choice((2.0, 4.0, 8.0)),
         batch_size=dice.choice((2, 10, 100)),
         timeout=dice.choice((1.0, 3.0, 6.0)),
         attempts=dice.randint(1, 3),

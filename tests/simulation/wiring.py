@@ -169,6 +169,7 @@ def build(
         now=clock.now,
         gateway=gateway if plan.gateway else None,
         gateway_time_limit=GATEWAY_TIME_LIMIT,
+        database=database,
     )
     return participant_service(
         _observed(played), _settings(PaymentSettings, plan.batch_size), bus, migrations=[PAYMENT_MIGRATIONS], **given

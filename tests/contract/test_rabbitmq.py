@@ -179,6 +179,9 @@ async def test_an_unconfirmed_message_holds_up_nobody(bench: RabbitBench, monkey
     stuck = message(bench, "order.x", message_id="stuck")
     withheld = Withheld(monkeypatch, "stuck")
     assert await bus.publish([message(bench, "order.x"), stuck]) == [CONFIRMED, UNKNOWN]
+    async with bus._publisher._turn:
+        # A call whose turn never comes says nothing about the connection.
+        assert await bus.publish([message(bench, "order.x")]) == [UNKNOWN]
     # Longer than the test has patience: from here on nothing may end by its time limit.
     bus._publisher._timeout = 60
     async with asyncio.timeout(PATIENCE):

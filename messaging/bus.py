@@ -53,8 +53,8 @@ class Receipt(Enum):
 class Delivery:
     """A message from the broker, nothing in it trusted yet.
 
-    `malformed` says in words what the adapter could not even decode (a header frame that is no UTF-8);
-    the other fields then hold what could be saved.
+    `malformed` says in words what the adapter could not even decode (a header frame that is no UTF-8), or that it keeps
+    only the beginning of a giant body; the other fields then hold what could be saved.
     """
 
     queue: str

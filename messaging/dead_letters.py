@@ -1,4 +1,7 @@
-"""Dead letters: what nobody here could handle, kept whole with the reason, and announced on the broker."""
+"""Dead letters: what nobody here could handle, kept with the reason, and announced on the broker.
+
+Kept whole up to 256 KiB, the most any message may have; of anything larger, the beginning and its size.
+"""
 
 from __future__ import annotations
 
@@ -164,7 +167,9 @@ def announcement_id(message_id: str, service: str) -> UUID:
 
 def unreadable_id(delivery: Delivery, service: str) -> UUID:
     """The same for bytes that have no id one could trust."""
-    return announcement_id(f"{_short(delivery.message_id)}\n{sha256(delivery.body).hexdigest()}", service)
+    return announcement_id(
+        f"{_short(delivery.message_id)}\n{sha256(delivery.body).hexdigest()}{delivery.malformed}", service
+    )
 
 
 def _short(text: str | None) -> str | None:

@@ -108,10 +108,11 @@ def stamp(moment: datetime) -> str:
 
 def decode(delivery: Delivery) -> tuple[Envelope, Any]:
     """The envelope of a delivery and its data as parsed JSON; raises MalformedMessage."""
+    if len(delivery.body) > MAX_BODY:
+        size = f"the body has {len(delivery.body)} bytes, more than {MAX_BODY}"
+        raise MalformedMessage("oversized", delivery.malformed or size)
     if delivery.malformed is not None:
         raise MalformedMessage("malformed", delivery.malformed)
-    if len(delivery.body) > MAX_BODY:
-        raise MalformedMessage("oversized", f"the body has {len(delivery.body)} bytes, more than {MAX_BODY}")
     _check_headers(delivery.headers)
     try:
         content = loads(delivery.body)

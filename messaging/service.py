@@ -29,6 +29,9 @@ from messaging.settings import ServiceSettings
 from messaging.topology import COMMANDS, EVENTS, Binding, Queue, QueueType, Topology, dead_letter_queue
 from messaging.worker import Consumer, Worker
 
+FLUSH_SECONDS = 5.0
+"""How long the last messages may take to leave; what does not lies in the outbox for the next start."""
+
 
 class DatabaseUnavailable(Exception):
     """The database cannot be reached; says which one and why."""
@@ -197,7 +200,10 @@ class Service:
                     if isinstance(calls, OutsideCalls):
                         await calls.close()
                 if self._started:
-                    await self.relay.flush()
+                    # In one process, whoever should commit our last messages may have stopped before us.
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(FLUSH_SECONDS):
+                            await self.relay.flush()
         except TimeoutError:
             structlog.get_logger().warning(
                 "drain_cut_short", name=self.name, why="what is left stays in the outbox and on the queues"

@@ -1,0 +1,106 @@
+"""Commands that run something: the orchestrator, a relay, migrations, one saga by hand."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from contracts.registry import InvalidMessage
+from messaging.commandline import describe, run_migrations
+from messaging.database import Database
+from messaging.outbox import INFO, Emitting, emit
+from messaging.process import EX_CONFIG, bus_of, load
+from messaging.process import main as run_process
+from messaging.service import Service
+from messaging.settings import MEMORY
+from orchestrator.assembly import MIGRATIONS, orchestrator
+from orchestrator.cli.opening import catalog_of, fail, json_given, with_database
+from orchestrator.engine import SOURCE
+from orchestrator.saga.state import saga_id
+from orchestrator.settings import OrchestratorSettings, RelaySettings
+
+
+def migrate() -> None:
+    """Bring the orchestrator's tables to head; safe to run again.
+
+    Example: DATABASE_URL=postgresql://amends@localhost/amends amends migrate
+    """
+    run_migrations(load(OrchestratorSettings), [MIGRATIONS])
+
+
+def run() -> None:
+    """Run the orchestrator until SIGTERM or Ctrl-C.
+
+    Example: AMENDS_SAGAS=shop.sagas.checkout,shop.sagas.refund amends run
+    """
+    settings = load(OrchestratorSettings)
+    found = catalog_of(settings)
+    raise typer.Exit(run_process(settings, SOURCE, lambda: [orchestrator(settings, found, bus_of(settings, SOURCE))]))
+
+
+def relay() -> None:
+    """Run a relay alone, for an application that only emits: its outbox to the broker.
+
+    DATABASE_URL is the application's own database; `python -m messaging migrate` makes the tables there.
+
+    Example: DATABASE_URL=postgresql://shop@localhost/shop amends relay
+    """
+    settings = load(RelaySettings)
+    if not settings.database_url.get_secret_value():
+        fail("a relay needs the application's database: set DATABASE_URL to it", EX_CONFIG)
+    if settings.amqp_url.get_secret_value() == MEMORY:
+        fail("a relay needs a broker: set AMQP_URL=amqp://user:password@host:5672/", EX_CONFIG)
+    raise typer.Exit(
+        run_process(settings, "relay", lambda: [Service(settings, bus_of(settings, "relay"), name="relay")])
+    )
+
+
+def start(
+    saga: Annotated[str, typer.Argument(help="The saga's name.")],
+    event: Annotated[str, typer.Argument(metavar="JSON|@FILE|-", help="The data of its start event.")],
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and show; publish nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Start a saga by hand: publish its start event through the outbox.
+
+    The same key never starts a second instance.
+
+    Example: amends start fulfill_order @order.json
+    """
+    settings = load(OrchestratorSettings)
+    found = catalog_of(settings)
+    definition = found.newest(saga)
+    if definition is None:
+        fail(f"there is no saga {saga!r}; AMENDS_SAGAS loads {', '.join(found.names())}", 1)
+    starting = definition.starts_on
+    try:
+        message = found.registry.parse(starting.event.wire_type, starting.event.wire_version, json_given(event))
+        if not isinstance(message, starting.event):
+            raise InvalidMessage(f"{starting.event.wire_type} became {type(message).__name__}")
+        key = str(starting.key(message))
+    except InvalidMessage as error:
+        fail(f"the start event does not fit its contract: {error}", 1)
+    identity = saga_id(saga, key)
+    words = f"publish {starting.event.wire_type} (key {key}), which starts {saga} {identity}"
+    if dry_run:
+        typer.echo(f"would {words}")
+        return
+    if not yes and not typer.confirm(f"{words}?"):
+        raise typer.Exit(1)
+
+    async def publish(database: Database) -> None:
+        emitting = Emitting(source=starting.event.wire_type.partition(".")[0])
+        async with database.session(**{INFO: emitting}) as session:
+            emit(session, message)
+
+    with_database(settings, publish)
+    typer.echo(str(identity))
+    typer.echo("in the outbox; it leaves with the running orchestrator's relay", err=True)
+
+
+def show_configuration() -> None:
+    """Show every setting: its variable, what it is now, what it is for. No secrets."""
+    for line in describe(load(OrchestratorSettings)):
+        typer.echo(line)

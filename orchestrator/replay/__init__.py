@@ -1,0 +1,1 @@
+"""Replaying: folding recorded histories through the definitions of this checkout. Sends nothing, ever."""

@@ -113,6 +113,9 @@ class Publisher:
             if call.receipts[index] is not Receipt.UNKNOWN:
                 continue
             async with self._turn:
+                # The client library may write a frame after it has agreed to the closing, which costs the connection:
+                # still not the neighbors' fault.
+                await self._until_open()
                 await self._until(lambda: all(each.call.over for each in self._in_flight.values()))
                 call.expect(1)
                 await self._write_all(call, [(index, message)])
@@ -180,6 +183,12 @@ class Publisher:
     async def _until(self, condition: Callable[[], bool]) -> None:
         """Wait for the condition, or for the connection to be down; called by the holder of the turn only."""
         while self._state is not _State.DOWN and not condition():
+            self._change = asyncio.get_running_loop().create_future()
+            await self._change
+
+    async def _until_open(self) -> None:
+        """Wait for a channel, through a lost connection too; called by the holder of the turn, in the time limit."""
+        while self._state is not _State.OPEN:
             self._change = asyncio.get_running_loop().create_future()
             await self._change
 

@@ -74,6 +74,15 @@ class Delivery:
     malformed: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """A queue as it is at one moment: `ready` messages that nobody has taken yet, and how many consumers read it."""
+
+    name: str
+    ready: int
+    consumers: int
+
+
 class Subscription(Protocol):
     """A running consumer of one queue. It survives a lost connection: deliveries simply begin again."""
 
@@ -114,6 +123,12 @@ class Bus(Protocol):
 
     async def subscribe(self, queue: str, *, prefetch: int, deliver: Callable[[Delivery], None]) -> Subscription:
         """Call `deliver` (which only enqueues, and never raises) for each message, at most `prefetch` unsettled."""
+
+    async def inspect(self, queue: str) -> QueueState | None:
+        """Look at a queue and change nothing; None where there is no queue of that name.
+
+        Raises BusUnavailable when cut off, or when the broker does not let us look.
+        """
 
     @property
     def connected(self) -> bool:

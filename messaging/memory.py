@@ -29,7 +29,7 @@ from datetime import timedelta
 
 import structlog
 
-from messaging.bus import BusUnavailable, Delivery, Outgoing, Receipt, TopologyMismatch
+from messaging.bus import BusUnavailable, Delivery, Outgoing, QueueState, Receipt, TopologyMismatch
 from messaging.memory_broker import LAST_QUEUE_KEEPS, Batch, Copy, MemoryBroker, MemoryQueue
 from messaging.topology import Topology
 
@@ -168,6 +168,11 @@ class MemoryBus:
         subscription = MemorySubscription(found, prefetch, deliver)
         self._subscriptions.append(subscription)
         return subscription
+
+    async def inspect(self, queue: str) -> QueueState | None:
+        self._require_started()
+        found = self._broker.queue(queue)
+        return None if found is None else QueueState(queue, len(found), found.consumers)
 
     async def close(self) -> None:
         self._started = False

@@ -119,6 +119,11 @@ class MemoryQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def consumers(self) -> int:
+        """How many read it."""
+        return len(self._consumers)
+
     def give_back(self, copy: Copy) -> None:
         """As `put_back`, or away, when it has been given back too often."""
         copy.returns += 1

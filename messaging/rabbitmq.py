@@ -15,7 +15,7 @@ from datetime import timedelta
 from yarl import URL
 
 from messaging import rabbitmq_topology
-from messaging.bus import BusUnavailable, Delivery, Outgoing, Receipt
+from messaging.bus import BusUnavailable, Delivery, Outgoing, QueueState, Receipt
 from messaging.rabbitmq_consuming import RabbitSubscription
 from messaging.rabbitmq_link import BrokerConnection, Link, address
 from messaging.rabbitmq_publishing import Publisher
@@ -84,13 +84,7 @@ class RabbitBus:
             raise
 
     async def declare(self, topology: Topology) -> None:
-        connection = self._consuming.connection
-        if connection is None:
-            raise BusUnavailable(
-                f"there is no connection to the broker at {address(self._url)} right now; wait until the bus is "
-                "connected"
-            )
-        await rabbitmq_topology.declare(connection, topology, passive=self._passive)
+        await rabbitmq_topology.declare(self._connected(), topology, passive=self._passive)
         self._topology = Topology(
             tuple(dict.fromkeys((*self._topology.exchanges, *topology.exchanges))),
             tuple(dict.fromkeys((*self._topology.queues, *topology.queues))),
@@ -115,12 +109,24 @@ class RabbitBus:
         self._subscriptions.append(subscription)
         return subscription
 
+    async def inspect(self, queue: str) -> QueueState | None:
+        return await rabbitmq_topology.inspect(self._connected(), queue)
+
     async def close(self) -> None:
         for subscription in self._subscriptions:
             await subscription.close()
         self._subscriptions.clear()
         await self._publishing.close()
         await self._consuming.close()
+
+    def _connected(self) -> BrokerConnection:
+        connection = self._consuming.connection
+        if connection is None:
+            raise BusUnavailable(
+                f"there is no connection to the broker at {address(self._url)} right now; wait until the bus is "
+                "connected"
+            )
+        return connection
 
     def _rebuild_publishing(self, reason: str) -> None:
         self._publishing.condemn(reason)

@@ -10,7 +10,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
 from pamqp.common import FieldTable
 
-from messaging.bus import BusUnavailable, TopologyMismatch
+from messaging.bus import BusUnavailable, QueueState, TopologyMismatch
 from messaging.rabbitmq_link import ATTEMPT_SECONDS, LOST, describe, lost_means_error
 from messaging.topology import Queue, QueueType, Topology
 
@@ -26,6 +26,21 @@ async def declare(connection: AbstractConnection, topology: Topology, *, passive
         await _ask(_declare_exchange(connection, exchange, passive=passive), f"exchange {exchange!r}")
     for queue in topology.queues:
         await _ask(_declare_queue(connection, queue, passive=passive), f"queue {queue.name!r}")
+
+
+async def inspect(connection: AbstractConnection, queue: str) -> QueueState | None:
+    """A queue as it is now, asked for passively; None where there is none. Raises BusUnavailable."""
+    try:
+        async with asyncio.timeout(ATTEMPT_SECONDS):
+            with lost_means_error():
+                # A queue that is not there closes the channel it was asked for on: so on one of its own.
+                async with _channel(connection) as channel:
+                    found = (await channel.declare_queue(queue, passive=True)).declaration_result
+    except ChannelNotFoundEntity:
+        return None
+    except LOST as error:
+        raise BusUnavailable(f"the broker does not tell of queue {queue!r}: {describe(error)}") from error
+    return QueueState(queue, found.message_count or 0, found.consumer_count or 0)
 
 
 def arguments_of(queue: Queue) -> FieldTable:

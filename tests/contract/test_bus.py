@@ -11,10 +11,11 @@ from dataclasses import replace
 import pytest
 
 from messaging import rabbitmq_writing
-from messaging.bus import Bus, BusUnavailable, Receipt, TopologyMismatch
+from messaging.bus import Bus, BusUnavailable, QueueState, Receipt, TopologyMismatch
 from messaging.memory import MemoryBroker, MemoryBus
 from messaging.rabbitmq import RabbitBus
 from tests.contract.buses import (
+    PATIENCE,
     Bench,
     MemoryBench,
     RabbitBench,
@@ -393,6 +394,30 @@ async def test_a_missing_queue_cannot_be_consumed(bench: Bench) -> None:
     one = queue(bench, "one", "#")
     with pytest.raises(TopologyMismatch, match=one.name):
         await bus.subscribe(one.name, prefetch=1, deliver=lambda _delivery: None)
+
+
+async def test_a_queue_is_looked_at_and_not_touched(bench: Bench) -> None:
+    """What is ready and who consumes it; looking takes no message, and makes no queue that is missing."""
+    bus = await bench.connect()
+    one, two = queue(bench, "one", "#"), queue(bench, "two", "#")
+    await bus.declare(topology(bench, one))
+    assert await bus.inspect(two.name) is None
+    assert await bus.inspect(two.name) is None
+    sent = publishing(bus, [message(bench, "order.x", b"first"), message(bench, "order.x", b"second")])
+
+    async def seen(wanted: QueueState) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while await bus.inspect(one.name) != wanted:  # noqa: ASYNC110 - a broker's counts lag behind a little
+                await asyncio.sleep(0.02)
+
+    await seen(QueueState(one.name, ready=2, consumers=0))
+    reader = await read(bus, one)
+    assert bodies(await reader.take(2)) == [b"first", b"second"]
+    assert await sent == [CONFIRMED, CONFIRMED]
+    await seen(QueueState(one.name, ready=0, consumers=1))
+    await bus.close()
+    with pytest.raises(BusUnavailable):
+        await bus.inspect(one.name)
 
 
 async def test_a_closed_bus_does_nothing_and_says_so(bench: Bench) -> None:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from messaging.bus import BusUnavailable, Delivery, Outgoing, Receipt
+from messaging.bus import BusUnavailable, Delivery, Outgoing, QueueState, Receipt
 from messaging.memory_broker import matches
 from messaging.topology import Binding, Queue, Topology
 from tests.simulation.life import Life
@@ -290,6 +290,10 @@ class SimBus:
         # Deliveries begin once the caller has what it subscribed.
         asyncio.get_running_loop().call_soon(self.broker.pump, mailbox)
         return subscription
+
+    async def inspect(self, queue: str) -> QueueState | None:
+        found = self.broker.mailboxes.get(queue)
+        return None if found is None else QueueState(queue, len(found.waiting), len(found.consumers))
 
     async def close(self) -> None:
         self.life.release(self)

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Row
 
 from contracts.message import Message
 from messaging import schema
-from messaging.bus import Delivery, Outgoing, Receipt
+from messaging.bus import Delivery, Outgoing, QueueState, Receipt
 from messaging.clock import uuid7
 from messaging.database import Database
 from messaging.envelope import CONTENT_TYPE, Envelope, encode
@@ -111,6 +111,9 @@ class ScriptedBus:
     async def subscribe(self, queue: str, *, prefetch: int, deliver: Callable[[Delivery], None]) -> ScriptedBus:
         self._deliver[queue] = deliver
         return self
+
+    async def inspect(self, queue: str) -> QueueState | None:
+        return QueueState(queue, 0, 1) if queue in self._deliver else None
 
     @property
     def attached(self) -> bool:

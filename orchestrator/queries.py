@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import Row, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from orchestrator.schema import parked_event, saga, saga_history
+from orchestrator.schema import parked_event, saga
 
 
 class NoSuchSaga(LookupError):
@@ -94,12 +94,6 @@ async def find(connection: AsyncConnection, wanted: str) -> Row[Any]:
             f"{wanted!r} fits more than one saga ({some}{', …' if len(rows) > 5 else ''}); give more of it"
         )
     return rows[0]
-
-
-async def transitions(connection: AsyncConnection, identity: UUID) -> Sequence[Row[Any]]:
-    """An instance's history, oldest first."""
-    query = select(saga_history).where(saga_history.c.saga_id == identity).order_by(saga_history.c.seq)
-    return (await connection.execute(query)).all()
 
 
 async def parked_for(connection: AsyncConnection, identity: UUID) -> Sequence[Row[Any]]:

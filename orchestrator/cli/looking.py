@@ -10,8 +10,10 @@ import typer
 from messaging.database import Database
 from messaging.process import load
 from orchestrator import queries
-from orchestrator.cli import pictures, timeline
+from orchestrator.cli import history_pictures, pictures, timeline
+from orchestrator.cli.mermaid import sequence
 from orchestrator.cli.opening import Output, OutputOption, WantedArgument, fail, moment, screen, with_database
+from orchestrator.replay import reading
 from orchestrator.saga.state import Status
 from orchestrator.settings import OrchestratorSettings
 
@@ -51,22 +53,28 @@ def list_sagas(
 def show(
     wanted: WantedArgument,
     *,
-    data: Annotated[bool, typer.Option("--data", help="What every input and command carried, too.")] = False,
+    data: Annotated[
+        bool, typer.Option("--data", help="How the saga's data changed, transition by transition, too.")
+    ] = False,
+    messages: Annotated[bool, typer.Option("--messages", help="What every input and command carried, too.")] = False,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="As a mermaid sequence diagram.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show one saga: where it is, its steps, and its history as a timeline.
 
-    Example: amends show 3fa8
+    Example: amends show 3fa8 --data
     """
+    if mermaid and output is Output.JSON:
+        fail("--mermaid is text; leave out --output json", 2)
     settings = load(OrchestratorSettings)
 
     async def look(database: Database) -> timeline.Story:
         async with database.reading() as connection:
             row = await queries.find(connection, wanted)
+            parked = await queries.parked_for(connection, row.id)
             return timeline.story(
-                row,
-                await queries.transitions(connection, row.id),
-                await queries.parked_for(connection, row.id),
+                await reading.recorded(connection, row),
+                [timeline.Waiting(each.type, each.parked_at, each.reason) for each in parked],
             )
 
     try:
@@ -75,5 +83,7 @@ def show(
         fail(str(error), 1)
     if output is Output.JSON:
         typer.echo(json.dumps(story.as_json(), indent=2))
+    elif mermaid:
+        typer.echo(sequence(story))
     else:
-        pictures.story(story, screen(), with_data=data)
+        history_pictures.story(story, screen(), with_data=data, with_messages=messages)

@@ -1,4 +1,4 @@
-"""Sagas on a terminal: the listing and one saga's story."""
+"""Sagas on a terminal: the listing, and how a status, a moment and a length of time are written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from orchestrator.cli.timeline import Entry, Story
 from orchestrator.queries import Listed
 
 _COLORS = {
@@ -42,16 +41,16 @@ def listing(found: Sequence[Listed], totals: Mapping[tuple[str, str], int], cons
             cells = (
                 str(each.id)[:8],
                 escape(each.key),
-                _status(each.status),
-                _length(each.updated_at - each.started_at),
-                _clock(each.updated_at),
+                status(each.status),
+                length(each.updated_at - each.started_at),
+                clock(each.updated_at),
                 f"{each.name} v{each.version}",
             )
             table.add_row(*cells[: len(columns)], escape(each.step or _short(each.reason)))
         console.print(table)
     by_saga: dict[str, list[str]] = {}
-    for (name, status), number in sorted(totals.items()):
-        by_saga.setdefault(name, []).append(f"{number} {status}")
+    for (name, each_status), number in sorted(totals.items()):
+        by_saga.setdefault(name, []).append(f"{number} {each_status}")
     words = "; ".join(f"{name} {', '.join(counted)}" for name, counted in by_saga.items())
     console.print(f"{len(found)} shown; in all: {words or 'no saga yet'}", style="dim", highlight=False, soft_wrap=True)
 
@@ -62,61 +61,18 @@ def listed_as_json(each: Listed) -> dict[str, Any]:
     return content
 
 
-def story(told: Story, console: Console, *, with_data: bool) -> None:
-    """Head, steps, timeline, and what is parked."""
-    console.print(f"[bold]{told.name}[/] v{told.version}  {told.id}", highlight=False)
-    console.print(f"key      {escape(told.key)}", highlight=False)
-    waiting = f", waiting for {told.step}" if told.step else ""
-    console.print(f"status   {_status(told.status)}{escape(waiting)}", highlight=False)
-    if told.reason:
-        console.print(f"reason   {escape(told.reason.strip())}", highlight=False)
-    length = _length(told.updated_at - told.started_at)
-    console.print(
-        f"started  {_clock(told.started_at)}, last moved {_clock(told.updated_at)} ({length})", highlight=False
-    )
-    if told.deadline is not None:
-        console.print(f"deadline {_clock(told.deadline)}", highlight=False)
-    steps = ", ".join(f"{name} {status.replace('_', ' ')}" for name, status in told.steps.items())
-    console.print(f"steps    {escape(steps) or 'none reached'}", highlight=False)
-    console.print()
-    console.print(_timeline(told.entries, told.started_at, with_data=with_data))
-    for each in told.parked:
-        console.print(f"parked   {each.type} since {_clock(each.at)}: {escape(each.reason)}", style="yellow")
-    if with_data:
-        console.print("data")
-        console.print_json(json.dumps(told.data))
-
-
-def _timeline(entries: Sequence[Entry], began: datetime, *, with_data: bool) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("#", "after", "from", "came", "so", "sent", "took"):
-        table.add_column(column, overflow="fold", no_wrap=column in ("#", "after", "took"))
-    for each in entries:
-        table.add_row(
-            str(each.seq),
-            f"+{_length(each.at - began)}",
-            escape(each.source),
-            escape(each.input),
-            "\n".join(escape(words) for words in each.moved),
-            "\n".join(each.sent),
-            f"{each.took:.3f}s" if each.took is not None else "",
-        )
-        if with_data:
-            table.add_row(
-                "", "", "", escape(json.dumps(each.carried["input"])), "", escape(json.dumps(each.carried["sent"]))
-            )
-    return table
-
-
-def _status(status: str) -> str:
+def status(status: str) -> str:
+    """A status in its color."""
     return f"[{_COLORS.get(status, 'default')}]{status}[/]"
 
 
-def _clock(moment: datetime) -> str:
+def clock(moment: datetime) -> str:
+    """A moment in the reader's own time zone, to the second."""
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _length(length: timedelta) -> str:
+def length(length: timedelta) -> str:
+    """A length of time, as exactly as it matters."""
     seconds = length.total_seconds()
     if seconds < 60:
         return f"{seconds:.2f}s"

@@ -1,28 +1,63 @@
-"""One saga's story in words: what came, what it moved, what was sent, how long each step took."""
+"""One saga's story in words: what came, what it moved, what was sent, how long each step took.
+
+Told from a recorded instance alone, so that it is the same from a database and from a file.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from orchestrator.cli.changes import Change, changes
+from orchestrator.replay.recorded import Recorded, RecordedTransition
+
+CLOCK = "clock"
+DEADLINE = "deadline passed"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A message that a transition sent: a command to `to`, the service its name begins with, or an event to all."""
+
+    id: str
+    type: str
+    step: str | None
+    command: bool
+    attempt: int
+    data: Any
+
+    @property
+    def to(self) -> str:
+        return self.type.partition(".")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One transition: `moved` and `sent` are words, `took` is the seconds since what it answers was sent."""
+    """One transition: `moved` is in words, `took` is the seconds since what it answers was first sent.
+
+    `kind` is that of the input: event, deadline or person. `notes` are those words of `moved` that a person must not
+    miss: late, stuck, abandoned, goes back.
+    """
 
     seq: int
     at: datetime
+    kind: str
     source: str
     input: str
+    carried: Any
+    """What the input carried, as JSON."""
     moved: tuple[str, ...]
-    sent: tuple[str, ...]
+    notes: tuple[str, ...]
+    sent: tuple[Sent, ...]
     took: float | None
-    carried: dict[str, Any]
-    """The input's data and each message's, as JSON."""
+    data: dict[str, Any] | None
+    """The saga's data after this transition."""
+    changes: tuple[Change, ...]
+    """What this transition has changed in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,48 +94,67 @@ class Story:
         return content
 
 
-def story(row: Any, transitions: Sequence[Any], parked: Sequence[Any]) -> Story:
-    """The story from the rows that tell it."""
-    entries = []
+def story(recorded: Recorded, parked: Sequence[Waiting] = ()) -> Story:
+    """The story of a recorded instance, and of what is parked for it."""
+    progress = json.loads(recorded.progress)
+    return Story(
+        id=recorded.id,
+        name=recorded.name,
+        version=recorded.version,
+        key=recorded.key,
+        status=recorded.status,
+        step=recorded.step,
+        reason=recorded.reason,
+        started_at=recorded.started_at,
+        updated_at=recorded.updated_at,
+        deadline=recorded.deadline,
+        data=json.loads(recorded.data),
+        steps={name: each[0] for name, each in progress["steps"].items()},
+        entries=tuple(_entries(recorded.transitions)),
+        parked=tuple(parked),
+    )
+
+
+def _entries(transitions: Sequence[RecordedTransition]) -> Iterable[Entry]:
     sent_at: dict[str, datetime] = {}
+    data: dict[str, Any] | None = None
     for each in transitions:
         given, facts, commands = json.loads(each.input), json.loads(each.facts), json.loads(each.commands)
-        cause = given.get("causation_id")
-        begun = sent_at.get(cause) if cause else None
+        begun = sent_at.get(given.get("causation_id") or "")
         for command in commands:
             sent_at.setdefault(command["id"], each.at)
-        entries.append(
-            Entry(
-                seq=each.seq,
-                at=each.at,
-                source=_source(given),
-                input=_input(given),
-                moved=tuple(words for fact in facts if (words := _fact(fact)) is not None),
-                sent=tuple(command["type"] for command in commands),
-                took=(each.at - begun).total_seconds() if begun else None,
-                carried={
-                    "input": given.get("data"),
-                    "sent": {command["type"]: command["data"] for command in commands},
-                },
-            )
+        before, data = data, _data_after(data, facts)
+        yield Entry(
+            seq=each.seq,
+            at=each.at,
+            kind=given["kind"],
+            source=_source(given),
+            input=_input(given),
+            carried=given.get("data"),
+            moved=tuple(words for fact in facts if (words := _fact(fact)) is not None),
+            notes=tuple(words for fact in facts if fact["fact"] in _NOTED and (words := _fact(fact)) is not None),
+            sent=tuple(_sent(command, facts) for command in commands),
+            took=(each.at - begun).total_seconds() if begun else None,
+            data=data,
+            changes=changes(before, data),
         )
-    progress = json.loads(row.progress)
-    return Story(
-        id=row.id,
-        name=row.name,
-        version=row.version,
-        key=row.key,
-        status=row.status,
-        step=row.step,
-        reason=row.reason,
-        started_at=row.started_at,
-        updated_at=row.updated_at,
-        deadline=row.deadline,
-        data=json.loads(row.data),
-        steps={name: each[0] for name, each in progress["steps"].items()},
-        entries=tuple(entries),
-        parked=tuple(Waiting(each.type, each.parked_at, each.reason) for each in parked),
-    )
+
+
+_NOTED = ("compensation_begun", "became_stuck", "came_late", "abandoned")
+
+
+def _data_after(data: dict[str, Any] | None, facts: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    for fact in facts:
+        if fact["fact"] in ("started", "data_changed"):
+            data = fact["data"]
+    return data
+
+
+def _sent(command: Mapping[str, Any], facts: Sequence[Mapping[str, Any]]) -> Sent:
+    step = command["step"]
+    attempts = [each["attempt"] for each in facts if each["fact"] == "command_sent" and each["step"] == step]
+    attempt = max(attempts, default=1)
+    return Sent(command["id"], command["type"], step, command["kind"] == "command", attempt, command["data"])
 
 
 def _source(given: dict[str, Any]) -> str:
@@ -110,7 +164,7 @@ def _source(given: dict[str, Any]) -> str:
         case "person":
             return str(given["who"])
         case _:
-            return "clock"
+            return CLOCK
 
 
 def _input(given: dict[str, Any]) -> str:
@@ -122,7 +176,7 @@ def _input(given: dict[str, Any]) -> str:
             step = f" {given['step']}" if given.get("step") else ""
             return f"{given['action']}{step}: {given['why']}"
         case _:
-            return "deadline passed"
+            return DEADLINE
 
 
 def _fact(fact: dict[str, Any]) -> str | None:

@@ -1,0 +1,100 @@
+"""One saga's story on a terminal: head, steps, timeline, what is parked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from orchestrator.cli.changes import Change
+from orchestrator.cli.pictures import clock, length, status
+from orchestrator.cli.timeline import Entry, Story
+
+TABLE_WIDTH = 100
+"""Columns below which a table of transitions would break every word."""
+
+
+def story(told: Story, console: Console, *, with_data: bool, with_messages: bool) -> None:
+    """The whole story; `with_data` tells how the data changed, `with_messages` what inputs and commands carried."""
+    console.print(f"[bold]{escape(told.name)}[/] v{told.version}  {told.id}", highlight=False)
+    console.print(f"key      {escape(told.key)}", highlight=False)
+    waiting = f", waiting for {told.step}" if told.step else ""
+    console.print(f"status   {status(told.status)}{escape(waiting)}", highlight=False)
+    if told.reason:
+        console.print(f"reason   {escape(told.reason.strip())}", highlight=False)
+    took = length(told.updated_at - told.started_at)
+    console.print(f"started  {clock(told.started_at)}, last moved {clock(told.updated_at)} ({took})", highlight=False)
+    if told.deadline is not None:
+        console.print(f"deadline {clock(told.deadline)}", highlight=False)
+    steps = ", ".join(f"{name} {each.replace('_', ' ')}" for name, each in told.steps.items())
+    console.print(f"steps    {escape(steps) or 'none reached'}", highlight=False)
+    console.print()
+    if with_data or with_messages or console.width < TABLE_WIDTH:
+        for each in told.entries:
+            for line in _lines(each, told.started_at, with_data=with_data, with_messages=with_messages):
+                console.print(line, highlight=False, soft_wrap=not console.is_terminal)
+    else:
+        console.print(_table(told.entries, told.started_at))
+    for each in told.parked:
+        words = f"parked   {each.type} since {clock(each.at)}: {each.reason}"
+        console.print(escape(words), style="yellow", highlight=False)
+
+
+def _table(entries: Sequence[Entry], began: datetime) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("#", "after", "from", "came", "so", "sent", "took"):
+        table.add_column(column, overflow="fold", no_wrap=column in ("#", "after", "took"))
+    for each in entries:
+        table.add_row(
+            str(each.seq),
+            f"+{length(each.at - began)}",
+            escape(each.source),
+            escape(each.input),
+            "\n".join(_moved(each)),
+            "\n".join(escape(message.type) for message in each.sent),
+            _took(each),
+        )
+    return table
+
+
+def _lines(entry: Entry, began: datetime, *, with_data: bool, with_messages: bool) -> Iterator[str]:
+    """One transition below the other, where there is no room beside it."""
+    took = f", {_took(entry)} after its command" if entry.took is not None else ""
+    yield f"[bold]{entry.seq}[/]  +{length(entry.at - began)}  {escape(f'{entry.source}: {entry.input}')}{took}"
+    if with_messages and entry.carried is not None:
+        yield f"     [dim]{escape(_json(entry.carried))}[/]"
+    for words in _moved(entry):
+        yield f"   {words}"
+    for message in entry.sent:
+        yield f"   sends {escape(message.type)}"
+        if with_messages:
+            yield f"     [dim]{escape(_json(message.data))}[/]"
+    if with_data:
+        for words in _difference(entry.changes):
+            yield f"   {words}"
+
+
+def _took(entry: Entry) -> str:
+    return f"{entry.took:.3f}s" if entry.took is not None else ""
+
+
+def _moved(entry: Entry) -> Iterator[str]:
+    for words in entry.moved:
+        yield f"[yellow]{escape(words)}[/]" if words in entry.notes else escape(words)
+
+
+def _difference(changed: Sequence[Change]) -> Iterator[str]:
+    for each in changed:
+        if each.kind != "added":
+            yield f"[red]- {escape(f'{each.path}: {_json(each.before)}')}[/]"
+        if each.kind != "removed":
+            yield f"[green]+ {escape(f'{each.path}: {_json(each.after)}')}[/]"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""amends: run the orchestrator, look at sagas, start one by hand.
+"""amends: run the orchestrator, look at sagas and ask why they wait, start one by hand.
 
 Data goes to stdout, logs and complaints to stderr. Exit codes: 0 fine, 1 not found or not possible, 2 usage,
 69 a dependency is unavailable, 78 bad configuration.
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from orchestrator.cli import looking, running
+from orchestrator.cli import looking, running, why
 
 app = typer.Typer(help="Sagas that make amends.", no_args_is_help=True, rich_markup_mode=None)
 config = typer.Typer(help="The configuration.", no_args_is_help=True)
@@ -24,6 +24,7 @@ config.command("show")(running.show_configuration)
 
 app.command("list")(looking.list_sagas)
 app.command()(looking.show)
+app.command()(why.why)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

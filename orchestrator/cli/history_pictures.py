@@ -40,8 +40,8 @@ def story(told: Story, console: Console, *, with_data: bool, with_messages: bool
                 console.print(line, highlight=False, soft_wrap=not console.is_terminal)
     else:
         console.print(_table(told.entries, told.started_at))
-    for each in told.parked:
-        words = f"parked   {each.type} since {clock(each.at)}: {each.reason}"
+    for event in told.parked:
+        words = f"parked   {event.type} since {clock(event.at)}: {event.reason}"
         console.print(escape(words), style="yellow", highlight=False)
 
 

@@ -1,0 +1,111 @@
+"""`amends why`: why a saga is where it is."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from dataclasses import asdict, replace
+from datetime import timedelta
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from messaging import logging
+from messaging.bus import BusUnavailable
+from messaging.clock import SystemClock
+from messaging.database import Database
+from messaging.process import BadConfiguration, bus_of, load
+from messaging.settings import MEMORY
+from orchestrator import queries
+from orchestrator.cli import pictures
+from orchestrator.cli.opening import Output, OutputOption, WantedArgument, catalog_of, fail, screen, with_database
+from orchestrator.cli.sentences import sections
+from orchestrator.diagnosis import gather
+from orchestrator.diagnosis.findings import Cause, Diagnosis
+from orchestrator.settings import OrchestratorSettings
+
+BROKER_SECONDS = 2
+"""How long the broker may take to be reached; whoever asks why does not wait for a minute."""
+
+
+def why(wanted: WantedArgument, *, output: OutputOption = Output.TABLE) -> None:
+    """Say why a saga is where it is: the most likely cause first, what comes next, and what you can do.
+
+    Looks at the orchestrator's database and, where AMQP_URL names one that answers, at the queues of the broker.
+    Changes nothing and sends nothing.
+
+    Example: amends why 3fa8
+    """
+    settings = load(OrchestratorSettings)
+    catalog = catalog_of(settings)
+    # What goes wrong with the broker is said in one line of ours.
+    logging.configure(settings.service, "error", settings.log_format)
+
+    async def look(database: Database) -> Diagnosis:
+        async with database.reading() as connection:
+            row = await queries.find(connection, wanted)
+            found = await gather.diagnose(connection, row, catalog, SystemClock().now())
+        return await _with_broker(settings, found)
+
+    try:
+        found = with_database(settings, look)
+    except queries.NoSuchSaga as error:
+        fail(str(error), 1)
+    if output is Output.JSON:
+        typer.echo(json.dumps(as_json(found), indent=2))
+    else:
+        picture(found, screen())
+
+
+async def _with_broker(settings: OrchestratorSettings, found: Diagnosis) -> Diagnosis:
+    """The same, and what the broker shows; where it cannot be asked, with the reason."""
+    names = gather.queues(found.awaited)
+    url = settings.amqp_url.get_secret_value()
+    if not names:
+        return found
+    if url == MEMORY:
+        return replace(found, broker="The queues: AMQP_URL is memory://, they lie inside the process that runs.")
+    hurried = settings.model_copy(update={"start_timeout": timedelta(seconds=BROKER_SECONDS)})
+    try:
+        bus = bus_of(hurried, "amends why")
+        try:
+            await bus.start()
+            return gather.with_causes(found, await gather.look(bus, names))
+        finally:
+            await bus.close()
+    except (BusUnavailable, BadConfiguration) as error:
+        return replace(found, broker=f"The queues: {error}")
+
+
+def as_json(found: Diagnosis) -> dict[str, Any]:
+    """The same facts for programs; each cause with its name."""
+    content: dict[str, Any] = json.loads(json.dumps(asdict(found), default=str))
+    for told, cause in zip(content["causes"], found.causes, strict=True):
+        told["cause"] = _name(cause)
+    return content
+
+
+def _name(cause: Cause) -> str:
+    return "".join(f"_{each.lower()}" if each.isupper() else each for each in type(cause).__name__).strip("_")
+
+
+def picture(found: Diagnosis, console: Console) -> None:
+    """A head, and the sentences below their headings."""
+    console.print(f"[bold]{escape(found.name)}[/] v{found.version}  {found.id}", highlight=False)
+    console.print(f"key {escape(found.key)}, {pictures.status(found.status)}", highlight=False)
+    for section in sections(found):
+        console.print(f"\n[bold]{section.title}[/]", highlight=False)
+        for line in section.lines:
+            # What is to be copied is never broken.
+            width = 10_000 if line.startswith("amends ") else console.width
+            words = textwrap.fill(
+                line,
+                width,
+                initial_indent="  ",
+                subsequent_indent="  ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            console.print(escape(words), highlight=False, soft_wrap=True)

@@ -1,0 +1,168 @@
+"""Everything that speaks for why an instance is where it is: a handful of indexed or bounded queries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from messaging.bus import Bus, QueueState
+from messaging.schema import dead_letter, outbox
+from orchestrator import queries
+from orchestrator.assembly import QUEUE
+from orchestrator.catalog import Catalog
+from orchestrator.diagnosis import ending, findings
+from orchestrator.diagnosis.awaiting import awaited
+from orchestrator.diagnosis.durations import usual
+from orchestrator.diagnosis.findings import Awaited, Cause, Diagnosis
+from orchestrator.diagnosis.misses import near_misses
+from orchestrator.diagnosis.repairs import fitting
+from orchestrator.replay import reading
+from orchestrator.replay.recorded import Recorded
+from orchestrator.saga.state import Status
+
+OVERLOOKED = 30.0
+"""Seconds after which a deadline that has passed must have been acted on by any orchestrator that runs."""
+_LETTERS = 20
+_AHEAD = 5
+
+
+async def diagnose(connection: AsyncConnection, row: Row[Any], catalog: Catalog, now: datetime) -> Diagnosis:
+    """What the orchestrator's own database says of the instance with this row of `saga`."""
+    recorded = await reading.recorded(connection, row)
+    definition = catalog.get(recorded.name, recorded.version)
+    ended = Status(recorded.status).terminal
+    waiting = awaited(recorded, definition, {} if ended else await usual(connection, recorded.name))
+    waiting = () if ended else waiting
+    causes: list[Cause] = []
+    if definition is None and not ended:
+        causes.append(findings.DefinitionMissing(recorded.name, recorded.version))
+    causes.extend(_overlooked(recorded, now))
+    causes.extend(await _pending(connection, recorded.id, now))
+    causes.extend(await _letters(connection, recorded.id, waiting))
+    causes.extend(
+        findings.ParkedHere(each.type, each.message_id, each.reason, each.parked_at)
+        for each in await queries.parked_for(connection, recorded.id)
+    )
+    causes.extend(await near_misses(connection, recorded, waiting, catalog))
+    return Diagnosis(
+        id=recorded.id,
+        name=recorded.name,
+        version=recorded.version,
+        key=recorded.key,
+        status=recorded.status,
+        reason=recorded.reason,
+        now=now,
+        started_at=recorded.started_at,
+        updated_at=recorded.updated_at,
+        awaited=waiting,
+        causes=tuple(sorted(causes, key=likelihood)),
+        stuck=ending.stuck(recorded),
+        ended_at=ending.ended_at(recorded),
+        late=tuple(ending.late(recorded)),
+        repairs=fitting(recorded, definition),
+    )
+
+
+def queues(waiting: Sequence[Awaited]) -> tuple[str, ...]:
+    """The queues that answers depend on: each participant's commands, and what the orchestrator reads."""
+    participants = {each.participant for each in waiting if each.participant is not None}
+    return (*(f"{name}.commands" for name in sorted(participants)), *((QUEUE,) if waiting else ()))
+
+
+async def look(bus: Bus, names: Sequence[str]) -> tuple[Cause, ...]:
+    """What a started bus shows of these queues, touching nothing. Raises BusUnavailable."""
+    found = [(name, await bus.inspect(name)) for name in names]
+    return tuple(cause for name, state in found for cause in _of_queue(name, state))
+
+
+def with_causes(found: Diagnosis, more: Sequence[Cause]) -> Diagnosis:
+    """The same with these causes in their places."""
+    return replace(found, causes=tuple(sorted((*found.causes, *more), key=likelihood)))
+
+
+def likelihood(cause: Cause) -> int:
+    """A place in the order of telling: what explains everything first, what may be the normal course last."""
+    match cause:
+        case findings.DefinitionMissing():
+            return 0
+        case findings.NobodyActs():
+            return 1
+        case findings.StillInOutbox():
+            return 2 if cause.held_up else 9
+        case findings.DeadLettered():
+            return 3 if cause.is_command else 4
+        case findings.ParkedHere():
+            return 5
+        case findings.NearMiss():
+            return 6
+        case findings.NoQueue() | findings.NobodyReads():
+            return 7
+        case findings.Backlog():
+            return 8
+
+
+def _of_queue(name: str, state: QueueState | None) -> Iterator[Cause]:
+    if state is None:
+        yield findings.NoQueue(name)
+    elif not state.consumers:
+        yield findings.NobodyReads(state)
+    elif state.ready:
+        yield findings.Backlog(state)
+
+
+def _overlooked(recorded: Recorded, now: datetime) -> Iterator[Cause]:
+    if recorded.deadline is not None and (late := (now - recorded.deadline).total_seconds()) > OVERLOOKED:
+        yield findings.NobodyActs(recorded.deadline, late)
+
+
+async def _pending(connection: AsyncConnection, identity: UUID, now: datetime) -> Iterator[Cause]:
+    """The messages of this saga that have not left; each stands behind the older ones of its key."""
+    columns = outbox.c
+    query = (
+        select(columns.id, columns.type, columns.message_id, columns.created_at, columns.attempts, columns.last_error)
+        .where(columns.key == str(identity))
+        .order_by(columns.id)
+        .limit(_AHEAD * 4)
+    )
+    rows = (await connection.execute(query)).all()
+    ahead: list[findings.Ahead] = []
+    found: dict[UUID, Cause] = {}
+    for row in rows:
+        if row.message_id in found:  # the same command, sent again before it had left
+            continue
+        age = (now - row.created_at).total_seconds()
+        found[row.message_id] = findings.StillInOutbox(
+            row.id, row.type, row.message_id, row.created_at, age, row.attempts, row.last_error, tuple(ahead[:_AHEAD])
+        )
+        ahead.append(findings.Ahead(row.id, row.type, row.created_at, row.attempts, row.last_error))
+    return iter(found.values())
+
+
+async def _letters(connection: AsyncConnection, identity: UUID, waiting: Sequence[Awaited]) -> Iterator[Cause]:
+    """The latest dead letters that name this saga; by correlation id, which is indexed."""
+    commands = {str(each.command_id) for each in waiting if each.command_id is not None}
+    columns = dead_letter.c
+    query = (
+        select(
+            columns.id,
+            columns.service,
+            columns.type,
+            columns.message_id,
+            columns.reason,
+            columns.error,
+            columns.at,
+        )
+        .where(columns.correlation_id == str(identity))
+        .order_by(columns.id.desc())
+        .limit(_LETTERS)
+    )
+    return (
+        findings.DeadLettered(**row._mapping, is_command=row.message_id in commands)  # noqa: SLF001 - documented
+        for row in (await connection.execute(query)).all()
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,8 +27,17 @@ def changes(before: Data | None, after: Data | None) -> tuple[Change, ...]:
         for path, value in new.items()
         if path not in old or not _same(old[path], value)
     ]
-    found.extend(Change(path, "removed", value) for path, value in old.items() if path not in new)
+    found.extend(
+        Change(path, "removed", value)
+        for path, value in old.items()
+        if path not in new and not (value in ([], {}) and _filled(path, new))
+    )
     return tuple(found)
+
+
+def _filled(path: str, new: Iterable[str]) -> bool:
+    """Whether what was empty holds something now, which is told already."""
+    return any(each.startswith((f"{path}[", f"{path}.")) for each in new)
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -135,21 +135,20 @@ def _cause(cause: Cause) -> str:
 def _in_outbox(cause: findings.StillInOutbox) -> str:
     if not cause.held_up:
         return f"{cause.type} was written to the outbox {span(cause.age)} ago and is about to leave."
-    tries = f", {cause.attempts} attempts" if cause.attempts else ""
+    tries = f", {_tries(cause.attempts)}" if cause.attempts else ""
     words = f"{cause.type} has not left the outbox: row {cause.id}, {span(cause.age)} old{tries}"
     if cause.last_error:
         words += f", last error: {cause.last_error}"
     if cause.ahead:
         first = cause.ahead[0]
         words += f". It stands behind row {first.id}, {first.type}"
-        words += f" ({first.attempts} attempts, last error: {first.last_error})" if first.last_error else ""
+        words += f" ({_tries(first.attempts)}, last error: {first.last_error})" if first.last_error else ""
         words += f" and {len(cause.ahead) - 1} more" if len(cause.ahead) > 1 else ""
         words += ": messages of one saga leave in order"
     return f"{words}."
 
 
 _HOW = {
-    Almost.SAME: "the very same",
     Almost.CASE: "different only in upper and lower case",
     Almost.WHITESPACE: "different only in whitespace",
     Almost.DASHES: "different only in dashes",
@@ -161,10 +160,13 @@ _HOW = {
 
 
 def _near_miss(cause: findings.NearMiss) -> str:
-    lies = "is parked" if cause.place is Place.PARKED else "is a dead letter"
+    lies = "is parked" if cause.place is Place.PARKED else f"is dead letter {cause.id}"
+    came = f"{cause.type} came at {clock(cause.at)} and {lies} ({cause.reason})"
+    if cause.almost is Almost.SAME:
+        return f"{came}: it has this saga's {cause.what}, {cause.found!r}."
     return (
-        f"{cause.type} came at {clock(cause.at)} for another saga, it seems, and {lies} ({cause.reason}): its "
-        f"{cause.what} is {cause.found!r}, this saga's is {cause.wanted!r}, {_HOW[cause.almost]}."
+        f"{came}, meant for this saga, it seems: its {cause.what} is {cause.found!r}, this saga's is "
+        f"{cause.wanted!r}, {_HOW[cause.almost]}."
     )
 
 
@@ -174,6 +176,10 @@ def _service(queue: str) -> str:
 
 def _messages(number: int) -> str:
     return "1 message" if number == 1 else f"{number:,} messages"
+
+
+def _tries(number: int) -> str:
+    return "1 attempt" if number == 1 else f"{number} attempts"
 
 
 def _consumers(number: int) -> str:

@@ -172,6 +172,8 @@ class NearMiss:
     """An event of an awaited type that reached no saga, and whose key (or correlation id) is almost this one's."""
 
     place: Place
+    id: int
+    """Of its row."""
     type: str
     message_id: str | None
     at: datetime
@@ -272,7 +274,8 @@ class Late:
 class Diagnosis:
     """One instance: where it is, since when, and what speaks for why; the most likely cause first.
 
-    `ended_at` is None while it has not ended; what comes late moves `updated_at`, not the end. `broker` is empty where the broker was asked, and else says why it was not.
+    `ended_at` is None while it has not ended; what comes late moves `updated_at`, not the end. `broker` is
+    empty where the broker was asked, and else says why it was not.
     """
 
     id: UUID

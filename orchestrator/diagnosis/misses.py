@@ -43,6 +43,7 @@ class _Lost:
     """An event that lies somewhere; `data` as JSON, whatever it is."""
 
     place: Place
+    id: int
     type: str
     message_id: str | None
     at: datetime
@@ -106,6 +107,7 @@ def _lost(place: Place, row: Row[Any], at: datetime, correlation_id: str | None)
     version = envelope.get("dataversion", 1)
     return _Lost(
         place=place,
+        id=row.id,
         type=row.type,
         message_id=str(row.message_id) if row.message_id else None,
         at=at,
@@ -132,7 +134,18 @@ def _miss(recorded: Recorded, lost: _Lost, names: _Names, registry: Registry) ->
     for what, wanted, found in named:
         how = almost(wanted, found)
         if how is not None:
-            return NearMiss(lost.place, lost.type, lost.message_id, lost.at, lost.reason, what, wanted, found, how)
+            return NearMiss(
+                place=lost.place,
+                id=lost.id,
+                type=lost.type,
+                message_id=lost.message_id,
+                at=lost.at,
+                reason=lost.reason,
+                what=what,
+                wanted=wanted,
+                found=found,
+                almost=how,
+            )
     return None
 
 

@@ -33,16 +33,19 @@ def raised(story: str) -> Raised:
     # The code of a frame is indented; what was raised is not.
     begin = next((number for number in range(last + 1, len(told)) if told[number][:1].strip()), len(told))
     error = " ".join(" ".join(told[begin:]).split()) or "an exception"
-    own = _own(frames)
+    own = _own(frames, cut=_BEGIN not in story)
     if own is None:
         return Raised(_short(error))
     return Raised(_short(error), own.file, own.line, own.function)
 
 
-def _own(frames: list[_Frame]) -> _Frame | None:
-    """The last frame of the team's code: below the machine, which called it, and above the libraries it called."""
+def _own(frames: list[_Frame], *, cut: bool) -> _Frame | None:
+    """The last frame of the team's code: below the machine, which called it, and above the libraries it called.
+
+    Of a traceback that was cut the machine's frames may be gone; otherwise, without them, it is no code of the team's.
+    """
     machine = max((at for at, frame in enumerate(frames) if _MACHINE.search(frame.file)), default=-1)
-    below = frames[machine + 1 :] if machine >= 0 else []
+    below = frames[machine + 1 :] if machine >= 0 or cut else []
     if not below:
         return None
     home = _package(below[0])

@@ -1,0 +1,603 @@
+"""Why an instance is where it is, on both databases: a test for every cause, with the sentences it is told in."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import update
+
+from contracts.message import Event
+from messaging import schema
+from messaging.bus import QueueState, Receipt
+from messaging.database import Database
+from messaging.dead_letters import DeadLetter, bury
+from messaging.memory import MemoryBroker, MemoryBus
+from messaging.topology import Queue, Topology
+from orchestrator import Delay, Retry, Saga, Start, Wait, days, hours, queries, seconds
+from orchestrator.catalog import Catalog
+from orchestrator.cli.sentences import sections
+from orchestrator.diagnosis import gather
+from orchestrator.diagnosis.durations import percentile
+from orchestrator.diagnosis.findings import Diagnosis, NobodyReads, NoQueue
+from orchestrator.saga.state import Direction, command_id, saga_id
+from tests.contract.messaging.bench import NOON, row, statements
+from tests.contract.orchestrator.office import Office
+from tests.unit.work import Done, Refused, Undone, Work, approval, pause, pivot, retriable, step, work_saga
+
+
+@pytest.fixture(autouse=True)
+def greenwich(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Moments are told in the reader's own time zone: here UTC."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+async def diagnosis(office: Office, identity: UUID, catalog: Catalog | None = None) -> Diagnosis:
+    """What is found out about this instance."""
+    async with office.database.reading() as connection:
+        row = await queries.find(connection, str(identity))
+        return await gather.diagnose(connection, row, catalog or office.catalog, office.clock.now())
+
+
+async def told(office: Office, number: int) -> dict[str, list[str]]:
+    """What is told of saga number so and so: the sentences by their headings."""
+    return in_words(await diagnosis(office, saga_id("work", number)))
+
+
+def in_words(found: Diagnosis) -> dict[str, list[str]]:
+    """The sentences of a diagnosis by their headings."""
+    return {each.title: list(each.lines) for each in sections(found)}
+
+
+async def begin(office: Office, *numbers: int) -> None:
+    """Start sagas, and let their commands leave."""
+    await office.handle(*(office.begun(number) for number in numbers))
+    await office.relay.flush()
+
+
+async def answered_after(office: Office, *lengths: float) -> None:
+    """Sagas whose step `dig` took so long; the time ends at noon."""
+    for number, length in enumerate(lengths, 101):
+        office.clock.moment = NOON - timedelta(seconds=length)
+        await begin(office, number)
+        office.clock.advance(length)
+        await office.handle(office.answer(number, "dig", Done()))
+        await office.relay.flush()
+
+
+async def until_status(office: Office, number: int, wanted: str) -> None:
+    """Let deadlines pass until it has this status."""
+    async with asyncio.timeout(20):
+        while await office.status_of(number) != wanted:
+            office.clock.advance(10)
+            await asyncio.sleep(0.005)
+    await office.relay.flush()
+
+
+async def until_revision(office: Office, number: int, wanted: int) -> None:
+    """Let deadlines pass until it has moved so often."""
+    async with asyncio.timeout(20):
+        while (await office.sagas())[str(number)].revision < wanted:
+            office.clock.advance(1)
+            await asyncio.sleep(0.005)
+    await office.relay.flush()
+
+
+class Ordered(Event, type="letter.ordered", key="order"):
+    """Somebody wants a letter."""
+
+    order: str
+
+
+class Signed(Event, type="letter.signed", key="order"):
+    """Somebody has signed it."""
+
+    order: str
+
+
+class Letter(BaseModel):
+    """What the saga knows."""
+
+    model_config = ConfigDict(frozen=True)
+    order: str
+
+
+LETTER: Saga[Letter] = Saga(
+    name="letter",
+    version=1,
+    data=Letter,
+    starts_on=Start(Ordered, lambda event: Letter(order=event.order), key=lambda event: event.order),
+    steps=(Wait(Signed, key=lambda event: event.order, name="signature"), Delay(days(1), name="dry")),
+)
+
+
+# -- waiting ---------------------------------------------------------------------------------------------------
+
+
+async def test_waiting_within_the_usual_time(office: Office) -> None:
+    """Nothing is wrong, and the usual time of the same step of other instances says so."""
+    await office.employ(work_saga(step("dig"), approval(), pivot("sign")))
+    await answered_after(office, 1, 2, 3, 4)
+    await begin(office, 9)
+    office.clock.advance(2.5)
+
+    assert await told(office, 9) == {
+        "Most likely": ["Nothing is wrong so far: work has been asked and has not answered yet."],
+        "Where it is": [
+            "dig waits for work to answer work.do since 2026-03-01 12:00:00, for 2.5 s; sent once of 3.",
+            "Usually it takes 2 s (p50) to 4 s (p99), by 4 others: that is longer than half of them take.",
+        ],
+        "Next": ["At 2026-03-01 12:00:32 work.do is sent again (2 of 3)."],
+    }
+
+
+async def test_overdue_without_a_trace(office: Office) -> None:
+    """Longer than usual, nothing is found: the participant itself must be looked at, and a person may act."""
+    await office.employ(work_saga(step("dig"), approval(), pivot("sign")))
+    await answered_after(office, 1, 2, 3, 4)
+    await begin(office, 9)
+    office.clock.advance(12)
+    mine = saga_id("work", 9)
+
+    assert await told(office, 9) == {
+        "Most likely": [
+            (
+                "work does not answer, and nothing here says why. Look at work itself: its /readyz, its log, "
+                "its deferred and dead_letter tables."
+            )
+        ],
+        "Where it is": [
+            "dig waits for work to answer work.do since 2026-03-01 12:00:00, for 12 s; sent once of 3.",
+            "Usually it takes 2 s (p50) to 4 s (p99), by 4 others: that is longer than 99 of 100 take.",
+        ],
+        "Next": ["At 2026-03-01 12:00:32 work.do is sent again (2 of 3)."],
+        "What you can do": [
+            f"amends retry {mine} --reason '…'   # send what is awaited again",
+            f"amends skip {mine} dig --with @work.done.json --reason '…'   # go on with an answer of yours",
+            f"amends resolve {mine} dig --reason '…'   # it was done by hand; the reason is the evidence",
+            f"amends compensate {mine} --reason '…'   # go back and undo what was done",
+            f"amends abandon {mine} --reason '…'   # end it here, as it is",
+        ],
+    }
+
+
+async def test_the_last_attempt(office: Office) -> None:
+    """After it the step is in doubt; without any answered step there is nothing to compare with."""
+    await office.employ(work_saga(step("dig", retry=Retry(attempts=2, backoff=seconds(2))), pivot("sign")))
+    await begin(office, 9)
+    await until_revision(office, 9, 2)
+
+    found = await told(office, 9)
+    assert found["Where it is"][0].endswith("; sent twice of 2.")
+    assert found["Where it is"][1] == "There is no earlier one of this step to compare with."
+    assert found["Next"][0].endswith(" dig is taken to be in doubt, and the saga goes back, beginning with it.")
+
+
+async def test_an_overdue_pivot(office: Office) -> None:
+    """It is sent again for ever, and there is no way back to offer."""
+    await office.employ(work_saga(step("dig"), pivot("sign", timeout=seconds(5), retry=Retry(backoff=seconds(1)))))
+    await begin(office, 9)
+    await office.handle(office.answer(9, "dig", Done()))
+    await office.relay.flush()
+    await until_revision(office, 9, 4)
+
+    found = await told(office, 9)
+    assert "; sent 3 times, and again for ever." in found["Where it is"][0]
+    assert found["Next"][0].endswith(" work.do is sent again: there is no way back from here, so until it is answered.")
+    assert [line.split()[1] for line in found["What you can do"]] == ["retry", "skip", "resolve", "abandon"]
+
+
+async def test_a_delay(office: Office) -> None:
+    """Time passes: nothing is wrong, and it is told until when."""
+    await office.employ(work_saga(step("dig"), pause("cool_off", hours(3)), pivot("sign")))
+    await begin(office, 9)
+    await office.handle(office.answer(9, "dig", Done()))
+    await office.relay.flush()
+    office.clock.advance(20 * 60)
+
+    assert await told(office, 9) == {
+        "Most likely": ["Nothing is wrong: cool_off lets time pass."],
+        "Where it is": ["cool_off has let time pass since 2026-03-01 12:00:00, for 20 min."],
+        "Next": ["At 2026-03-01 15:00:00 the saga goes on."],
+    }
+
+
+async def test_a_wait_for_an_approval(office: Office) -> None:
+    """The event waited for is named, and what happens when it does not come."""
+    await office.employ(work_saga(approval(timeout=hours(1)), step("dig"), pivot("sign")))
+    await begin(office, 9)
+    office.clock.advance(5)
+
+    assert await told(office, 9) == {
+        "Most likely": ["Nothing is wrong that can be seen from here: work.approved has not come yet."],
+        "Where it is": [
+            "approval waits for work.approved since 2026-03-01 12:00:00, for 5 s.",
+            "There is no earlier one of this step to compare with.",
+        ],
+        "Next": ["At 2026-03-01 13:00:00 the saga stops waiting for work.approved and goes back."],
+    }
+
+
+# -- the outbox ------------------------------------------------------------------------------------------------
+
+
+async def test_a_command_that_no_queue_is_bound_for(office: Office) -> None:
+    """The outbox row and its last error come first."""
+    await office.employ(work_saga(step("dig"), pivot("sign")))
+    office.bus.says = lambda _message: Receipt.UNROUTABLE
+    await office.handle(office.begun(9))
+    await office.relay.flush()
+    office.clock.advance(20)
+    await office.relay.sweep()
+    (row,) = await office.rows(schema.outbox)
+
+    assert (await told(office, 9))["Most likely"] == [
+        (
+            f"work.do has not left the outbox: row {row.id}, 20 s old, 1 attempt, last error: unroutable: no queue is "
+            "bound for this routing key; start the service that handles it."
+        )
+    ]
+
+
+async def test_a_command_behind_an_older_row_of_its_saga(office: Office) -> None:
+    """It is told what it stands behind, and why that does not leave."""
+    await office.employ(work_saga(step("dig"), pivot("sign")))
+    await office.commit_rows([replace(row(77, str(saga_id("work", 9))), type="work.billed")])
+    async with office.database.transaction() as connection:
+        await connection.execute(update(schema.outbox).values(attempts=4, last_error="unroutable"))
+    await office.handle(office.begun(9))
+    office.clock.advance(40)
+    first, second = await office.rows(schema.outbox)
+
+    assert (await told(office, 9))["Most likely"] == [
+        f"work.billed has not left the outbox: row {first.id}, 40 s old, 4 attempts, last error: unroutable."
+    ]
+    assert (await told(office, 9))["Also"][0] == (
+        f"work.do has not left the outbox: row {second.id}, 40 s old. It stands behind row {first.id}, work.billed "
+        "(4 attempts, last error: unroutable): messages of one saga leave in order."
+    )
+
+
+async def test_a_command_that_was_just_written_is_no_trouble(office: Office) -> None:
+    """A young row is told of last."""
+    await office.employ(work_saga(step("dig"), pivot("sign")))
+    await office.handle(office.begun(9))
+    office.bus.gate = asyncio.Event()
+    office.clock.advance(0.5)
+
+    found = await told(office, 9)
+    assert found["Most likely"] == ["work.do was written to the outbox 0.5 s ago and is about to leave."]
+
+
+# -- what went astray ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sent", "how"),
+    [
+        ("ORDER-1234-AB", "different only in upper and lower case"),
+        (" order-1234-ab ", "different only in whitespace"),
+        ("order1234ab", "different only in dashes"),
+        ("ORDER 1234 AB", "different only in case, whitespace and dashes"),
+        ("order-1234", "the one a beginning of the other"),
+        ("order-1235-ab", "one character different"),
+        ("order-1243-ab", "two characters different"),
+    ],
+)
+async def test_a_parked_event_whose_key_almost_matches(office: Office, sent: str, how: str) -> None:
+    """The event that was meant is named, with both keys and how they differ."""
+    await office.employ(LETTER)
+    await office.handle(office.delivery(Ordered(order="order-1234-ab"), correlation_id=None))
+    await office.handle(office.delivery(Signed(order=sent), correlation_id=None))
+    await office.handle(office.delivery(Signed(order="something else"), correlation_id=None))
+    found = in_words(await diagnosis(office, saga_id("letter", "order-1234-ab")))
+
+    assert found["Most likely"] == [
+        (
+            "letter.signed came at 2026-03-01 12:00:00 and is parked (the saga has not started), meant for this "
+            f"saga, it seems: its key is {sent!r}, this saga's is 'order-1234-ab', {how}."
+        )
+    ]
+    assert "Also" not in found
+
+
+async def test_an_event_for_a_neighbor_is_no_near_miss(office: Office) -> None:
+    """A key that is one character away belongs to an instance that exists: it is its own."""
+    await office.employ(LETTER)
+    await office.handle(
+        office.delivery(Ordered(order="10023"), correlation_id=None),
+        office.delivery(Ordered(order="10024"), correlation_id=None),
+    )
+    await office.handle(office.delivery(Signed(order="10024"), correlation_id=None))
+    await office.handle(office.delivery(Signed(order="10024"), correlation_id=None))
+
+    found = in_words(await diagnosis(office, saga_id("letter", "10023")))
+    assert found["Most likely"] == ["Nothing is wrong that can be seen from here: letter.signed has not come yet."]
+
+
+async def test_a_parked_answer_that_answers_nothing(office: Office) -> None:
+    """An answer with the saga's id that names no command of it is parked here, and told of."""
+    await office.employ(work_saga(step("dig"), pivot("sign")))
+    await begin(office, 9)
+    await office.handle(office.answer(9, "dog", Done()))
+
+    found = await told(office, 9)
+    assert found["Most likely"] == [
+        "work.done came at 2026-03-01 12:00:00 and is parked: it answers no command of this saga."
+    ]
+
+
+def letter(**changed: Any) -> DeadLetter:
+    """A dead letter."""
+    plain = DeadLetter(
+        service="orchestrator",
+        queue="orchestrator.events",
+        reason="invalid",
+        error="letter.signed v1: by: Field required",
+        message_id="9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d",
+        type="letter.signed",
+        correlation_id=None,
+        exchange="amends.events",
+        routing_key="letter.signed",
+        properties="{}",
+        body=b'{"order": "order-1234-ab"}',
+        attempts=0,
+        at=NOON,
+    )
+    return replace(plain, **changed)
+
+
+async def test_a_dead_letter_of_the_awaited_type(office: Office) -> None:
+    """An event that could not be read and has this saga's key is the likely cause."""
+    await office.employ(LETTER)
+    await office.handle(office.delivery(Ordered(order="order-1234-ab"), correlation_id=None))
+    async with office.database.transaction() as connection:
+        await bury(connection, [letter(), letter(body=b"\xff\xfe"), letter(body=b'{"order": "quite another"}')])
+    found = in_words(await diagnosis(office, saga_id("letter", "order-1234-ab")))
+
+    assert found["Most likely"] == [
+        (
+            "letter.signed came at 2026-03-01 12:00:00 and is dead letter 1 (invalid): it has this saga's key, "
+            "'order-1234-ab'."
+        )
+    ]
+    assert "Also" not in found
+
+
+async def test_a_dead_letter_of_its_own_command(office: Office) -> None:
+    """The command itself died: nobody will answer it."""
+    await office.employ(work_saga(step("dig"), pivot("sign")))
+    await begin(office, 9)
+    mine = saga_id("work", 9)
+    command = command_id(mine, "dig", Direction.ACTION, 1)
+    died = letter(
+        service="work",
+        type="work.do",
+        correlation_id=str(mine),
+        message_id=str(command),
+        reason="handler_failed",
+        error="Traceback\nZeroDivisionError: no spade",
+    )
+    async with office.database.transaction() as connection:
+        await bury(connection, [died])
+
+    assert (await told(office, 9))["Most likely"] == [
+        (
+            "The command work.do became a dead letter of work at 2026-03-01 12:00:00 (handler_failed): "
+            "ZeroDivisionError: no spade"
+        )
+    ]
+
+
+# -- stuck, ended, unattended ------------------------------------------------------------------------------------
+
+
+def _told_wrongly(data: Work, _event: Done) -> Work:
+    return data.told(str(1 // (data.id - 9)))
+
+
+async def test_stuck_by_an_exception(office: Office) -> None:
+    """The exception, the line of the saga's own code, the parked answer, and what can be done."""
+    await office.employ(work_saga(step("dig", on_success=_told_wrongly), pivot("sign")))
+    await begin(office, 9)
+    await office.handle(office.answer(9, "dig", Done()))
+    line = _told_wrongly.__code__.co_firstlineno + 1
+    mine = saga_id("work", 9)
+
+    assert await told(office, 9) == {
+        "Most likely": [
+            (
+                "It is stuck since 2026-03-01 12:00:00 and waits for a person: its own code raised, "
+                "when work.done came, ZeroDivisionError: integer division or modulo by zero "
+                f"({__file__}:{line} in _told_wrongly)."
+            )
+        ],
+        "Also": ["work.done came at 2026-03-01 12:00:00 and is parked: its own code raised."],
+        "Where it is": [
+            "dig waits for work to answer work.do since 2026-03-01 12:00:00, for no time; sent once of 3.",
+            "There is no earlier one of this step to compare with.",
+        ],
+        "Next": ["Nothing happens by itself: what comes for it is parked until a person decides."],
+        "What you can do": [
+            f"amends retry {mine} --reason '…'   # send what is awaited again",
+            f"amends skip {mine} dig --with @work.done.json --reason '…'   # go on with an answer of yours",
+            f"amends resolve {mine} dig --reason '…'   # it was done by hand; the reason is the evidence",
+            f"amends compensate {mine} --reason '…'   # go back and undo what was done",
+            f"amends abandon {mine} --reason '…'   # end it here, as it is",
+        ],
+    }
+
+
+async def test_stuck_in_a_compensation(office: Office) -> None:
+    """It was sent as often as it may be; there is nothing to go back to."""
+    dig = step("dig", compensation_retry=Retry(attempts=2, backoff=seconds(1)), timeout=seconds(5))
+    await office.employ(work_saga(dig, step("fill"), pivot("sign")))
+    await begin(office, 9)
+    await office.handle(office.answer(9, "dig", Done()))
+    await office.handle(office.answer(9, "fill", Refused()))
+    await until_status(office, 9, "stuck")
+    stuck_at = (await office.sagas())["9"].updated_at.strftime("%Y-%m-%d %H:%M:%S")
+
+    found = await told(office, 9)
+    assert found["Most likely"] == [
+        (
+            f"It is stuck since {stuck_at} and waits for a person: the compensation of dig was sent 2 times and never "
+            "answered. It is not sent again by itself."
+        )
+    ]
+    assert [line.split()[1] for line in found["What you can do"]] == ["retry", "resolve", "abandon"]
+    assert "answer work.undo, its compensation, since" in found["Where it is"][0]
+
+
+async def test_the_next_deadline_of_a_compensation(office: Office) -> None:
+    """Before the last attempt it is sent again; after it the saga gets stuck."""
+    await office.employ(work_saga(step("dig", compensation_retry=Retry(attempts=1)), step("fill"), pivot("sign")))
+    await begin(office, 9)
+    await office.handle(office.answer(9, "dig", Done()))
+    await office.handle(office.answer(9, "fill", Refused()))
+    await office.relay.flush()
+
+    assert (await told(office, 9))["Next"] == [
+        "At 2026-03-01 12:00:30 the saga gets stuck: the compensation of dig was sent as often as it may be."
+    ]
+
+
+async def test_stuck_by_an_answer_against_its_contract(office: Office) -> None:
+    """The answer that was not allowed is named."""
+    await office.employ(work_saga(step("dig"), pivot("sign"), retriable("bill")))
+    await begin(office, 9)
+    for name in ("dig", "sign"):
+        await office.handle(office.answer(9, name, Done()))
+    await office.handle(office.answer(9, "bill", Refused()))
+    await office.relay.flush()
+
+    assert (await told(office, 9))["Most likely"] == [
+        (
+            "It is stuck since 2026-03-01 12:00:00 and waits for a person: bill was answered with work.refused "
+            "(no_time), which its contract does not allow there."
+        )
+    ]
+
+
+async def test_ended_and_an_event_that_came_late(office: Office) -> None:
+    """How and when it ended, and what came afterwards; nothing is offered."""
+    await office.employ(work_saga(step("dig"), step("fill"), pivot("sign")))
+    await begin(office, 9)
+    office.clock.advance(3)
+    await office.handle(office.answer(9, "dig", Done()))
+    await office.handle(office.answer(9, "fill", Refused()))
+    await office.handle(office.answer(9, "dig", Undone(), direction=Direction.COMPENSATION))
+    await office.relay.flush()
+    office.clock.advance(60)
+    await office.handle(office.answer(9, "fill", Done()))
+
+    assert await told(office, 9) == {
+        "How it ended": [
+            "It is compensated since 2026-03-01 12:00:03, 3 s after it began: fill was refused: work.refused (no_time)."
+        ],
+        "Late": ["work.done at 2026-03-01 12:01:03: the saga is compensated."],
+    }
+
+
+async def test_a_deadline_that_nobody_acts_on(office: Office) -> None:
+    """An orchestrator that does not run is the first thing to be told."""
+    await office.employ(work_saga(step("dig"), pivot("sign")))
+    await begin(office, 9)
+    await office.retire()
+    office.clock.moment = NOON + timedelta(seconds=92)
+
+    found = await told(office, 9)
+    assert found["Most likely"] == [
+        (
+            "Its deadline passed at 2026-03-01 12:00:32, 60 s ago, and nobody has acted on it: no orchestrator "
+            "runs that knows this saga, or it cannot reach its database."
+        )
+    ]
+
+
+async def test_a_definition_that_is_not_loaded(office: Office) -> None:
+    """It is said, and what can be told without it is told."""
+    await office.employ(work_saga(step("dig"), pivot("sign")))
+    await begin(office, 9)
+    found = in_words(await diagnosis(office, saga_id("work", 9), Catalog([LETTER])))
+
+    assert found["Most likely"] == [
+        (
+            "work v1 is in no module that AMENDS_SAGAS names here. If the running orchestrator has not got it "
+            "either, the saga stands still: load its module again."
+        )
+    ]
+    assert found["Where it is"][0] == (
+        "dig waits for work to answer work.do since 2026-03-01 12:00:00, for no time; sent once."
+    )
+
+
+# -- the broker ------------------------------------------------------------------------------------------------
+
+
+async def test_what_the_queues_say(office: Office) -> None:
+    """A queue that is missing and one that nobody reads are causes; one that is read and empty is none."""
+    await office.employ(work_saga(step("dig"), pivot("sign")))
+    await begin(office, 9)
+    found = await diagnosis(office, saga_id("work", 9))
+    names = gather.queues(found.awaited)
+    assert names == ("work.commands", "orchestrator.events")
+    bus = MemoryBus(MemoryBroker(), service="tester")
+    await bus.start()
+    assert await gather.look(bus, names) == (NoQueue("work.commands"), NoQueue("orchestrator.events"))
+    await bus.declare(Topology(exchanges=(), queues=(Queue("work.commands"), Queue("orchestrator.events"))))
+    await bus.subscribe("orchestrator.events", prefetch=1, deliver=lambda _delivery: None)
+    causes = await gather.look(bus, names)
+    await bus.close()
+
+    assert causes == (NobodyReads(QueueState("work.commands", 0, 0)),)
+    assert in_words(gather.with_causes(found, causes))["Most likely"] == [
+        "Nobody reads the queue work.commands (0 messages in it): start work."
+    ]
+
+
+# -- what it costs -----------------------------------------------------------------------------------------------
+
+
+async def test_few_queries_whatever_there_is(office: Office) -> None:
+    """Finding out takes as many statements with a hundred instances as with one."""
+    await office.employ(work_saga(step("dig"), approval(), pivot("sign")))
+    await answered_after(office, 1)
+    await begin(office, 9)
+    # Of its own: the worker looks for what is due through the other.
+    database = Database(office.database.url)
+
+    async def look() -> Diagnosis:
+        async with database.reading() as connection:
+            found = await queries.find(connection, str(saga_id("work", 9)))
+            return await gather.diagnose(connection, found, office.catalog, office.clock.now())
+
+    with statements(database) as few:
+        await look()
+    await answered_after(office, *range(1, 40))
+    with statements(database) as many:
+        found = await look()
+    await database.close()
+
+    assert len(few) == len(many) == 8
+    assert found.awaited[0].usual is not None
+    assert found.awaited[0].usual.sample == 39
+
+
+def test_percentiles_are_values_that_were_measured() -> None:
+    """The nearest rank: half of the values are at most the median."""
+    assert percentile([5.0], 0.5) == 5.0
+    assert percentile([1.0, 2.0, 3.0, 4.0], 0.5) == 2.0
+    assert percentile([1.0, 2.0, 3.0, 4.0], 0.99) == 4.0
+    assert percentile([float(number) for number in range(1, 201)], 0.99) == 198.0

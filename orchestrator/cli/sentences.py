@@ -266,17 +266,20 @@ def _or(types: tuple[str, ...]) -> str:
 _MEANS = {
     Action.RETRY: "send what is awaited again",
     Action.SKIP: "go on with an answer of yours",
-    Action.RESOLVE: "it was done by hand; the reason is the evidence",
+    Action.RESOLVE: "say that it was done by hand, and how that is known",
     Action.COMPENSATE: "go back and undo what was done",
     Action.ABANDON: "end it here, as it is",
 }
 
 
 def _repairs(found: Diagnosis) -> Iterator[str]:
-    """The commands, ready to be pasted, where something has to be done."""
+    """The commands, ready to be pasted, each below what it means, where something has to be done."""
     if found.ended_at is not None or (found.stuck is None and not any(_overdue(found, each) for each in found.awaited)):
         return
     for each in found.repairs:
         step = f" {shlex.quote(each.step)}" if each.step else ""
         answer = f" --with @{each.needs}.json" if each.needs else ""
-        yield f"amends {each.action.value} {found.id}{step}{answer} --reason '…'   # {_MEANS[each.action]}"
+        means = f"{_MEANS[each.action]} ({each.needs}, its data as JSON)" if each.needs else _MEANS[each.action]
+        why = "--evidence" if each.action is Action.RESOLVE else "--reason"
+        yield f"# {means}"
+        yield f"amends {each.action.value} {found.id}{step}{answer} {why} '…'"

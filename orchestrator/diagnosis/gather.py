@@ -12,11 +12,11 @@ from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging.bus import Bus, QueueState
-from messaging.schema import dead_letter, outbox
+from messaging.schema import outbox
 from orchestrator import queries
 from orchestrator.assembly import QUEUE
 from orchestrator.catalog import Catalog
-from orchestrator.diagnosis import ending, findings
+from orchestrator.diagnosis import ending, findings, letters
 from orchestrator.diagnosis.awaiting import awaited
 from orchestrator.diagnosis.durations import usual
 from orchestrator.diagnosis.findings import Awaited, Cause, Diagnosis
@@ -28,7 +28,6 @@ from orchestrator.saga.state import Status
 
 OVERLOOKED = 30.0
 """Seconds after which a deadline that has passed must have been acted on by any orchestrator that runs."""
-_LETTERS = 20
 _AHEAD = 5
 
 
@@ -145,24 +144,8 @@ async def _pending(connection: AsyncConnection, identity: UUID, now: datetime) -
 
 
 async def _letters(connection: AsyncConnection, identity: UUID, waiting: Sequence[Awaited]) -> Iterator[Cause]:
-    """The latest dead letters that name this saga; by correlation id, which is indexed."""
     commands = {str(each.command_id) for each in waiting if each.command_id is not None}
-    columns = dead_letter.c
-    query = (
-        select(
-            columns.id,
-            columns.service,
-            columns.type,
-            columns.message_id,
-            columns.reason,
-            columns.error,
-            columns.at,
-        )
-        .where(columns.correlation_id == str(identity))
-        .order_by(columns.id.desc())
-        .limit(_LETTERS)
-    )
     return (
         findings.DeadLettered(**row._mapping, is_command=row.message_id in commands)  # noqa: SLF001 - documented
-        for row in (await connection.execute(query)).all()
+        for row in await letters.of_saga(connection, identity)
     )

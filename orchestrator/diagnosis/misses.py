@@ -13,8 +13,8 @@ from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts.registry import InvalidMessage, Registry, UnknownMessage
-from messaging.schema import dead_letter
 from orchestrator.catalog import Catalog
+from orchestrator.diagnosis import letters
 from orchestrator.diagnosis.findings import Almost, Awaited, NearMiss, Place
 from orchestrator.diagnosis.near import almost
 from orchestrator.replay.recorded import Recorded
@@ -22,7 +22,7 @@ from orchestrator.saga.steps import Wait
 from orchestrator.schema import parked_event, saga
 
 LATEST = 5_000
-"""Rows of a table that are looked through, the latest first."""
+"""Parked events that are looked through, the latest first."""
 _NAMED = 5
 """Near misses that are told of; the nearest first."""
 
@@ -60,7 +60,9 @@ async def near_misses(
     names = dict(_names(recorded, awaited, catalog))
     if not names:
         return []
-    lost = [*await _parked(connection, recorded.id, list(names)), *await _dead(connection, recorded.id, list(names))]
+    lost = await _parked(connection, recorded.id, list(names))
+    for row in await letters.of_types(connection, names, recorded.id):
+        lost.append(_lost(Place.DEAD_LETTER, row, row.at, row.correlation_id))
     found = [miss for each in lost if (miss := _miss(recorded, each, names[each.type], catalog.registry)) is not None]
     return sorted(found, key=lambda miss: (list(Almost).index(miss.almost), -miss.at.timestamp()))[:_NAMED]
 
@@ -87,16 +89,6 @@ async def _parked(connection: AsyncConnection, identity: UUID, types: Sequence[s
     )
     return [
         _lost(Place.PARKED, row, row.parked_at, str(row.saga_id)) for row in (await connection.execute(query)).all()
-    ]
-
-
-async def _dead(connection: AsyncConnection, identity: UUID, types: Sequence[str]) -> list[_Lost]:
-    """Dead letters of these types that do not name this instance: those that do are told of anyway."""
-    latest = select(dead_letter).order_by(dead_letter.c.id.desc()).limit(LATEST).subquery()
-    query = select(latest).where(latest.c.type.in_(types))
-    rows = (await connection.execute(query)).all()
-    return [
-        _lost(Place.DEAD_LETTER, row, row.at, row.correlation_id) for row in rows if row.correlation_id != str(identity)
     ]
 
 

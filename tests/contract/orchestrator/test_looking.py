@@ -1,0 +1,99 @@
+"""`amends show` and `amends why` as programs, on both databases: exit codes, JSON, and one clear line a mistake."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from messaging import migrate
+from messaging.database import Database
+from orchestrator.assembly import MIGRATIONS
+from orchestrator.saga.state import saga_id
+from tests.acceptance.programs import AMENDS, finished
+from tests.contract.orchestrator.office import Office
+from tests.unit.work import Done, pivot, step, work_saga
+
+MINE = saga_id("work", 9)
+NOBODY = "amqp://guest:guest@127.0.0.1:1/"
+
+
+@pytest.fixture
+async def kept(database_url: str) -> str:
+    """A database that holds one instance, whose step `dig` is done and whose `sign` is awaited; nobody runs."""
+    database = Database(database_url)
+    await migrate.upgrade(database, [migrate.MESSAGING, MIGRATIONS])
+    office = Office(database)
+    await office.employ(work_saga(step("dig"), pivot("sign")))
+    await office.handle(office.begun(9))
+    await office.handle(office.answer(9, "dig", Done()))
+    await office.relay.flush()
+    await office.close()
+    return database_url
+
+
+async def amends(cwd: Path, url: str, *words: str, **given: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return await asyncio.to_thread(
+        finished, (*AMENDS, *words), cwd, **({"DATABASE_URL": url, "AMQP_URL": NOBODY} | given)
+    )
+
+
+async def test_why_as_json(kept: str, tmp_path: Path) -> None:
+    """The same facts as in the sentences, each cause with its name; what was not looked at is said."""
+    ended = await amends(tmp_path, kept, "why", "9", "--output", "json")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    told: dict[str, Any] = json.loads(ended.stdout)
+    assert (told["id"], told["status"], told["ended_at"], told["stuck"]) == (str(MINE), "running", None, None)
+    assert [cause["cause"] for cause in told["causes"]] == ["definition_missing", "nobody_acts"]
+    (awaited,) = told["awaited"]
+    assert (awaited["step"], awaited["command"], awaited["attempt"]) == ("sign", "work.do", 1)
+    assert "cannot be reached" in told["broker"]
+
+
+async def test_why_in_sentences(kept: str, tmp_path: Path) -> None:
+    """Data on stdout and nothing else anywhere; a broker that is away costs one line, and no failure."""
+    ended = await amends(tmp_path, kept, "why", str(MINE)[:13])
+    assert (ended.returncode, ended.stderr) == (0, "")
+    lines = ended.stdout.splitlines()
+    assert lines[0] == f"work v1  {MINE}"
+    assert lines[3] == "Most likely"
+    assert lines[4].startswith("  work v1 is in no module that AMENDS_SAGAS names here.")
+    assert [line for line in lines if line.startswith("  The queues: the broker at amqp://guest@127.0.0.1:1/ cannot")]
+
+
+async def test_show_in_all_its_forms(kept: str, tmp_path: Path) -> None:
+    """Table, diff, diagram and JSON tell of the same two transitions."""
+    plain = await amends(tmp_path, kept, "show", "9")
+    assert plain.stdout.splitlines()[-2].split()[:5] == ["2", "+0.00s", "worker", "work.done", "dig:"]
+    diff = await amends(tmp_path, kept, "show", "9", "--data")
+    assert [line.strip() for line in diff.stdout.splitlines() if line.startswith("   +")] == [
+        "+ id: 9",
+        "+ log: []",
+        '+ log[0]: "dig done"',
+    ]
+    diagram = await amends(tmp_path, kept, "show", "9", "--mermaid")
+    assert diagram.stdout.splitlines()[0] == "sequenceDiagram"
+    assert "    p3->>p4: 2. work.done" in diagram.stdout.splitlines()
+    programs = await amends(tmp_path, kept, "show", "9", "--output", "json")
+    told = json.loads(programs.stdout)
+    assert [each["data"] for each in told["entries"]] == [{"id": 9, "log": []}, {"id": 9, "log": ["dig done"]}]
+    assert [each.returncode for each in (plain, diff, diagram, programs)] == [0, 0, 0, 0]
+
+
+async def test_mistakes_are_told_in_one_line(kept: str, tmp_path: Path) -> None:
+    """Nothing by that name is 1, two forms at once are 2, no database is 69, an unknown module is 78."""
+    for words, given, code, said in (
+        (("why", "nothing"), {}, 1, "amends: no saga has the id or the key 'nothing'"),
+        (("show", "nothing"), {}, 1, "amends: no saga has the id or the key 'nothing'"),
+        (("show", "9", "--mermaid", "--output", "json"), {}, 2, "amends: --mermaid is text"),
+        (("why", "9"), {"DATABASE_URL": "sqlite:///nowhere.db"}, 69, "amends: sqlite:///nowhere.db does not exist"),
+        (("why", "9"), {"AMENDS_SAGAS": "no.such.module"}, 78, "amends: invalid saga: AMENDS_SAGAS names"),
+    ):
+        ended = await amends(tmp_path, kept, *words, **given)
+        assert (ended.returncode, ended.stdout, len(ended.stderr.splitlines())) == (code, "", 1), ended
+        assert ended.stderr.startswith(said), ended.stderr

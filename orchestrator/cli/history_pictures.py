@@ -9,11 +9,13 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from orchestrator.cli.changes import Change
 from orchestrator.cli.pictures import clock, length, status
-from orchestrator.cli.timeline import Entry, Story
+from orchestrator.cli.timeline import Entry, Story, last_line
 
 TABLE_WIDTH = 100
 """Columns below which a table of transitions would break every word."""
@@ -25,8 +27,9 @@ def story(told: Story, console: Console, *, with_data: bool, with_messages: bool
     console.print(f"key      {escape(told.key)}", highlight=False)
     waiting = f", waiting for {told.step}" if told.step else ""
     console.print(f"status   {status(told.status)}{escape(waiting)}", highlight=False)
-    if told.reason:
-        console.print(f"reason   {escape(told.reason.strip())}", highlight=False)
+    reason = told.reason.strip()
+    if reason:
+        console.print(f"reason   {escape(last_line(reason))}", highlight=False)
     took = length(told.updated_at - told.started_at)
     console.print(f"started  {clock(told.started_at)}, last moved {clock(told.updated_at)} ({took})", highlight=False)
     if told.deadline is not None:
@@ -36,13 +39,15 @@ def story(told: Story, console: Console, *, with_data: bool, with_messages: bool
     console.print()
     if with_data or with_messages or console.width < TABLE_WIDTH:
         for each in told.entries:
-            for line in _lines(each, told.started_at, with_data=with_data, with_messages=with_messages):
-                console.print(line, highlight=False, soft_wrap=not console.is_terminal)
+            for indent, line in _lines(each, told.started_at, with_data=with_data, with_messages=with_messages):
+                _print(console, indent, line)
     else:
         console.print(_table(told.entries, told.started_at))
     for event in told.parked:
         words = f"parked   {event.type} since {clock(event.at)}: {event.reason}"
         console.print(escape(words), style="yellow", highlight=False)
+    if "\n" in reason:
+        console.print(f"\n{escape(reason)}", style="dim", highlight=False, soft_wrap=True)
 
 
 def _table(entries: Sequence[Entry], began: datetime) -> Table:
@@ -62,21 +67,29 @@ def _table(entries: Sequence[Entry], began: datetime) -> Table:
     return table
 
 
-def _lines(entry: Entry, began: datetime, *, with_data: bool, with_messages: bool) -> Iterator[str]:
-    """One transition below the other, where there is no room beside it."""
+def _lines(entry: Entry, began: datetime, *, with_data: bool, with_messages: bool) -> Iterator[tuple[int, str]]:
+    """One transition below the other, where there is no room beside it; each line with its indent."""
     took = f", {_took(entry)} after its command" if entry.took is not None else ""
-    yield f"[bold]{entry.seq}[/]  +{length(entry.at - began)}  {escape(f'{entry.source}: {entry.input}')}{took}"
+    yield 0, f"[bold]{entry.seq}[/]  +{length(entry.at - began)}  {escape(f'{entry.source}: {entry.input}')}{took}"
     if with_messages and entry.carried is not None:
-        yield f"     [dim]{escape(_json(entry.carried))}[/]"
+        yield 5, f"[dim]{escape(_json(entry.carried))}[/]"
     for words in _moved(entry):
-        yield f"   {words}"
+        yield 3, words
     for message in entry.sent:
-        yield f"   sends {escape(message.type)}"
+        yield 3, f"sends {escape(message.type)}"
         if with_messages:
-            yield f"     [dim]{escape(_json(message.data))}[/]"
+            yield 5, f"[dim]{escape(_json(message.data))}[/]"
     if with_data:
         for words in _difference(entry.changes):
-            yield f"   {words}"
+            yield 3, words
+
+
+def _print(console: Console, indent: int, line: str) -> None:
+    if console.is_terminal:
+        console.print(Padding(Text.from_markup(line), (0, 0, 0, indent)))
+    else:
+        # A file is read by programs too: one line there is one line.
+        console.print(" " * indent + line, highlight=False, soft_wrap=True)
 
 
 def _took(entry: Entry) -> str:

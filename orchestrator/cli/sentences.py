@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from orchestrator.cli.pictures import clock
+from orchestrator.cli.timeline import last_line
 from orchestrator.diagnosis import findings
 from orchestrator.diagnosis.findings import Almost, Awaited, Awaits, Cause, Diagnosis, Place, StuckBy, Then
 from orchestrator.saga.inputs import Action
@@ -28,7 +29,7 @@ def sections(found: Diagnosis) -> list[Section]:
         Section("Most likely" if found.ended_at is None else "How it ended", (first,)),
         Section("Also", tuple(rest)),
         Section("Where it is", tuple(line for each in found.awaited for line in _where(found, each))),
-        Section("Next", tuple(_next(each) for each in found.awaited) if found.stuck is None else _STANDING),
+        Section("Next", tuple(_next(found, each) for each in found.awaited) if found.stuck is None else _STANDING),
         Section("Late", tuple(f"{each.given} at {clock(each.at)}: {each.why}." for each in found.late)),
         Section("What you can do", tuple(_repairs(found))),
         Section("Not looked at", (found.broker,) if found.broker else ()),
@@ -116,7 +117,7 @@ def _cause(cause: Cause) -> str:
             what = f"The command {cause.type}" if cause.is_command else f"{cause.type or 'A message'} of this saga"
             return (
                 f"{what} became a dead letter of {cause.service} at {clock(cause.at)} ({cause.reason}): "
-                f"{_last_line(cause.error)}"
+                f"{last_line(cause.error)}"
             )
         case findings.ParkedHere(wire_type, _, reason, at):
             return f"{wire_type} came at {clock(at)} and is parked: {reason}."
@@ -186,10 +187,6 @@ def _consumers(number: int) -> str:
     return "1 consumer" if number == 1 else f"{number} consumers"
 
 
-def _last_line(text: str) -> str:
-    return text.strip().rpartition("\n")[2]
-
-
 # -- where it is, and what comes next ----------------------------------------------------------------------------
 
 
@@ -233,10 +230,10 @@ def _compared(each: Awaited, waited: float) -> str:
     return f"Usually it takes {span(usual.p50)} (p50) to {span(usual.p99)} (p99), by {others}: {verdict}."
 
 
-def _next(each: Awaited) -> str:
+def _next(found: Diagnosis, each: Awaited) -> str:
     if each.due is None:
         return f"{each.step} has no deadline: only {_or(each.types) or 'an event'} or a person moves it on."
-    moment = f"At {clock(each.due)}"
+    moment = f"At {clock(each.due)}" if each.due > found.now else f"Now, since {clock(each.due)} has passed,"
     match each.then:
         case Then.SENT_AGAIN:
             return f"{moment} {each.command} is sent again ({each.attempt + 1} of {each.attempts})."

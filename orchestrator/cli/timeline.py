@@ -194,7 +194,7 @@ def _fact(fact: dict[str, Any]) -> str | None:
         case "compensation_begun":
             return f"goes back: {fact['reason']}"
         case "became_stuck":
-            return f"STUCK: {_last_line(fact['reason'])}"
+            return f"STUCK: {last_line(fact['reason'])}"
         case "came_late":
             return f"late: {fact['why']}"
         case "abandoned":
@@ -209,5 +209,6 @@ def _sending(fact: dict[str, Any]) -> str:
     return "compensating" if fact["direction"] == "compensation" else "sent"
 
 
-def _last_line(text: str) -> str:
+def last_line(text: str) -> str:
+    """What a traceback says in the end."""
     return text.strip().rpartition("\n")[2]

@@ -97,3 +97,13 @@ async def test_mistakes_are_told_in_one_line(kept: str, tmp_path: Path) -> None:
         ended = await amends(tmp_path, kept, *words, **given)
         assert (ended.returncode, ended.stdout, len(ended.stderr.splitlines())) == (code, "", 1), ended
         assert ended.stderr.startswith(said), ended.stderr
+
+
+async def test_why_looks_at_a_real_broker(kept: str, amqp_url: str, tmp_path: Path) -> None:
+    """Queues that nobody has declared are missing, before and after: looking makes none."""
+    for _ in range(2):
+        ended = await amends(tmp_path, kept, "why", "9", "-o", "json", AMQP_URL=amqp_url)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        told = json.loads(ended.stdout)
+        missing = [cause["queue"] for cause in told["causes"] if cause["cause"] == "no_queue"]
+        assert (missing, told["broker"]) == (["work.commands", "orchestrator.events"], "")

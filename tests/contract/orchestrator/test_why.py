@@ -539,6 +539,7 @@ async def test_a_deadline_that_nobody_acts_on(office: Office) -> None:
             "runs that knows this saga, or it cannot reach its database."
         )
     ]
+    assert found["Next"] == ["Now, since 2026-03-01 12:00:32 has passed, work.do is sent again (2 of 3)."]
 
 
 async def test_a_definition_that_is_not_loaded(office: Office) -> None:

@@ -13,6 +13,9 @@ from orchestrator.diagnosis.findings import Almost, Awaited, Awaits, Cause, Diag
 from orchestrator.saga.inputs import Action
 from orchestrator.saga.state import Direction
 
+MOST_LATE = 5
+"""Late inputs that are told one by one; programs get them all."""
+
 
 @dataclass(frozen=True, slots=True)
 class Section:
@@ -30,7 +33,7 @@ def sections(found: Diagnosis) -> list[Section]:
         Section("Also", tuple(rest)),
         Section("Where it is", tuple(line for each in found.awaited for line in _where(found, each))),
         Section("Next", tuple(_next(found, each) for each in found.awaited) if found.stuck is None else _STANDING),
-        Section("Late", tuple(f"{each.given} at {clock(each.at)}: {each.why}." for each in found.late)),
+        Section("Late", tuple(_late(found))),
         Section("What you can do", tuple(_repairs(found))),
         Section("Not looked at", (found.broker,) if found.broker else ()),
     ]
@@ -77,7 +80,7 @@ def _place(raised: findings.Raised) -> str:
 def _nothing(found: Diagnosis) -> str:
     if not found.awaited:
         return "Nothing is wrong that can be seen from here."
-    each = found.awaited[0]
+    each = next((each for each in found.awaited if _overdue(found, each)), found.awaited[0])
     match each.awaits:
         case Awaits.TIME:
             return f"Nothing is wrong: {each.step} lets time pass."
@@ -94,6 +97,13 @@ def _nothing(found: Diagnosis) -> str:
 def _overdue(found: Diagnosis, each: Awaited) -> bool:
     waited = (found.now - each.since).total_seconds()
     return waited > each.usual.p99 if each.usual is not None else each.attempt > 1
+
+
+def _late(found: Diagnosis) -> Iterator[str]:
+    if len(found.late) > MOST_LATE:
+        yield f"{len(found.late)} inputs; the last {MOST_LATE} of them:"
+    for each in found.late[-MOST_LATE:]:
+        yield f"{each.given} at {clock(each.at)}: {each.why}."
 
 
 # -- causes ----------------------------------------------------------------------------------------------------
@@ -124,13 +134,12 @@ def _cause(cause: Cause) -> str:
         case findings.NearMiss():
             return _near_miss(cause)
         case findings.NoQueue(queue):
-            return f"The broker has no queue {queue}: {queue.partition('.')[0]} has never run there."
-        case findings.NobodyReads(queue):
-            return (
-                f"Nobody reads the queue {queue.name} ({_messages(queue.ready)} in it): start {_service(queue.name)}."
-            )
-        case findings.Backlog(queue):
-            return f"{_messages(queue.ready)} wait in the queue {queue.name} for its {_consumers(queue.consumers)}."
+            return f"The broker has no queue {queue}: {_service(queue)} has never run there."
+        case findings.NobodyReads(queue, ready):
+            return f"Nobody reads the queue {queue} ({_messages(ready)} in it): start {_service(queue)}."
+        case findings.Backlog(queue, ready, consumers):
+            wait = "waits" if ready == 1 else "wait"
+            return f"{_messages(ready)} {wait} in the queue {queue} for its {_consumers(consumers)}."
 
 
 def _in_outbox(cause: findings.StillInOutbox) -> str:

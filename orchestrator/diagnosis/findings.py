@@ -7,7 +7,6 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from messaging.bus import QueueState
 from orchestrator.saga.inputs import Action
 from orchestrator.saga.state import Direction
 
@@ -194,16 +193,19 @@ class NoQueue:
 
 @dataclass(frozen=True, slots=True)
 class NobodyReads:
-    """The queue is there and has no consumer."""
+    """The queue is there and has no consumer; `ready` messages wait in it."""
 
-    queue: QueueState
+    queue: str
+    ready: int
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
     """The queue has consumers, and messages that wait for them."""
 
-    queue: QueueState
+    queue: str
+    ready: int
+    consumers: int
 
 
 Cause = (

@@ -110,9 +110,9 @@ def _of_queue(name: str, state: QueueState | None) -> Iterator[Cause]:
     if state is None:
         yield findings.NoQueue(name)
     elif not state.consumers:
-        yield findings.NobodyReads(state)
+        yield findings.NobodyReads(name, state.ready)
     elif state.ready:
-        yield findings.Backlog(state)
+        yield findings.Backlog(name, state.ready, state.consumers)
 
 
 def _overlooked(recorded: Recorded, now: datetime) -> Iterator[Cause]:

@@ -16,12 +16,13 @@ from sqlalchemy import update
 
 from contracts.message import Event
 from messaging import schema
-from messaging.bus import QueueState, Receipt
+from messaging.bus import Receipt
 from messaging.database import Database
 from messaging.dead_letters import DeadLetter, bury
+from messaging.envelope import CONTENT_TYPE, Envelope, encode
 from messaging.memory import MemoryBroker, MemoryBus
 from messaging.topology import Queue, Topology
-from orchestrator import Delay, Retry, Saga, Start, Wait, days, hours, queries, seconds
+from orchestrator import Delay, Parallel, Retry, Saga, Start, Wait, days, hours, queries, seconds
 from orchestrator.catalog import Catalog
 from orchestrator.cli.sentences import sections
 from orchestrator.diagnosis import gather
@@ -348,6 +349,44 @@ async def test_a_parked_answer_that_answers_nothing(office: Office) -> None:
     ]
 
 
+async def test_an_answer_with_a_mistyped_correlation_id(office: Office) -> None:
+    """It is parked for a saga that does not exist, whose id is one character away from this one's."""
+    await office.employ(work_saga(step("dig"), pivot("sign")))
+    await begin(office, 9)
+    mine = str(saga_id("work", 9))
+    typed = mine[:-1] + ("0" if mine[-1] != "0" else "1")
+    envelope = Envelope(
+        UUID(int=77), "work.done", 1, "worker", NOON, correlation_id=typed, causation_id=str(UUID(int=5))
+    )
+    await office.handle(office.raw(encode(envelope, Done()).encode(), content_type=CONTENT_TYPE, message_id="77"))
+
+    assert (await told(office, 9))["Most likely"] == [
+        (
+            "work.done came at 2026-03-01 12:00:00 and is parked (no definition of its saga in its version is loaded "
+            f"here), meant for this saga, it seems: its correlation id is '{typed}', this saga's is '{mine}', one "
+            "character different."
+        )
+    ]
+
+
+async def test_two_steps_at_once(office: Office) -> None:
+    """The one that is overdue is the one to look at, wherever it stands."""
+    await office.employ(work_saga(Parallel(step("dig"), step("fill")), pivot("sign")))
+    for number in (101, 102):
+        await begin(office, number)
+        await office.handle(office.answer(number, "fill", Done()))
+        office.clock.advance(20)
+        await office.handle(office.answer(number, "dig", Done()))
+        await office.relay.flush()
+    await begin(office, 9)
+    office.clock.advance(5)
+
+    found = await told(office, 9)
+    assert found["Most likely"][0].startswith("work does not answer, and nothing here says why.")
+    assert [line.split()[0] for line in found["Where it is"]] == ["dig", "Usually", "fill", "Usually"]
+    assert len(found["Next"]) == 2
+
+
 def letter(**changed: Any) -> DeadLetter:
     """A dead letter."""
     plain = DeadLetter(
@@ -577,7 +616,7 @@ async def test_what_the_queues_say(office: Office) -> None:
     causes = await gather.look(bus, names)
     await bus.close()
 
-    assert causes == (NobodyReads(QueueState("work.commands", 0, 0)),)
+    assert causes == (NobodyReads("work.commands", 0),)
     assert in_words(gather.with_causes(found, causes))["Most likely"] == [
         "Nobody reads the queue work.commands (0 messages in it): start work."
     ]

@@ -232,9 +232,10 @@ def _compared(each: Awaited, waited: float) -> str:
     usual = each.usual
     verdict = "that is within the usual"
     if waited > usual.p99:
-        verdict = "that is longer than 99 of 100 take"
+        # Of fewer than a hundred the 99th percentile is the longest.
+        verdict = f"that is longer than {'any of them' if usual.sample < 100 else '99 of 100'} took"
     elif waited > usual.p50:
-        verdict = "that is longer than half of them take"
+        verdict = "that is longer than half of them took"
     others = "1 other" if usual.sample == 1 else f"{usual.sample:,} others"
     return f"Usually it takes {span(usual.p50)} (p50) to {span(usual.p99)} (p99), by {others}: {verdict}."
 

@@ -142,7 +142,7 @@ async def test_waiting_within_the_usual_time(office: Office) -> None:
         "Most likely": ["Nothing is wrong so far: work has been asked and has not answered yet."],
         "Where it is": [
             "dig waits for work to answer work.do since 2026-03-01 12:00:00, for 2.5 s; sent once of 3.",
-            "Usually it takes 2 s (p50) to 4 s (p99), by 4 others: that is longer than half of them take.",
+            "Usually it takes 2 s (p50) to 4 s (p99), by 4 others: that is longer than half of them took.",
         ],
         "Next": ["At 2026-03-01 12:00:32 work.do is sent again (2 of 3)."],
     }
@@ -165,7 +165,7 @@ async def test_overdue_without_a_trace(office: Office) -> None:
         ],
         "Where it is": [
             "dig waits for work to answer work.do since 2026-03-01 12:00:00, for 12 s; sent once of 3.",
-            "Usually it takes 2 s (p50) to 4 s (p99), by 4 others: that is longer than 99 of 100 take.",
+            "Usually it takes 2 s (p50) to 4 s (p99), by 4 others: that is longer than any of them took.",
         ],
         "Next": ["At 2026-03-01 12:00:32 work.do is sent again (2 of 3)."],
         "What you can do": [

@@ -13,6 +13,7 @@ from orchestrator import queries
 from orchestrator.cli import history_pictures, pictures, timeline
 from orchestrator.cli.mermaid import sequence
 from orchestrator.cli.opening import Output, OutputOption, WantedArgument, fail, moment, screen, with_database
+from orchestrator.history import CorruptHistory
 from orchestrator.replay import reading
 from orchestrator.saga.state import Status
 from orchestrator.settings import OrchestratorSettings
@@ -79,7 +80,7 @@ def show(
 
     try:
         story = with_database(settings, look)
-    except queries.NoSuchSaga as error:
+    except (queries.NoSuchSaga, CorruptHistory) as error:
         fail(str(error), 1)
     if output is Output.JSON:
         typer.echo(json.dumps(story.as_json(), indent=2))

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.cli.changes import Change, changes
+from orchestrator.history import CorruptHistory
 from orchestrator.replay.recorded import Recorded, RecordedTransition
 
 CLOCK = "clock"
@@ -95,7 +96,14 @@ class Story:
 
 
 def story(recorded: Recorded, parked: Sequence[Waiting] = ()) -> Story:
-    """The story of a recorded instance, and of what is parked for it."""
+    """The story of a recorded instance, and of what is parked for it; raises CorruptHistory where it cannot be read."""
+    try:
+        return _story(recorded, parked)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise CorruptHistory(f"saga {recorded.id} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _story(recorded: Recorded, parked: Sequence[Waiting]) -> Story:
     progress = json.loads(recorded.progress)
     return Story(
         id=recorded.id,

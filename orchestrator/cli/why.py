@@ -24,6 +24,7 @@ from orchestrator.cli.opening import Output, OutputOption, WantedArgument, catal
 from orchestrator.cli.sentences import sections
 from orchestrator.diagnosis import gather
 from orchestrator.diagnosis.findings import Cause, Diagnosis
+from orchestrator.history import CorruptHistory
 from orchestrator.settings import OrchestratorSettings
 
 BROKER_SECONDS = 2
@@ -51,7 +52,7 @@ def why(wanted: WantedArgument, *, output: OutputOption = Output.TABLE) -> None:
 
     try:
         found = with_database(settings, look)
-    except queries.NoSuchSaga as error:
+    except (queries.NoSuchSaga, CorruptHistory) as error:
         fail(str(error), 1)
     if output is Output.JSON:
         typer.echo(json.dumps(as_json(found), indent=2))

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.diagnosis.findings import Awaited, Awaits, Then, Usual
+from orchestrator.history import CorruptHistory
 from orchestrator.replay.recorded import Recorded
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.state import Direction, StepStatus
@@ -37,7 +38,10 @@ class _Progress:
 
 
 def awaited(recorded: Recorded, saga: Saga[Any] | None, usually: Usually) -> tuple[Awaited, ...]:
-    """Every step that the instance waits for; with less about each where the definition is not loaded."""
+    """Every step that the instance waits for; with less about each where the definition is not loaded.
+
+    Raises CorruptHistory where the instance's row cannot be read.
+    """
     begun = _begun(recorded)
     return tuple(
         _awaited(recorded, saga, name, step, begun.get((name, step.direction, step.round), []), usually)
@@ -47,9 +51,12 @@ def awaited(recorded: Recorded, saga: Saga[Any] | None, usually: Usually) -> tup
 
 
 def _steps(recorded: Recorded) -> Iterator[tuple[str, _Progress]]:
-    for name, each in json.loads(recorded.progress)["steps"].items():
-        due = datetime.fromisoformat(each[3]) if each[3] else None
-        yield name, _Progress(each[0], each[1], each[2], due)
+    try:
+        for name, each in json.loads(recorded.progress)["steps"].items():
+            due = datetime.fromisoformat(each[3]) if each[3] else None
+            yield name, _Progress(each[0], each[1], each[2], due)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise CorruptHistory(f"the row of saga {recorded.id} cannot be read (progress: {error})") from error
 
 
 @dataclass(frozen=True, slots=True)

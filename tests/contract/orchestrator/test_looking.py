@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from messaging import migrate
 from messaging.database import Database
 from orchestrator.assembly import MIGRATIONS
 from orchestrator.saga.state import saga_id
+from orchestrator.schema import saga
 from tests.acceptance.programs import AMENDS, finished
 from tests.contract.orchestrator.office import Office
 from tests.unit.work import Done, pivot, step, work_saga
@@ -97,6 +99,19 @@ async def test_mistakes_are_told_in_one_line(kept: str, tmp_path: Path) -> None:
         ended = await amends(tmp_path, kept, *words, **given)
         assert (ended.returncode, ended.stdout, len(ended.stderr.splitlines())) == (code, "", 1), ended
         assert ended.stderr.startswith(said), ended.stderr
+
+
+async def test_a_row_that_cannot_be_read_is_called_that(kept: str, tmp_path: Path) -> None:
+    """A row changed by hand costs one line that names it, not a traceback."""
+    database = Database(kept)
+    async with database.transaction() as connection:
+        await connection.execute(update(saga).values(progress="nonsense"))
+    await database.close()
+    for command in ("show", "why"):
+        ended = await amends(tmp_path, kept, command, "9")
+        assert (ended.returncode, ended.stdout, len(ended.stderr.splitlines())) == (1, "", 1), ended
+        assert str(MINE) in ended.stderr
+        assert "cannot be read" in ended.stderr
 
 
 async def test_why_looks_at_a_real_broker(kept: str, amqp_url: str, tmp_path: Path) -> None:

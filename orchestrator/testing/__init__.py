@@ -3,29 +3,32 @@
     from orchestrator.testing import given       the pure machine, a virtual clock: instant
     from orchestrator.testing import Harness     worker, engine, relay and your participants, SQLite in memory
 
-Nothing is imported before it is asked for: the pytest plugin lives beside this, and is loaded everywhere.
+Each name is loaded when it is first asked for: the pytest plugin lives beside this, and is loaded everywhere.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from orchestrator.testing.expectations import ExpectationFailed
-    from orchestrator.testing.harness import Harness
+    from orchestrator.testing.harness import Harness, NotSettled
+    from orchestrator.testing.plugin import Harnesses
     from orchestrator.testing.scenario import Scenario, given
+else:
+    _HOMES = {
+        "ExpectationFailed": "expectations",
+        "Harness": "harness",
+        "Harnesses": "plugin",
+        "NotSettled": "harness",
+        "Scenario": "scenario",
+        "given": "scenario",
+    }
 
-_HOMES = {
-    "ExpectationFailed": "expectations",
-    "Harness": "harness",
-    "Scenario": "scenario",
-    "given": "scenario",
-}
+    def __getattr__(name: str) -> object:
+        from importlib import import_module
 
-__all__ = ["ExpectationFailed", "Harness", "Scenario", "given"]
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
-def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{home}"), name)
+__all__ = ["ExpectationFailed", "Harness", "Harnesses", "NotSettled", "Scenario", "given"]

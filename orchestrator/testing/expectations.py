@@ -68,6 +68,10 @@ class Ledger:
                 return
         self.fail(self._missing(wanted, [each.send for each in candidates]))
 
+    def expected(self, wanted: Message | type[Message]) -> bool:
+        """Whether an expectation has named such a message already."""
+        return any(each.expected and _matches(each.send.message, wanted) for each in self._sent)
+
     def left_since(self) -> list[Send]:
         """What the last input has sent and no expectation has named."""
         return [each.send for each in self._sent[self._since :] if not each.expected]

@@ -292,10 +292,8 @@ class Scenario(Generic[D]):
     def _ended(self, status: Status, event: Event | type[Event] | None) -> Self:
         __tracebackhide__ = True
         self._is(status)
-        if event is not None:
-            announced = [each for each in self.sent if not isinstance(each, Command)]
-            if not (event in announced or any(isinstance(event, type) and isinstance(x, event) for x in announced)):
-                self._ledger.expect(event)
+        if event is not None and not self._ledger.expected(event):
+            self._ledger.expect(event)
         return self
 
     def _became(self, verdict: Verdict, because: str) -> Self:

@@ -10,7 +10,7 @@ from uuid import UUID
 from contracts.message import Message
 from orchestrator.saga.state import Send
 from orchestrator.testing.differences import differences
-from orchestrator.testing.playing import Playing
+from orchestrator.testing.playing import Moment, Playing
 from orchestrator.testing.telling import listed, timeline, told
 
 
@@ -35,6 +35,7 @@ class Ledger:
         self._sent: list[Sent] = []
         self._taken_up_to = 0
         self._since = 0
+        self._came = 0
         self._reached = 0
         """The transition the last expectation was of: those before it cannot be expected any more."""
         self.last: UUID | None = None
@@ -50,7 +51,13 @@ class Ledger:
     def turn(self) -> None:
         """Something else is about to happen."""
         self._since = len(self._sent)
+        self._came = len(self._playing.moments)
         self.last = None
+
+    @property
+    def came(self) -> Moment | None:
+        """What happened last, or first of what happened while time passed; None where nothing did."""
+        return self._playing.moments[self._came] if self._came < len(self._playing.moments) else None
 
     @property
     def sends(self) -> Sequence[Send]:
@@ -73,8 +80,8 @@ class Ledger:
         return any(each.expected and _matches(each.send.message, wanted) for each in self._sent)
 
     def left_since(self) -> list[Send]:
-        """What the last input has sent and no expectation has named."""
-        return [each.send for each in self._sent[self._since :] if not each.expected]
+        """What the last input has sent, no expectation has named, and none has passed over."""
+        return [each.send for each in self._sent[self._since :] if not each.expected and each.moment >= self._reached]
 
     def left_over(self) -> list[Send]:
         """What no expectation has named at all; a command that was only repeated counts once."""

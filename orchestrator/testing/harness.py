@@ -222,7 +222,7 @@ class Harness:
         self._faults.arm(message, error)
 
     def duplicate_everything(self) -> None:
-        """From now on each message is delivered twice, as a broker may."""
+        """From now on each message is delivered again once it has been handled, as a broker may."""
         self._wire.doubling = True
 
     # -- what can be seen ------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Generic, Literal, Self
 
-from contracts.message import Command, Event, Message
+from contracts.message import Event, Message
 from orchestrator.replay.recorded import Recorded
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.inputs import Action, PersonActed
@@ -65,7 +65,7 @@ class Scenario(Generic[D]):
         return self
 
     def expect_nothing(self) -> Self:
-        """What happened last has sent nothing, or nothing but what was expected since."""
+        """What happened last has sent nothing, or nothing more than what was expected since."""
         __tracebackhide__ = True
         self._none(self._ledger.left_since(), "expected   nothing more to be sent")
         return self
@@ -298,7 +298,9 @@ class Scenario(Generic[D]):
 
     def _became(self, verdict: Verdict, because: str) -> Self:
         __tracebackhide__ = True
-        last = self._playing.moments[-1]
+        last = self._ledger.came
+        if last is None:
+            self._ledger.fail(f"expected   what came last to be {verdict.value}\nbut        nothing came")
         if last.verdict is not verdict or because not in last.note:
             named = f" because of {because!r}" if because else ""
             note = f": {reason(last.note)}" if last.note else ""

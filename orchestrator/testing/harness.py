@@ -28,6 +28,7 @@ from messaging.outside import OutsideCalls
 from messaging.participant import Participant
 from messaging.service import Service
 from messaging.topology import COMMANDS, EVENTS
+from messaging.worker import LONGEST_RETRY
 from orchestrator.catalog import Catalog
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.steps import D
@@ -55,6 +56,8 @@ M = TypeVar("M", bound=Message)
 ORCHESTRATOR = "orchestrator"
 OUTSIDE = "test"
 """The service in whose name a test publishes."""
+_LONGEST_RETRY = timedelta(seconds=1.5 * LONGEST_RETRY)
+"""Until when a worker that tries again in memory has done so, its jitter included."""
 
 
 class NotSettled(AssertionError):
@@ -104,6 +107,19 @@ class Harness:
     # -- life ------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        await self._close()
+
+    async def _start(self) -> None:
         await self._bus.start()
         await self._bus.declare(EVERYTHING)
         for service in self._services.values():
@@ -113,11 +129,8 @@ class Harness:
             await service.start()
             self._watching.append(asyncio.create_task(service.failed(), name=f"{service.name} watched"))
         await self.settle()
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
+    async def _close(self) -> None:
         for task in self._watching:
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
@@ -160,8 +173,11 @@ class Harness:
             app_id=envelope.source,
             content_type=CONTENT_TYPE,
         )
-        await self._bus.publish([outgoing])
-        self._raise_what_died()
+        sending = asyncio.create_task(self._bus.publish([outgoing]), name=f"publish {message.wire_type}")
+        while not sending.done():
+            self._raise_what_died()
+            self._let_retries_pass()
+            await asyncio.sleep(0)
 
     @asynccontextmanager
     async def session(self, service: str) -> AsyncIterator[AsyncSession]:
@@ -182,6 +198,7 @@ class Harness:
         bound = loop.time() + within
         while True:
             self._raise_what_died()
+            self._let_retries_pass()
             if not self._in_hand():
                 due = [each for each in await self._pending() if each.at <= self.clock.now()]
                 if not due and not self._in_hand():
@@ -292,8 +309,7 @@ class Harness:
         """What is being done in this very moment, without a look at any table."""
         found = []
         for service in self._services.values():
-            database = service.database
-            if isinstance(database, MemoryDatabase) and database.busy:
+            if _busy(service):
                 found.append(f"{service.name} is in a transaction (or a session of the test is open)")
             if service.relay.on_their_way:
                 found.append(f"{service.name} has {len(service.relay.on_their_way)} messages on their way")
@@ -317,9 +333,20 @@ class Harness:
         waking = self.clock.next_waking
         return min((*moments, waking) if waking is not None else moments, default=None)
 
+    def _let_retries_pass(self) -> None:
+        """A worker that tries the same batch again in a moment (a database that was locked) must get its moment."""
+        waking = self.clock.next_waking
+        if waking is None or waking - self.clock.now() > _LONGEST_RETRY:
+            return
+        for service in self._services.values():
+            resting = any(worker.waiting_for for worker in service.workers) and not _busy(service)
+            if resting:
+                self.clock.move_to(waking)
+                return
+
     async def _give_up(self, within: float) -> None:
         moving = self._in_hand()
-        if not any(each.database.busy for each in self._services.values() if isinstance(each.database, MemoryDatabase)):
+        if not any(_busy(each) for each in self._services.values()):
             now = self.clock.now()
             moving += [f"{each.service} has {each.what}" for each in await self._pending() if each.at <= now]
         waits = [(each.name, worker.waiting_for) for each in self._services.values() for worker in each.workers]
@@ -332,6 +359,10 @@ class Harness:
         for task in self._watching:
             if task.done() and not task.cancelled():
                 task.result()
+
+
+def _busy(service: Service) -> bool:
+    return isinstance(service.database, MemoryDatabase) and service.database.busy
 
 
 def _calls(service: Service) -> list[OutsideCalls]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from contracts import Event, Money
@@ -146,6 +148,30 @@ async def test_a_handler_that_cannot_now_is_tried_later(agency: Harness) -> None
     assert "running" == (await agency.saga(TRIP)).steps["hotel"]
     await agency.advance(seconds(0.1))
     assert "succeeded" == (await agency.saga(TRIP)).steps["hotel"]
+
+
+async def test_a_database_that_is_locked_for_a_moment_is_waited_for(agency: Harness) -> None:
+    """The worker tries again in memory, then later; both without the test having to say so."""
+    agency.fail_next(BookHotel, OperationalError("UPDATE", {}, sqlite3.OperationalError("database is locked")))
+    began = agency.clock.now()
+    await agency.publish(_wish())
+    await agency.settle()
+    assert agency.clock.now() - began < seconds(6)
+    await agency.advance(seconds(2))
+    assert "succeeded" == (await agency.saga(TRIP)).steps["hotel"]
+
+
+async def test_a_harness_that_cannot_start_leaves_nothing_behind() -> None:
+    """What its tables raise is told, and no task goes on."""
+
+    async def broken(connection: AsyncConnection) -> None:
+        raise ZeroDivisionError("no tables")
+
+    before = asyncio.all_tasks()
+    with pytest.raises(ZeroDivisionError, match="no tables"):
+        async with Harness(sagas=[BOOK_TRIP], participants=[travel], tables={"travel": broken}):
+            pass
+    assert before == asyncio.all_tasks()
 
 
 async def test_the_same_seed_gives_the_same_run() -> None:

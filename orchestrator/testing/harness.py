@@ -24,15 +24,14 @@ from contracts.message import Command, Message
 from contracts.registry import UnknownMessage
 from messaging.bus import Outgoing
 from messaging.envelope import CONTENT_TYPE, Envelope, decode_stored, encode
-from messaging.outside import OutsideCalls
 from messaging.participant import Participant
 from messaging.service import Service
 from messaging.topology import COMMANDS, EVENTS
-from messaging.worker import LONGEST_RETRY
 from orchestrator.catalog import Catalog
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.steps import D
 from orchestrator.testing import looking
+from orchestrator.testing.activity import Activity, calls_outside
 from orchestrator.testing.crew import (
     EVERYTHING,
     Surroundings,
@@ -44,8 +43,6 @@ from orchestrator.testing.crew import (
 )
 from orchestrator.testing.faults import Faults
 from orchestrator.testing.looking import Buried, Seen
-from orchestrator.testing.memory_database import MemoryDatabase
-from orchestrator.testing.pending import Pending, pending
 from orchestrator.testing.playing import START
 from orchestrator.testing.telling import told
 from orchestrator.testing.virtual_clock import SeededEntropy, VirtualClock
@@ -56,8 +53,6 @@ M = TypeVar("M", bound=Message)
 ORCHESTRATOR = "orchestrator"
 OUTSIDE = "test"
 """The service in whose name a test publishes."""
-_LONGEST_RETRY = timedelta(seconds=1.5 * LONGEST_RETRY)
-"""Until when a worker that tries again in memory has done so, its jitter included."""
 
 
 class NotSettled(AssertionError):
@@ -100,6 +95,7 @@ class Harness:
         for name, participant in named.items():
             self._services[name] = run_participant(participant, tables.get(name), around)
         self._participants = named
+        self._activity = Activity(central, self._services, self._wire, self.clock)
         self._entropy = SeededEntropy(f"{OUTSIDE} {seed}")
         self._bus = self._wire.bus(OUTSIDE)
         self._watching: list[asyncio.Task[None]] = []
@@ -135,7 +131,7 @@ class Harness:
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
         for service in self._services.values():
-            for calls in _calls(service):
+            for calls in calls_outside(service):
                 await calls.close()
             await service.close()
         await self._bus.close()
@@ -176,7 +172,7 @@ class Harness:
         sending = asyncio.create_task(self._bus.publish([outgoing]), name=f"publish {message.wire_type}")
         while not sending.done():
             self._raise_what_died()
-            self._let_retries_pass()
+            self._activity.let_retries_pass()
             await asyncio.sleep(0)
 
     @asynccontextmanager
@@ -196,19 +192,14 @@ class Harness:
         """
         loop = asyncio.get_running_loop()
         bound = loop.time() + within
-        while True:
+        while not await self._activity.settled():
             self._raise_what_died()
-            self._let_retries_pass()
-            if not self._in_hand():
-                due = [each for each in await self._pending() if each.at <= self.clock.now()]
-                if not due and not self._in_hand():
-                    return
-                for name in dict.fromkeys(each.service for each in due if each.sweep):
-                    await self._services[name].relay.sweep()
             if loop.time() > bound:
-                await self._give_up(within)
+                moving = "\n".join(f"  {each}" for each in await self._activity.moving())
+                raise NotSettled(f"still moving after {within:g} s:\n{moving}\n{self.timeline}")
             # Let the others have their turn: all of them run in this loop, and nothing here takes real time.
             await asyncio.sleep(0)
+        self._raise_what_died()
 
     async def advance(self, duration: timedelta) -> None:
         """Let time pass: whatever comes due on the way happens at its own moment, and settles before time goes on."""
@@ -216,7 +207,7 @@ class Harness:
             raise ValueError(f"{duration} is no time that can pass; time goes forward")
         end = self.clock.now() + duration
         await self.settle()
-        while (moment := await self._next_moment()) is not None and moment <= end:
+        while (moment := await self._activity.next_moment()) is not None and moment <= end:
             self.clock.move_to(moment)
             await self.settle()
         self.clock.move_to(end)
@@ -305,66 +296,7 @@ class Harness:
         except LookupError:
             return carried.message.type
 
-    def _in_hand(self) -> list[str]:
-        """What is being done in this very moment, without a look at any table."""
-        found = []
-        for service in self._services.values():
-            if _busy(service):
-                found.append(f"{service.name} is in a transaction (or a session of the test is open)")
-            if service.relay.on_their_way:
-                found.append(f"{service.name} has {len(service.relay.on_their_way)} messages on their way")
-            if any(len(calls) for calls in _calls(service)):
-                found.append(f"{service.name} waits for a call outside")
-        if self._wire.publishing:
-            found.append(f"{self._wire.publishing} publications wait for their consumers to commit")
-        if self._wire.in_hand:
-            found.append(f"{self._wire.in_hand} messages kept for a silent service are being handled")
-        return found
-
-    async def _pending(self) -> list[Pending]:
-        now = self.clock.now()
-        found = []
-        for name, service in self._services.items():
-            found += await pending(service, now, sagas=name == ORCHESTRATOR)
-        return found
-
-    async def _next_moment(self) -> datetime | None:
-        moments = [each.at for each in await self._pending()]
-        waking = self.clock.next_waking
-        return min((*moments, waking) if waking is not None else moments, default=None)
-
-    def _let_retries_pass(self) -> None:
-        """A worker that tries the same batch again in a moment (a database that was locked) must get its moment."""
-        waking = self.clock.next_waking
-        if waking is None or waking - self.clock.now() > _LONGEST_RETRY:
-            return
-        for service in self._services.values():
-            resting = any(worker.waiting_for for worker in service.workers) and not _busy(service)
-            if resting:
-                self.clock.move_to(waking)
-                return
-
-    async def _give_up(self, within: float) -> None:
-        moving = self._in_hand()
-        if not any(_busy(each) for each in self._services.values()):
-            now = self.clock.now()
-            moving += [f"{each.service} has {each.what}" for each in await self._pending() if each.at <= now]
-        waits = [(each.name, worker.waiting_for) for each in self._services.values() for worker in each.workers]
-        moving += [f"{name} cannot go on: {why}" for name, why in waits if why is not None]
-        raise NotSettled(
-            "\n".join((f"still moving after {within:g} s:", *(f"  {each}" for each in moving), self.timeline))
-        )
-
     def _raise_what_died(self) -> None:
         for task in self._watching:
             if task.done() and not task.cancelled():
                 task.result()
-
-
-def _busy(service: Service) -> bool:
-    return isinstance(service.database, MemoryDatabase) and service.database.busy
-
-
-def _calls(service: Service) -> list[OutsideCalls]:
-    found = [getattr(role.consumer, "calls", None) for role in service.roles]
-    return [calls for calls in found if isinstance(calls, OutsideCalls)]

@@ -92,13 +92,11 @@ class Playing(Generic[D]):
             self.take(DeadlinePassed(self.now))
         self.now = end
 
-    def next_deadline(self) -> bool:
-        """Let the clock go on to the next deadline and take it up; False where none is coming."""
+    def next_deadline(self) -> None:
+        """Let the clock go on to the next deadline, if one is coming, and take it up."""
         deadline = None if self.state is None else self.state.deadline
-        if deadline is None:
-            return False
-        self.pass_time(max(deadline - self.now, timedelta(0)))
-        return True
+        if deadline is not None:
+            self.pass_time(max(deadline - self.now, timedelta(0)))
 
     # -- what the engine does with it ------------------------------------------------------------------------
 

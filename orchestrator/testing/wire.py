@@ -34,7 +34,7 @@ class Wire:
 
     def bus(self, service: str) -> WatchedBus:
         """A service's connection."""
-        return WatchedBus(self, service)
+        return WatchedBus(self, service, MemoryBus(self.broker, service=service))
 
     def restore(self, service: str) -> None:
         """The service listens again, and gets what has come meanwhile."""
@@ -114,12 +114,12 @@ class _WatchedSubscription:
 
 
 class WatchedBus:
-    """One service's bus; implements `messaging.bus.Bus`."""
+    """One service's bus, watched; implements `messaging.bus.Bus`."""
 
-    def __init__(self, wire: Wire, service: str) -> None:
+    def __init__(self, wire: Wire, service: str, bus: MemoryBus) -> None:
         self._wire = wire
         self._service = service
-        self._bus = MemoryBus(wire.broker, service=service)
+        self._bus = bus
 
     @property
     def connected(self) -> bool:

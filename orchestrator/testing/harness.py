@@ -21,7 +21,7 @@ from typing import Any, Self, TypeVar, overload
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from contracts.message import Command, Message
-from contracts.registry import UnknownMessage
+from contracts.registry import InvalidMessage, UnknownMessage
 from messaging.bus import Outgoing
 from messaging.envelope import CONTENT_TYPE, Envelope, decode_stored, encode
 from messaging.participant import Participant
@@ -293,7 +293,7 @@ class Harness:
     def _told(self, carried: Carried) -> str:
         try:
             return told(self._parsed(carried))
-        except LookupError:
+        except (LookupError, InvalidMessage):
             return carried.message.type
 
     def _raise_what_died(self) -> None:

@@ -90,8 +90,9 @@ def _timelines(item: pytest.Item, failure: pytest.ExceptionInfo[BaseException]) 
     found: dict[int, Any] = {}
     given = getattr(item, "funcargs", {}).values()
     for each in (*given, *(value for entry in failure.traceback for value in entry.frame.f_locals.values())):
-        for one in each.made if isinstance(each, Harnesses) else (each,):
-            if isinstance(one, kinds):
+        # By their true class: a proxy or a mock may claim any other.
+        for one in each.made if type(each) is Harnesses else (each,):
+            if issubclass(type(one), kinds):
                 found.setdefault(id(one), one)
     for one in found.values():
         yield f"amends {type(one).__name__.lower()}", one.timeline

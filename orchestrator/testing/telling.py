@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -129,4 +130,8 @@ def _fact(fact: Fact) -> str:
         case f.Abandoned(why):
             return f"abandoned: {why}"
         case _:
-            return "" if isinstance(fact, _SILENT) else type(fact).__name__.lower()
+            return "" if isinstance(fact, _SILENT) else _words(type(fact).__name__)
+
+
+def _words(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()

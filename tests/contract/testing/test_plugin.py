@@ -11,6 +11,7 @@ import pytest
 pytest_plugins = ("pytester",)
 
 SAGA = """
+from unittest.mock import Mock
 from typing import Never
 from pydantic import BaseModel, ConfigDict
 from contracts import Command, Event
@@ -55,6 +56,7 @@ def test_a_failed_test_tells_the_timeline_of_its_scenario(pytester: pytest.Pytes
         + """
 def test_fails():
     cake = given(CAKE, Asked(id=7)).answers(Baked())
+    stranger = Mock(spec=Harness)
     assert cake.status == "burnt"
 
 def test_passes():

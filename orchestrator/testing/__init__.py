@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from orchestrator.testing.harness import Harness, NotSettled
     from orchestrator.testing.plugin import Harnesses
     from orchestrator.testing.scenario import Scenario, given
+    from orchestrator.testing.virtual_clock import VirtualClock
 else:
     _HOMES = {
         "ExpectationFailed": "expectations",
@@ -20,6 +21,7 @@ else:
         "Harnesses": "plugin",
         "NotSettled": "harness",
         "Scenario": "scenario",
+        "VirtualClock": "virtual_clock",
         "given": "scenario",
     }
 
@@ -31,4 +33,4 @@ else:
         return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
-__all__ = ["ExpectationFailed", "Harness", "Harnesses", "NotSettled", "Scenario", "given"]
+__all__ = ["ExpectationFailed", "Harness", "Harnesses", "NotSettled", "Scenario", "VirtualClock", "given"]

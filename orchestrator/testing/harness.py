@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
@@ -43,7 +43,6 @@ from orchestrator.testing.crew import (
 )
 from orchestrator.testing.faults import Faults
 from orchestrator.testing.looking import Buried, Seen
-from orchestrator.testing.playing import START
 from orchestrator.testing.telling import told
 from orchestrator.testing.virtual_clock import SeededEntropy, VirtualClock
 from orchestrator.testing.wire import Carried, Wire
@@ -63,8 +62,8 @@ class Harness:
     """Sagas and participants that really run. Use it as an asynchronous context manager, in one event loop.
 
     `tables` are a participant's own, by its name: SQLAlchemy metadata, or an async function of a connection. `seed`
-    decides ids and jitters; the same seed, the same run. `at` is what the clock shows at the beginning. `messages` are
-    classes that your code emits and that no saga and no handler names; `published` must know them.
+    decides ids and jitters; the same seed, the same run. `messages` are classes that your code emits and that no saga
+    and no handler names; `published` must know them. `clock` is one that the test has made, to give to handlers too.
 
     A command that no participant here handles waits for ever, as if its service were down.
     Raises ValueError for two services of one name, TypeError for two messages of one type, InvalidSaga.
@@ -78,13 +77,13 @@ class Harness:
         tables: Mapping[str, Tables] | None = None,
         seed: int = 0,
         messages: Iterable[type[Message]] = (),
-        at: datetime = START,
+        clock: VirtualClock | None = None,
         batch_size: int = 100,
     ) -> None:
         tables = tables or {}
         named = by_name(participants, tables)
-        self.clock = VirtualClock(at)
-        self._began = at
+        self.clock = clock or VirtualClock()
+        self._began = self.clock.now()
         self._wire = Wire()
         self._faults = Faults()
         around = Surroundings(self._wire, self.clock, self._faults, seed, batch_size)

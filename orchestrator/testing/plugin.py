@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 import zlib
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.saga.definition import Saga
     from orchestrator.testing.crew import Tables
     from orchestrator.testing.harness import Harness
+    from orchestrator.testing.virtual_clock import VirtualClock
 
 _HOMES = {"Scenario": "orchestrator.testing.scenario", "Harness": "orchestrator.testing.harness"}
 
@@ -43,11 +43,10 @@ class Harnesses:
         tables: Mapping[str, Tables] | None = None,
         seed: int | None = None,
         messages: Iterable[type[Message]] = (),
-        at: datetime | None = None,
+        clock: VirtualClock | None = None,
         batch_size: int = 100,
     ) -> Harness:
         from orchestrator.testing.harness import Harness
-        from orchestrator.testing.playing import START
 
         harness = Harness(
             sagas=sagas,
@@ -55,7 +54,7 @@ class Harnesses:
             tables=tables,
             seed=self._seed if seed is None else seed,
             messages=messages,
-            at=at or START,
+            clock=clock,
             batch_size=batch_size,
         )
         self.made.append(harness)

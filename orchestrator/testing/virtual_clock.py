@@ -8,15 +8,19 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from messaging.clock import uuid7
+from orchestrator.testing.playing import START
 
 _POLLING_SLACK = timedelta(milliseconds=2)
 """A poller sleeps a millisecond past the moment it waits for; on a clock that stands still that never comes."""
 
 
 class VirtualClock:
-    """The time of every service of a harness. Whoever sleeps wakes up when it has been moved far enough."""
+    """The time of every service of a harness; only the harness moves it.
 
-    def __init__(self, start: datetime) -> None:
+    Whoever sleeps wakes up when it has been moved far enough. `start` is what it shows at the beginning.
+    """
+
+    def __init__(self, start: datetime = START) -> None:
         self._now = start
         self._sleeping: list[tuple[datetime, asyncio.Future[None]]] = []
 

@@ -1,24 +1,40 @@
-"""Amends: what a team imports to write a saga."""
+"""Amends: what a team imports to write a saga.
 
-from orchestrator.saga.definition import Saga
-from orchestrator.saga.steps import (
-    COMPENSATE,
-    CONTINUE,
-    PIVOT,
-    RETRIABLE,
-    Cancel,
-    Delay,
-    InvalidSaga,
-    Parallel,
-    Retry,
-    Start,
-    Step,
-    Wait,
-    days,
-    hours,
-    minutes,
-    seconds,
-)
+Each name is loaded when it is first asked for: pytest loads the testing kit's plugin, and with it this package, in
+every project of an environment that Amends is installed in.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator.saga.definition import Saga
+    from orchestrator.saga.steps import (
+        COMPENSATE,
+        CONTINUE,
+        PIVOT,
+        RETRIABLE,
+        Cancel,
+        Delay,
+        InvalidSaga,
+        Parallel,
+        Retry,
+        Start,
+        Step,
+        Wait,
+        days,
+        hours,
+        minutes,
+        seconds,
+    )
+else:
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from orchestrator.saga import definition, steps
+
+        return getattr(definition if name == "Saga" else steps, name)
+
 
 __all__ = [
     "COMPENSATE",

@@ -17,6 +17,7 @@ from messaging.bus import Bus, Delivery, Outgoing, Receipt, Subscription
 from messaging.memory import MemoryBroker, MemoryBus
 from messaging.rabbitmq import RabbitBus
 from messaging.topology import Binding, Queue, Topology, dead_letter_queue
+from orchestrator.testing.wire import WatchedBus, Wire
 
 PATIENCE = 20.0
 """Seconds after which something that should have happened is taken not to happen."""
@@ -58,6 +59,20 @@ class MemoryBench(_Named):
 
     async def connect(self, service: str = "tester", *, passive: bool = False) -> Bus:
         bus = MemoryBus(self.broker, service=service, passive=passive)
+        await bus.start()
+        self.open.append(bus)
+        return bus
+
+
+class WatchedBench(MemoryBench):
+    """The same through the testing kit's bus, with no fault in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wire = Wire()
+
+    async def connect(self, service: str = "tester", *, passive: bool = False) -> Bus:
+        bus = WatchedBus(self.wire, service, MemoryBus(self.broker, service=service, passive=passive))
         await bus.start()
         self.open.append(bus)
         return bus

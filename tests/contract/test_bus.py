@@ -20,6 +20,7 @@ from tests.contract.buses import (
     MemoryBench,
     RabbitBench,
     Reader,
+    WatchedBench,
     bodies,
     dead_queue,
     message,
@@ -33,14 +34,19 @@ from tests.contract.buses import (
 CONFIRMED, UNROUTABLE, UNKNOWN = Receipt.CONFIRMED, Receipt.UNROUTABLE, Receipt.UNKNOWN
 
 
-@pytest.fixture(params=["memory", "rabbitmq", "rabbitmq-public-api"])
+@pytest.fixture(params=["memory", "kit", "rabbitmq", "rabbitmq-public-api"])
 async def bench(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     """Each adapter in turn."""
     if request.param == "rabbitmq-public-api":
         monkeypatch.setitem(rabbitmq_writing.KNOWN_VERSIONS, "aiormq", "another release")
-    # The broker is asked for by name, so that the other third needs none.
-    in_memory = request.param == "memory"
-    made = MemoryBench() if in_memory else RabbitBench(request.getfixturevalue("broker_url"))
+    made: MemoryBench | RabbitBench
+    if request.param == "memory":
+        made = MemoryBench()
+    elif request.param == "kit":
+        made = WatchedBench()
+    else:
+        # The broker is asked for by name, so that the other half needs none.
+        made = RabbitBench(request.getfixturevalue("broker_url"))
     yield made
     await made.close()
 

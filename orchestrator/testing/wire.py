@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from messaging.bus import Delivery, Outgoing, Receipt
+from messaging.bus import Delivery, Outgoing, QueueState, Receipt
 from messaging.memory import MemoryBus, MemorySubscription
 from messaging.memory_broker import MemoryBroker
 from messaging.topology import DEAD_LETTERS, Topology
@@ -150,6 +150,9 @@ class WatchedBus:
         watched.inner = await self._bus.subscribe(queue, prefetch=prefetch, deliver=watched.take)
         self._wire.keep(watched)
         return watched
+
+    async def inspect(self, queue: str) -> QueueState | None:
+        return await self._bus.inspect(queue)
 
     async def close(self) -> None:
         await self._bus.close()

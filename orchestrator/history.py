@@ -198,12 +198,13 @@ def load_input(text: str, registry: Registry) -> Input:
         raise CorruptHistory(f"an input cannot be read: {error}") from error
 
 
-def load_facts(text: str, saga: Saga[Any]) -> tuple[f.Fact, ...]:
-    """Facts as they were established; raises CorruptHistory."""
+def load_facts(text: str, saga: Saga[Any] | None) -> tuple[f.Fact, ...]:
+    """Facts as they were established; without a saga, their data stays plain JSON. Raises CorruptHistory."""
     try:
         return tuple(_fact(each, saga) for each in json.loads(text))
     except (ValueError, KeyError, TypeError) as error:
-        raise CorruptHistory(f"a fact of {saga!r} cannot be read: {error}") from error
+        whose = "" if saga is None else f" of {saga!r}"
+        raise CorruptHistory(f"a fact{whose} cannot be read: {error}") from error
 
 
 def load_sends(text: str) -> tuple[SentMessage, ...]:
@@ -224,12 +225,12 @@ def _event(content: Mapping[str, Any], registry: Registry) -> Event:
     return message
 
 
-def _fact(content: dict[str, Any], saga: Saga[Any]) -> f.Fact:
+def _fact(content: dict[str, Any], saga: Saga[Any] | None) -> f.Fact:
     kind = _FACTS[content.pop("fact")]
     for name, value in content.items():
         match name:
             case "data":
-                content[name] = saga.data.model_validate(value)
+                content[name] = value if saga is None else saga.data.model_validate(value)
             case "due":
                 content[name] = _moment(value)
             case "direction":

@@ -19,7 +19,7 @@ from orchestrator.replay.outcome import Failed, Outcome, Passage
 from orchestrator.replay.recorded import Recorded, RecordedTransition
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.inputs import EventArrived, Input
-from orchestrator.saga.machine import decide, fold
+from orchestrator.saga.machine import move
 from orchestrator.saga.state import SagaState
 
 __all__ = ["Difference", "Kind", "Replayed", "replay"]
@@ -75,7 +75,7 @@ class _Folding:
             return explaining.cannot_be_read(line, error)
         outcome = self._decided(given)
         if isinstance(outcome, Outcome) and outcome.facts == line.facts and outcome.commands == line.commands:
-            self._state = fold(self._state, outcome.transition.facts)
+            self._state = outcome.state
             return self._other_key(line, given)
         passage = Passage(self._recorded, self._saga, self._registry, self._state, line, given)
         weighed = explaining.weigh(passage, self._storable(given, outcome))
@@ -86,8 +86,10 @@ class _Folding:
 
     def _decided(self, given: Input) -> Outcome | Failed:
         try:
-            transition = decide(self._saga, self._recorded.id, self._state, given)
-            return Outcome(transition, history.dump_facts(transition.facts), history.dump_sends(transition.sends))
+            transition, state = move(self._saga, self._recorded.id, self._state, given)
+            return Outcome(
+                transition, state, history.dump_facts(transition.facts), history.dump_sends(transition.sends)
+            )
         except Exception as error:  # noqa: BLE001 - DESIGN rule: what a definition raises makes that one instance stuck
             return Failed(error)
 

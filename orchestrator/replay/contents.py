@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 
 from pydantic_core import from_json
@@ -76,7 +77,7 @@ def _verb(message: Json) -> str:
 
 
 def _whole(message: Json) -> str:
-    return f"{message['type']} v{message['version']} {message['data']}"
+    return f"{message['type']} v{message['version']} {json.dumps(message['data'], ensure_ascii=False)}"
 
 
 # -- deadlines -----------------------------------------------------------------------------------------------
@@ -86,32 +87,37 @@ def _deadlines(passage: Passage, recorded: Side, now: Side) -> Iterator[Finding]
     for was, is_ in zip(_due(recorded), _due(now), strict=True):
         if was["due"] == is_["due"]:
             continue
-        before, after = (words.waited(each["due"], passage.given.at) for each in (was, is_))
         sides = (f"{was['step']}: due {was['due']}",), (f"{is_['step']}: due {is_['due']}",)
-        yield Kind.DEADLINE, _deadline(passage, is_, before, after), *sides
+        yield Kind.DEADLINE, _deadline(passage, was, is_), *sides
 
 
 def _due(side: Side) -> Sequence[Json]:
     return [each for each in side.facts if "due" in each]
 
 
-def _deadline(passage: Passage, fact: Json, before: str, after: str) -> str:
-    if fact["fact"] == "wait_begun":
-        return f"{fact['step']} waits for {after} instead of {before}"
-    what = "compensation" if fact["direction"] == "compensation" else "command"
-    whose = f"attempt {fact['attempt']} of {fact['step']}'s {what}"
-    return f"the answer to {whose} is awaited for {after} instead of {before}{_last(passage, fact)}"
+def _deadline(passage: Passage, was: Json, is_: Json) -> str:
+    since = passage.given.at
+    before, after = words.waited(was["due"], since), words.waited(is_["due"], since)
+    if is_["fact"] == "wait_begun":
+        return f"{is_['step']} waits for {after} instead of {before}"
+    what = "compensation" if is_["direction"] == "compensation" else "command"
+    whose = f"attempt {is_['attempt']} of {is_['step']}'s {what}"
+    hint = _attempts(passage.saga.stages.get(is_["step"]), is_, before)
+    return f"the answer to {whose} is awaited for {after} instead of {before}{hint}"
 
 
-def _last(passage: Passage, fact: Json) -> str:
-    """A hint where it is the number of attempts that makes the difference."""
-    step = passage.saga.stages.get(fact["step"])
+def _attempts(step: object, fact: Json, before: str) -> str:
+    """A hint where it is the number of attempts that makes the difference: after the last one nothing is added."""
     if not isinstance(step, Step):
         return ""
     back = fact["direction"] == "compensation"
     bounded = back or step.kind is StepKind.COMPENSABLE
     attempts = (step.compensation_retry if back else step.retry).attempts
-    return " (here it is the last attempt)" if bounded and fact["attempt"] == attempts else ""
+    if bounded and fact["attempt"] == attempts:
+        return " (here it is the last attempt)"
+    if before == words.span(step.timeout):
+        return " (recorded as the last attempt, and here it is not)"
+    return ""
 
 
 # -- data ----------------------------------------------------------------------------------------------------
@@ -149,7 +155,7 @@ def _told(found: Sequence[Changed]) -> str:
     for each in found:
         if each.before is MISSING:
             parts.append(f"{each.path}, which is new")
-        elif each.after is MISSING:
+        elif each.after is MISSING or each.after is None:
             parts.append(f"no {each.path} any more")
         else:
             parts.append(f"another {each.path}")

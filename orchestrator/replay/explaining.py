@@ -10,6 +10,8 @@ import re
 import traceback
 from typing import Any
 
+from pydantic_core import from_json
+
 from contracts.message import Event
 from contracts.registry import InvalidMessage, UnknownMessage
 from orchestrator.catalog import Catalog
@@ -62,9 +64,16 @@ def not_loaded(recorded: Recorded, catalog: Catalog) -> Difference:
 
 def cannot_be_read(line: RecordedTransition, error: UnknownMessage | InvalidMessage) -> Difference:
     """The recorded event would not get past the door."""
+    came = str(from_json(line.input)["type"])
+    try:
+        recorded = Side.of(line.facts, line.commands).told()
+    except (ValueError, TypeError):
+        recorded = ()
     if isinstance(error, UnknownMessage):
-        return Difference(line.seq, Kind.NOT_ACCEPTED, f"would not accept a recorded event: {error}")
-    return Difference(line.seq, Kind.UNREADABLE, f"cannot read a recorded event any more: {error}")
+        sentence = f"would not accept a recorded event: {error}"
+        return Difference(line.seq, Kind.NOT_ACCEPTED, sentence, came, recorded, (str(error),))
+    sentence = f"cannot read a recorded event any more: {error}"
+    return Difference(line.seq, Kind.UNREADABLE, sentence, came, recorded, (str(error),))
 
 
 def other_key(recorded: Recorded, saga: Saga[Any], line: RecordedTransition, event: Event) -> Difference | None:

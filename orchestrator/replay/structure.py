@@ -102,7 +102,7 @@ class _Reading:
     def _otherwise(self, was: Json | None, is_: Json | None) -> str:
         before = words.of_fact(was, self._recorded.types) if was else "nothing more"
         after = words.of_fact(is_, self._now.types) if is_ else "nothing more"
-        return f"{after} instead of: {before}"
+        return f"{after}; recorded: {before}"
 
     def _names(self) -> frozenset[str]:
         """Every step that the recorded history ever mentions."""

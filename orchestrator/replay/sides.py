@@ -27,12 +27,8 @@ class Side:
 
     @classmethod
     def of(cls, facts: str, commands: str) -> Side:
-        found, sent = from_json(facts), from_json(commands)
-        if not all(isinstance(each, dict) and "fact" in each for each in found):
-            raise ValueError("a fact has no name")
-        if not all(isinstance(each, dict) and {"id", "type", "version", "data"} <= each.keys() for each in sent):
-            raise ValueError("a command is not whole")
-        return cls(tuple(found), tuple(sent))
+        found, sent = _objects(facts, {"fact"}), _objects(commands, {"id", "type", "version", "data"})
+        return cls(found, sent)
 
     def fact(self, name: str) -> Json | None:
         """The first fact of this name."""
@@ -63,6 +59,13 @@ class Side:
         moved = [words.of_fact(each, self.types) for each in self.facts]
         announced = [f"announces {each['type']}" for each in self.commands if not each["step"]]
         return tuple([each for each in moved if each is not None] + announced)
+
+
+def _objects(text: str, wanted: set[str]) -> tuple[Json, ...]:
+    found = from_json(text)
+    if not isinstance(found, list) or not all(isinstance(each, dict) and wanted <= each.keys() for each in found):
+        raise ValueError(f"it is no list of objects with {', '.join(sorted(wanted))}")
+    return tuple(found)
 
 
 def data_changes(recorded: Any, now: Any, saga: Saga[Any]) -> list[Changed]:

@@ -26,16 +26,8 @@ def verdict(found: Replayed, console: Console) -> None:
 
 def difference(found: Difference, console: Console) -> None:
     """The sentence, where it is, and both sides beside each other."""
-    _line(console, f"[bold red]different[/]: {escape(found.sentence)}")
-    if found.seq:
-        came = f": {escape(found.input)}" if found.input else ""
-        _line(console, f"at transition {found.seq}{came}")
-    if found.recorded or found.now:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("recorded", overflow="fold", ratio=1)
-        table.add_column("this checkout", overflow="fold", ratio=1)
-        table.add_row(_side(found.recorded), _side(found.now))
-        console.print(Padding(table, (0, 0, 0, 2)))
+    _sentence(found, console)
+    _place(found, console)
 
 
 def tally(found: Tally, seconds: float, console: Console) -> None:
@@ -44,18 +36,38 @@ def tally(found: Tally, seconds: float, console: Console) -> None:
         console.print(_table(found))
     for (name, version, _), finding in found.findings.items():
         example = finding.examples[0]
+        if example.difference is None:
+            continue
+        console.print()
+        _sentence(example.difference, console)
         ids = ", ".join(str(each.id) for each in finding.examples)
         more = ", …" if finding.instances > len(finding.examples) else ""
-        console.print()
         _line(console, f"{_number(finding.instances, 'instance')} of {escape(name)} v{version}: {ids}{more}")
-        if example.difference is not None:
-            difference(example.difference, console)
+        _place(example.difference, console, f"in {example.id} " if finding.instances > 1 else "")
     if found.unlisted:
         console.print()
         _line(console, f"{_number(found.unlisted, 'more instance')} with other differences; choose some with --saga")
     verdict = f"{found.different:,} different" if found.different else "all the same" if found.instances else "no saga"
     words = f"{_number(found.instances, 'instance')}, {_number(found.transitions, 'transition')}, {seconds:.1f} s"
+    if found.counted:
+        console.print()
     console.print(f"{words}: {verdict}", style="dim", highlight=False, soft_wrap=True)
+
+
+def _sentence(found: Difference, console: Console) -> None:
+    _line(console, f"[bold red]different[/]: {escape(found.sentence)}")
+
+
+def _place(found: Difference, console: Console, where: str = "") -> None:
+    if found.seq:
+        came = f": {escape(found.input)}" if found.input else ""
+        _line(console, f"{where}at transition {found.seq}{came}")
+    if found.recorded or found.now:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("recorded", overflow="fold", ratio=1)
+        table.add_column("this checkout", overflow="fold", ratio=1)
+        table.add_row(_side(found.recorded), _side(found.now))
+        console.print(Padding(table, (0, 0, 0, 2)))
 
 
 def _table(found: Tally) -> Table:

@@ -29,7 +29,7 @@ Story = Callable[[Stage], Awaitable[None]]
 async def record(saga: Saga[Any], story: Story, path: Path) -> None:
     """One story, told to its end and kept; raises FileExistsError."""
     with tempfile.TemporaryDirectory(prefix="amends-golden-") as folder:
-        async with stage(Path(folder), saga) as played:
+        async with stage(Path(folder), saga, story.__name__) as played:
             await story(played)
             write(await played.told(), path)
 

@@ -8,8 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
+from messaging.database import Database
 from orchestrator.catalog import Catalog, load
+from orchestrator.instance import COLUMNS
 from orchestrator.replay.recorded import Recorded, RecordedTransition
+from orchestrator.schema import saga, saga_history
 
 FOLDER = Path(__file__).parent
 MODULES = ("orchestrator.sagas.fulfill_order", "docs.examples.trip.saga")
@@ -48,6 +51,23 @@ def read(path: Path) -> Recorded:
             "transitions": tuple(RecordedTransition(**each) for each in lines),
         }
     )
+
+
+async def store(database: Database, *histories: Recorded) -> None:
+    """Put them into a database as an orchestrator had left them."""
+    rows = [
+        {name: getattr(each, name) for name in COLUMNS if name != "revision"} | {"revision": len(each.transitions)}
+        for each in histories
+    ]
+    lines = [
+        {"saga_id": each.id, "seq": line.seq, "at": line.at}
+        | {"input": line.input, "facts": line.facts, "commands": line.commands}
+        for each in histories
+        for line in each.transitions
+    ]
+    async with database.transaction() as connection:
+        await connection.execute(saga.insert(), rows)
+        await connection.execute(saga_history.insert(), lines)
 
 
 def _text(value: object) -> str:

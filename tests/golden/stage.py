@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from sqlalchemy.engine import Row
 
@@ -27,17 +27,16 @@ from orchestrator.saga.state import Direction, command_id, saga_id
 from orchestrator.schema import metadata
 from tests.contract.orchestrator.office import Office
 
-KEY = UUID("0195d3a2-7c00-7000-8000-00000000c0de")
-"""The order, or the trip, of every golden history."""
+_KEYS = UUID("0195d3a2-7c00-7000-8000-00000000c0de")
 
 
 class Stage(Office):
     """One instance of one saga."""
 
-    async def put_on(self, saga: Saga[Any]) -> None:
-        """Start an engine for it."""
-        self.saga = saga
-        self.identity = saga_id(saga.name, KEY)
+    async def put_on(self, saga: Saga[Any], story: str) -> None:
+        """Start an engine for it; every story is that of another order or trip."""
+        self.key = uuid5(_KEYS, story)
+        self.identity = saga_id(saga.name, self.key)
         await self.employ(saga)
 
     async def comes(self, event: Event, source: str) -> None:
@@ -61,9 +60,12 @@ class Stage(Office):
             row = await self._row()
             assert row.deadline is not None, "nothing is due"
             self.clock.advance((row.deadline - self.clock.now()) / timedelta(seconds=1))
+            await asyncio.sleep(0.05)
             async with asyncio.timeout(20):
-                while (await self._row()).revision == row.revision:  # noqa: ASYNC110 - a worker announces nothing
-                    await asyncio.sleep(0.002)
+                while (await self._row()).revision == row.revision:
+                    # Whoever lay down to sleep just then sleeps a little longer than we have moved the time.
+                    await asyncio.sleep(0.05)
+                    self.clock.advance(0.5)
 
     async def person(self, action: Action, why: str, step: str | None = None, answer: Event | None = None) -> None:
         """Somebody acts, a quarter of an hour later."""
@@ -101,14 +103,14 @@ class Stage(Office):
 
 
 @asynccontextmanager
-async def stage(folder: Path, saga: Saga[Any]) -> AsyncIterator[Stage]:
-    """A stage with its database in `folder`."""
+async def stage(folder: Path, saga: Saga[Any], story: str) -> AsyncIterator[Stage]:
+    """A stage for one story, with its database in `folder`."""
     database = Database(f"sqlite:///{folder / 'golden.db'}")
     async with database.transaction() as connection:
         await connection.run_sync(schema.metadata.create_all)
         await connection.run_sync(metadata.create_all)
     found = Stage(database)
-    await found.put_on(saga)
+    await found.put_on(saga, story)
     try:
         yield found
     finally:

@@ -17,7 +17,7 @@ from docs.examples.trip.contracts import (
     TripRequested,
     TripWithdrawn,
 )
-from tests.golden.stage import KEY, Stage
+from tests.golden.stage import Stage
 
 
 def _price(amount: int) -> Money:
@@ -26,29 +26,29 @@ def _price(amount: int) -> Money:
 
 async def _requested(stage: Stage, price: int) -> None:
     event = TripRequested(
-        trip_id=KEY, traveler="ann", flight="TP 571", hotel="River", price=_price(price), cooling_off_minutes=30
+        trip_id=stage.key, traveler="ann", flight="TP 571", hotel="River", price=_price(price), cooling_off_minutes=30
     )
     await stage.comes(event, "desk")
 
 
 async def _both_booked(stage: Stage) -> None:
-    await stage.answers("hotel", HotelBooked(trip_id=KEY, reference="H-1"))
-    await stage.answers("flight", FlightBooked(trip_id=KEY, reference="F-1"))
+    await stage.answers("hotel", HotelBooked(trip_id=stage.key, reference="H-1"))
+    await stage.answers("flight", FlightBooked(trip_id=stage.key, reference="F-1"))
 
 
 async def _both_undone(stage: Stage) -> None:
-    await stage.undone("flight", FlightCanceled(trip_id=KEY))
-    await stage.undone("hotel", HotelCanceled(trip_id=KEY))
+    await stage.undone("flight", FlightCanceled(trip_id=stage.key))
+    await stage.undone("hotel", HotelCanceled(trip_id=stage.key))
 
 
 async def approved(stage: Stage) -> None:
     """An expensive one: booked, approved, cooled off, charged."""
     await _requested(stage, 90_000)
     await _both_booked(stage)
-    await stage.comes(TripApproved(trip_id=KEY, by="cem"), "desk")
+    await stage.comes(TripApproved(trip_id=stage.key, by="cem"), "desk")
     await stage.silence()
-    await stage.answers("charge", TravelerCharged(trip_id=KEY, amount=_price(90_000)))
-    await stage.answers("tickets", TicketsSent(trip_id=KEY))
+    await stage.answers("charge", TravelerCharged(trip_id=stage.key, amount=_price(90_000)))
+    await stage.answers("tickets", TicketsSent(trip_id=stage.key))
 
 
 async def cheap(stage: Stage) -> None:
@@ -56,16 +56,16 @@ async def cheap(stage: Stage) -> None:
     await _requested(stage, 12_000)
     await _both_booked(stage)
     await stage.silence()
-    await stage.answers("charge", TravelerCharged(trip_id=KEY, amount=_price(12_000)))
-    await stage.answers("tickets", TicketsSent(trip_id=KEY))
+    await stage.answers("charge", TravelerCharged(trip_id=stage.key, amount=_price(12_000)))
+    await stage.answers("tickets", TicketsSent(trip_id=stage.key))
 
 
 async def hotel_full(stage: Stage) -> None:
     """One of two that were booked together fails."""
     await _requested(stage, 12_000)
-    await stage.answers("hotel", HotelUnavailable(trip_id=KEY, reason="full"))
-    await stage.answers("flight", FlightBooked(trip_id=KEY, reference="F-1"))
-    await stage.undone("flight", FlightCanceled(trip_id=KEY))
+    await stage.answers("hotel", HotelUnavailable(trip_id=stage.key, reason="full"))
+    await stage.answers("flight", FlightBooked(trip_id=stage.key, reference="F-1"))
+    await stage.undone("flight", FlightCanceled(trip_id=stage.key))
 
 
 async def not_approved(stage: Stage) -> None:
@@ -80,7 +80,7 @@ async def withdrawn(stage: Stage) -> None:
     """The traveler changes their mind while it cools off."""
     await _requested(stage, 12_000)
     await _both_booked(stage)
-    await stage.comes(TripWithdrawn(trip_id=KEY), "desk")
+    await stage.comes(TripWithdrawn(trip_id=stage.key), "desk")
     await _both_undone(stage)
 
 

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -37,8 +38,8 @@ class Hidden:
     """What is sensitive in a bundle: values, as text, and where they lie."""
 
     places: dict[str, list[tuple[Shape, Any]]] = field(default_factory=dict)
-    names_of_choices: set[str] = field(default_factory=set)
-    """Fields that are marked, and may hold one of few values only."""
+    choices: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Fields that are marked and may hold one of few values only, and which."""
     identities: set[str] = field(default_factory=set)
 
     # -- a Rewriter that changes nothing ---------------------------------------------------------------------
@@ -55,8 +56,8 @@ class Hidden:
 
     def _leaf(self, shape: Shape, value: Any) -> Any:
         if shape.marked and value is not None and value != "":
-            if _choices(shape, value):
-                self.names_of_choices.add(shape.name)
+            if choices := _choices(shape, value):
+                self.choices[shape.name] = choices
             else:
                 self.places.setdefault(_canonical(value), []).append((shape, value))
         return value
@@ -116,8 +117,7 @@ class Replacing:
         if value is None or value == "":
             return value
         if choices := _choices(shape, value):
-            known = shape.name in self._hidden.names_of_choices
-            return self._tokens.permuted(value, choices) if known else value
+            return self._tokens.permuted(value, choices) if shape.name in self._hidden.choices else value
         canonical = _canonical(value)
         token = self._stands_for.get(canonical)
         if token is not None and self._belongs(shape, canonical, value):
@@ -137,6 +137,9 @@ class Replacing:
     def _prepare(self) -> None:
         told = {value: token for value, token in self._stands_for.items() if not _short(value)} | self._identities
         written = {form: made for value, token in told.items() for form, made in _forms(value, token)}
+        for name, choices in self._hidden.choices.items():
+            for value in choices:
+                written |= _choice_forms(name, value, self._tokens.permuted(value, choices))
         longest_first = sorted(written, key=lambda each: (-len(each), each))
         self._written = written
         self._in_order = [written[each] for each in longest_first]
@@ -182,6 +185,10 @@ def _forms(value: str, token: str) -> Iterator[tuple[str, str]]:
     if UUID_FORM.fullmatch(value):
         yield value.replace("-", ""), token.replace("-", "")
         return
+    yield from _moment_forms(value, token)
+    if repr(value)[0] != "'":
+        # Python chooses the quotes by what is inside.
+        yield repr(value), repr(token)
     for written in (
         repr(value)[1:-1],
         json.dumps(value)[1:-1],
@@ -190,6 +197,30 @@ def _forms(value: str, token: str) -> Iterator[tuple[str, str]]:
     ):
         if not _short(written):
             yield written, token
+
+
+def _moment_forms(value: str, token: str) -> Iterator[tuple[str, str]]:
+    """A day as `datetime.date(1815, 12, 10)` shows it, a moment so and as `1815-12-10 03:04:05`."""
+    try:
+        was, made = datetime.fromisoformat(value), datetime.fromisoformat(token)
+    except ValueError:
+        return
+    yield was.strftime("%Y-%m-%d"), made.strftime("%Y-%m-%d")
+    yield f"({was.year}, {was.month}, {was.day}", f"({made.year}, {made.month}, {made.day}"
+    if len(value) > len("2026-01-01"):
+        yield str(was), str(made)
+        shown = [f"({each:%Y}, {each.month}, {each.day}, {each.hour}, {each.minute}" for each in (was, made)]
+        yield shown[0], shown[1]
+
+
+def _choice_forms(name: str, value: Any, token: Any) -> dict[str, str]:
+    """One of few values as it is quoted with its field's name, in Python and in JSON; alone, it says nothing."""
+    return {
+        f"{name}={value!r}": f"{name}={token!r}",
+        f"'{name}': {value!r}": f"'{name}': {token!r}",
+        f'"{name}": {json.dumps(value)}': f'"{name}": {json.dumps(token)}',
+        f'"{name}":{json.dumps(value)}': f'"{name}":{json.dumps(token)}',
+    }
 
 
 def _found_as(value: str) -> str:

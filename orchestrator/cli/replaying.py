@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,6 +15,7 @@ from messaging.database import Database
 from messaging.process import EX_UNAVAILABLE, load
 from orchestrator import queries
 from orchestrator.cli import verdicts
+from orchestrator.cli.bundled import bundle_named
 from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, moment, screen, with_database
 from orchestrator.replay.reading import recorded as read_recorded
 from orchestrator.replay.recorded import Recorded
@@ -71,8 +71,9 @@ def _one(settings: OrchestratorSettings, wanted: str, output: Output) -> None:
 
 
 def _recorded(settings: OrchestratorSettings, wanted: str) -> Recorded:
-    if Path(wanted).is_file():
-        return _from_file(Path(wanted))
+    bundle = bundle_named(wanted)
+    if bundle is not None:
+        return bundle.recorded
 
     async def look(database: Database) -> Recorded:
         async with database.snapshot() as connection:
@@ -82,10 +83,6 @@ def _recorded(settings: OrchestratorSettings, wanted: str) -> Recorded:
         return with_database(settings, look)
     except queries.NoSuchSaga as error:
         fail(str(error), 1)
-
-
-def _from_file(path: Path) -> Recorded:
-    fail(f"{path} is a file, and bundles cannot be read by this version; name a saga's id", 1)
 
 
 def _all(settings: OrchestratorSettings, selection: Selection, output: Output) -> None:

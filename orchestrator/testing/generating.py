@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from string import Template
 
 from orchestrator.replay.bundle import Bundle
@@ -49,12 +49,17 @@ def source_of_test(bundle: Bundle, module: str) -> str:
         transitions=f"{number} transition{'' if number == 1 else 's'}",
         status=outcome.status,
         module=module,
-        steps=_block("{", (f"{_text(name)}: {_text(status)}" for name, status in outcome.steps.items()), "}"),
-        sent=_block("(", map(_text, outcome.sent), ")"),
+        steps=_block("{", [f"{_text(name)}: {_text(status)}" for name, status in outcome.steps.items()], "}"),
+        sent=_tuple([_text(each) for each in outcome.sent]),
     )
 
 
-def _block(opening: str, items: Iterable[str], closing: str) -> str:
+def _tuple(items: Sequence[str]) -> str:
+    # The comma in a tuple of one is no reason for lines of their own.
+    return f"({items[0]},)" if len(items) == 1 else _block("(", items, ")")
+
+
+def _block(opening: str, items: Sequence[str], closing: str) -> str:
     lines = "".join(f"\n        {each}," for each in items)
     return f"{opening}{lines}\n    {closing}" if lines else opening + closing
 

@@ -38,6 +38,7 @@ class Agreed(Event, type="clinic.agreed", key="email"):
     """The patient agrees."""
 
     email: str
+    ward: str = "east"
     signed: Sensitive[str] = ""
 
 
@@ -45,6 +46,7 @@ class Left(Event, type="clinic.left", key="email"):
     """The patient has gone home."""
 
     email: str
+    ward: str = "east"
 
 
 class Insured(Event, type="insurance.covers"):
@@ -163,7 +165,7 @@ def clinic(**options: Any) -> Saga[Patient]:
         version=1,
         data=Patient,
         starts_on=Start(Admitted, begin, key=lambda event: f"{event.email}/{event.ward}"),
-        cancel_on=Cancel(Left, key=lambda event: event.email),
+        cancel_on=Cancel(Left, key=lambda event: f"{event.email}/{event.ward}"),
         steps=(
             Step(
                 "insurance",
@@ -175,10 +177,19 @@ def clinic(**options: Any) -> Saga[Patient]:
                 retry=Retry(attempts=2, backoff=seconds(1)),
                 **options,
             ),
-            Wait(Agreed, key=lambda event: event.email, name="consent", on_event=agreed, timeout=hours(1)),
+            Wait(
+                Agreed,
+                key=lambda event: f"{event.email}/{event.ward}",
+                name="consent",
+                on_event=agreed,
+                timeout=hours(1),
+            ),
             Step("treatment", treat, kind=PIVOT),
             Step("visit", treat, kind=RETRIABLE),
         ),
         on_completed=discharged,
         on_compensated=turned,
     )
+
+
+CLINIC = clinic()

@@ -47,7 +47,8 @@ class _Kind:
 class Shape:
     """What may lie in one place of a JSON value: where it is, and whether a field's mark covers it.
 
-    Where a place may hold several types, it is marked if one of them is: too much is hidden rather than too little.
+    Where a place may hold several types, it is marked if one of them is, and a field that its model does not know is
+    marked: too much is hidden rather than too little.
     """
 
     path: str
@@ -103,6 +104,8 @@ class Shape:
                 return key, value
             inside = tuple(each for kind, field in known for each in _kinds(_annotation(field), kind.marked))
             return key, Shape(f"{self.path}.{key}", key, inside).rebuilt(value, leaf)
+        if any(_is_model(kind.bare) for kind in self.kinds):
+            return key, Shape(f"{self.path}.{key}", key, tuple(_kinds(Any, True))).rebuilt(value, leaf)
         # What is no field's name may be anybody's: it is in no path, because errors quote those.
         told = leaf(self._inside(" (a key)", lambda kind: _of_mapping(kind, 0)), key)
         return str(told), self._inside(".*", lambda kind: _of_mapping(kind, 1)).rebuilt(value, leaf)

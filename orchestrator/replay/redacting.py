@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from contracts.registry import InvalidMessage, Registry, UnknownMessage
+from messaging.envelope import MalformedMessage
 from orchestrator import history
 from orchestrator.history import CorruptHistory
 from orchestrator.replay.bundle import Bundle
@@ -33,19 +34,25 @@ def redacted(bundle: Bundle, saga: Saga[Any], secret: bytes) -> Bundle:
     `saga` is the definition the instance has. Raises CannotRedact where a part of the bundle cannot be read, or where
     no token is valid.
     """
+    hidden = _hidden(bundle, saga)
+    replacing = Replacing(hidden, secret)
+    rewriting = Rewriting(saga, replacing)
+    key = _key(bundle.recorded, saga, rewriting, replacing)
+    if key != bundle.recorded.key:
+        replacing.add({bundle.recorded.key: key}, _identities(bundle.recorded, saga, key, hidden, replacing))
+    return replace(rewriting.bundle(bundle), redacted=True)
+
+
+def _hidden(bundle: Bundle, saga: Saga[Any]) -> Hidden:
+    """What is sensitive in it; finds out on the way whether all of it can be read."""
     hidden = Hidden()
     try:
         Rewriting(saga, hidden).bundle(bundle)
-        replacing = Replacing(hidden, secret)
-        rewriting = Rewriting(saga, replacing)
-        key = _key(bundle.recorded, saga, rewriting, replacing)
-        if key != bundle.recorded.key:
-            replacing.add({bundle.recorded.key: key}, _identities(bundle.recorded, saga, key, hidden, replacing))
-        return replace(rewriting.bundle(bundle), redacted=True)
     except UnknownContent as error:
         raise CannotRedact(f"{error}: nobody can say what in it is sensitive") from error
-    except (KeyError, TypeError, IndexError, AttributeError, json.JSONDecodeError) as error:
-        raise CannotRedact(f"the history of {bundle.recorded.id} cannot be read: {error!r}") from error
+    except (LookupError, TypeError, AttributeError, ValueError, MalformedMessage) as error:
+        raise CannotRedact(f"the bundle of {bundle.recorded.id} is not as Amends writes it: {error!r}") from error
+    return hidden
 
 
 def _key(recorded: Recorded, saga: Saga[Any], rewriting: Rewriting, replacing: Replacing) -> str:

@@ -38,7 +38,7 @@ class Hidden:
     """What is sensitive in a bundle: values, as text, and where they lie."""
 
     places: dict[str, list[tuple[Shape, Any]]] = field(default_factory=dict)
-    choices: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    choices: dict[str, set[tuple[Any, ...]]] = field(default_factory=dict)
     """Fields that are marked and may hold one of few values only, and which."""
     identities: set[str] = field(default_factory=set)
 
@@ -57,7 +57,7 @@ class Hidden:
     def _leaf(self, shape: Shape, value: Any) -> Any:
         if shape.marked and value is not None and value != "":
             if choices := _choices(shape, value):
-                self.choices[shape.name] = choices
+                self.choices.setdefault(shape.name, set()).add(choices)
             else:
                 self.places.setdefault(_canonical(value), []).append((shape, value))
         return value
@@ -137,7 +137,7 @@ class Replacing:
     def _prepare(self) -> None:
         told = {value: token for value, token in self._stands_for.items() if not _short(value)} | self._identities
         written = {form: made for value, token in told.items() for form, made in _forms(value, token)}
-        for name, choices in self._hidden.choices.items():
+        for name, choices in ((name, each) for name, found in self._hidden.choices.items() for each in found):
             for value in choices:
                 written |= _choice_forms(name, value, self._tokens.permuted(value, choices))
         longest_first = sorted(written, key=lambda each: (-len(each), each))

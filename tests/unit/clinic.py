@@ -110,7 +110,9 @@ class Patient(BaseModel):
 
 
 def begin(event: Admitted) -> Patient:
-    """The first data: all that the event says."""
+    """The first data: all that the event says, if there is such a ward."""
+    if event.ward == "nowhere":
+        raise LookupError(f"no such ward for {event.name} ({event.born})")
     return Patient(**event.model_dump())
 
 

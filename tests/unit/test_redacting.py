@@ -200,11 +200,24 @@ def test_letter_case_hides_nothing() -> None:
     assert re.fullmatch(r"redacted-\w{16}@example\.com and redacted-\w{16}", made)
 
 
-def test_what_the_contract_does_not_know_is_left_out_of_parked_messages() -> None:
-    """A field that a newer sender has added is marked by nobody here, and so it goes."""
+def test_what_the_contract_does_not_know_is_taken_for_sensitive() -> None:
+    """A field that a newer sender has added is marked by nobody here: it becomes a token, and so does its value."""
     play = _admitted()
-    bundle = _redacted(play, _parked(Agreed(email=PATIENT.email), play.id, diagnosis="secret"))
-    assert "diagnosis" not in bundle.parked[0].body
+    parked = _parked(Agreed(email=PATIENT.email), play.id, diagnosis={"what": "measles"})
+    bundle = _redacted(play, replace(parked, reason="measles came early"))
+    diagnosis = json.loads(bundle.parked[0].body)["data"]["diagnosis"]
+    assert [] == [each for each in ("what", "measles") if each in json.dumps(diagnosis)]
+    assert bundle.parked[0].reason == f"{next(iter(diagnosis.values()))} came early"
+
+
+def test_an_instance_that_never_started_is_redacted_and_replays() -> None:
+    """Stuck at its first event, with an error that quotes it and no data yet."""
+    play = Recording(SAGA, f"{PATIENT.email}/nowhere")
+    play.event(PATIENT.model_copy(update={"ward": "nowhere"}))
+    assert (play.status, play.current.data) == ("stuck", None)
+    bundle = _redacted(play)
+    assert "lovelace" not in as_text(bundle)
+    assert replay(bundle.recorded, Catalog([SAGA])).difference is None
 
 
 def test_short_values_are_replaced_where_they_are_marked_only() -> None:
@@ -239,7 +252,7 @@ def test_a_message_of_no_known_contract_stops_it() -> None:
         _admitted().recorded, transitions=(replace(line, input=line.input.replace("clinic.admitted", "clinic.other")),)
     )
     with pytest.raises(
-        CannotRedact, match=r"clinic\.other v1, which Saga\('clinic', version=1\) does not hear or send"
+        CannotRedact, match=r"it holds clinic\.other v1, which Saga\('clinic', version=1\) does not hear"
     ):
         redacted(_bundle(recorded), SAGA, SECRET)
 
@@ -249,7 +262,7 @@ def test_a_corrupt_history_stops_it() -> None:
     play = _admitted()
     for broken in ("{}", "[1]", "no json"):
         recorded = replace(play.recorded, progress=broken)
-        with pytest.raises(CannotRedact, match="cannot be read"):
+        with pytest.raises(CannotRedact, match="is not as Amends writes it"):
             redacted(_bundle(recorded), SAGA, SECRET)
 
 
@@ -275,7 +288,7 @@ patients = st.builds(
     vip=st.booleans(),
     homes=st.lists(st.builds(Address, street=long_words, city=st.just("Rome")), max_size=2).map(tuple),
     kin=st.dictionaries(long_words, st.just("aunt"), max_size=2),
-    ward=st.sampled_from(["a", "closed"]),
+    ward=st.sampled_from(["a", "closed", "nowhere"]),
 )
 happenings = st.lists(
     st.sampled_from(["yes", "yes", "no", "deadline", "agree", "leave", "person", "retry"]), max_size=10
@@ -287,6 +300,8 @@ def _play(patient: Admitted, policy: str, happened: list[str]) -> Recording:
     answers: dict[str, Event] = {"insurance": Insured(policy=policy), "treatment": Treated(), "visit": Treated()}
     for what in happened:
         current = play.current
+        if not current.started:
+            break
         waiting = current.current[0] if current.current else "insurance"
         if what == "deadline" and current.deadline is not None:
             play.deadline()

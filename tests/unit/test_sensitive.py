@@ -100,14 +100,15 @@ ADDRESS = {"street": "s", "city": "c"}
         ({"friends": {"ann": 3}, "tags": {"k": "v"}}, ["ann", "v"]),
         ({"pair": ["a", 1], "point": ["p", 1.5], "names": ["n", "m"]}, [1, 1.5, "n", "m"]),
         ({"line": {"product": "p", "engraving": "e"}, "note": {"by": "b", "text": "t"}}, ["e", "b"]),
-        ({"either": {"engraving": "e", "product": "p", "street": "s", "more": "m"}}, ["e", "s"]),
+        ({"either": {"engraving": "e", "product": "p", "street": "s", "more": "m"}}, ["e", "s", "m"]),
         ({"anything": {"a": [1]}, "secret": {"b": [2, {"c": None}]}}, ["b", 2, "c", None]),
         ({"vip": True, "color": "blue", "nickname": "bo"}, [True, "blue", "bo"]),
-        ({"vip": False, "color": "red", "nickname": "none", "unknown": "u"}, []),
+        ({"vip": False, "color": "red", "nickname": "none"}, []),
+        ({"unknown": {"u": ["v"]}, "home": {"nobody": "knows", "city": "c"}}, ["u", "v", "knows"]),
     ],
 )
 def test_marks_are_found_wherever_they_are(value: dict[str, Any], marked: list[object]) -> None:
-    """In nested models, arrays, mappings and their keys, unions, roots; a field's default is no secret."""
+    """In nested models, arrays, mappings and their keys, unions, roots; a default is no secret, an unknown field is."""
     assert marked == _marked(value)
 
 

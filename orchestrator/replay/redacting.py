@@ -90,8 +90,10 @@ def _derived(recorded: Recorded, saga: Saga[Any], identity: UUID) -> Iterator[tu
     for outcome in ("completed", "compensated"):
         yield outcome_id(recorded.id, outcome), outcome_id(identity, outcome)
     facts = [fact for line in recorded.transitions for fact in json.loads(line.facts)]
-    rounds = max((fact["round"] for fact in facts if fact["fact"] == "command_sent"), default=0)
-    for step in saga.stages:
+    sent = [fact for fact in facts if fact["fact"] == "command_sent"]
+    rounds = max((fact["round"] for fact in sent), default=0)
+    # A step may have been renamed since.
+    for step in {*saga.stages, *(fact["step"] for fact in sent)}:
         for direction in Direction:
             for number in range(1, rounds + 1):
                 yield (

@@ -156,7 +156,7 @@ class Replacing:
     def _cut(self, text: str) -> str:
         """A long text without the half of a value that its beginning or its end has been cut through."""
         for value, token in self._written.items():
-            for length in range(len(value) - 1, _LEAST_CUT - 1, -1):
+            for length in range(min(len(value) - 1, len(text)), _LEAST_CUT - 1, -1):
                 text = token + text[length:] if text.startswith(value[-length:]) else text
                 text = text[:-length] + token if text.endswith(value[:length]) else text
         return text

@@ -65,7 +65,7 @@ def explanation(bundle: Bundle, catalog: Catalog, difference: Difference) -> str
     recorded = bundle.recorded
     where = f" at transition {difference.seq}" if difference.seq else ""
     what = f" ({difference.input})" if difference.input else ""
-    lines = [f"{recorded.name} v{recorded.version} {recorded.id} differs{where}{what}: {difference.sentence}"]
+    lines = [f"{recorded.name} v{recorded.version} {recorded.id} differs{where}{what}:", f"  {difference.sentence}"]
     lines += [f"  recorded: {each}" for each in difference.recorded]
     lines += [f"  now:      {each}" for each in difference.now]
     changes = changes_since(bundle, catalog)

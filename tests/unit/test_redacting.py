@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -22,6 +23,7 @@ from orchestrator.replay.redacting import CannotRedact, redacted
 from orchestrator.replay.replaying import replay
 from orchestrator.replay.tokens import Tokens
 from orchestrator.saga.state import saga_id
+from tests.golden.files import catalog, golden, read
 from tests.unit.clinic import Address, Admitted, Agreed, Insured, Left, NotInsured, Released, Treated, clinic
 from tests.unit.play import NOON, Action
 from tests.unit.recording import Recording
@@ -264,6 +266,20 @@ def test_a_corrupt_history_stops_it() -> None:
         recorded = replace(play.recorded, progress=broken)
         with pytest.raises(CannotRedact, match="is not as Amends writes it"):
             redacted(_bundle(recorded), SAGA, SECRET)
+
+
+@pytest.mark.parametrize("path", golden(), ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_golden_histories_are_redacted_and_replay(path: Path) -> None:
+    """Of real orders and trips nobody can tell whose they are, and they replay all the same."""
+    recorded, known = read(path), catalog()
+    saga = known.get(recorded.name, recorded.version)
+    assert saga is not None
+    before = as_text(_bundle(recorded))
+    bundle = redacted(_bundle(recorded), saga, SECRET)
+    whose = re.findall(r'"(?:customer_id|traveler)": "(.*?)"', before)
+    assert whose
+    assert [] == [each for each in whose if each in as_text(bundle)]
+    assert replay(bundle.recorded, known).difference is None
 
 
 # -- generated histories -------------------------------------------------------------------------------------

@@ -171,6 +171,7 @@ async def test_an_edited_bundle_must_be_sealed(treated: str, tmp_path: Path) -> 
 async def test_bad_requests_get_one_line(treated: str, tmp_path: Path) -> None:
     """An unknown id, a saga that is not loaded, a file that is missing or no bundle, a folder that is not there."""
     assert "no saga has the id or the key 'zz'" in _complaint(await _amends("export", "zz", url=treated), 1)
+    assert "no saga has the id or the key 'z" in _complaint(await _amends("export", "z" * 5000, url=treated), 1)
     assert _complaint(await _amends("export", KEY, url=treated, sagas="docs.examples.trip.saga"), 1) == (
         "amends: saga 'clinic' v1 is not loaded, and without it nobody knows its contracts; "
         "AMENDS_SAGAS loads book_trip v1: name the module that holds it, too"

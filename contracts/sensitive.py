@@ -88,8 +88,8 @@ class Shape:
     def rebuilt(self, value: Any, leaf: Callable[[Shape, Any], Any]) -> Any:
         """`value` (parsed JSON) with everything that is no object and no array replaced by what `leaf` makes of it.
 
-        So are the keys of objects that are no models. A field that holds its own default is left as it is: what
-        everybody can read in the code is no secret.
+        So are the keys of objects that are no models. A field that holds its own default is left as it is, but for
+        marked ones with a closed set of values: what everybody can read in the code is no secret.
         """
         if isinstance(value, dict):
             return dict(self._entry(key, each, leaf) for key, each in value.items())
@@ -100,10 +100,13 @@ class Shape:
     def _entry(self, key: str, value: Any, leaf: Callable[[Shape, Any], Any]) -> tuple[str, Any]:
         known = [(kind, field) for kind in self.kinds if (field := _field(kind.bare, key)) is not None]
         if known:
-            if any(_holds_default(field, value) for _, field in known):
-                return key, value
             inside = tuple(each for kind, field in known for each in _kinds(_annotation(field), kind.marked))
-            return key, Shape(f"{self.path}.{key}", key, inside).rebuilt(value, leaf)
+            shape = Shape(f"{self.path}.{key}", key, inside)
+            # Of a few choices the default must not stand out: whatever is shown otherwise would be told by it.
+            stands = any(_holds_default(field, value) for _, field in known)
+            if stands and not (shape.marked and shape.choices()):
+                return key, value
+            return key, shape.rebuilt(value, leaf)
         if any(_is_model(kind.bare) for kind in self.kinds):
             return key, Shape(f"{self.path}.{key}", key, tuple(_kinds(Any, True))).rebuilt(value, leaf)
         # What is no field's name may be anybody's: it is in no path, because errors quote those.

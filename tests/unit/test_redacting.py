@@ -6,20 +6,24 @@ import json
 import re
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 from uuid import UUID, uuid5
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import AfterValidator, BaseModel, Field
 
+from contracts import SENSITIVE, Sensitive
 from contracts.message import Event
 from messaging.envelope import Envelope, encode
 from orchestrator.catalog import Catalog
 from orchestrator.replay.bundle import Bundle, ParkedMessage, as_text
 from orchestrator.replay.recorded import Recorded
 from orchestrator.replay.redacting import CannotRedact, redacted
+from orchestrator.replay.replacing import Hidden, Replacing
 from orchestrator.replay.replaying import replay
 from orchestrator.replay.tokens import Tokens
 from orchestrator.saga.state import saga_id
@@ -387,6 +391,62 @@ def test_different_values_differ(names: list[str]) -> None:
     """Two values never share a token."""
     patient = PATIENT.model_copy(update={"kin": dict.fromkeys(names, "aunt")})
     assert len(_started_with(_redacted(_admitted(patient)))["kin"]) == 2
+
+
+def _content(model: type[BaseModel], value: dict[str, Any], secret: bytes = SECRET) -> Any:
+    hidden = Hidden()
+    hidden.content(value, model)
+    return Replacing(hidden, secret).content(value, model)
+
+
+def _check_digit(text: str) -> str:
+    if text != "4711-8":
+        raise ValueError("the check digit is wrong")
+    return text
+
+
+class Member(BaseModel):
+    code: Annotated[str, Field(pattern=r"^[A-Z]{2}-[0-9]{4}$"), SENSITIVE] = ""
+    account: Annotated[str, AfterValidator(_check_digit), SENSITIVE] = ""
+    balance: Sensitive[Decimal] = Decimal(0)
+    share: Sensitive[float] = 0.0
+    level: Sensitive[Literal["gold", "silver", "lead"]] = "lead"
+    active: Sensitive[bool] = False
+    rank: Annotated[int, Field(ge=1, le=3), SENSITIVE] = 1
+
+
+def test_a_token_fits_where_the_usual_one_would_not() -> None:
+    """A pattern is kept by other letters and digits; amounts stay amounts."""
+    made = _content(Member, {"code": "AB-1234", "balance": "-12.50", "share": 0.25})
+    assert re.fullmatch(r"[A-Z]{2}-[0-9]{4}", made["code"])
+    assert made["code"] != "AB-1234"
+    assert re.fullmatch(r"-[1-9][0-9]\.[0-9]{2}", made["balance"])
+    assert isinstance(made["share"], float)
+    assert made["share"] != 0.25
+
+
+@pytest.mark.parametrize(("value", "field"), [({"account": "4711-8"}, "account"), ({"rank": 2}, None)])
+def test_where_no_token_fits_the_field_is_named(value: dict[str, Any], field: str | None) -> None:
+    """And the value is not; where one of few numbers is left, it is taken."""
+    if field is None:
+        assert _content(Member, value)["rank"] in (1, 3)
+        return
+    with pytest.raises(CannotRedact, match=r"valid in the sensitive field Member\.account") as caught:
+        _content(Member, value)
+    assert "4711" not in str(caught.value)
+
+
+def test_of_few_choices_nobody_can_tell_which_it_was() -> None:
+    """With one secret or another, each of them stands for each; with one secret, no two for the same."""
+    secrets = [bytes([number]) for number in range(60)]
+    for field, choices in (("active", [False, True]), ("level", ["gold", "lead", "silver"])):
+        for choice in choices:
+            shown = {_content(Member, {field: choice}, secret)[field] for secret in secrets}
+            assert sorted(shown) == choices
+        assert all(
+            len({_content(Member, {field: choice}, secret)[field] for choice in choices}) == len(choices)
+            for secret in secrets
+        )
 
 
 def test_moments_and_small_numbers_have_tokens_too() -> None:

@@ -103,7 +103,9 @@ ADDRESS = {"street": "s", "city": "c"}
         ({"either": {"engraving": "e", "product": "p", "street": "s", "more": "m"}}, ["e", "s", "m"]),
         ({"anything": {"a": [1]}, "secret": {"b": [2, {"c": None}]}}, ["b", 2, "c", None]),
         ({"vip": True, "color": "blue", "nickname": "bo"}, [True, "blue", "bo"]),
-        ({"vip": False, "color": "red", "nickname": "none"}, []),
+        ({"nickname": "none", "born": None}, []),
+        # Who is no VIP must not be told by that alone being left as it is.
+        ({"vip": False, "color": "red"}, [False, "red"]),
         ({"unknown": {"u": ["v"]}, "home": {"nobody": "knows", "city": "c"}}, ["u", "v", "knows"]),
     ],
 )

@@ -16,7 +16,19 @@ import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, Any, Literal, NotRequired, Required, TypeAlias, TypeVar, Union, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    ForwardRef,
+    Literal,
+    NotRequired,
+    Required,
+    TypeAlias,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 from pydantic import BaseModel, PydanticUserError, RootModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -142,6 +154,8 @@ def _kinds(annotation: Any, marked: bool = False, annotated: Any = None) -> Iter
         yield from _kinds(annotation.__supertype__, marked, annotated)
     elif hasattr(annotation, "__value__"):  # type X = ...
         yield from _kinds(annotation.__value__, marked, annotated)
+    elif isinstance(annotation, (str, ForwardRef)):  # a name that leads nowhere: what it marks, nobody can tell
+        yield _Kind(Any, Any, True)
     elif isinstance(annotation, TypeVar):
         yield from _kinds(annotation.__bound__ or Any, marked, annotated)
     elif _is_model(annotation) and issubclass(annotation, RootModel):
@@ -166,6 +180,8 @@ def _is_model(kind: Any) -> bool:
 def _field(kind: Any, key: str) -> Any:
     """What a class says of the field that JSON calls `key`; None where it is no class with fields, or has none such."""
     if _is_model(kind):
+        if not kind.__pydantic_complete__:  # what it mentions was defined after it; until now, nobody has asked
+            kind.model_rebuild()
         for name, field in kind.model_fields.items():
             if key in (name, field.alias, field.serialization_alias, field.validation_alias):
                 return field

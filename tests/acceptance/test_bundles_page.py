@@ -87,7 +87,7 @@ def test_the_explanation_on_the_page_is_that_of_a_failing_test(
     shop: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With another timeout in the code, the generated test says so."""
-    _run("amends export acbb -o declined.json", tmp_path, shop)
+    _run("amends export 0257 -o declined.json", tmp_path, shop)
     (tmp_path / "hasty_for_the_page.py").write_text(HASTY, "utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(AssertionError) as caught:
@@ -100,7 +100,7 @@ def test_the_marks_on_the_page_are_marks() -> None:
     """The contract on the page is one, and what it marks is marked, in the list too."""
     (block,) = blocks(PAGE, "python")
     space: dict[str, Any] = {}
-    exec(compile(block.text, str(PAGE), "exec"), space)
+    exec(compile(block.text, str(PAGE), "exec", dont_inherit=True), space)
     marked: list[object] = []
 
     def look(shape: Shape, leaf: Any) -> Any:

@@ -341,7 +341,7 @@ def _play(patient: Admitted, policy: str, happened: list[str]) -> Recording:
     return play
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=100, derandomize=True, deadline=None)
 @given(patient=patients, policy=long_words, happened=happenings, secret=st.binary(min_size=16, max_size=16))
 def test_no_sensitive_value_survives_and_it_replays(
     patient: Admitted, policy: str, happened: list[str], secret: bytes
@@ -385,7 +385,7 @@ def _texts(value: Any) -> Any:
         yield str(value)
 
 
-@settings(max_examples=100, derandomize=True, deadline=None)
+@settings(max_examples=30, derandomize=True, deadline=None)
 @given(names=st.lists(long_words, min_size=2, max_size=2, unique=True))
 def test_different_values_differ(names: list[str]) -> None:
     """Two values never share a token."""

@@ -154,6 +154,29 @@ def test_the_path_in_a_complaint_quotes_no_key_that_is_data() -> None:
     assert paths == ["Person.by_room (a key)", "Person.by_room.*.street", "Person.by_room.*.city"]
 
 
+class Family(BaseModel):
+    head: Relative
+    members: list[Relative] = Field(default_factory=list)
+
+
+class Relative(BaseModel):
+    name: Sensitive[str]
+    of: Family | None = None
+
+
+def test_marks_of_models_that_are_defined_later_are_found() -> None:
+    """A model that mentions a later one, or itself, is completed before it is looked at."""
+    marked: list[str] = []
+
+    def look(shape: Shape, leaf: Any) -> Any:
+        if shape.marked:
+            marked.append(leaf)
+        return leaf
+
+    Shape.of(Family).rebuilt({"head": {"name": "a", "of": {"head": {"name": "b"}}}, "members": [{"name": "c"}]}, look)
+    assert marked == ["a", "b", "c"]
+
+
 def test_a_mark_changes_no_schema() -> None:
     """The same contract with and without marks has the same JSON Schema, nested marks too."""
 

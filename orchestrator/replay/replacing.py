@@ -235,4 +235,6 @@ def _complaint(model: type[BaseModel], value: Any) -> str | None:
         model.model_validate(value)
     except ValidationError as error:
         return in_words(error)
+    except Exception as error:  # noqa: BLE001 - a contract's own validator: what it raises is the complaint
+        return type(error).__name__
     return None

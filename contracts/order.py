@@ -9,13 +9,14 @@ from pydantic import Field, StrictInt
 
 from contracts.message import Command, Event
 from contracts.money import Money
+from contracts.sensitive import Sensitive
 
 
 class OrderCreated(Event, type="order.created", key="order_id"):
     """A customer has placed an order; stock is not promised yet."""
 
     order_id: UUID
-    customer_id: str
+    customer_id: Sensitive[str]
     total: Money
     items: Annotated[StrictInt, Field(ge=1)]
 

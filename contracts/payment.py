@@ -7,6 +7,7 @@ from uuid import UUID
 
 from contracts.message import Command, Event
 from contracts.money import Money
+from contracts.sensitive import Sensitive
 
 
 class PaymentAuthorized(Event, type="payment.authorized", key="order_id"):
@@ -29,7 +30,7 @@ class AuthorizePayment(Command[PaymentAuthorized, PaymentFailed], type="payment.
     """Hold the amount on the customer's account, or refuse."""
 
     order_id: UUID
-    customer_id: str
+    customer_id: Sensitive[str]
     amount: Money
 
 

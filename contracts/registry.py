@@ -111,13 +111,14 @@ class Registry:
             while upcaster := self._upcasters.get((wire_type, message.wire_version)):
                 message = upcaster.convert(message)
         except ValidationError as error:
-            raise InvalidMessage(f"{wire_type} v{version}: {_in_words(error)}") from error
+            raise InvalidMessage(f"{wire_type} v{version}: {in_words(error)}") from error
         except Exception as error:
             raise InvalidMessage(f"{wire_type} v{version}: {type(error).__name__}: {error}") from error
         return message
 
 
-def _in_words(error: ValidationError) -> str:
+def in_words(error: ValidationError) -> str:
+    """What does not fit, by field, in one line that quotes no value."""
     problems = error.errors(include_url=False, include_input=False, include_context=False)
     words = [f"{'.'.join(map(str, each['loc'])) or 'body'}: {each['msg']}" for each in problems[:5]]
     if len(problems) > len(words):

@@ -96,6 +96,14 @@ class Database:
         async with self.engine.connect() as connection:
             yield await connection.execution_options(amends_read_only=True)
 
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncConnection]:
+        """The same, and all its queries see one and the same moment, whatever is committed meanwhile."""
+        async with self.reading() as connection:
+            if self.dialect == "postgresql":  # SQLite's readers see nothing else
+                connection = await connection.execution_options(isolation_level="REPEATABLE READ")
+            yield connection
+
     async def ping(self) -> None:
         """Raise what a query raises when the database is away."""
         async with self.reading() as connection:

@@ -11,7 +11,8 @@ from messaging.service import Role, Service
 from messaging.topology import EVENTS, Binding, Queue
 from orchestrator import versions
 from orchestrator.catalog import Catalog
-from orchestrator.engine import SOURCE, Engine
+from orchestrator.engine import Engine
+from orchestrator.instance import SOURCE
 from orchestrator.settings import OrchestratorSettings
 
 MIGRATIONS = "orchestrator:migrations"

@@ -26,20 +26,17 @@ from messaging.dead_letters import announcement_id, of_received
 from messaging.envelope import Envelope, MalformedMessage
 from messaging.inbox import Entry
 from messaging.inbox import Status as InboxStatus
-from messaging.outbox import OutboxRow, outgoing
 from messaging.received import Received
 from messaging.work import Work
 from messaging.worker import Batch
 from orchestrator import history, parked, timers
 from orchestrator.catalog import Catalog, Target
-from orchestrator.instance import COLUMNS, Instance, Moved, as_row, worth_waiting
+from orchestrator.instance import COLUMNS, SOURCE, Instance, Moved, as_row, outgoing_of, worth_waiting
 from orchestrator.saga.inputs import DeadlinePassed, EventArrived, Input
 from orchestrator.saga.machine import Transition, Verdict, decide, fold, stuck
-from orchestrator.saga.state import Send
 from orchestrator.schema import saga as saga_table
 from orchestrator.schema import saga_history
 
-SOURCE = "orchestrator"
 LONGEST_TRACEBACK = 4000
 
 
@@ -276,7 +273,11 @@ class _Folding:
             "commands": history.dump_sends(transition.sends),
         }
         history.dump_data(state.data)
-        return Moved(state, row, [self._outgoing(instance, send, cause) for send in transition.sends])
+        sends = [
+            outgoing_of(instance.id, send, self._work.now, cause=cause, traceparent=instance.traceparent)
+            for send in transition.sends
+        ]
+        return Moved(state, row, sends)
 
     def _keep(self, instance: Instance, given: Input, moved: Moved) -> None:
         instance.state = moved.state
@@ -294,21 +295,6 @@ class _Folding:
             status=moved.state.status.value,
             step=moved.state.current,
         )
-
-    def _outgoing(self, instance: Instance, send: Send, cause: str | None) -> OutboxRow:
-        envelope = Envelope(
-            id=send.id,
-            type=send.message.wire_type,
-            version=send.message.wire_version,
-            source=SOURCE,
-            time=self._work.now,
-            correlation_id=str(instance.id),
-            causation_id=cause,
-            key=str(instance.id),
-            compensates=send.compensates,
-            traceparent=instance.traceparent,
-        )
-        return outgoing(send.message, envelope)
 
     async def write(self) -> None:
         """Write instances, histories and parked events; raises Conflict where somebody came between."""

@@ -5,7 +5,6 @@ A history alone says all that a replay needs: every input whole, every fact, eve
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -14,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from contracts.message import Command, Event
 from contracts.registry import Registry
@@ -147,7 +146,7 @@ def _kind(send: Send) -> str:
 def load_state(saga: Saga[Any], *, status: str, reason: str, data: str, progress: str) -> SagaState:
     """The state an instance's row holds; raises CorruptHistory."""
     try:
-        content = json.loads(progress)
+        content = from_json(progress)
         steps = {
             name: StepState(
                 StepStatus(each[0]),
@@ -174,7 +173,7 @@ def load_state(saga: Saga[Any], *, status: str, reason: str, data: str, progress
 def load_input(text: str, registry: Registry) -> Input:
     """An input as it was; raises CorruptHistory, UnknownMessage, InvalidMessage."""
     try:
-        content = json.loads(text)
+        content = from_json(text)
         at = datetime.fromisoformat(content["at"])
         match content["kind"]:
             case "event":
@@ -198,12 +197,13 @@ def load_input(text: str, registry: Registry) -> Input:
         raise CorruptHistory(f"an input cannot be read: {error}") from error
 
 
-def load_facts(text: str, saga: Saga[Any]) -> tuple[f.Fact, ...]:
-    """Facts as they were established; raises CorruptHistory."""
+def load_facts(text: str, saga: Saga[Any] | None) -> tuple[f.Fact, ...]:
+    """Facts as they were established; without a saga, their data stays plain JSON. Raises CorruptHistory."""
     try:
-        return tuple(_fact(each, saga) for each in json.loads(text))
+        return tuple(_fact(each, saga) for each in from_json(text))
     except (ValueError, KeyError, TypeError) as error:
-        raise CorruptHistory(f"a fact of {saga!r} cannot be read: {error}") from error
+        whose = "" if saga is None else f" of {saga!r}"
+        raise CorruptHistory(f"a fact{whose} cannot be read: {error}") from error
 
 
 def load_sends(text: str) -> tuple[SentMessage, ...]:
@@ -211,7 +211,7 @@ def load_sends(text: str) -> tuple[SentMessage, ...]:
     try:
         return tuple(
             SentMessage(UUID(each["id"]), each["type"], each["version"], each["step"], each["data"])
-            for each in json.loads(text)
+            for each in from_json(text)
         )
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptHistory(f"a sent message cannot be read: {error}") from error
@@ -224,12 +224,12 @@ def _event(content: Mapping[str, Any], registry: Registry) -> Event:
     return message
 
 
-def _fact(content: dict[str, Any], saga: Saga[Any]) -> f.Fact:
+def _fact(content: dict[str, Any], saga: Saga[Any] | None) -> f.Fact:
     kind = _FACTS[content.pop("fact")]
     for name, value in content.items():
         match name:
             case "data":
-                content[name] = saga.data.model_validate(value)
+                content[name] = value if saga is None else saga.data.model_validate(value)
             case "due":
                 content[name] = _moment(value)
             case "direction":

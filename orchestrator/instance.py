@@ -7,11 +7,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from messaging.outbox import OutboxRow
+from messaging.envelope import Envelope
+from messaging.outbox import OutboxRow, outgoing
 from orchestrator import history
 from orchestrator.parked import ParkedEvent
 from orchestrator.saga.definition import Saga
-from orchestrator.saga.state import SagaState, Status
+from orchestrator.saga.state import SagaState, Send, Status
+
+SOURCE = "orchestrator"
 
 
 @dataclass(slots=True)
@@ -90,3 +93,22 @@ def as_row(instance: Instance, now: datetime) -> dict[str, Any]:
         "started_at": instance.started_at or now,
         "updated_at": now,
     }
+
+
+def outgoing_of(
+    identity: UUID, send: Send, now: datetime, *, cause: str | None, traceparent: str | None = None
+) -> OutboxRow:
+    """A message that an instance sends, as its row in the outbox; raises MessageTooLarge."""
+    envelope = Envelope(
+        id=send.id,
+        type=send.message.wire_type,
+        version=send.message.wire_version,
+        source=SOURCE,
+        time=now,
+        correlation_id=str(identity),
+        causation_id=cause,
+        key=str(identity),
+        compensates=send.compensates,
+        traceparent=traceparent,
+    )
+    return outgoing(send.message, envelope)

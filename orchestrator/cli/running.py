@@ -16,7 +16,7 @@ from messaging.service import Service
 from messaging.settings import MEMORY
 from orchestrator.assembly import MIGRATIONS, orchestrator
 from orchestrator.cli.opening import catalog_of, fail, json_given, with_database
-from orchestrator.engine import SOURCE
+from orchestrator.instance import SOURCE
 from orchestrator.saga.state import saga_id
 from orchestrator.settings import OrchestratorSettings, RelaySettings
 

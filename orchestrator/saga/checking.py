@@ -26,6 +26,7 @@ class Checked:
     commands: dict[str, type[Command[Any, Any]]] = field(default_factory=dict)
     compensations: dict[str, type[Command[Any, Any]]] = field(default_factory=dict)
     pivot: str | None = None
+    outcomes: list[type[Event]] = field(default_factory=list)
 
 
 def check(
@@ -56,7 +57,7 @@ def check(
     _check_events(where, starts_on, checked, cancel_on)
     for role, function in outcomes.items():
         if function is not None:
-            _check_outcome(f"{where}, {role}", function)
+            _check_outcome(f"{where}, {role}", checked, function)
     return checked
 
 
@@ -236,10 +237,11 @@ def _check_events(where: str, starts_on: Start[Any], checked: Checked, cancel_on
                 )
 
 
-def _check_outcome(place: str, function: Callable[..., Any]) -> None:
+def _check_outcome(place: str, checked: Checked, function: Callable[..., Any]) -> None:
     found = _hints(place, function).get("return")
     if found is not None:
         _check_event(place, found)
+        checked.outcomes.append(found)
 
 
 def _check_event(place: str, event: Any) -> None:

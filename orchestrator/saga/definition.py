@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic
 
-from contracts.message import Command, Event
+from contracts.message import Command, Event, Message
 from orchestrator.saga.checking import check
 from orchestrator.saga.steps import Cancel, D, Delay, Stage, Start, Step, Wait
 
@@ -54,6 +54,8 @@ class Saga(Generic[D]):
         """The command class of each step's action, by the step's name."""
         self.compensations: dict[str, type[Command[Any, Any]]] = checked.compensations
         self.pivot: str | None = checked.pivot
+        self.outcomes: tuple[type[Event], ...] = tuple(checked.outcomes)
+        """The event classes that announce its end, as far as the functions that make them say which."""
 
     def __repr__(self) -> str:
         return f"Saga({self.name!r}, version={self.version})"
@@ -66,6 +68,11 @@ class Saga(Generic[D]):
         """Every event class that may answer a command of this saga."""
         commands = (*self.commands.values(), *self.compensations.values())
         return tuple(dict.fromkeys(event for command in commands for event in command.answers()))
+
+    def messages(self) -> tuple[type[Message], ...]:
+        """Every message class it hears or sends, outcomes too."""
+        sent = (*self.commands.values(), *self.compensations.values(), *self.outcomes)
+        return tuple(dict.fromkeys((*self.events(), *sent)))
 
     def events(self) -> tuple[type[Event], ...]:
         """Every event class this saga wants to hear of."""

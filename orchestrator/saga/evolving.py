@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from orchestrator.saga import facts as f
 from orchestrator.saga.facts import Fact
+from orchestrator.saga.replacing import replace
 from orchestrator.saga.state import Direction, SagaState, Status, StepState, StepStatus
 
 

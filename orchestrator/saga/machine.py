@@ -30,7 +30,7 @@ from orchestrator.saga.inputs import DeadlinePassed, EventArrived, Input, Person
 from orchestrator.saga.state import SagaState, Status
 from orchestrator.saga.transition import Transition, Verdict
 
-__all__ = ["Transition", "Verdict", "decide", "evolve", "fold", "stuck"]
+__all__ = ["Transition", "Verdict", "decide", "evolve", "fold", "move", "stuck"]
 
 
 def decide(saga: Saga[Any], identity: UUID, state: SagaState | None, given: Input) -> Transition:
@@ -38,14 +38,21 @@ def decide(saga: Saga[Any], identity: UUID, state: SagaState | None, given: Inpu
 
     Raises whatever the saga's own functions raise; the caller makes the instance stuck with it.
     """
+    return move(saga, identity, state, given)[0]
+
+
+def move(saga: Saga[Any], identity: UUID, state: SagaState | None, given: Input) -> tuple[Transition, SagaState | None]:
+    """What `decide` says, and the state after it: that of `fold`, which needs not be reckoned twice."""
     deciding = Deciding(saga, identity, state or SagaState(), given.at)
     match given:
         case EventArrived():
-            return deciding.event(given)
+            transition = deciding.event(given)
         case DeadlinePassed():
-            return deciding.deadline()
+            transition = deciding.deadline()
         case PersonActed():
-            return deciding.person(given)
+            transition = deciding.person(given)
+    # What was tried for an input that was refused in the end has not happened.
+    return transition, deciding.state if transition.facts else state
 
 
 def stuck(state: SagaState | None, given: Input, reason: str) -> Transition:

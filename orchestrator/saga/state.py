@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -108,6 +109,7 @@ def saga_id(name: str, key: object) -> UUID:
     return uuid5(uuid5(_SAGAS, name), str(key))
 
 
+@lru_cache(maxsize=4096)  # derived when it is sent, and once more for each answer that may be its own
 def command_id(saga: UUID, step: str, direction: Direction, round: int) -> UUID:
     """The message id of a step's command: the same decision, the same id (rule 2)."""
     return uuid5(saga, f"{step}/{direction.value}/{round}")

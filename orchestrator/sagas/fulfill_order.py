@@ -28,6 +28,7 @@ from contracts.payment import (
     PaymentFailed,
     VoidPayment,
 )
+from contracts.sensitive import Sensitive
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.steps import PIVOT, RETRIABLE, Cancel, Retry, Start, Step, seconds
 
@@ -38,7 +39,7 @@ class Fulfillment(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     order_id: UUID
-    customer_id: str
+    customer_id: Sensitive[str]
     total: Money
     authorization_id: str | None = None
     captured: Money | None = None

@@ -7,14 +7,14 @@ from uuid import UUID
 
 from pydantic import Field, StrictInt
 
-from contracts import Command, Event, Money
+from contracts import Command, Event, Money, Sensitive
 
 
 class TripRequested(Event, type="travel.requested", key="trip_id"):
     """A traveler wants to go; nothing is booked yet."""
 
     trip_id: UUID
-    traveler: str
+    traveler: Sensitive[str]
     flight: str
     hotel: str
     price: Money
@@ -25,7 +25,7 @@ class TripApproved(Event, type="travel.approved", key="trip_id"):
     """Somebody who may has agreed to the price."""
 
     trip_id: UUID
-    by: str
+    by: Sensitive[str]
 
 
 class TripWithdrawn(Event, type="travel.withdrawn", key="trip_id"):
@@ -118,7 +118,7 @@ class ChargeTraveler(Command[TravelerCharged, ChargeDeclined], type="travel.char
     """Take the price from the traveler."""
 
     trip_id: UUID
-    traveler: str
+    traveler: Sensitive[str]
     amount: Money
 
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from contracts import Money
+from contracts import Money, Sensitive
 from docs.examples.trip.contracts import (
     BookFlight,
     BookHotel,
@@ -59,14 +59,14 @@ class Trip(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     trip_id: UUID
-    traveler: str
+    traveler: Sensitive[str]
     flight: str
     hotel: str
     price: Money
     cooling_off_minutes: int
     flight_reference: str = ""
     hotel_reference: str = ""
-    approved_by: str = ""
+    approved_by: Sensitive[str] = ""
     failure: str = "not_approved"
 
 

@@ -50,7 +50,12 @@ class Office(Bench):
         name: str = "work",
     ) -> Delivery:
         """The answer to a command of saga number so and so."""
-        identity = saga_id(name, number)
+        return self.answer_to(saga_id(name, number), step, event, round=round, direction=direction)
+
+    def answer_to(
+        self, identity: UUID, step: str, event: Event, *, round: int = 1, direction: Direction = Direction.ACTION
+    ) -> Delivery:
+        """The answer to a command of this instance."""
         envelope = Envelope(
             id=UUID(int=next(self._ids) + (1 << 64)),
             type=event.wire_type,

@@ -1,0 +1,118 @@
+"""The command that replays histories: one, a bundle's, or all. Publishes nothing, writes nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from messaging.commandline import without_password
+from messaging.database import Database
+from messaging.process import EX_UNAVAILABLE, load
+from orchestrator import queries
+from orchestrator.cli import verdicts
+from orchestrator.cli.bundled import bundle_named
+from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, moment, screen, with_database
+from orchestrator.replay.reading import recorded as read_recorded
+from orchestrator.replay.recorded import Recorded
+from orchestrator.replay.replaying import replay as replay_one
+from orchestrator.replay.sweeping import DatabaseFailed, Selection, count, sweep
+from orchestrator.replay.tally import Tally
+from orchestrator.saga.state import Status
+from orchestrator.settings import OrchestratorSettings
+
+
+def replay(
+    wanted: Annotated[
+        str | None,
+        typer.Argument(metavar="[ID|FILE]", help="A saga's id, the beginning of it, its key, or an exported bundle."),
+    ] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="Every saga in the database.")] = False,
+    saga: Annotated[str | None, typer.Option(help="With --all: only this saga.")] = None,
+    status: Annotated[Status | None, typer.Option(help="With --all: only this status.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="With --all: only what moved since then: 90s, 15m, 2h, 3d, or a moment.")
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Fold recorded inputs through the definitions of this checkout, and compare every transition.
+
+    Publishes nothing and writes nothing. Exit codes: 0 the same, 1 something differs, or there is no such saga.
+
+    Example: amends replay 3fa8
+    Example: amends replay --all --saga fulfill_order --since 7d
+    """
+    if every == (wanted is not None):
+        fail("name one saga (its id, its key or a bundle's file), or all of them: --all", 2)
+    if not every and (saga or status or since):
+        fail("--saga, --status and --since choose among --all", 2)
+    settings = load(OrchestratorSettings)
+    if wanted is not None:
+        _one(settings, wanted, output)
+    else:
+        after = moment(since) if since else None
+        _all(settings, Selection(saga, status.value if status else None, after), output)
+
+
+def _one(settings: OrchestratorSettings, wanted: str, output: Output) -> None:
+    catalog = catalog_of(settings)
+    found = replay_one(_recorded(settings, wanted), catalog)
+    if output is Output.JSON:
+        typer.echo(json.dumps(verdicts.as_json(found), indent=2))
+    else:
+        verdicts.verdict(found, screen())
+    if found.difference is not None:
+        raise typer.Exit(1)
+
+
+def _recorded(settings: OrchestratorSettings, wanted: str) -> Recorded:
+    bundle = bundle_named(wanted)
+    if bundle is not None:
+        return bundle.recorded
+
+    async def look(database: Database) -> Recorded:
+        async with database.snapshot() as connection:
+            return await read_recorded(connection, await queries.find(connection, wanted))
+
+    try:
+        return with_database(settings, look)
+    except queries.NoSuchSaga as error:
+        fail(str(error), 1)
+
+
+def _all(settings: OrchestratorSettings, selection: Selection, output: Output) -> None:
+    catalog = catalog_of(settings)  # complains here, once, rather than in every process
+    if selection.name is not None and selection.name not in catalog.names():
+        fail(f"there is no saga {selection.name!r}; AMENDS_SAGAS loads {', '.join(catalog.names())}", 1)
+    began = time.perf_counter()
+    tally = _swept(settings, selection)
+    if output is Output.JSON:
+        typer.echo(json.dumps(verdicts.tally_as_json(tally), indent=2))
+    else:
+        verdicts.tally(tally, time.perf_counter() - began, screen())
+    if tally.different:
+        raise typer.Exit(1)
+
+
+def _swept(settings: OrchestratorSettings, selection: Selection) -> Tally:
+    instances = with_database(settings, lambda database: count(database, selection))
+    columns = (TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    try:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task("replaying", total=instances)
+            return sweep(
+                settings.database,
+                settings.sagas,
+                selection,
+                instances=instances,
+                progress=lambda more: bar.advance(task, more),
+            )
+    except DatabaseFailed as error:
+        shown = without_password(settings.database)
+        fail(f"{shown} did not answer to the end ({error}); start it again and repeat", EX_UNAVAILABLE)

@@ -1,0 +1,110 @@
+"""Replaying one instance: its recorded inputs folded through the definition of this checkout, and compared.
+
+No database, no clock, no logging, and nothing is sent: what a history holds and what the definition does with it are
+all there is. Almost every transition gives the very texts that were recorded, and then nothing is parsed or explained.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from contracts.registry import InvalidMessage, UnknownMessage
+from messaging.envelope import MessageTooLarge
+from orchestrator import history
+from orchestrator.catalog import Catalog
+from orchestrator.instance import outgoing_of
+from orchestrator.replay import explaining, integrity
+from orchestrator.replay.difference import Difference, Kind, Replayed
+from orchestrator.replay.outcome import Failed, Outcome, Passage
+from orchestrator.replay.recorded import Recorded, RecordedTransition
+from orchestrator.saga.definition import Saga
+from orchestrator.saga.inputs import EventArrived, Input
+from orchestrator.saga.machine import move
+from orchestrator.saga.state import SagaState
+
+__all__ = ["Difference", "Kind", "Replayed", "replay"]
+
+
+def replay(recorded: Recorded, catalog: Catalog) -> Replayed:
+    """Fold a history through the definition that `catalog` has for it, up to the first difference.
+
+    Raises nothing: a definition that is not loaded, an input that cannot be read and whatever the definition's own
+    functions raise are differences.
+    """
+    saga = catalog.get(recorded.name, recorded.version)
+    if saga is None:
+        return _replayed(recorded, 0, explaining.not_loaded(recorded, catalog))
+    folding = _Folding(recorded, saga, catalog)
+    difference = folding.run()
+    if difference is not None and difference.kind is not Kind.HISTORY:
+        # Code that differs explains nothing where the recording contradicts itself.
+        difference = integrity.broken(recorded) or difference
+    return _replayed(recorded, folding.folded, difference)
+
+
+def _replayed(recorded: Recorded, folded: int, difference: Difference | None) -> Replayed:
+    return Replayed(recorded.id, recorded.name, recorded.version, recorded.key, folded, difference)
+
+
+class _Folding:
+    """One instance on its way through its history; `folded` counts the transitions that were the same."""
+
+    def __init__(self, recorded: Recorded, saga: Saga[Any], catalog: Catalog) -> None:
+        self._recorded = recorded
+        self._saga = saga
+        self._registry = catalog.registry
+        self._state: SagaState | None = None
+        self.folded = 0
+
+    def run(self) -> Difference | None:
+        for line in self._recorded.transitions:
+            if line.seq != self.folded + 1:
+                return integrity.gap(self.folded, line.seq)
+            difference = self._take(line)
+            if difference is not None:
+                return difference
+            self.folded += 1
+        return integrity.row(self._recorded, self._saga, self._state)
+
+    def _take(self, line: RecordedTransition) -> Difference | None:
+        try:
+            given = history.load_input(line.input, self._registry)
+        except history.CorruptHistory as error:
+            return integrity.unreadable(line.seq, error)
+        except (UnknownMessage, InvalidMessage) as error:
+            return explaining.cannot_be_read(line, error)
+        outcome = self._decided(given)
+        if isinstance(outcome, Outcome) and outcome.facts == line.facts and outcome.commands == line.commands:
+            self._state = outcome.state
+            return self._other_key(line, given)
+        passage = Passage(self._recorded, self._saga, self._registry, self._state, line, given)
+        weighed = explaining.weigh(passage, self._storable(given, outcome))
+        if isinstance(weighed, Difference):
+            return weighed
+        self._state = weighed
+        return self._other_key(line, given)
+
+    def _decided(self, given: Input) -> Outcome | Failed:
+        try:
+            transition, state = move(self._saga, self._recorded.id, self._state, given)
+            return Outcome(
+                transition, state, history.dump_facts(transition.facts), history.dump_sends(transition.sends)
+            )
+        except Exception as error:  # noqa: BLE001 - DESIGN rule: what a definition raises makes that one instance stuck
+            return Failed(error)
+
+    def _storable(self, given: Input, outcome: Outcome | Failed) -> Outcome | Failed:
+        """What the engine would have found only when it wrote: a message too large to be sent."""
+        if isinstance(outcome, Outcome):
+            cause = str(given.message_id) if isinstance(given, EventArrived) else None
+            try:
+                for send in outcome.transition.sends:
+                    outgoing_of(self._recorded.id, send, given.at, cause=cause)
+            except MessageTooLarge as error:
+                return Failed(error)
+        return outcome
+
+    def _other_key(self, line: RecordedTransition, given: Input) -> Difference | None:
+        if line.seq > 1 or not isinstance(given, EventArrived):
+            return None
+        return explaining.other_key(self._recorded, self._saga, line, given.event)

@@ -1,0 +1,117 @@
+"""A real engine on a SQLite database, and one instance that is led through a story."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid5
+
+from sqlalchemy.engine import Row
+
+from contracts.message import Event
+from messaging import schema
+from messaging.database import Database
+from messaging.envelope import CONTENT_TYPE, Envelope, encode
+from messaging.work import Work
+from orchestrator import queries
+from orchestrator.engine import _Folding
+from orchestrator.replay.reading import recorded
+from orchestrator.replay.recorded import Recorded
+from orchestrator.saga.definition import Saga
+from orchestrator.saga.inputs import Action, PersonActed
+from orchestrator.saga.state import Direction, command_id, saga_id
+from orchestrator.schema import metadata
+from tests.contract.orchestrator.office import Office
+
+_KEYS = UUID("0195d3a2-7c00-7000-8000-00000000c0de")
+
+
+class Stage(Office):
+    """One instance of one saga."""
+
+    async def put_on(self, saga: Saga[Any], story: str) -> None:
+        """Start an engine for it; every story is that of another order or trip."""
+        self.key = uuid5(_KEYS, story)
+        self.identity = saga_id(saga.name, self.key)
+        await self.employ(saga)
+
+    async def comes(self, event: Event, source: str) -> None:
+        """An event that answers nothing: the start, an approval, a cancellation."""
+        await self._deliver(event, source, None)
+
+    async def answers(
+        self, step: str, event: Event, *, direction: Direction = Direction.ACTION, round: int = 1
+    ) -> None:
+        """The answer to a step's command, some milliseconds after it was sent."""
+        source = event.wire_type.partition(".")[0]
+        await self._deliver(event, source, command_id(self.identity, step, direction, round))
+
+    async def undone(self, step: str, event: Event) -> None:
+        """The answer to a step's compensation."""
+        await self.answers(step, event, direction=Direction.COMPENSATION)
+
+    async def silence(self, deadlines: int = 1) -> None:
+        """Nothing comes until so many deadlines have passed."""
+        for _ in range(deadlines):
+            row = await self._row()
+            assert row.deadline is not None, "nothing is due"
+            self.clock.advance((row.deadline - self.clock.now()) / timedelta(seconds=1))
+            await asyncio.sleep(0.05)
+            async with asyncio.timeout(20):
+                while (await self._row()).revision == row.revision:
+                    # Whoever lay down to sleep just then sleeps a little longer than we have moved the time.
+                    await asyncio.sleep(0.05)
+                    self.clock.advance(0.5)
+
+    async def person(self, action: Action, why: str, step: str | None = None, answer: Event | None = None) -> None:
+        """Somebody acts, a quarter of an hour later."""
+        self.clock.advance(900)
+        async with self.database.transaction() as connection:
+            work = Work(connection, self.clock.now(), "orchestrator", "orchestrator")
+            plan = _Folding(self.catalog, timedelta(days=1), work)
+            await plan.load({self.identity})
+            given = PersonActed(self.clock.now(), action, "bea", why, step, answer)
+            plan._apply(plan._instances[self.identity], given)
+            await plan.write()
+
+    async def told(self) -> Recorded:
+        """What the database now holds of it."""
+        async with self.database.reading() as connection:
+            return await recorded(connection, await queries.find(connection, str(self.identity)))
+
+    async def _row(self) -> Row[Any]:
+        async with self.database.reading() as connection:
+            return await queries.find(connection, str(self.identity))
+
+    async def _deliver(self, event: Event, source: str, cause: UUID | None) -> None:
+        self.clock.advance(0.007)
+        envelope = Envelope(
+            id=self.entropy.message_id(self.clock.now()),
+            type=event.wire_type,
+            version=event.wire_version,
+            source=source,
+            time=self.clock.now(),
+            correlation_id=None if cause is None else str(self.identity),
+            causation_id=None if cause is None else str(cause),
+        )
+        body = encode(envelope, event).encode()
+        await self.handle(self.raw(body, content_type=CONTENT_TYPE, message_id=str(envelope.id), type=event.wire_type))
+
+
+@asynccontextmanager
+async def stage(folder: Path, saga: Saga[Any], story: str) -> AsyncIterator[Stage]:
+    """A stage for one story, with its database in `folder`."""
+    database = Database(f"sqlite:///{folder / 'golden.db'}")
+    async with database.transaction() as connection:
+        await connection.run_sync(schema.metadata.create_all)
+        await connection.run_sync(metadata.create_all)
+    found = Stage(database)
+    await found.put_on(saga, story)
+    try:
+        yield found
+    finally:
+        await found.close()

@@ -101,8 +101,9 @@ class Database:
         """The same, and all its queries see one and the same moment, whatever is committed meanwhile."""
         async with self.reading() as connection:
             if self.dialect == "postgresql":  # SQLite's readers see nothing else
-                connection = await connection.execution_options(isolation_level="REPEATABLE READ")
-            yield connection
+                yield await connection.execution_options(isolation_level="REPEATABLE READ")
+            else:
+                yield connection
 
     async def ping(self) -> None:
         """Raise what a query raises when the database is away."""

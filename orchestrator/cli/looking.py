@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections.abc import Iterable
+from typing import Annotated, Any
 
 import typer
 
@@ -11,8 +12,9 @@ from messaging.database import Database
 from messaging.process import load
 from orchestrator import queries
 from orchestrator.cli import history_pictures, pictures, timeline
+from orchestrator.cli.bundled import bundle_named
 from orchestrator.cli.mermaid import sequence
-from orchestrator.cli.opening import Output, OutputOption, WantedArgument, fail, moment, screen, with_database
+from orchestrator.cli.opening import Output, OutputOption, fail, moment, screen, with_database
 from orchestrator.history import CorruptHistory
 from orchestrator.replay import reading
 from orchestrator.saga.state import Status
@@ -52,7 +54,10 @@ def list_sagas(
 
 
 def show(
-    wanted: WantedArgument,
+    wanted: Annotated[
+        str,
+        typer.Argument(metavar="ID|FILE", help="A saga's id, the beginning of it, its key, or an exported bundle."),
+    ],
     *,
     data: Annotated[
         bool, typer.Option("--data", help="How the saga's data changed, transition by transition, too.")
@@ -63,24 +68,16 @@ def show(
 ) -> None:
     """Show one saga: where it is, its steps, and its history as a timeline.
 
+    Of an exported bundle it needs no database.
+
     Example: amends show 3fa8 --data
     """
     if mermaid and output is Output.JSON:
         fail("--mermaid is text; leave out --output json", 2)
-    settings = load(OrchestratorSettings)
-
-    async def look(database: Database) -> timeline.Story:
-        async with database.reading() as connection:
-            row = await queries.find(connection, wanted)
-            parked = await queries.parked_for(connection, row.id)
-            return timeline.story(
-                await reading.recorded(connection, row),
-                [timeline.Waiting(each.type, each.parked_at, each.reason) for each in parked],
-            )
-
+    bundle = bundle_named(wanted)
     try:
-        story = with_database(settings, look)
-    except (queries.NoSuchSaga, CorruptHistory) as error:
+        story = _from_database(wanted) if bundle is None else timeline.story(bundle.recorded, _waiting(bundle.parked))
+    except CorruptHistory as error:
         fail(str(error), 1)
     if output is Output.JSON:
         typer.echo(json.dumps(story.as_json(), indent=2))
@@ -88,3 +85,22 @@ def show(
         typer.echo(sequence(story))
     else:
         history_pictures.story(story, screen(), with_data=data, with_messages=messages)
+
+
+def _from_database(wanted: str) -> timeline.Story:
+    """The story of an instance of the database; ends the command where there is none of that name."""
+
+    async def look(database: Database) -> timeline.Story:
+        async with database.snapshot() as connection:
+            row = await queries.find(connection, wanted)
+            parked = await queries.parked_for(connection, row.id)
+            return timeline.story(await reading.recorded(connection, row), _waiting(parked))
+
+    try:
+        return with_database(load(OrchestratorSettings), look)
+    except queries.NoSuchSaga as error:
+        fail(str(error), 1)
+
+
+def _waiting(parked: Iterable[Any]) -> list[timeline.Waiting]:
+    return [timeline.Waiting(each.type, each.parked_at, each.reason) for each in parked]

@@ -45,7 +45,7 @@ def why(wanted: WantedArgument, *, output: OutputOption = Output.TABLE) -> None:
     logging.configure(settings.service, "error", settings.log_format)
 
     async def look(database: Database) -> Diagnosis:
-        async with database.reading() as connection:
+        async with database.snapshot() as connection:
             row = await queries.find(connection, wanted)
             found = await gather.diagnose(connection, row, catalog, SystemClock().now())
         return await _with_broker(settings, found)

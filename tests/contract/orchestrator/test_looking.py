@@ -87,6 +87,21 @@ async def test_show_in_all_its_forms(kept: str, tmp_path: Path) -> None:
     assert [each.returncode for each in (plain, diff, diagram, programs)] == [0, 0, 0, 0]
 
 
+async def test_a_bundle_tells_the_same_story_without_a_database(kept: str, tmp_path: Path) -> None:
+    """Its file, and no database at all, give what the database gives, to the letter; a broken one costs one line."""
+    exported = await amends(
+        tmp_path, kept, "export", "9", "-o", "saga.json", AMENDS_SAGAS="tests.contract.orchestrator.digging"
+    )
+    assert exported.returncode == 0, exported.stderr
+    for form in (("--data",), ("--mermaid",), ("--output", "json")):
+        there = await amends(tmp_path, kept, "show", "9", *form)
+        here = await amends(tmp_path, "sqlite:///nowhere.db", "show", "saga.json", *form)
+        assert (here.returncode, here.stderr, here.stdout) == (0, "", there.stdout)
+    (tmp_path / "saga.json").write_text("{")
+    broken = await amends(tmp_path, "sqlite:///nowhere.db", "show", "saga.json")
+    assert (broken.returncode, broken.stdout, len(broken.stderr.splitlines())) == (1, "", 1)
+
+
 async def test_mistakes_are_told_in_one_line(kept: str, tmp_path: Path) -> None:
     """Nothing by that name is 1, two forms at once are 2, no database is 69, an unknown module is 78."""
     for words, given, code, said in (

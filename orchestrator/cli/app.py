@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from orchestrator.cli import looking, replaying, running
+from orchestrator.cli import looking, preflight, replaying, running
 
 app = typer.Typer(help="Sagas that make amends.", no_args_is_help=True, rich_markup_mode=None)
 config = typer.Typer(help="The configuration.", no_args_is_help=True)
@@ -26,6 +26,7 @@ app.command("list")(looking.list_sagas)
 app.command()(looking.show)
 
 app.command()(replaying.replay)
+app.command()(preflight.preflight)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -32,11 +32,12 @@ class Trouble:
 
 
 def in_history(recorded: Recorded, registry: Registry) -> Iterator[Trouble]:
-    """What came in and what was sent, in every transition."""
+    """What came in and what was sent, in every transition. What was sent is read elsewhere: here it may be unknown."""
     for line in recorded.transitions:
         row = f"{recorded.id} #{line.seq}"
         given = from_json(line.input)
-        for content in ([given] if "type" in given else []) + from_json(line.commands):
+        sent = [each for each in from_json(line.commands) if registry.speaks(each["type"])]
+        for content in ([given] if "type" in given else []) + sent:
             sentence = _written(content["type"], content["version"], content["data"], registry)
             if sentence is not None:
                 yield Trouble("saga_history", row, content["type"], sentence)

@@ -79,6 +79,10 @@ class Registry:
     def __contains__(self, message: type[Message]) -> bool:
         return self._classes.get((message.wire_type, message.wire_version)) is message
 
+    def speaks(self, wire_type: str) -> bool:
+        """Whether some version of this wire type is known."""
+        return any(name == wire_type for name, _ in self._classes)
+
     def messages(self) -> tuple[type[Message], ...]:
         """Every class known, ordered by wire type and version."""
         return tuple(self._classes[name] for name in sorted(self._classes))

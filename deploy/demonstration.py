@@ -19,6 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 CURRENCY = "USD"
+SAGAS = "deploy.hasty"
+"""Where the demo's saga is, so that whoever looks further replays with the very same one."""
 PATIENCE = 60.0
 """Seconds after which the demo stops waiting: far more than the slowest kind of order takes."""
 
@@ -202,8 +204,10 @@ def _conclude(console: Console, orders: Mapping[str, Watched], audit: Mapping[st
     database = f"sqlite:///{data / 'orchestrator.db'}"
     example = next((order.id for order in orders.values() if order.kind.expected == "payment_timeout"), "ID")
     console.print(f"  export DATABASE_URL={database}", highlight=False, soft_wrap=True)
+    console.print(f"  export AMENDS_SAGAS={SAGAS}", highlight=False, soft_wrap=True)
     console.print("  .venv/bin/amends list", highlight=False)
     console.print(f"  .venv/bin/amends show {example}", highlight=False, soft_wrap=True)
+    console.print("  .venv/bin/amends replay --all", highlight=False)
     console.print(f"  less {data / 'services.log'}", highlight=False, soft_wrap=True)
     console.print("  make run                # the same system, left running", highlight=False)
     return 0 if sound and not unexpected else 1

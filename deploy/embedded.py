@@ -30,8 +30,7 @@ from messaging.settings import MEMORY
 from orchestrator import catalog as catalogs
 from orchestrator.assembly import orchestrator
 from orchestrator.catalog import Catalog
-from orchestrator.saga.steps import InvalidSaga, Retry, seconds
-from orchestrator.sagas.fulfill_order import fulfill_order
+from orchestrator.saga.steps import InvalidSaga
 from orchestrator.settings import OrchestratorSettings
 from services.order.assembly import order_service
 from services.order.settings import OrderSettings
@@ -109,13 +108,14 @@ def demo(
     data.mkdir(parents=True, exist_ok=True)
     for left in (*data.glob("*.db*"), *data.glob("*.log")):
         left.unlink()
-    # A demo has no half minute to wait for a silent payment service.
-    hasty = Catalog([fulfill_order(timeout=seconds(1), retry=Retry(attempts=3, backoff=seconds(0.5)))])
+    hasty = catalogs.load([demonstration.SAGAS])
     with ExitStack() as stack:
         log = stack.enter_context((data / "services.log").open("w", encoding="utf-8"))
         logging.configure("demo", "info", "json", log)
         try:
-            code = asyncio.run(_demonstrate(services(data, catalog=hasty, port=0), orders, data))
+            code = asyncio.run(
+                _demonstrate(services(data, catalog=catalogs.load([demonstration.SAGAS]), port=0), orders, data)
+            )
         except KeyboardInterrupt:
             code = process.EX_INTERRUPTED
     raise typer.Exit(code)

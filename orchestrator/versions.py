@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -30,6 +31,21 @@ _ENDED = [status.value for status in Status if status.terminal]
 MOST_NAMED = 10
 
 
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A definition that is not the one written down; `before` and `after` as `fingerprint.describe` tells them."""
+
+    name: str
+    version: int
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+    @property
+    def differences(self) -> list[str]:
+        """What differs, one sentence each."""
+        return differences(self.before, self.after)
+
+
 class DefinitionChanged(BadConfiguration):
     """A definition is not what the instances in flight were started with; names what differs, and which instances."""
 
@@ -46,6 +62,28 @@ async def check(database: Database, catalog: Catalog, accepted: Collection[str],
         if refusals:
             raise DefinitionChanged("\n".join(refusals))
         await _warn_of_unknown(connection, catalog)
+
+
+async def changed(connection: AsyncConnection, catalog: Catalog) -> list[Changed]:
+    """The definitions of this checkout that differ from those written down under the same name and version."""
+    table = saga_definition
+    written = {(row.name, row.version): row for row in (await connection.execute(select(table))).all()}
+    found = []
+    for definition in catalog:
+        row = written.get((definition.name, definition.version))
+        if row is not None and row.fingerprint != _fingerprint(definition):
+            found.append(Changed(definition.name, definition.version, json.loads(row.description), _words(definition)))
+    return found
+
+
+async def accept(connection: AsyncConnection, definition: Saga[Any], now: datetime) -> None:
+    """Write a changed definition down as the one its instances go on with; a process that knows it then starts."""
+    table = saga_definition
+    await connection.execute(
+        update(table)
+        .where(table.c.name == definition.name, table.c.version == definition.version)
+        .values(fingerprint=_fingerprint(definition), description=json.dumps(_words(definition)), seen_at=now)
+    )
 
 
 # Reading the code of every function of a definition takes tens of milliseconds, and it cannot change in a process.
@@ -74,9 +112,7 @@ async def _check(
         return await _check(connection, definition, accepted, now)
     in_flight = await _in_flight(connection, name, version)
     if not in_flight or f"{name}:{version}" in accepted:
-        await connection.execute(
-            update(table).where(table.c.name == name, table.c.version == version).values(**written)
-        )
+        await accept(connection, definition, now)
         return []
     return [_refusal(definition, in_flight, json.loads(row.description), words)]
 
@@ -103,9 +139,10 @@ def _refusal(
     changes = "; ".join(differences(before, after)) or "a function of it"
     return (
         f"saga {definition.name!r} v{definition.version} has changed while {number} of its instances are in flight "
-        f"({named}). What differs: {changes}. Give the changed definition version={definition.version + 1} and keep "
-        f"the old one beside it, let the instances end first, or, where the change cannot matter to them, "
-        f"set AMENDS_ACCEPT_CHANGED={definition.name}:{definition.version}"
+        f"({named}). What differs: {changes}. Run `amends preflight`: it says which of them would notice, and "
+        f"`amends preflight --accept` lets the change in where none would. Otherwise give the changed definition "
+        f"version={definition.version + 1} and keep the old one beside it, let the instances end first, or "
+        f"set AMENDS_ACCEPT_CHANGED={definition.name}:{definition.version} to take the risk"
     )
 
 

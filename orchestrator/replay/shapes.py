@@ -28,8 +28,6 @@ class Changed:
 
 def changes(before: Any, after: Any, path: str = "") -> Iterator[Changed]:
     """Every leaf that differs, came or went, in order."""
-    if before == after and type(before) is type(after):
-        return
     if isinstance(before, dict) and isinstance(after, dict):
         for name in (*before, *(name for name in after if name not in before)):
             deeper = f"{path}.{name}" if path else name
@@ -37,7 +35,7 @@ def changes(before: Any, after: Any, path: str = "") -> Iterator[Changed]:
     elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         for number, (one, other) in enumerate(zip(before, after, strict=True)):
             yield from changes(one, other, f"{path}[{number}]")
-    else:
+    elif before != after or type(before) is not type(after):  # True is 1, and 5.0 is 5, in Python only
         yield Changed(path, before, after)
 
 

@@ -1,0 +1,97 @@
+"""A preflight: all that is in flight and all that is stored, against the definitions and contracts of this checkout."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, Table, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from messaging.database import Database
+from messaging.schema import dead_letter, outbox
+from orchestrator import versions
+from orchestrator.catalog import Catalog
+from orchestrator.preflight import stored
+from orchestrator.preflight.instances import examine
+from orchestrator.preflight.report import Report
+from orchestrator.replay.reading import stream
+from orchestrator.replay.recorded import Recorded
+from orchestrator.saga.state import Status
+from orchestrator.schema import parked_event, saga
+
+PAGE = 500
+_ENDED = frozenset(status.value for status in Status if status.terminal)
+_READABLE_ONCE = ("handler_failed", "retries_exhausted", "unhandled", "expired")
+"""Reasons of dead letters that could be read when they died; the others are dead because they could not."""
+
+
+async def preflight(
+    database: Database,
+    catalog: Catalog,
+    *,
+    since: datetime | None = None,
+    progress: Callable[[int], None] = lambda more: None,
+) -> Report:
+    """Look at all instances in flight, and at those that ended since `since` (None: all); writes nothing.
+
+    `progress` is told how many more instances are done.
+    """
+    async with database.snapshot() as connection:
+        report = Report(tuple(await versions.changed(connection, catalog)))
+        before = {(each.name, each.version): each.before for each in report.changed}
+        ended = saga.c.status.in_(_ENDED)
+        conditions = () if since is None else (or_(~ended, saga.c.updated_at >= since),)
+        async for recorded in stream(connection, *conditions):
+            if recorded.status not in _ENDED:
+                report.add(examine(recorded, catalog, before.get((recorded.name, recorded.version))))
+            _contents(report, recorded, catalog)
+            progress(1)
+        await _bodies(report, connection, catalog)
+    return report
+
+
+async def count(database: Database, since: datetime | None) -> int:
+    """How many instances a preflight will look at."""
+    query = select(func.count()).select_from(saga)
+    if since is not None:
+        query = query.where(or_(saga.c.status.not_in(_ENDED), saga.c.updated_at >= since))
+    async with database.reading() as connection:
+        return int((await connection.execute(query)).scalar_one())
+
+
+def _contents(report: Report, recorded: Recorded, catalog: Catalog) -> None:
+    report.looked_at["saga"] += 1
+    report.looked_at["saga_history"] += len(recorded.transitions)
+    definition = catalog.get(recorded.name, recorded.version)
+    if definition is None:
+        return  # told as an instance that stands still, where it is in flight; nobody reads it, where it has ended
+    for trouble in (*stored.in_data(recorded, definition), *stored.in_history(recorded, catalog.registry)):
+        report.trouble(trouble)
+
+
+async def _bodies(report: Report, connection: AsyncConnection, catalog: Catalog) -> None:
+    """Messages that have still to be read by somebody."""
+    for table, ours in ((outbox, True), (parked_event, False), (dead_letter, False)):
+        async for row in _rows(connection, table):
+            if table is dead_letter and row.reason not in _READABLE_ONCE:
+                continue
+            report.looked_at[table.name] += 1
+            body = row.body if isinstance(row.body, str) else row.body.decode("utf-8", errors="replace")
+            mine = ours and catalog.registry.speaks(row.type)  # announcements of dead letters lie there, too
+            found = stored.in_body(table.name, f"#{row.id}", body, catalog.registry, ours=mine)
+            if found is not None:
+                report.trouble(found)
+
+
+async def _rows(connection: AsyncConnection, table: Table) -> AsyncIterator[Row[Any]]:
+    after = 0
+    while True:
+        query = select(table).where(table.c.id > after).order_by(table.c.id).limit(PAGE)
+        rows = (await connection.execute(query)).all()
+        for row in rows:
+            yield row
+        if len(rows) < PAGE:
+            return
+        after = rows[-1].id

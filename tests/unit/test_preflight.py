@@ -1,0 +1,261 @@
+"""Before a deploy: which instances in flight would notice, and what stored would not fit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any, NoReturn
+
+import pytest
+from pydantic import BaseModel, ConfigDict
+
+from contracts.message import Event
+from contracts.registry import Registry
+from orchestrator import Delay, Saga, Start, Step, seconds
+from orchestrator.catalog import Catalog
+from orchestrator.preflight import stored
+from orchestrator.preflight.instances import Verdict, examine
+from orchestrator.saga.fingerprint import describe
+from tests.unit.journey import journey
+from tests.unit.recording import Recording
+from tests.unit.work import (
+    Begun,
+    Do,
+    Done,
+    Undo,
+    Work,
+    approval,
+    pivot,
+    retriable,
+    step,
+    work_saga,
+)
+
+FITS, NEEDS, STUCK = (Verdict.COMPATIBLE, ""), Verdict.NEEDS_VERSION, Verdict.GETS_STUCK
+
+
+def waiting(saga: Saga[Any] | None = None) -> Recording:
+    """An instance whose first step has succeeded, and whose second waits for its answer."""
+    play = Recording(saga or journey())
+    play.event(Begun(id=7))
+    play.answer("stock", Done())
+    return play
+
+
+def verdict(play: Recording, *sagas: Saga[Any]) -> tuple[Verdict, str]:
+    """What a preflight with these definitions says of it; `before` is the definition it was started with."""
+    examined = examine(play.recorded, Catalog(sagas), describe(play.saga))
+    return examined.verdict, examined.reason
+
+
+def changed(**stages: Any) -> Saga[Work]:
+    """The journey, with some stages replaced or (None) left out."""
+    made = {
+        "stock": step("stock", timeout=seconds(30)),
+        "money": step("money"),
+        "ship": pivot("ship"),
+        "invoice": retriable("invoice"),
+    } | stages
+    return work_saga(*(each for each in made.values() if each is not None))
+
+
+def raising(_: Work) -> NoReturn:
+    """What a typing error does."""
+    raise KeyError("totl")
+
+
+def test_the_same_definition_fits() -> None:
+    """Nothing changed: every instance is compatible."""
+    assert verdict(waiting(), journey()) == FITS
+
+
+def test_what_has_not_been_reached_may_change() -> None:
+    """A step that lies ahead may come, go, or wait longer: the instance simply takes the new way."""
+    ahead = changed(ship=pivot("ship", timeout=seconds(90)), invoice=None, pause=Delay(seconds(5), name="pause"))
+    assert verdict(waiting(), ahead) == FITS
+
+
+def test_a_history_that_reads_differently_needs_a_version() -> None:
+    """What it has done already, it would have done differently."""
+    found = verdict(waiting(), changed(stock=step("stock", timeout=seconds(45))))
+    assert found == (NEEDS, "the answer to attempt 1 of stock's command is awaited for 47 s instead of 32 s")
+
+
+def test_a_compensation_that_is_lost_needs_a_version() -> None:
+    """The history replays identically, and yet the step that has happened would never be undone."""
+    found = verdict(waiting(), changed(stock=step("stock", timeout=seconds(30), compensation=None)))
+    assert found == (NEEDS, "stock has happened and would not be undone any more: work.undo v1 is not sent")
+
+
+def test_a_definition_that_is_not_loaded_stands_still() -> None:
+    """Nobody would move the instance."""
+    found = verdict(waiting(), work_saga(step("stock"), version=2))
+    assert found == (STUCK, "work v1 is not loaded here: keep it beside the new one, or migrate")
+
+
+def test_a_step_that_is_waited_for_must_stay() -> None:
+    """Its answer would find nobody."""
+    assert verdict(waiting(), changed(money=None)) == (
+        STUCK,
+        "it waits for money, which is no step of the definition any more",
+    )
+
+
+def test_a_step_must_not_become_a_wait() -> None:
+    """The answer to its command is not the event that a wait waits for."""
+    assert verdict(waiting(), changed(money=approval("money"))) == (
+        STUCK,
+        "it waits for an answer to money, which is a wait now",
+    )
+
+
+def test_a_compensation_under_way_must_stay() -> None:
+    """Sent again it would raise."""
+    play = waiting()
+    play.deadlines(3)
+    assert play.steps["money"] == "compensating"
+    assert verdict(play, changed(money=step("money", compensation=None))) == (
+        STUCK,
+        "it waits for money to be compensated, which has no compensation any more",
+    )
+
+
+def test_a_compensation_that_would_raise_is_found_before_it_is_needed() -> None:
+    """With the data this instance has, and the place in the user's code."""
+    kind, reason = verdict(waiting(), changed(stock=step("stock", timeout=seconds(30), compensation=must_fail)))
+    assert kind is STUCK
+    assert reason.startswith("stock could not be compensated: KeyError: 'totl' (test_preflight.py:")
+    assert reason.endswith(" in raising)")
+
+
+def must_fail(data: Work) -> Undo:
+    """A compensation with a typing error."""
+    raising(data)
+
+
+def test_what_silence_would_do_is_tried() -> None:
+    """The functions that run when nobody answers are run, though nothing happens yet."""
+    kind, reason = verdict(waiting(), changed(money=step("money", on_in_doubt=raising)))
+    assert kind is STUCK
+    assert reason.startswith("when the deadline of money passes: KeyError: 'totl' (test_preflight.py:")
+
+
+def test_data_that_cannot_be_read_stands_still() -> None:
+    """A row that a definition's model refuses moves nobody."""
+    play = waiting()
+    torn = replace(play.recorded, data='{"id": "seven"}')
+    examined = examine(torn, Catalog([journey()]), None)
+    assert examined.verdict is STUCK
+    assert examined.reason.startswith("its row cannot be read: the state of an instance of Saga('work', version=1)")
+
+
+# -- what is stored ------------------------------------------------------------------------------------------
+
+
+class Paid(Event, type="work.paid"):
+    """As it was when it was stored."""
+
+    amount: int
+    note: str = ""
+
+
+def in_history(event_class: type[Event], written: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is said of a history whose first input is this event."""
+    play = waiting()
+    first = play.recorded.transitions[0]
+    given = json.loads(first.input) | {"type": "work.paid", "version": 1, "data": written}
+    line = replace(first, input=json.dumps(given), commands="[]")
+    recorded = replace(play.recorded, transitions=(line,))
+    return [(each.type, each.sentence) for each in stored.in_history(recorded, Registry([event_class]))]
+
+
+class Less(BaseModel):
+    """The saga's data without its log."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: int
+
+
+def less(event: Begun) -> Less:
+    """The first data."""
+    return Less(id=event.id)
+
+
+def do_less(_: Less) -> Do:
+    """The action of its only step."""
+    return Do(step="stock", seen=())
+
+
+def make(**fields: Any) -> type[Event]:
+    """Another shape of work.paid."""
+    annotations = {name: type(value) if value is not ... else str for name, value in fields.items()}
+    space = {name: value for name, value in fields.items() if value is not ...}
+    return type("Paid", (Event,), {"__annotations__": annotations, **space}, type="work.paid")
+
+
+def test_what_reads_as_it_was_written_is_no_trouble() -> None:
+    """Nor is a field that came later and has a default."""
+    assert in_history(Paid, {"amount": 5, "note": "x"}) == []
+    assert in_history(Paid, {"amount": 5}) == []
+
+
+@pytest.mark.parametrize(
+    ("event_class", "sentence"),
+    [
+        (make(amount=0), "work.paid v1: note is stored and has no place in the contract any more"),
+        (make(amount=0, note="", who=...), "work.paid v1: who: Field required"),
+        (make(amount="", note=""), "work.paid v1: amount: Input should be a valid string"),
+        (make(amount=0.5, note=""), "work.paid v1: amount is read as something else (int, now float)"),
+    ],
+    ids=["a field gone", "a field required", "a type changed", "a number read otherwise"],
+)
+def test_what_does_not_fit_its_contract_is_named(event_class: type[Event], sentence: str) -> None:
+    """By wire type and field, without the values."""
+    assert in_history(event_class, {"amount": 5, "note": "x"}) == [("work.paid", sentence)]
+
+
+def test_a_type_nobody_knows_any_more_is_trouble_in_a_history() -> None:
+    """A history must be readable for as long as it is kept."""
+    assert in_history(Begun, {"amount": 5}) == [("work.paid", "work.paid is not a message this process knows")]
+
+
+def test_saga_data_that_would_lose_a_field_is_trouble() -> None:
+    """The next transition would write the row without it."""
+    smaller = Saga(
+        name="work",
+        version=1,
+        data=Less,
+        starts_on=Start(Begun, less, key=lambda event: event.id),
+        steps=(Step("stock", do_less),),
+    )
+    found = [each.sentence for each in stored.in_data(waiting().recorded, smaller)]
+    assert found == ["log is stored and has no place in the contract any more"]
+
+
+BODY = (
+    '{"specversion":"1.0","id":"01a207e9-785f-73e8-bba0-f41537ca759a","source":"s","type":"%s",'
+    '"time":"2026-03-01T12:00:00Z","dataversion":%d,"data":%s}'
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "ours", "sentence"),
+    [
+        (BODY % ("work.paid", 1, '{"amount":5,"extra":1}'), False, None),
+        (BODY % ("work.paid", 1, '{"amount":5,"extra":1}'), True, "extra is stored and has no place"),
+        (BODY % ("work.paid", 2, '{"amount":5}'), False, "work.paid v2 is not known here, only v1"),
+        (BODY % ("work.paid", 1, "{}"), False, "work.paid v1: amount: Field required"),
+        (BODY % ("stranger.spoke", 1, "{}"), False, None),
+        ("{", False, "cannot be read: the body is"),
+    ],
+    ids=["foreign field", "own field", "version", "schema", "not ours", "no JSON"],
+)
+def test_bodies_that_wait_must_be_readable(body: str, ours: bool, sentence: str | None) -> None:
+    """What others wrote must parse; what we wrote must also lose nothing."""
+    found = stored.in_body("outbox", "#1", body, Registry([Paid]), ours=ours)
+    if sentence is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert sentence in found.sentence

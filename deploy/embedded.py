@@ -113,9 +113,7 @@ def demo(
         log = stack.enter_context((data / "services.log").open("w", encoding="utf-8"))
         logging.configure("demo", "info", "json", log)
         try:
-            code = asyncio.run(
-                _demonstrate(services(data, catalog=catalogs.load([demonstration.SAGAS]), port=0), orders, data)
-            )
+            code = asyncio.run(_demonstrate(services(data, catalog=hasty, port=0), orders, data))
         except KeyboardInterrupt:
             code = process.EX_INTERRUPTED
     raise typer.Exit(code)

@@ -60,7 +60,7 @@ class Catalog:
         newest = self._newest.get(saga.name)
         if newest is None or newest.version < saga.version:
             self._newest[saga.name] = saga
-        for message in (*saga.events(), *saga.commands.values(), *saga.compensations.values()):
+        for message in saga.messages():
             self.registry.add(message)
 
     def _listen(self, event: type[Event], saga: Saga[Any], key: Any, *, starts: bool = False) -> None:

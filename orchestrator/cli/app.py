@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from orchestrator.cli import exporting, looking, preflight, replaying, running, why
+from orchestrator.cli import exporting, forking, looking, preflight, replaying, running, why
 
 app = typer.Typer(help="Sagas that make amends.", no_args_is_help=True, rich_markup_mode=None)
 config = typer.Typer(help="The configuration.", no_args_is_help=True)
@@ -27,6 +27,7 @@ app.command()(looking.show)
 app.command()(why.why)
 
 app.command()(replaying.replay)
+app.command()(forking.fork)
 app.command()(preflight.preflight)
 
 app.command()(exporting.export)

@@ -14,12 +14,13 @@ from messaging.commandline import without_password
 from messaging.database import Database
 from messaging.process import EX_UNAVAILABLE, load
 from orchestrator import queries
-from orchestrator.cli import verdicts
+from orchestrator.cli import stepping, verdicts
 from orchestrator.cli.bundled import bundle_named
 from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, moment, screen, with_database
 from orchestrator.replay.reading import recorded as read_recorded
 from orchestrator.replay.recorded import Recorded
 from orchestrator.replay.replaying import replay as replay_one
+from orchestrator.replay.stopping import NothingToStop, stop_at
 from orchestrator.replay.sweeping import DatabaseFailed, Selection, count, sweep
 from orchestrator.replay.tally import Tally
 from orchestrator.saga.state import Status
@@ -38,6 +39,13 @@ def replay(
     since: Annotated[
         str | None, typer.Option(help="With --all: only what moved since then: 90s, 15m, 2h, 3d, or a moment.")
     ] = None,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", "-i", help="Go through it by hand, forward and back in time.")
+    ] = False,
+    pdb: Annotated[
+        int | None,
+        typer.Option("--pdb", min=1, metavar="SEQ", help="Stop in your own functions at this transition, in pdb."),
+    ] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Fold recorded inputs through the definitions of this checkout, and compare every transition.
@@ -46,13 +54,21 @@ def replay(
 
     Example: amends replay 3fa8
     Example: amends replay --all --saga fulfill_order --since 7d
+    Example: amends replay 3fa8 --interactive
+    Example: amends replay 3fa8 --pdb 3
     """
     if every == (wanted is not None):
         fail("name one saga (its id, its key or a bundle's file), or all of them: --all", 2)
     if not every and (saga or status or since):
         fail("--saga, --status and --since choose among --all", 2)
+    if wanted is None and (interactive or pdb is not None):
+        fail("--interactive and --pdb go through one saga: name it", 2)
     settings = load(OrchestratorSettings)
-    if wanted is not None:
+    if wanted is not None and interactive:
+        stepping.step_through(recorded_of(settings, wanted), catalog_of(settings), screen())
+    elif wanted is not None and pdb is not None:
+        _stop(settings, wanted, pdb)
+    elif wanted is not None:
         _one(settings, wanted, output)
     else:
         after = moment(since) if since else None
@@ -61,7 +77,7 @@ def replay(
 
 def _one(settings: OrchestratorSettings, wanted: str, output: Output) -> None:
     catalog = catalog_of(settings)
-    found = replay_one(_recorded(settings, wanted), catalog)
+    found = replay_one(recorded_of(settings, wanted), catalog)
     if output is Output.JSON:
         typer.echo(json.dumps(verdicts.as_json(found), indent=2))
     else:
@@ -70,7 +86,17 @@ def _one(settings: OrchestratorSettings, wanted: str, output: Output) -> None:
         raise typer.Exit(1)
 
 
-def _recorded(settings: OrchestratorSettings, wanted: str) -> Recorded:
+def _stop(settings: OrchestratorSettings, wanted: str, seq: int) -> None:
+    try:
+        transition = stop_at(recorded_of(settings, wanted), catalog_of(settings), seq)
+    except NothingToStop as error:
+        fail(str(error), 1)
+    if transition is not None:
+        typer.echo(f"decided: {transition.verdict.value}, {len(transition.facts)} facts", err=True)
+
+
+def recorded_of(settings: OrchestratorSettings, wanted: str) -> Recorded:
+    """The instance with this id or key, or the one in this file; ends the command where there is none."""
     bundle = bundle_named(wanted)
     if bundle is not None:
         return bundle.recorded

@@ -1,0 +1,116 @@
+"""Two timelines of one saga beside each other: what was, and what would have been."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from orchestrator.cli.changes import changes
+from orchestrator.cli.pictures import length, status
+from orchestrator.cli.timeline import Entry, Story, story
+from orchestrator.replay.forking import Fork
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table: a recorded transition, a forked one, or both that came of the same input."""
+
+    recorded: Entry | None
+    forked: Entry | None
+    how: str = ""
+    missing: str = ""
+    """Why the recorded one has nothing beside it."""
+
+    @property
+    def same(self) -> bool:
+        return (
+            self.recorded is not None
+            and self.forked is not None
+            and self.recorded.moved == self.forked.moved
+            and [each.type for each in self.recorded.sent] == [each.type for each in self.forked.sent]
+            and self.recorded.data == self.forked.data
+            and not self.how
+        )
+
+
+def side_by_side(found: Fork, console: Console) -> None:
+    """Head, both timelines from the point of the fork, what was not heard, and how the ends differ."""
+    was, is_ = story(found.recorded), story(found.forked)
+    _line(console, f"[bold]{escape(was.name)}[/] v{was.version}  {was.id}  key {escape(was.key)}")
+    _line(
+        console,
+        f"forked after transition {found.at} of {len(was.entries)}; nothing is sent, the history stays as it is",
+    )
+    console.print()
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("as recorded", overflow="fold", ratio=1)
+    table.add_column("in the fork", overflow="fold", ratio=1)
+    for row in rows(found, was, is_):
+        table.add_row(_cell(row.recorded, was.started_at, row), _other_cell(row, was.started_at))
+    console.print(table)
+    for each in found.unheard:
+        if each.origin is None:
+            _line(console, f"[yellow]not heard[/] {escape(each.input)}: {escape(each.why)}")
+    console.print()
+    _ends(found, was, is_, console)
+
+
+def rows(found: Fork, was: Story, is_: Story) -> Iterator[Row]:
+    """The transitions after the point of the fork, paired by the input they came of, in the fork's order."""
+    left = {entry.seq: entry for entry in was.entries if entry.seq > found.at}
+    unheard = {each.origin: each.why for each in found.unheard if each.origin is not None}
+    paired = {origin for origin in found.origins if origin is not None}
+    forked = is_.entries[found.at :]
+    for entry, origin, how in zip(forked, found.origins, found.hows, strict=True):
+        # What was recorded before it and has nothing beside it comes first, so that both columns run in time.
+        for seq in [seq for seq in left if origin is not None and seq < origin and seq not in paired]:
+            yield Row(left.pop(seq), None, missing=unheard.get(seq, "does not come"))
+        yield Row(left.pop(origin, None) if origin is not None else None, entry, how)
+    for seq, entry in left.items():
+        yield Row(entry, None, missing=unheard.get(seq, "does not come"))
+
+
+def _other_cell(row: Row, began: datetime) -> str:
+    if row.forked is None:
+        return f"[dim]{escape(row.missing)}[/]"
+    if row.same:
+        moment = row.forked.at if row.recorded is None or row.forked.at != row.recorded.at else None
+        return f"[dim]the same{f', at +{length(moment - began)}' if moment is not None else ''}[/]"
+    return _cell(row.forked, began, row, how=row.how)
+
+
+def _cell(entry: Entry | None, began: datetime, row: Row, *, how: str = "") -> str:
+    if entry is None:
+        return ""
+    done = f" [bold cyan]({escape(how)})[/]" if how and how != "clock" else ""
+    lines = [f"[bold]{entry.seq}[/] +{length(entry.at - began)} {escape(f'{entry.source}: {entry.input}')}{done}"]
+    lines += [f"  [yellow]{escape(each)}[/]" if each in entry.notes else f"  {escape(each)}" for each in entry.moved]
+    lines += [f"  sends {escape(each.type)}" for each in entry.sent]
+    text = "\n".join(lines)
+    return f"[dim]{text}[/]" if row.same else text
+
+
+def _ends(found: Fork, was: Story, is_: Story, console: Console) -> None:
+    _line(console, f"as recorded  {_end(was, ())}")
+    _line(console, f"in the fork  {_end(is_, found.waits_for)}")
+    for each in changes(was.data, is_.data):
+        if each.kind != "added":
+            _line(console, f"  [red]- {escape(f'{each.path}: {json.dumps(each.before, ensure_ascii=False)}')}[/]")
+        if each.kind != "removed":
+            _line(console, f"  [green]+ {escape(f'{each.path}: {json.dumps(each.after, ensure_ascii=False)}')}[/]")
+
+
+def _end(told: Story, waits_for: Sequence[str]) -> str:
+    reason = told.reason.strip().rpartition("\n")[2]
+    waiting = f", waits for {escape('; '.join(waits_for))}" if waits_for else ""
+    return f"{status(told.status)}{f': {escape(reason)}' if reason else ''}{waiting}"
+
+
+def _line(console: Console, markup: str) -> None:
+    console.print(markup, highlight=False, soft_wrap=True)

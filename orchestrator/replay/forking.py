@@ -1,0 +1,300 @@
+"""A counterfactual: a recorded instance, and what would have become of it from one point on, had something else come.
+
+Everything up to the point of the fork is as recorded. From there the inputs, edited, go through the definition of this
+checkout. As long as the instance is where it was in the recording, deadlines pass when they were recorded; once it is
+not, the clock decides: a deadline passes at its moment, unless something came before it. Ids of commands are derived,
+so recorded answers still fit the commands they answer; the answer to a command that the fork never sent does not come.
+The history itself is not touched, and nothing is sent.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid5
+
+from pydantic_core import from_json
+
+from contracts.message import Command
+from contracts.registry import InvalidMessage, UnknownMessage
+from orchestrator import history
+from orchestrator.catalog import Catalog
+from orchestrator.replay import words
+from orchestrator.replay.edits import CannotFork, Edit, Item, newest, parsed
+from orchestrator.replay.recorded import Recorded, RecordedTransition
+from orchestrator.saga.definition import Saga
+from orchestrator.saga.inputs import DeadlinePassed, EventArrived, Input
+from orchestrator.saga.machine import Transition, Verdict, decide, fold, stuck
+from orchestrator.saga.state import Direction, SagaState, Status, StepStatus, command_id
+from orchestrator.saga.steps import Step
+
+MOST_DEADLINES = 100
+"""Deadlines that pass after the last input when nobody answers: a pivot would be repeated for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inject:
+    """An event that comes right after the point of the fork. `data` is parsed JSON."""
+
+    type: str
+    data: object
+
+
+@dataclass(frozen=True, slots=True)
+class Timeout:
+    """Right after the point of the fork, nothing comes until this step's deadline has passed."""
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unheard:
+    """An input that moved nothing in the fork, and why."""
+
+    origin: int | None
+    input: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Both timelines. `origins` and `hows` say of each forked transition after `at` where its input is from."""
+
+    at: int
+    recorded: Recorded
+    forked: Recorded
+    origins: tuple[int | None, ...]
+    hows: tuple[str, ...]
+    unheard: tuple[Unheard, ...]
+    waits_for: tuple[str, ...]
+    """What the fork waits for at its end, in words."""
+
+
+def fork(
+    recorded: Recorded,
+    catalog: Catalog,
+    at: int,
+    edits: Sequence[Edit] = (),
+    *,
+    after: Sequence[Inject | Timeout] = (),
+    silence: bool = False,
+) -> Fork:
+    """What would have become of `recorded` after its transition `at` (0: from its start).
+
+    `after` happens right there, then the recorded inputs with their `edits`. With `silence`, deadlines pass after the
+    last of them until nothing more is due. Raises CannotFork.
+    """
+    saga = catalog.get(recorded.name, recorded.version)
+    if saga is None:
+        raise CannotFork(f"{recorded.name} v{recorded.version} is not loaded; name its module in AMENDS_SAGAS")
+    if not 0 <= at <= len(recorded.transitions):
+        last = len(recorded.transitions)
+        raise CannotFork(f"--at {at}: the history has transitions 1 to {last} (0: before the first)")
+    try:
+        inputs = [history.load_input(line.input, catalog.registry) for line in recorded.transitions]
+        facts = [history.load_facts(line.facts, saga) for line in recorded.transitions]
+    except (history.CorruptHistory, UnknownMessage, InvalidMessage) as error:
+        raise CannotFork(f"the history cannot be read here: {error}; `amends replay` says more") from error
+    states: list[SagaState | None] = [None]
+    for each in facts:
+        states.append(fold(states[-1], each))
+    items = [Item(given, seq) for seq, given in enumerate(inputs, 1) if seq > at]
+    for edit in edits:
+        items = edit.apply(items, catalog.registry)
+    forking = _Forking(recorded, saga, catalog, at, states)
+    for happening in after:
+        forking.happen(happening)
+    for item in items:
+        forking.take(item)
+    if silence:
+        forking.fall_silent()
+    return forking.result()
+
+
+class _Forking:
+    """One fork on its way."""
+
+    def __init__(
+        self, recorded: Recorded, saga: Saga[Any], catalog: Catalog, at: int, states: Sequence[SagaState | None]
+    ) -> None:
+        self._recorded = recorded
+        self._saga = saga
+        self._registry = catalog.registry
+        self._at = at
+        self._states = states
+        self._state = states[at]
+        self._lines = list(recorded.transitions[:at])
+        self._now: datetime = self._lines[-1].at if self._lines else recorded.started_at
+        self._ever = _commands(recorded.transitions)
+        self._sent = _commands(self._lines)
+        self._origins: list[int | None] = []
+        self._hows: list[str] = []
+        self._parked: list[tuple[Item, str]] = []
+        self._unheard: list[Unheard] = []
+
+    # -- what comes ------------------------------------------------------------------------------------------
+
+    def happen(self, happening: Inject | Timeout) -> None:
+        """An injected event, or a silence until a step's deadline."""
+        if isinstance(happening, Inject):
+            self._apply(Item(self._injected(happening), None, "injected"))
+            return
+        reached = self._state.steps.get(happening.step) if self._state else None
+        if reached is None or reached.due is None:
+            waiting = ", ".join(self._state.current) if self._state else ""
+            raise CannotFork(
+                f"--timeout {happening.step}: it has no deadline after transition {self._at}; "
+                f"{f'it waits for {waiting} there' if waiting else 'nothing is waited for there'}"
+            )
+        self._pass_until(reached.due)
+        if self._state is not None and self._state.deadline is not None and self._state.deadline <= reached.due:
+            self._deadline(self._state.deadline)
+
+    def take(self, item: Item) -> None:
+        """An input that was recorded, or made from one."""
+        if self._diverged(item):
+            if isinstance(item.given, DeadlinePassed):
+                return  # from here on the clock decides
+            self._pass_until(item.given.at)
+        cause = item.given.causation_id if isinstance(item.given, EventArrived) else None
+        if cause in self._ever and cause not in self._sent:
+            why = f"it answers {self._ever[cause]}, which was never sent here"
+            self._unheard.append(Unheard(item.origin, words.of_input(item.given), why))
+            return
+        self._apply(item)
+
+    def fall_silent(self) -> None:
+        """Nobody says anything any more."""
+        for _ in range(MOST_DEADLINES):
+            if self._state is None or self._state.deadline is None:
+                return
+            self._deadline(self._state.deadline)
+
+    # -- what becomes of it ----------------------------------------------------------------------------------
+
+    def _diverged(self, item: Item) -> bool:
+        return item.origin is None or bool(item.how) or self._state != self._states[item.origin - 1]
+
+    def _pass_until(self, moment: datetime) -> None:
+        while self._state is not None and self._state.deadline is not None and self._state.deadline < moment:
+            self._deadline(self._state.deadline)
+
+    def _deadline(self, due: datetime) -> None:
+        self._apply(Item(DeadlinePassed(max(due, self._now)), None, "clock"))
+
+    def _apply(self, item: Item) -> None:
+        given = replace(item.given, at=max(item.given.at, self._now))
+        transition = self._decided(given)
+        self._now = given.at
+        if transition.facts:
+            self._keep(replace(item, given=given), transition)
+        if transition.verdict is Verdict.PARKED:
+            self._parked.append((item, transition.note))
+        elif transition.verdict is Verdict.APPLIED:
+            self._reconsider()
+        elif not transition.facts:
+            why = f"{transition.verdict.value}{f': {transition.note}' if transition.note else ''}"
+            self._unheard.append(Unheard(item.origin, words.of_input(given), why))
+
+    def _reconsider(self) -> None:
+        """As the engine does: after a transition, what is parked may have become due."""
+        moved = True
+        while moved:
+            moved = False
+            for each in list(self._parked):
+                item = replace(each[0], given=replace(each[0].given, at=self._now))
+                transition = self._decided(item.given)
+                if transition.verdict is not Verdict.PARKED:
+                    self._parked.remove(each)
+                    if transition.facts:
+                        self._keep(item, transition)
+                    moved = True
+
+    def _decided(self, given: Input) -> Transition:
+        try:
+            return decide(self._saga, self._recorded.id, self._state, given)
+        except Exception as error:  # noqa: BLE001 - DESIGN rule: what a definition raises makes that one instance stuck
+            return stuck(self._state, given, "".join(traceback.format_exception(error)))
+
+    def _keep(self, item: Item, transition: Transition) -> None:
+        self._state = fold(self._state, transition.facts)
+        line = RecordedTransition(
+            len(self._lines) + 1,
+            item.given.at,
+            history.dump_input(item.given),
+            history.dump_facts(transition.facts),
+            history.dump_sends(transition.sends),
+        )
+        self._lines.append(line)
+        self._sent |= _commands([line])
+        self._origins.append(item.origin)
+        self._hows.append(item.how)
+
+    def _injected(self, inject: Inject) -> EventArrived:
+        option = f"--inject {inject.type}"
+        event = parsed(self._registry, inject.type, newest(self._registry, inject.type, option), inject.data, option)
+        identity = uuid5(self._recorded.id, f"fork/{len(self._lines)}/{inject.type}")
+        source = inject.type.partition(".")[0]
+        return EventArrived(self._now, identity, event, source, self._answered_by(inject.type))
+
+    def _answered_by(self, wire_type: str) -> UUID | None:
+        """The command under way that such an event answers."""
+        if self._state is None:
+            return None
+        for name in self._state.current:
+            back = self._state.steps[name].status is StepStatus.COMPENSATING
+            commands = self._saga.compensations if back else self._saga.commands
+            command = commands.get(name)
+            if command is not None and any(answer.wire_type == wire_type for answer in command.answers()):
+                direction = Direction.COMPENSATION if back else Direction.ACTION
+                return command_id(self._recorded.id, name, direction, self._state.steps[name].round)
+        return None
+
+    # -- the end ---------------------------------------------------------------------------------------------
+
+    def result(self) -> Fork:
+        state = self._state or SagaState()
+        for item, note in self._parked:
+            self._unheard.append(Unheard(item.origin, words.of_input(item.given), f"parked: {note}"))
+        forked = replace(
+            self._recorded,
+            status=state.status.value,
+            step=", ".join(state.current),
+            reason=state.reason,
+            data=history.dump_data(state.data),
+            progress=history.dump_progress(state),
+            updated_at=self._now,
+            deadline=state.deadline,
+            transitions=tuple(self._lines),
+        )
+        return Fork(
+            self._at,
+            self._recorded,
+            forked,
+            tuple(self._origins),
+            tuple(self._hows),
+            tuple(self._unheard),
+            tuple(self._waits_for(state)),
+        )
+
+    def _waits_for(self, state: SagaState) -> list[str]:
+        if state.status.terminal or state.status is Status.STUCK:
+            return []
+        return [self._wait(name, state) for name in state.current]
+
+    def _wait(self, name: str, state: SagaState) -> str:
+        reached = state.steps[name]
+        until = f" until {reached.due.isoformat(sep=' ', timespec='seconds')}" if reached.due else ""
+        back = reached.status is StepStatus.COMPENSATING
+        command: type[Command[Any, Any]] | None = (self._saga.compensations if back else self._saga.commands).get(name)
+        if command is None or not isinstance(self._saga.stages.get(name), Step):
+            return f"{name}{until}"
+        return f"the answer to {command.wire_type} ({name}){until}"
+
+
+def _commands(lines: Sequence[RecordedTransition]) -> dict[UUID, str]:
+    """The wire type of everything these transitions sent, by message id."""
+    return {UUID(each["id"]): each["type"] for line in lines for each in from_json(line.commands)}

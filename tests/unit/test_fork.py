@@ -1,0 +1,234 @@
+"""What if: from one point of a recorded history on, something else comes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+
+from contracts.registry import Registry
+from orchestrator.catalog import Catalog
+from orchestrator.replay.edits import CannotFork, Change, Drop, Duplicate, Edit, Swap
+from orchestrator.replay.forking import Fork, Inject, Timeout, fork
+from orchestrator.replay.replaying import replay
+from orchestrator.replay.stopping import NothingToStop, stop_at
+from tests.unit.journey import journey
+from tests.unit.recording import Recording
+from tests.unit.work import Begun, Done, Refused, Undone
+
+
+def completed() -> Recording:
+    """Four steps, each answered a second after it was asked."""
+    play = Recording(journey())
+    play.event(Begun(id=7))
+    for name in ("stock", "money", "ship", "invoice"):
+        play.now += timedelta(seconds=1)
+        play.answer(name, Done())
+    return play
+
+
+def forked(
+    play: Recording, at: int, *edits: Edit, after: Sequence[Inject | Timeout] = (), silence: bool = False
+) -> Fork:
+    """The fork, after it was seen to be a history that replays."""
+    found = fork(play.recorded, Catalog([play.saga]), at, edits, after=after, silence=silence)
+    assert replay(found.forked, Catalog([play.saga])).difference is None
+    return found
+
+
+def told(found: Fork) -> list[str]:
+    """What each transition after the point of the fork sent."""
+    return [
+        ", ".join(f"{each['type'].split('.')[1]} {each['step'] or ''}".strip() for each in json.loads(line.commands))
+        for line in found.forked.transitions[found.at :]
+    ]
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_without_edits_a_fork_is_the_history(at: int) -> None:
+    """From wherever it is forked, byte for byte."""
+    play = completed()
+    found = forked(play, at)
+    assert found.forked == play.recorded
+    assert found.unheard == ()
+
+
+def test_a_history_with_deadlines_is_itself_too() -> None:
+    """Deadlines pass when they were recorded, also where they were noticed late."""
+    play = Recording(journey())
+    play.event(Begun(id=7))
+    play.deadline()
+    play.now += timedelta(milliseconds=700)
+    play.deadline()
+    play.answer("stock", Done())
+    assert forked(play, 1).forked == play.recorded
+
+
+def test_an_answer_that_never_came_times_out() -> None:
+    """What answers commands that were never sent does not come; the clock does what is due."""
+    found = forked(completed(), 1, Drop(2), silence=True)
+    assert told(found)[:3] == ["do stock", "do stock", "undo stock"]
+    assert found.forked.status == "stuck"
+    assert [(each.origin, each.why) for each in found.unheard] == [
+        (3, "it answers work.do, which was never sent here"),
+        (4, "it answers work.do, which was never sent here"),
+        (5, "it answers work.must, which was never sent here"),
+    ]
+
+
+def test_without_silence_a_fork_ends_with_what_it_waits_for() -> None:
+    """The last input is the last thing that happens."""
+    found = forked(completed(), 1, Drop(2))
+    assert found.forked.status == "running"
+    assert found.waits_for == ("the answer to work.do (stock) until 2026-03-01 12:00:32+00:00",)
+
+
+def test_an_injected_refusal_turns_the_saga_back() -> None:
+    """It answers the command that is under way there; the recorded answer comes late."""
+    found = forked(completed(), 2, after=[Inject("work.refused", {"reason": "no_money"})])
+    assert told(found) == ["undo stock", ""]
+    assert found.hows == ("injected", "")
+    assert found.origins == (None, 3)
+    assert found.forked.status == "compensating"
+    assert [each.origin for each in found.unheard] == [4, 5]
+
+
+def test_an_injected_answer_can_lead_to_the_end() -> None:
+    """Answers to the compensations that only the fork has are injected like any other."""
+    play = Recording(journey())
+    play.event(Begun(id=7))
+    play.answer("stock", Done())
+    after = [Inject("work.refused", {}), Inject("work.undone", {})]
+    found = forked(play, 2, after=after)
+    assert told(found) == ["undo stock", "amended"]
+    assert found.forked.status == "compensated"
+
+
+def test_a_timeout_comes_before_what_was_recorded() -> None:
+    """The answer arrives after the second attempt, and is taken all the same."""
+    found = forked(completed(), 1, after=[Timeout("stock")])
+    assert told(found) == ["do stock", "do money", "do ship", "must invoice", "finished"]
+    assert found.hows == ("clock", "", "", "", "")
+    moments = [(line.at - found.recorded.started_at).total_seconds() for line in found.forked.transitions]
+    assert moments == [0, 32, 32, 32, 32, 32]
+
+
+def test_an_input_that_comes_twice_is_late_the_second_time() -> None:
+    """The saga itself is asked, not the inbox, which would drop it."""
+    found = forked(completed(), 1, Duplicate(2))
+    assert told(found) == ["do money", "", "do ship", "must invoice", "finished"]
+    assert found.hows[1] == "duplicated"
+    assert "came_late" in found.forked.transitions[2].facts
+
+
+def test_swapped_inputs_come_at_each_other_s_time() -> None:
+    """What is not sent yet cannot be answered."""
+    found = forked(completed(), 1, Swap(2, 3))
+    assert found.unheard[0].origin == 3
+    assert found.forked.transitions[1].at == found.recorded.transitions[2].at
+    assert found.forked.status == "running"
+
+
+def test_an_edited_event_says_something_else() -> None:
+    """And everything that follows from it is different."""
+    found = forked(completed(), 1, Change(2, "note", "!"))
+    assert json.loads(found.forked.data)["log"][0] == "stock done!"
+    assert json.loads(found.recorded.data)["log"][0] == "stock done"
+
+
+def test_a_second_start_is_a_duplicate() -> None:
+    """Which moves nothing, and is told."""
+    play = Recording(journey())
+    play.event(Begun(id=7))
+    found = forked(play, 0, Duplicate(1))
+    assert [each.why for each in found.unheard] == ["duplicate"]
+
+
+@pytest.mark.parametrize(
+    ("at", "edit", "words"),
+    [
+        (9, None, "--at 9: the history has transitions 1 to 5 (0: before the first)"),
+        (2, Drop(2), "--drop 2: no such input after the point of the fork, only 3, 4, 5; choose another --at"),
+        (1, Change(2, "nothing", "1"), "--edit 2: there is no field 'nothing'; there is note"),
+        (1, Change(2, "note", "[]"), "--edit 2: work.done v1: note: Input should be a valid string"),
+        (
+            1,
+            Inject("work.nothing", {}),
+            "--inject work.nothing: no saga here hears 'work.nothing'; they hear work",
+        ),
+        (1, Inject("work.begun", {}), "--inject work.begun: work.begun v1: id: Field required"),
+        (1, Inject("work.do", {}), "--inject work.do: work.do v1"),
+        (1, Timeout("ship"), "--timeout ship: it has no deadline after transition 1; it waits for stock there"),
+        (5, Timeout("ship"), "--timeout ship: it has no deadline after transition 5; nothing is waited for there"),
+    ],
+)
+def test_an_impossible_fork_says_why(at: int, edit: Any, words: str) -> None:
+    """In one line that names the option."""
+    happenings = [edit] if isinstance(edit, (Inject, Timeout)) else []
+    edits = [] if happenings or edit is None else [edit]
+    play = completed()
+    with pytest.raises(CannotFork) as raised:
+        fork(play.recorded, Catalog([play.saga]), at, edits, after=happenings)
+    assert str(raised.value).startswith(words)
+
+
+def test_a_definition_that_is_not_loaded_cannot_be_forked() -> None:
+    """Nobody knows what it would do."""
+    with pytest.raises(CannotFork, match="work v1 is not loaded; name its module in AMENDS_SAGAS"):
+        fork(completed().recorded, Catalog([]), 1)
+
+
+def test_a_command_cannot_be_injected() -> None:
+    """A saga hears events."""
+    from orchestrator.replay.edits import parsed
+    from tests.unit.work import Undo
+
+    with pytest.raises(CannotFork, match=r"^--inject: work\.undo is a command; a saga hears events only$"):
+        parsed(Registry([Undo]), "work.undo", 1, {"step": "x", "seen": []}, "--inject")
+
+
+# -- the debugger --------------------------------------------------------------------------------------------
+
+
+def debugged(play: Recording, seq: int, keys: str) -> str:
+    """What pdb says to these keys."""
+    said = StringIO()
+    stop_at(play.recorded, Catalog([play.saga]), seq, stdin=StringIO(keys), stdout=said)
+    return said.getvalue()
+
+
+def test_the_debugger_stops_in_the_functions_of_the_definition() -> None:
+    """With the recorded arguments, in the order in which the machine calls them."""
+    said = debugged(completed(), 2, "p event.note, data.id\nc\np name, data.log\nc\n")
+    assert "('', 7)" in said
+    assert "('money', ('stock done',))" in said
+
+
+def test_the_debugger_can_be_left() -> None:
+    """Nothing is decided then."""
+    play = completed()
+    assert stop_at(play.recorded, Catalog([play.saga]), 1, stdin=StringIO("q\n"), stdout=StringIO()) is None
+
+
+def test_without_such_a_transition_there_is_nothing_to_stop_at() -> None:
+    """In one line."""
+    with pytest.raises(NothingToStop, match="there is no transition 6; the history has 1 to 5"):
+        debugged(completed(), 6, "")
+
+
+def test_the_play_of_these_tests_can_be_undone() -> None:
+    """A compensated history forks to itself, too."""
+    play = Recording(journey())
+    play.event(Begun(id=7))
+    play.answer("stock", Refused())
+    assert play.status == "compensated"
+    second = Recording(journey())
+    second.event(Begun(id=7))
+    second.answer("stock", Done())
+    second.answer("money", Refused())
+    second.answer("stock", Undone())
+    assert forked(second, 2).forked == second.recorded

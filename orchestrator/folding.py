@@ -1,0 +1,257 @@
+"""Folding inputs over instances: what one transaction touches, decided and written.
+
+Whatever a saga's own function raises belongs to that one instance: it becomes stuck, the rest of the batch commits.
+"""
+
+from __future__ import annotations
+
+import traceback
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from contracts.message import Event
+from contracts.registry import InvalidMessage, UnknownMessage
+from messaging import bulk
+from messaging.database import Conflict
+from messaging.dead_letters import announcement_id
+from messaging.envelope import Envelope, MalformedMessage
+from messaging.received import Received
+from messaging.work import Work
+from orchestrator import history, parked, timers
+from orchestrator.catalog import Catalog, Target
+from orchestrator.instance import COLUMNS, SOURCE, Instance, Moved, as_row, outgoing_of, worth_waiting
+from orchestrator.saga.inputs import DeadlinePassed, EventArrived, Input
+from orchestrator.saga.machine import Transition, Verdict, decide, fold, stuck
+from orchestrator.schema import saga as saga_table
+from orchestrator.schema import saga_history
+
+LONGEST_TRACEBACK = 4000
+
+
+class Folding:
+    """One batch: the instances it touches, and every row it will write."""
+
+    def __init__(self, catalog: Catalog, patience: timedelta, work: Work) -> None:
+        self._catalog = catalog
+        self._patience = patience
+        self._work = work
+        self._instances: dict[UUID, Instance] = {}
+        self._history: list[dict[str, Any]] = []
+        self._parked = parked.Changes()
+        self._unreadable: set[int] = set()
+        self._log = structlog.get_logger()
+
+    async def load(self, ids: set[UUID]) -> None:
+        """Lock and read what exists of these instances, and what is parked for them."""
+        columns = saga_table.c
+        rows = await bulk.select(
+            self._work.connection,
+            (
+                columns.id,
+                columns.name,
+                columns.version,
+                columns.key,
+                columns.status,
+                columns.reason,
+                columns.data,
+                columns.progress,
+                columns.revision,
+                columns.started_at,
+            ),
+            columns.id,
+            sorted(ids),
+            "ORDER BY id FOR UPDATE",
+        )
+        for row in rows:
+            saga = self._catalog.get(row.name, row.version)
+            self._instances[row.id] = self._read(row)
+        for event in await parked.load(self._work.connection, sorted(ids)):
+            instance = self._instances.get(event.saga_id)
+            if instance is None:
+                saga = self._catalog.newest(event.name)
+                instance = self._instances[event.saga_id] = Instance(event.saga_id, event.name, saga, "")
+            instance.parked.append(event)
+
+    def _read(self, row: Any) -> Instance:
+        saga = self._catalog.get(row.name, row.version)
+        instance = Instance(row.id, row.name, saga, row.key, None, row.revision, row.revision, row.started_at)
+        if saga is None:
+            return instance
+        try:
+            instance.state = history.load_state(
+                saga, status=row.status, reason=row.reason, data=row.data, progress=row.progress
+            )
+        except history.CorruptHistory as error:
+            # Nobody's message is to blame: what comes for it is parked until its row can be read.
+            self._log.error("saga_unreadable", saga=row.name, saga_id=str(row.id), error=str(error))
+            instance.saga, instance.unreadable = None, "the row of its saga cannot be read"
+        return instance
+
+    def event(self, received: Received, target: Target) -> None:
+        """Apply a message to one instance."""
+        instance = self._instances.get(target.saga_id)
+        if instance is None and not target.certain:
+            return
+        if instance is None:
+            saga = self._catalog.newest(target.name)
+            instance = Instance(target.saga_id, target.name, saga, target.key or "")
+            self._instances[target.saga_id] = instance
+        if not instance.key and target.key:
+            instance.key = target.key
+        if instance.saga is None and not instance.loaded_revision and target.name:
+            # An early answer knows only the instance's id; whoever knows the key knows the saga too.
+            instance.name, instance.saga = target.name, self._catalog.newest(target.name)
+        event = received.message
+        if not isinstance(event, Event):
+            return
+        given = _arrived(received.envelope, event, self._work.now)
+        instance.traceparent = received.envelope.traceparent
+        transition = self._apply(instance, given)
+        if transition.verdict is Verdict.PARKED:
+            instance.parked.append(
+                self._parked.add(instance.id, instance.name, received, transition.note, self._work.now)
+            )
+            self._work.wake(self._work.now + parked.FIRST_LOOK)
+        elif transition.verdict is Verdict.APPLIED:
+            self._reconsider(instance)
+
+    def tick(self, tick: timers.DeadlineDue | timers.ParkedDue) -> None:
+        """A deadline has passed, or it is time to look at what is parked."""
+        instance = self._instances.get(tick.saga_id)
+        if instance is None:
+            return
+        if isinstance(tick, timers.DeadlineDue):
+            transition = self._apply(instance, DeadlinePassed(self._work.now))
+            if transition.verdict is Verdict.APPLIED:
+                self._reconsider(instance)
+            return
+        self._reconsider(instance)
+        for event in instance.parked:
+            if event.retry_at > self._work.now:
+                continue
+            too_long = self._work.now - event.parked_at > self._patience and event.id not in self._unreadable
+            if too_long and not worth_waiting(instance, event):
+                letter = parked.letter(event, SOURCE, self._work.now)
+                self._work.bury(letter, announcement_id(str(event.message_id), SOURCE))
+                self._parked.remove(event)
+            else:
+                self._parked.postpone(event, self._work.now)
+
+    def _reconsider(self, instance: Instance) -> None:
+        """After a transition, see whether something parked has become due; and again after each that has."""
+        moved = True
+        while moved:
+            moved = False
+            for event in list(instance.parked):
+                try:
+                    received = parked.received(event, self._catalog.registry)
+                except (MalformedMessage, UnknownMessage, InvalidMessage) as error:
+                    # Parked by newer code: it waits for a process that can read it.
+                    self._log.error("parked_unreadable", message_id=str(event.message_id), error=str(error))
+                    self._unreadable.add(event.id)
+                    continue
+                if not isinstance(received.message, Event):
+                    continue
+                given = _arrived(received.envelope, received.message, self._work.now)
+                transition = self._apply(instance, given, from_parking=True)
+                if transition.verdict is Verdict.PARKED:
+                    continue
+                instance.parked.remove(event)
+                self._parked.remove(event)
+                moved = True
+
+    def _apply(self, instance: Instance, given: Input, *, from_parking: bool = False) -> Transition:
+        if instance.saga is None:
+            what = f"no definition of {instance.name or 'its saga'} in its version is loaded here"
+            return Transition(Verdict.PARKED, note=instance.unreadable or what)
+        try:
+            transition = decide(instance.saga, instance.id, instance.state, given)
+            moved = self._moved(instance, given, transition)
+        except Exception as error:  # noqa: BLE001 - DESIGN rule: what a definition raises makes that one instance stuck
+            transition = self._made_stuck(instance, given, error)
+            moved = self._moved(instance, given, transition)
+        if moved is not None:
+            self._keep(instance, given, moved)
+        if from_parking and transition.facts and transition.verdict is Verdict.PARKED:
+            # It was tried and raised: it stays parked until a person has the instance tried again.
+            return Transition(Verdict.PARKED, note=transition.note)
+        return transition
+
+    def _made_stuck(self, instance: Instance, given: Input, error: Exception) -> Transition:
+        story = "".join(traceback.format_exception(error))[-LONGEST_TRACEBACK:].replace("\x00", "\ufffd")
+        structlog.get_logger().error(
+            "saga_stuck", saga=instance.name, saga_id=str(instance.id), error=f"{type(error).__name__}: {error}"
+        )
+        return stuck(instance.state, given, story)
+
+    def _moved(self, instance: Instance, given: Input, transition: Transition) -> Moved | None:
+        """The transition in the form it is stored and sent; raises where the definition's own values cannot be."""
+        if not transition.facts:
+            return None
+        cause = str(given.message_id) if isinstance(given, EventArrived) else None
+        state = fold(instance.state, transition.facts)
+        row = {
+            "saga_id": instance.id,
+            "seq": instance.revision + 1,
+            "at": self._work.now,
+            "input": history.dump_input(given),
+            "facts": history.dump_facts(transition.facts),
+            "commands": history.dump_sends(transition.sends),
+        }
+        history.dump_data(state.data)
+        sends = [
+            outgoing_of(instance.id, send, self._work.now, cause=cause, traceparent=instance.traceparent)
+            for send in transition.sends
+        ]
+        return Moved(state, row, sends)
+
+    def _keep(self, instance: Instance, given: Input, moved: Moved) -> None:
+        instance.state = moved.state
+        instance.revision += 1
+        instance.started_at = instance.started_at or self._work.now
+        self._history.append(moved.row)
+        self._work.sends.extend(moved.sends)
+        self._log.debug(
+            "saga_moved",
+            saga=instance.name,
+            saga_id=str(instance.id),
+            correlation_id=str(instance.id),
+            message_id=str(given.message_id) if isinstance(given, EventArrived) else None,
+            seq=instance.revision,
+            status=moved.state.status.value,
+            step=moved.state.current,
+        )
+
+    async def write(self) -> None:
+        """Write instances, histories and parked events; raises Conflict where somebody came between."""
+        connection = self._work.connection
+        touched = [each for each in self._instances.values() if each.revision > each.loaded_revision]
+        fresh = [as_row(each, self._work.now) for each in touched if each.loaded_revision == 0]
+        inserted = await bulk.insert(connection, saga_table, COLUMNS, fresh, ignore_conflicts=True, returning="id")
+        changed = [
+            as_row(each, self._work.now) | {"revision": each.loaded_revision, "next": each.revision}
+            for each in touched
+            if each.loaded_revision
+        ]
+        updated = await timers.update_instances(connection, changed)
+        if len(inserted) != len(fresh) or updated != len(changed):
+            raise Conflict("another process moved an instance of this batch")
+        await bulk.insert(connection, saga_history, _HISTORY, self._history)
+        await self._parked.write(connection)
+        for each in touched:
+            if each.state is not None and each.state.deadline is not None:
+                self._work.wake(each.state.deadline)
+
+
+_HISTORY = ("saga_id", "seq", "at", "input", "facts", "commands")
+
+
+def _arrived(envelope: Envelope, event: Event, now: datetime) -> EventArrived:
+    try:
+        cause = UUID(envelope.causation_id) if envelope.causation_id else None
+    except ValueError:
+        cause = None
+    return EventArrived(now, envelope.id, event, envelope.source, cause)

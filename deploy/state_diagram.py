@@ -151,7 +151,7 @@ def _inputs(state: SagaState | None, now: datetime) -> Iterator[Input]:
             for answer in (_Done(), _Refused(), _Undone()):
                 yield EventArrived(now, _ID, answer, "x", _command(name, step))
     for action in Action:
-        about_a_step = action in (Action.RETRY, Action.SKIP, Action.RESOLVE)
+        about_a_step = action in (Action.RETRY, Action.SKIP, Action.RESOLVE, Action.RESCHEDULE)
         for named in (None, *state.current) if about_a_step else (None,):
             for given in (None, _Done(), _Approved()) if action is Action.SKIP else (None,):
                 yield PersonActed(now, action, "ann", "why", named, given)
@@ -165,7 +165,7 @@ def _command(name: str, step: StepState) -> UUID:
 def _shape(state: SagaState) -> Any:
     """What distinguishes states for us: neither the time nor how often a command was sent beyond the first few."""
     steps = tuple(
-        (name, each.status, min(each.attempt, MOST_ATTEMPTS), each.due is None)
+        (name, each.status, min(each.attempt, MOST_ATTEMPTS), each.due is None, each.open_ended)
         for name, each in sorted(state.steps.items())
     )
     return state.status, state.before, state.data is None, steps

@@ -55,8 +55,11 @@ class Work:
         """Something will be due then; the worker looks in time."""
         self.wake_at = moment if self.wake_at is None else min(self.wake_at, moment)
 
-    async def write(self, relay: Relay, grace: timedelta) -> list[Pending]:
-        """Write everything collected; returns the outbox rows to offer to the relay after the commit."""
+    async def write(self, relay: Relay | None, grace: timedelta) -> list[Pending]:
+        """Write everything collected; returns the outbox rows to offer to the relay after the commit.
+
+        Without a relay nothing is published here: the rows are the sweepers' as soon as `grace` is over.
+        """
         emitted: list[Pending] = []
         if self._session is not None:
             await self._session.flush()
@@ -68,8 +71,8 @@ class Work:
             self.connection,
             self.sends,
             grace=grace,
-            on_their_way=relay.on_their_way | {each.id for each in emitted},
-            done=relay.confirmed,
+            on_their_way=(relay.on_their_way if relay else set()) | {each.id for each in emitted},
+            done=relay.confirmed if relay else (),
         )
         return [*emitted, *appended]
 

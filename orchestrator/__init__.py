@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from orchestrator.saga.definition import Saga
+    from orchestrator.saga.migration import Migration
     from orchestrator.saga.steps import (
         COMPENSATE,
         CONTINUE,
@@ -31,9 +32,9 @@ else:
     def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from orchestrator.saga import definition, steps
+        from orchestrator.saga import definition, migration, steps
 
-        return getattr(definition if name == "Saga" else steps, name)
+        return getattr({"Saga": definition, "Migration": migration}.get(name, steps), name)
 
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "Cancel",
     "Delay",
     "InvalidSaga",
+    "Migration",
     "Parallel",
     "Retry",
     "Saga",

@@ -23,7 +23,7 @@ from messaging.work import Work
 from orchestrator import history, parked, timers
 from orchestrator.catalog import Catalog, Target
 from orchestrator.instance import COLUMNS, SOURCE, Instance, Moved, as_row, outgoing_of, worth_waiting
-from orchestrator.saga.inputs import DeadlinePassed, EventArrived, Input
+from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, Input, PersonActed
 from orchestrator.saga.machine import Transition, Verdict, decide, fold, stuck
 from orchestrator.schema import saga as saga_table
 from orchestrator.schema import saga_history
@@ -39,7 +39,8 @@ class Folding:
         self._patience = patience
         self._work = work
         self._instances: dict[UUID, Instance] = {}
-        self._history: list[dict[str, Any]] = []
+        self.history: list[dict[str, Any]] = []
+        """The rows of history it will write, in order."""
         self._parked = parked.Changes()
         self._unreadable: set[int] = set()
         self._log = structlog.get_logger()
@@ -77,7 +78,9 @@ class Folding:
 
     def _read(self, row: Any) -> Instance:
         saga = self._catalog.get(row.name, row.version)
-        instance = Instance(row.id, row.name, saga, row.key, None, row.revision, row.revision, row.started_at)
+        instance = Instance(
+            row.id, row.name, saga, row.key, None, row.revision, row.revision, row.started_at, version=row.version
+        )
         if saga is None:
             return instance
         try:
@@ -140,6 +143,24 @@ class Folding:
             else:
                 self._parked.postpone(event, self._work.now)
 
+    def instance(self, identity: UUID) -> Instance | None:
+        """One that was loaded and exists."""
+        found = self._instances.get(identity)
+        return found if found is not None and found.loaded_revision else None
+
+    def person(self, instance: Instance, given: PersonActed) -> Transition:
+        """Apply a person's action; the instance is changed if and only if the verdict is APPLIED."""
+        before = instance.saga
+        if given.action is Action.MIGRATE:
+            # The version that it goes to decides.
+            instance.saga = self._catalog.get(instance.name, given.to_version or 0)
+        transition = self._apply(instance, given)
+        if transition.verdict is Verdict.APPLIED:
+            self._reconsider(instance)
+        else:
+            instance.saga = before
+        return transition
+
     def _reconsider(self, instance: Instance) -> None:
         """After a transition, see whether something parked has become due; and again after each that has."""
         moved = True
@@ -171,7 +192,7 @@ class Folding:
             transition = decide(instance.saga, instance.id, instance.state, given)
             moved = self._moved(instance, given, transition)
         except Exception as error:  # noqa: BLE001 - DESIGN rule: what a definition raises makes that one instance stuck
-            transition = self._made_stuck(instance, given, error)
+            transition = self._failed(instance, given, error)
             moved = self._moved(instance, given, transition)
         if moved is not None:
             self._keep(instance, given, moved)
@@ -180,8 +201,10 @@ class Folding:
             return Transition(Verdict.PARKED, note=transition.note)
         return transition
 
-    def _made_stuck(self, instance: Instance, given: Input, error: Exception) -> Transition:
+    def _failed(self, instance: Instance, given: Input, error: Exception) -> Transition:
         story = "".join(traceback.format_exception(error))[-LONGEST_TRACEBACK:].replace("\x00", "\ufffd")
+        if isinstance(given, PersonActed):
+            return stuck(instance.state, given, story)
         structlog.get_logger().error(
             "saga_stuck", saga=instance.name, saga_id=str(instance.id), error=f"{type(error).__name__}: {error}"
         )
@@ -212,7 +235,7 @@ class Folding:
         instance.state = moved.state
         instance.revision += 1
         instance.started_at = instance.started_at or self._work.now
-        self._history.append(moved.row)
+        self.history.append(moved.row)
         self._work.sends.extend(moved.sends)
         self._log.debug(
             "saga_moved",
@@ -239,7 +262,7 @@ class Folding:
         updated = await timers.update_instances(connection, changed)
         if len(inserted) != len(fresh) or updated != len(changed):
             raise Conflict("another process moved an instance of this batch")
-        await bulk.insert(connection, saga_history, _HISTORY, self._history)
+        await bulk.insert(connection, saga_history, _HISTORY, self.history)
         await self._parked.write(connection)
         for each in touched:
             if each.state is not None and each.state.deadline is not None:

@@ -35,6 +35,8 @@ _KINDS: dict[type[f.Fact], str] = {
     f.CompensationBegun: "compensation_begun",
     f.BecameStuck: "became_stuck",
     f.Resumed: "resumed",
+    f.DeadlineMoved: "deadline_moved",
+    f.Migrated: "migrated",
     f.Completed: "completed",
     f.Compensated: "compensated",
     f.Abandoned: "abandoned",
@@ -90,6 +92,10 @@ def dump_input(given: Input) -> str:
             content = {"kind": "person", "at": at, "action": action, "who": who, "why": why, "step": step}
             if answer is not None:
                 content |= _message(answer)
+            if action is Action.RESCHEDULE:
+                content["due"] = given.due
+            if action is Action.MIGRATE:
+                content |= {"from_version": given.from_version, "to_version": given.to_version}
     return to_json(content).decode()
 
 
@@ -120,6 +126,8 @@ def dump_progress(state: SagaState) -> str:
             "reason_before": state.reason_before,
             "steps": {
                 name: [step.status, step.round, step.attempt, step.due, step.action_round, step.made_from]
+                # What few instances have comes last, and only where they have it.
+                + ([step.open_ended, step.sent_as] if step.open_ended or step.sent_as else [])
                 for name, step in state.steps.items()
             },
         }
@@ -155,6 +163,7 @@ def load_state(saga: Saga[Any], *, status: str, reason: str, data: str, progress
                 _moment(each[3]),
                 each[4],
                 None if each[5] is None else saga.data.model_validate(each[5]),
+                *each[6:8],
             )
             for name, each in content["steps"].items()
         }
@@ -189,7 +198,15 @@ def load_input(text: str, registry: Registry) -> Input:
             case "person":
                 answer = _event(content, registry) if "type" in content else None
                 return PersonActed(
-                    at, Action(content["action"]), content["who"], content["why"], content["step"], answer
+                    at,
+                    Action(content["action"]),
+                    content["who"],
+                    content["why"],
+                    content["step"],
+                    answer,
+                    _moment(content.get("due")),
+                    content.get("from_version"),
+                    content.get("to_version"),
                 )
             case other:
                 raise CorruptHistory(f"unknown kind of input {other!r}")
@@ -198,7 +215,10 @@ def load_input(text: str, registry: Registry) -> Input:
 
 
 def load_facts(text: str, saga: Saga[Any] | None) -> tuple[f.Fact, ...]:
-    """Facts as they were established; without a saga, their data stays plain JSON. Raises CorruptHistory."""
+    """Facts as they were established by this version of the saga; without a saga, their data stays plain JSON.
+
+    A migration is established by the version it leads to. Raises CorruptHistory.
+    """
     try:
         return tuple(_fact(each, saga) for each in from_json(text))
     except (ValueError, KeyError, TypeError) as error:
@@ -229,7 +249,12 @@ def _fact(content: dict[str, Any], saga: Saga[Any] | None) -> f.Fact:
     for name, value in content.items():
         match name:
             case "data":
-                content[name] = value if saga is None else saga.data.model_validate(value)
+                # An instance that is migrated before it could start has none yet.
+                content[name] = value if saga is None or value is None else saga.data.model_validate(value)
+            case "made_from":
+                content[name] = {
+                    step: each if saga is None else saga.data.model_validate(each) for step, each in value.items()
+                }
             case "due":
                 content[name] = _moment(value)
             case "direction":

@@ -30,6 +30,8 @@ class Instance:
     loaded_revision: int = 0
     started_at: datetime | None = None
     traceparent: str | None = None
+    version: int = 0
+    """Of its row; says which definition is missing where `saga` is None."""
     unreadable: str = ""
     """Why its row cannot be used, where that is so."""
     parked: list[ParkedEvent] = field(default_factory=list)

@@ -58,7 +58,7 @@ _PARKED = (
     select(parked_event.c.saga_id, parked_event.c.retry_at).order_by(parked_event.c.retry_at).limit(bindparam("most"))
 )
 
-_CHANGED = ("status", "step", "reason", "data", "progress", "deadline", "updated_at")
+_CHANGED = ("version", "status", "step", "reason", "data", "progress", "deadline", "updated_at")
 
 
 async def update_instances(connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> int:

@@ -117,6 +117,14 @@ async def _check(
     return [_refusal(definition, in_flight, json.loads(row.description), words)]
 
 
+async def is_as_written(connection: AsyncConnection, definition: Saga[Any]) -> bool | None:
+    """Whether this is the definition that the orchestrator has started with; None where it never has. Only looks."""
+    table = saga_definition
+    query = select(table.c.fingerprint).where(table.c.name == definition.name, table.c.version == definition.version)
+    written = (await connection.execute(query)).scalar_one_or_none()
+    return None if written is None else bool(written == _fingerprint(definition))
+
+
 async def _in_flight(connection: AsyncConnection, name: str, version: int) -> Sequence[Row[*tuple[Any, ...]]]:
     """The first few instances that have not ended, each with the number of all of them."""
     query = (

@@ -209,6 +209,16 @@ def _fact(fact: dict[str, Any]) -> str | None:
             return f"abandoned: {fact['reason']}"
         case "started" | "data_changed":
             return None
+        case _:
+            return _rare_fact(fact)
+
+
+def _rare_fact(fact: dict[str, Any]) -> str:
+    match fact["fact"]:
+        case "deadline_moved":
+            return f"{fact['step']}: " + (f"due {fact['due'][:19]}" if fact["due"] else "no deadline any more")
+        case "migrated":
+            return f"goes on as v{fact['to_version']}, was v{fact['from_version']}"
         case other:
             return str(other)
 
@@ -220,3 +230,8 @@ def _sending(fact: dict[str, Any]) -> str:
 def last_line(text: str) -> str:
     """What a traceback says in the end."""
     return text.strip().rpartition("\n")[2]
+
+
+def moved(facts: str) -> tuple[str, ...]:
+    """Facts, as a history holds them, in words."""
+    return tuple(words for fact in json.loads(facts) if (words := _fact(fact)) is not None)

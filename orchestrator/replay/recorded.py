@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -16,6 +17,19 @@ class RecordedTransition:
     input: str
     facts: str
     commands: str
+
+    @property
+    def migration(self) -> tuple[int, int] | None:
+        """From which version of the saga to which, where it is a person's migration; raises ValueError.
+
+        Decided by the definition of the second, in the state that the first had led to.
+        """
+        if '"migrate"' not in self.input:  # nearly always, and reading JSON is what a replay can least afford
+            return None
+        given = json.loads(self.input)
+        if given.get("kind") != "person" or given.get("action") != "migrate":
+            return None
+        return given["from_version"], given["to_version"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +53,18 @@ class Recorded:
     updated_at: datetime
     deadline: datetime | None
     transitions: tuple[RecordedTransition, ...]
+
+    @property
+    def started_version(self) -> int:
+        """The version that the instance was started with: another than `version` where it has been migrated since."""
+        return next((moved[0] for each in self.transitions if (moved := each.migration)), self.version)
+
+    def versions(self) -> tuple[int, ...]:
+        """For each transition the version that decided it, and whose data its facts hold."""
+        found = []
+        version = self.started_version
+        for each in self.transitions:
+            moved = each.migration
+            version = moved[1] if moved else version
+            found.append(version)
+        return tuple(found)

@@ -10,6 +10,7 @@ from typing import Any, Generic
 
 from contracts.message import Command, Event, Message
 from orchestrator.saga.checking import check
+from orchestrator.saga.migration import Migration, check_migrations
 from orchestrator.saga.steps import Cancel, D, Delay, Stage, Start, Step, Wait
 
 
@@ -30,6 +31,7 @@ class Saga(Generic[D]):
         cancel_on: Cancel[D] | None = None,
         on_completed: Callable[[D], Event] | None = None,
         on_compensated: Callable[[D], Event] | None = None,
+        migrations: tuple[Migration[Any, D], ...] = (),
     ) -> None:
         self.name = name
         self.version = version
@@ -56,6 +58,9 @@ class Saga(Generic[D]):
         self.pivot: str | None = checked.pivot
         self.outcomes: tuple[type[Event], ...] = tuple(checked.outcomes)
         """The event classes that announce its end, as far as the functions that make them say which."""
+        check_migrations(self, migrations)
+        self.migrations = migrations
+        """How instances of other versions come to this one. No part of the fingerprint: they change no instance."""
 
     def __repr__(self) -> str:
         return f"Saga({self.name!r}, version={self.version})"

@@ -42,7 +42,9 @@ def evolve(state: SagaState, fact: Fact) -> SagaState:  # noqa: C901, PLR0912 - 
         case f.CompensationBegun(reason):
             return replace(state, status=Status.COMPENSATING, reason=reason)
         case f.BecameStuck(reason, gave_up):
-            given_up = {name: replace(state.steps[name], due=None) for name in gave_up if name in state.steps}
+            given_up = {
+                name: replace(state.steps[name], due=None, open_ended=False) for name in gave_up if name in state.steps
+            }
             return replace(
                 state,
                 status=Status.STUCK,
@@ -54,6 +56,11 @@ def evolve(state: SagaState, fact: Fact) -> SagaState:  # noqa: C901, PLR0912 - 
         case f.Resumed():
             was = state.before or Status.RUNNING
             return replace(state, status=was, before=None, reason=state.reason_before, reason_before="")
+        case f.DeadlineMoved(step, due):
+            known = state.steps.get(step, StepState(StepStatus.RUNNING))
+            return _step(state, step, replace(known, due=due, open_ended=due is None))
+        case f.Migrated():
+            return replace(state, data=fact.data, steps=_carried_over(state, fact))
         case f.Completed():
             return replace(state, status=Status.COMPLETED)
         case f.Compensated():
@@ -66,10 +73,11 @@ def evolve(state: SagaState, fact: Fact) -> SagaState:  # noqa: C901, PLR0912 - 
 
 def _sent(known: StepState | None, fact: f.CommandSent) -> StepState:
     made_from = known.made_from if known is not None and fact.attempt > 1 else None
-    if fact.direction is Direction.ACTION:
-        return StepState(StepStatus.RUNNING, fact.round, fact.attempt, fact.due, fact.round, made_from)
-    action_round = known.action_round if known is not None else 0
-    return StepState(StepStatus.COMPENSATING, fact.round, fact.attempt, fact.due, action_round, made_from)
+    status, action_round = StepStatus.RUNNING, fact.round
+    if fact.direction is Direction.COMPENSATION:
+        status, action_round = StepStatus.COMPENSATING, known.action_round if known is not None else 0
+    sent_as = known.sent_as if known is not None else None
+    return StepState(status, fact.round, fact.attempt, fact.due, action_round, made_from, sent_as=sent_as)
 
 
 def _remembering(state: SagaState) -> Mapping[str, StepState]:
@@ -80,9 +88,19 @@ def _remembering(state: SagaState) -> Mapping[str, StepState]:
     }
 
 
+def _carried_over(state: SagaState, fact: f.Migrated) -> Mapping[str, StepState]:
+    """The steps under their new names; the ids of their commands stay those that participants know."""
+    steps = {}
+    for name, step in state.steps.items():
+        now = fact.renamed.get(name, name)
+        sent_as = step.sent_as or (name if now != name else None)
+        steps[now] = replace(step, made_from=fact.made_from.get(now), sent_as=sent_as)
+    return steps
+
+
 def _moved(state: SagaState, step: str, status: StepStatus) -> SagaState:
     known = state.steps.get(step, StepState(status))
-    return _step(state, step, replace(known, status=status, due=None, made_from=None))
+    return _step(state, step, replace(known, status=status, due=None, made_from=None, open_ended=False))
 
 
 def _step(state: SagaState, name: str, step: StepState) -> SagaState:

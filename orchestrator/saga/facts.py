@@ -5,6 +5,7 @@ Facts name steps and carry whatever the state will hold, so that folding them ne
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -101,6 +102,29 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadlineMoved:
+    """A person wants the step looked at then, or (None) not before something comes for it."""
+
+    step: str
+    due: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Migrated:
+    """The instance goes on as another version of its saga, with data of that version's.
+
+    `renamed` are the steps reached that are called otherwise there, old name to new. `made_from` is, by new name,
+    what the data has become that a command under way was made from.
+    """
+
+    from_version: int
+    to_version: int
+    data: Any
+    renamed: Mapping[str, str]
+    made_from: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Completed:
     """Every step is done."""
 
@@ -137,6 +161,8 @@ Fact = (
     | CompensationBegun
     | BecameStuck
     | Resumed
+    | DeadlineMoved
+    | Migrated
     | Completed
     | Compensated
     | Abandoned

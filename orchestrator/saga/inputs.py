@@ -40,14 +40,18 @@ class Action(StrEnum):
     RESOLVE = "resolve"
     CANCEL = "cancel"
     ABANDON = "abandon"
+    RESCHEDULE = "reschedule"
+    MIGRATE = "migrate"
 
 
 @dataclass(frozen=True, slots=True)
 class PersonActed:
     """A person has decided; who and why are part of the history.
 
-    retry: send what is awaited again · skip: take `answer` as the step's answer · compensate, cancel: go back ·
-    resolve: the step (or its compensation) was done by hand, `why` is the evidence · abandon: end here, as it is.
+    retry: send what is awaited again · skip: take `answer` as the step's answer · resolve: the step (or its
+    compensation) was done by hand, `why` is the evidence · compensate: go back, with the data as it is · cancel: go
+    back as the saga's own `cancel_on` would, with `answer` as its event · abandon: end here, as it is · reschedule:
+    the step is looked at when `due`, or never by itself (None) · migrate: go on as another version of the saga.
     """
 
     at: datetime
@@ -56,6 +60,9 @@ class PersonActed:
     why: str
     step: str | None = None
     answer: Event | None = None
+    due: datetime | None = None
+    from_version: int | None = None
+    to_version: int | None = None
 
 
 Input = EventArrived | DeadlinePassed | PersonActed

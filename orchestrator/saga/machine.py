@@ -36,6 +36,7 @@ __all__ = ["Transition", "Verdict", "decide", "evolve", "fold", "move", "stuck"]
 def decide(saga: Saga[Any], identity: UUID, state: SagaState | None, given: Input) -> Transition:
     """What `given` causes for the instance `identity` in `state` (None: not started yet).
 
+    A migration is decided by the definition that the instance goes on with, in the state it has with the other.
     Raises whatever the saga's own functions raise; the caller makes the instance stuck with it.
     """
     return move(saga, identity, state, given)[0]
@@ -56,8 +57,12 @@ def move(saga: Saga[Any], identity: UUID, state: SagaState | None, given: Input)
 
 
 def stuck(state: SagaState | None, given: Input, reason: str) -> Transition:
-    """The transition of an instance whose own functions raised: stuck, and an event is kept for when it goes on."""
-    if state is not None and state.status is Status.STUCK:
+    """The transition of an instance whose own functions raised: stuck, and an event is kept for when it goes on.
+
+    What raises on a person's action is not done, and the person is told.
+    """
+    if isinstance(given, PersonActed) or (state is not None and state.status is Status.STUCK):
+        # A person is there to be told; nothing has to be kept for later.
         return Transition(Verdict.REFUSED, note=reason)
     verdict = Verdict.PARKED if isinstance(given, EventArrived) else Verdict.APPLIED
     return Transition(verdict, (BecameStuck(reason),), note="its own code raised")

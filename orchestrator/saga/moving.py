@@ -91,12 +91,9 @@ class Moving:
 
     def _turn_back(self, reason: str) -> str:
         """Begin to compensate; says why where that is not possible."""
-        if self.state.status is Status.COMPENSATING:
-            return "the saga is compensating already"
-        if not self.state.started:
-            return "the saga has not started; there is nothing to undo"
-        if self._past_pivot():
-            return f"the pivot {self.saga.pivot!r} has begun: there is no way back"
+        refusal = self._no_way_back()
+        if refusal:
+            return refusal
         self._fact(f.CompensationBegun(reason))
         for name in self.state.current:
             if isinstance(self.saga.stages.get(name), Step):
@@ -104,6 +101,15 @@ class Moving:
             else:
                 self._fact(f.StepSkipped(name))
         self._go_back()
+        return ""
+
+    def _no_way_back(self) -> str:
+        if self.state.status is Status.COMPENSATING:
+            return "the saga is compensating already"
+        if not self.state.started:
+            return "the saga has not started; there is nothing to undo"
+        if self._past_pivot():
+            return f"the pivot {self.saga.pivot!r} has begun: there is no way back"
         return ""
 
     def _past_pivot(self) -> bool:
@@ -147,10 +153,11 @@ class Moving:
         wait = step.timeout
         if (direction is Direction.ACTION and step.kind is not Kind.COMPENSABLE) or attempt < retry.attempts:
             wait += retry.wait(attempt)
+        sent_as = known.sent_as if known is not None and known.sent_as else step.name
         undone: UUID | None = None
         if direction is Direction.COMPENSATION and known is not None and known.action_round:
-            undone = command_id(self.identity, step.name, Direction.ACTION, known.action_round)
-        identity = command_id(self.identity, step.name, direction, round)
+            undone = command_id(self.identity, sent_as, Direction.ACTION, known.action_round)
+        identity = command_id(self.identity, sent_as, direction, round)
         self.sends.append(Send(identity, message, step.name, undone))
         self._fact(f.CommandSent(step.name, direction, round, attempt, self.now + wait))
 
@@ -175,3 +182,14 @@ class Moving:
 
     def _late(self, why: str) -> Transition:
         return Transition(Verdict.LATE, (f.CameLate(why),), note=why)
+
+    def _step(self, name: str) -> Step[Any]:
+        found = self.saga.stages.get(name)
+        if isinstance(found, Step):
+            return found
+        raise LookupError(f"step {name!r} is not in {self.saga!r}")
+
+
+def is_a(event: Event, kind: type[Event] | None) -> bool:
+    """Whether the event is of this kind: by wire type, not by class, for an older version of it is the same event."""
+    return kind is not None and event.wire_type == kind.wire_type

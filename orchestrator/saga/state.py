@@ -65,11 +65,31 @@ class StepState:
     """The last round of the action: with it, its command's id can be derived again."""
     made_from: Any = None
     """The data its command was made from, where the saga's data has changed since: sent again, it stays the same."""
+    open_ended: bool = False
+    """Whether a person has revoked its deadline: it waits until something comes."""
+    sent_as: str | None = None
+    """The name its commands' ids are derived from, where a migration has given it another."""
 
     @property
     def underway(self) -> bool:
         """Whether it waits for something."""
         return self.status in (StepStatus.RUNNING, StepStatus.COMPENSATING)
+
+    @property
+    def awaiting(self) -> Direction | None:
+        """Which of its two commands it waits for an answer to."""
+        match self.status:
+            case StepStatus.RUNNING:
+                return Direction.ACTION
+            case StepStatus.COMPENSATING:
+                return Direction.COMPENSATION
+            case _:
+                return None
+
+    @property
+    def given_up(self) -> bool:
+        """Whether its command is not sent again by itself and nobody wanted it so. Means nothing for a wait."""
+        return self.underway and self.due is None and not self.open_ended
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ def test_a_failing_start_is_stuck_and_can_be_retried() -> None:
     assert Verdict.PARKED is play.fails(start).verdict
     assert (Status.STUCK, False) == (play.status, play.current.started)
     assert play.event(Begun(id=7)).note == "the saga is stuck at its start"
-    assert refused(play, Action.CANCEL) == "the saga has not started; there is nothing to undo"
+    assert refused(play, Action.COMPENSATE) == "the saga has not started; there is nothing to undo"
     play.person(Action.RETRY)
     assert Verdict.APPLIED is play.take(start).verdict
     assert {"stock": "running"} == play.steps

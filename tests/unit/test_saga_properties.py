@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -12,7 +13,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from contracts.message import Command, Event
-from orchestrator import COMPENSATE, CONTINUE, Parallel, Retry, Saga, Step, Wait, minutes, seconds
+from orchestrator import COMPENSATE, CONTINUE, Migration, Parallel, Retry, Saga, Step, Wait, minutes, seconds
 from orchestrator.saga import facts as f
 from orchestrator.saga.inputs import DeadlinePassed, EventArrived, Input, PersonActed
 from orchestrator.saga.machine import decide, fold
@@ -206,7 +207,8 @@ def _person(play: Play, which: int, how: int) -> PersonActed:
     actions = [*Action, *[Action.RETRY, Action.RESOLVE] * 3]
     answers: list[Event | None] = [None, *ANSWERS, *EVENTS]
     action, name = actions[which % len(actions)], names[how // 2 % len(names)]
-    return PersonActed(play.now, action, "bea", "she knows", name, answers[(which + how) % len(answers)])
+    due = (None, play.now - minutes(1), play.now + minutes(7))[how % 3]
+    return PersonActed(play.now, action, "bea", "she knows", name, answers[(which + how) % len(answers)], due)
 
 
 def _right(send: Send) -> Event:
@@ -263,13 +265,14 @@ class Witness:
             assert state.deadline is None
             return
         for name in state.current:
-            asked = isinstance(self.play.saga.stages[name], Step)
+            asked = isinstance(self.play.saga.stages[name], Step) and not state.steps[name].open_ended
             assert not asked or state.steps[name].due is not None, f"{name} is never sent again"
         if not state.started:
             return
         if state.deadline is None:
             waiting = [self.play.saga.stages[name] for name in state.current]
-            assert any(isinstance(stage, Wait) and stage.timeout is None for stage in waiting), state
+            revoked = any(state.steps[name].open_ended for name in state.current)
+            assert revoked or any(isinstance(stage, Wait) and stage.timeout is None for stage in waiting), state
 
     def _why(self, given: Input, facts: tuple[f.Fact, ...]) -> None:
         for fact in facts:
@@ -291,7 +294,8 @@ class Witness:
         known = before.steps.get(fact.step) if before is not None else None
         underway = StepStatus.RUNNING if fact.direction is Direction.ACTION else StepStatus.COMPENSATING
         if known is not None and known.status is underway:
-            assert fact.round - known.round == int(known.due is None), "asked anew if and only if it was given up"
+            given_up = known.due is None and not known.open_ended
+            assert fact.round - known.round == int(given_up), "asked anew if and only if it was given up"
             assert known.due is not None or by_a_person
 
     def _sent(self, send: Send, facts: tuple[f.Fact, ...], before: SagaState | None) -> None:
@@ -370,7 +374,10 @@ def test_every_saga_whose_commands_are_answered_ends(
 def _next_input(play: Play, refusing: set[str], silent: set[str]) -> Input:
     for name in play.current.current:
         stage = play.saga.stages[name]
-        if isinstance(stage, Step) and not (name in silent and stage.kind is Kind.COMPENSABLE):
+        revoked = play.current.steps[name].open_ended
+        if revoked and not isinstance(stage, Step):
+            return PersonActed(play.now, Action.RESOLVE, "bea", "it has lasted long enough", name)
+        if isinstance(stage, Step) and (revoked or not (name in silent and stage.kind is Kind.COMPENSABLE)):
             send = play.commands(name)[-1]
             refuses = isinstance(send.message, Do) and name in refusing
             return play.arrival(Refused() if refuses else _right(send), send.id)
@@ -380,3 +387,91 @@ def _next_input(play: Play, refusing: set[str], silent: set[str]) -> Input:
     assert deadline is not None
     play.now = max(play.now, deadline)
     return DeadlinePassed(play.now)
+
+
+# -- another version ----------------------------------------------------------------------------------------
+
+
+def _same(data: Work) -> Work:
+    return data
+
+
+def _now_called(name: str) -> str:
+    return f"new_{name}"
+
+
+def _renamed(stage: Any) -> Any:
+    """The same stage, its functions too, under another name."""
+    if isinstance(stage, Parallel):
+        return Parallel(*[_renamed(member) for member in stage.steps])
+    copied = copy(stage)
+    copied.name = _now_called(stage.name)
+    return copied
+
+
+@dataclass
+class Twins:
+    """One instance that stays what it is, and one that gets the same inputs and is migrated on its way."""
+
+    stays: Play
+    goes: Play
+    ids: dict[UUID, UUID] = field(default_factory=dict)
+    known: set[str] = field(default_factory=set)
+    """The steps that had been sent a command before the migration."""
+
+    @property
+    def migrated(self) -> bool:
+        return self.goes.saga is not self.stays.saga
+
+    def migrate(self, newer: Saga[Work]) -> None:
+        """Now the one of them goes on as the newer version."""
+        self.known = {send.step or "" for send in self.stays.sent}
+        self.goes.saga = newer
+        crossing = PersonActed(self.stays.now, Action.MIGRATE, "bea", "v2", from_version=1, to_version=2)
+        assert Verdict.APPLIED is self.goes.take(crossing).verdict
+
+    def take(self, given: Input) -> None:
+        """The same happens to both, and the same comes of it."""
+        self.goes.now = self.stays.now
+        transitions = self.stays.take(given), self.goes.take(self._translated(given))
+        assert transitions[0].verdict == transitions[1].verdict
+        for mine, others in zip(transitions[0].sends, transitions[1].sends, strict=True):
+            assert mine.message == others.message
+            assert others.id == self.ids.setdefault(mine.id, others.id)
+            if not self.migrated or mine.step is None or mine.step in self.known:
+                assert mine.id == others.id, "its participant would take it for another command"
+            assert others.compensates == (self.ids[mine.compensates] if mine.compensates else None)
+        assert len(set(self.ids.values())) == len(self.ids)
+
+    def _translated(self, given: Input) -> Input:
+        if isinstance(given, PersonActed) and given.step is not None and self.migrated:
+            return replace(given, step=_now_called(given.step))
+        if isinstance(given, EventArrived) and given.causation_id is not None:
+            return replace(given, causation_id=self.ids[given.causation_id])
+        return given
+
+
+@settings(max_examples=300, derandomize=True, deadline=None)
+@given(saga=sagas(), history=st.lists(happenings, max_size=25), moment=st.integers(0, 25))
+def test_a_migrated_instance_sends_what_it_would_have_sent(
+    saga: Saga[Work], history: list[Happening], moment: int
+) -> None:
+    """Brought to a version with other names and nothing else, at any point of any history: the same commands, those
+    of steps it had begun under the same ids, and the same end.
+    """
+    newer = work_saga(
+        *[_renamed(stage) for stage in saga.steps],
+        version=2,
+        cancel_on=saga.cancel_on,
+        migrations=(Migration(saga, _same, steps={name: _now_called(name) for name in saga.stages}),),
+    )
+    twins = Twins(Play(saga), Play(saga))
+    twins.take(twins.stays.arrival(Begun(id=7)))
+    for number, happening in enumerate(history):
+        if number == moment % len(history) and not twins.goes.current.status.terminal:
+            twins.migrate(newer)
+            event(f"migrated while {twins.goes.status}")
+        twins.take(as_input(twins.stays, happening))
+        stays, goes = twins.stays, twins.goes
+        assert (stays.status, stays.current.deadline) == (goes.status, goes.current.deadline)
+        assert goes.state == fold(None, goes.facts)

@@ -268,5 +268,5 @@ def test_a_compensation_names_the_last_round_of_its_command() -> None:
     play.answer("stock", Undone())
     play.person(Action.RETRY)
     assert command_id(play.id, "stock", ACTION, 2) == play.sent[-1].id
-    play.person(Action.CANCEL)
+    play.person(Action.COMPENSATE)
     assert command_id(play.id, "stock", ACTION, 2) == play.sent[-1].compensates

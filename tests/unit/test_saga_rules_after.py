@@ -12,7 +12,7 @@ from orchestrator import Retry, minutes
 from orchestrator.saga.inputs import DeadlinePassed
 from orchestrator.saga.machine import decide, fold
 from orchestrator.saga.state import command_id, saga_id
-from tests.unit.journey import done, started
+from tests.unit.journey import done, journey, started
 from tests.unit.play import ACTION, COMPENSATION, NOON, Action, Play, Verdict
 from tests.unit.work import (
     Approved,
@@ -22,6 +22,7 @@ from tests.unit.work import (
     Refused,
     Undo,
     Undone,
+    Withdrawn,
     approval,
     cancel_on_withdrawal,
     pivot,
@@ -58,8 +59,8 @@ def test_a_refusal_after_the_pivot_makes_it_stuck() -> None:
 @pytest.mark.parametrize("action", [Action.CANCEL, Action.COMPENSATE])
 def test_nobody_turns_it_back_after_the_pivots_command_is_sent(reached: tuple[str, ...], action: Action) -> None:
     """Not even a person: the refusal says where the way back ended."""
-    play = done(*reached)
-    transition = play.person(action)
+    play = done(*reached, saga=journey(cancel_on=cancel_on_withdrawal()))
+    transition = play.person(action, None, Withdrawn(id=7))
     assert (Verdict.REFUSED, "the pivot 'ship' has begun: there is no way back") == (
         transition.verdict,
         transition.note,
@@ -285,11 +286,11 @@ def test_a_persons_actions_are_inputs_and_fold_like_any_other() -> None:
     assert play.state == fold(None, play.facts)
 
 
-def test_a_cancellation_by_a_person_names_them() -> None:
+def test_a_way_back_by_a_person_names_them() -> None:
     """Why an instance went back says who wanted it and what they wrote."""
     play = done("stock")
-    play.person(Action.CANCEL)
-    assert play.current.reason == "cancel by bea: she knows"
+    play.person(Action.COMPENSATE)
+    assert play.current.reason == "compensate by bea: she knows"
     assert {"stock": "succeeded", "money": "compensating"} == play.steps
 
 

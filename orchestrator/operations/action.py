@@ -1,0 +1,181 @@
+"""A person's action on one instance: the same code, locks and rows as an event, in a transaction of its own.
+
+Nothing is published from here. Commands are rows of the outbox that may leave at once, so the running orchestrator's
+sweeper takes them with its next look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from messaging.clock import Clock
+from messaging.database import Conflict, Database, is_transient
+from messaging.work import Work
+from orchestrator import versions
+from orchestrator.catalog import Catalog
+from orchestrator.folding import SOURCE, Folding
+from orchestrator.instance import Instance
+from orchestrator.replay.recorded import RecordedTransition
+from orchestrator.saga.definition import Saga
+from orchestrator.saga.inputs import Action, PersonActed
+from orchestrator.saga.machine import Verdict
+
+FOR_EVER = timedelta.max
+"""The patience with what is parked: a person's action gives nothing up."""
+TRIES = 5
+"""How often an action whose transaction collides with somebody else's is begun again."""
+
+
+class Result(StrEnum):
+    """What came of an action on one instance."""
+
+    DONE = "done"
+    POSSIBLE = "possible"
+    """A dry run: it would be done."""
+    REFUSED = "refused"
+    """Nothing was changed, and `why` says why not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One instance after an action, or as it would be: `transitions` are that of the action, and of what was parked
+    and has become due with it.
+    """
+
+    id: UUID
+    name: str
+    version: int
+    key: str
+    result: Result
+    status: str
+    step: str
+    revision: int
+    why: str = ""
+    transitions: tuple[RecordedTransition, ...] = ()
+
+
+class Operator:
+    """Acts on instances one by one.
+
+    `accepted` are definitions ("name:version") that may differ from what the orchestrator has written down.
+    """
+
+    def __init__(self, database: Database, catalog: Catalog, clock: Clock, accepted: Collection[str] = ()) -> None:
+        self._database = database
+        self._catalog = catalog
+        self._clock = clock
+        self._accepted = accepted
+
+    async def rehearse(self, identity: UUID, given: PersonActed) -> Outcome:
+        """What `act` would do now: everything is computed and written, and then rolled back."""
+        return await self._again(identity, given, None, rehearsal=True)
+
+    async def act(self, identity: UUID, given: PersonActed, shown: Outcome | None = None) -> Outcome:
+        """Do it, at this moment whatever `given.at` says.
+
+        With `shown`, only if it is still what a person has been shown and has agreed to. A refusal is an outcome;
+        raises what a database raises that is away, and then nobody knows whether it was done.
+        """
+        return await self._again(identity, given, shown, rehearsal=False)
+
+    async def _again(self, identity: UUID, given: PersonActed, shown: Outcome | None, *, rehearsal: bool) -> Outcome:
+        failures = 0
+        while True:
+            try:
+                return await self._once(identity, given, shown, rehearsal=rehearsal)
+            except (Conflict, DBAPIError) as error:
+                failures += 1
+                if not _rolled_back(error) or failures == TRIES:
+                    raise
+                await self._clock.sleep(0.05 * 2**failures)
+
+    async def _once(self, identity: UUID, given: PersonActed, shown: Outcome | None, *, rehearsal: bool) -> Outcome:
+        async with self._database.transaction() as connection:
+            work = Work(connection, self._clock.now(), SOURCE, SOURCE)
+            folding = Folding(self._catalog, FOR_EVER, work)
+            await folding.load({identity})
+            instance = folding.instance(identity)
+            if instance is None:
+                return Outcome(identity, "", 0, "", Result.REFUSED, "", "", 0, "there is no such saga any more")
+            before = _outcome(instance, Result.REFUSED)
+            refusal = await self._obstacle(connection, instance, given) or _moved_since(shown, instance)
+            if refusal:
+                return replace(before, why=refusal)
+            transition = folding.person(instance, replace(given, at=work.now))
+            if transition.verdict is not Verdict.APPLIED:
+                return replace(before, why=transition.note)
+            await folding.write()
+            await work.write(None, timedelta(0))
+            if rehearsal:
+                await connection.rollback()
+        rows = tuple(
+            RecordedTransition(row["seq"], row["at"], row["input"], row["facts"], row["commands"])
+            for row in folding.history
+        )
+        return replace(_outcome(instance, Result.POSSIBLE if rehearsal else Result.DONE), transitions=rows)
+
+    async def _obstacle(self, connection: AsyncConnection, instance: Instance, given: PersonActed) -> str:
+        """Why this process may not decide about this instance: what it knows is not what the orchestrator runs."""
+        saga = instance.saga
+        if saga is None:
+            missing = f"no definition of {instance.name} v{instance.version} is loaded here; see AMENDS_SAGAS"
+            return instance.unreadable or missing
+        if await versions.is_as_written(connection, saga) is False and not self._accepts(saga):
+            return _changed(saga)
+        if given.action is not Action.MIGRATE:
+            return ""
+        if saga.version != given.from_version:
+            return f"it is an instance of v{saga.version}, not of v{given.from_version}"
+        target = self._catalog.get(instance.name, given.to_version or 0)
+        if target is None:
+            return f"no definition of {instance.name} v{given.to_version} is loaded here; see AMENDS_SAGAS"
+        match await versions.is_as_written(connection, target):
+            case None:
+                return f"no orchestrator has started with v{target.version} yet, so it would stand still; deploy first"
+            case False if not self._accepts(target):
+                return _changed(target)
+        return ""
+
+    def _accepts(self, saga: Saga[Any]) -> bool:
+        return f"{saga.name}:{saga.version}" in self._accepted
+
+
+def _outcome(instance: Instance, result: Result) -> Outcome:
+    state = instance.state
+    return Outcome(
+        instance.id,
+        instance.name,
+        instance.saga.version if instance.saga is not None else instance.version,
+        instance.key,
+        result,
+        state.status.value if state is not None else "",
+        ", ".join(state.current) if state is not None else "",
+        instance.revision,
+    )
+
+
+def _changed(saga: Saga[Any]) -> str:
+    return (
+        f"{saga.name} v{saga.version} is not the same here as where the orchestrator runs: "
+        "act from a checkout that is, or with AMENDS_ACCEPT_CHANGED"
+    )
+
+
+def _moved_since(shown: Outcome | None, instance: Instance) -> str:
+    if shown is None or shown.revision - len(shown.transitions) == instance.loaded_revision:
+        return ""
+    return "it has moved since it was shown; look at it again"
+
+
+def _rolled_back(error: Conflict | DBAPIError) -> bool:
+    """Whether nothing of it was committed for sure, and the same again may succeed."""
+    lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    return is_transient(error) and not lost

@@ -1,4 +1,4 @@
-"""amends: run the orchestrator, look at sagas and ask why they wait, start one by hand.
+"""amends: run the orchestrator, look at sagas, ask why they wait, decide about them, start one by hand.
 
 Data goes to stdout, logs and complaints to stderr. Exit codes: 0 fine, 1 not found or not possible, 2 usage,
 69 a dependency is unavailable, 78 bad configuration.
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from orchestrator.cli import exporting, forking, looking, preflight, replaying, running, why
+from orchestrator.cli import exporting, forking, looking, preflight, repairing, replaying, running, why
 
 app = typer.Typer(help="Sagas that make amends.", no_args_is_help=True, rich_markup_mode=None)
 config = typer.Typer(help="The configuration.", no_args_is_help=True)
@@ -32,6 +32,15 @@ app.command()(preflight.preflight)
 
 app.command()(exporting.export)
 app.command()(exporting.seal)
+
+app.command()(repairing.retry)
+app.command()(repairing.skip)
+app.command()(repairing.resolve)
+app.command()(repairing.compensate)
+app.command()(repairing.cancel)
+app.command()(repairing.abandon)
+app.command()(repairing.reschedule)
+app.command("migrate-instances")(repairing.migrate_instances)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -89,12 +89,31 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 def moment(text: str) -> datetime:
     """`--since`: so long ago, or a moment; ends the command with 2."""
+    length = _length(text)
+    if length is not None:
+        return SystemClock().now() - length
+    return _moment(text, f"--since {text!r}: write 90s, 15m, 2h, 3d, or a moment like 2026-01-31T12:00:00+00:00")
+
+
+def moment_ahead(text: str) -> datetime:
+    """`--to`: in so long, or a moment; ends the command with 2."""
+    length = _length(text[1:]) if text.startswith("+") else None
+    if length is not None:
+        return SystemClock().now() + length
+    return _moment(text, f"--to {text!r}: write +90s, +15m, +2h, +3d, or a moment like 2026-01-31T12:00:00+00:00")
+
+
+def _length(text: str) -> timedelta | None:
     if text[-1:] in _UNITS and text[:-1].isdigit():
-        return SystemClock().now() - timedelta(seconds=int(text[:-1]) * _UNITS[text[-1]])
+        return timedelta(seconds=int(text[:-1]) * _UNITS[text[-1]])
+    return None
+
+
+def _moment(text: str, complaint: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        fail(f"--since {text!r}: write 90s, 15m, 2h, 3d, or a moment like 2026-01-31T12:00:00+00:00", 2)
+        fail(complaint, 2)
     return moment if moment.tzinfo is not None else moment.astimezone()
 
 

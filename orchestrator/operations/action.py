@@ -17,12 +17,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging.clock import Clock
-from messaging.database import Conflict, Database, is_transient
+from messaging.database import Conflict, Database, in_words, is_transient
 from messaging.work import Work
 from orchestrator import versions
 from orchestrator.catalog import Catalog
-from orchestrator.folding import SOURCE, Folding
-from orchestrator.instance import Instance
+from orchestrator.folding import Folding
+from orchestrator.instance import SOURCE, Instance
 from orchestrator.replay.recorded import RecordedTransition
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.inputs import Action, PersonActed
@@ -55,6 +55,8 @@ class Outcome:
     version: int
     key: str
     result: Result
+    was: str
+    """Its status before."""
     status: str
     step: str
     revision: int
@@ -93,8 +95,11 @@ class Operator:
                 return await self._once(identity, given, shown, rehearsal=rehearsal)
             except (Conflict, DBAPIError) as error:
                 failures += 1
-                if not _rolled_back(error) or failures == TRIES:
+                if not _rolled_back(error):
                     raise
+                if failures == TRIES:
+                    why = f"somebody else kept moving it ({in_words(error)}); try again"
+                    return Outcome(identity, "", 0, "", Result.REFUSED, "", "", "", 0, why)
                 await self._clock.sleep(0.05 * 2**failures)
 
     async def _once(self, identity: UUID, given: PersonActed, shown: Outcome | None, *, rehearsal: bool) -> Outcome:
@@ -104,7 +109,7 @@ class Operator:
             await folding.load({identity})
             instance = folding.instance(identity)
             if instance is None:
-                return Outcome(identity, "", 0, "", Result.REFUSED, "", "", 0, "there is no such saga any more")
+                return Outcome(identity, "", 0, "", Result.REFUSED, "", "", "", 0, "there is no such saga any more")
             before = _outcome(instance, Result.REFUSED)
             refusal = await self._obstacle(connection, instance, given) or _moved_since(shown, instance)
             if refusal:
@@ -120,7 +125,8 @@ class Operator:
             RecordedTransition(row["seq"], row["at"], row["input"], row["facts"], row["commands"])
             for row in folding.history
         )
-        return replace(_outcome(instance, Result.POSSIBLE if rehearsal else Result.DONE), transitions=rows)
+        after = _outcome(instance, Result.POSSIBLE if rehearsal else Result.DONE)
+        return replace(after, was=before.was, transitions=rows)
 
     async def _obstacle(self, connection: AsyncConnection, instance: Instance, given: PersonActed) -> str:
         """Why this process may not decide about this instance: what it knows is not what the orchestrator runs."""
@@ -150,13 +156,15 @@ class Operator:
 
 def _outcome(instance: Instance, result: Result) -> Outcome:
     state = instance.state
+    status = state.status.value if state is not None else ""
     return Outcome(
         instance.id,
         instance.name,
         instance.saga.version if instance.saga is not None else instance.version,
         instance.key,
         result,
-        state.status.value if state is not None else "",
+        status,
+        status,
         ", ".join(state.current) if state is not None else "",
         instance.revision,
     )

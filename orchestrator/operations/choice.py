@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, select
@@ -10,21 +11,31 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from orchestrator.saga.state import Status
 from orchestrator.schema import saga
 
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """An instance that is meant, and the definition it had when it was chosen."""
+
+    id: UUID
+    name: str
+    version: int
+
+
 _UNDER_WAY = (Status.RUNNING, Status.COMPENSATING)
 _ENDED = tuple(status for status in Status if status.terminal)
 
 
-async def stuck(connection: AsyncConnection, *, name: str | None = None, step: str | None = None) -> list[UUID]:
+async def stuck(connection: AsyncConnection, *, name: str | None = None, step: str | None = None) -> list[Chosen]:
     """The stuck ones, of one saga or all, at one step or any; the one that is stuck for longest first."""
     return await _chosen(connection, name, step, saga.c.status == Status.STUCK.value)
 
 
-async def waiting(connection: AsyncConnection, *, step: str, name: str | None = None) -> list[UUID]:
+async def waiting(connection: AsyncConnection, *, step: str, name: str | None = None) -> list[Chosen]:
     """Those that wait at this step and are not stuck."""
     return await _chosen(connection, name, step, saga.c.status.in_([each.value for each in _UNDER_WAY]))
 
 
-async def in_flight(connection: AsyncConnection, name: str, version: int) -> list[UUID]:
+async def in_flight(connection: AsyncConnection, name: str, version: int) -> list[Chosen]:
     """Those of this version that have not ended."""
     ended = saga.c.status.in_([each.value for each in _ENDED])
     return await _chosen(connection, name, None, saga.c.version == version, ~ended)
@@ -32,9 +43,13 @@ async def in_flight(connection: AsyncConnection, name: str, version: int) -> lis
 
 async def _chosen(
     connection: AsyncConnection, name: str | None, step: str | None, *conditions: ColumnElement[bool]
-) -> list[UUID]:
-    query = select(saga.c.id, saga.c.step).where(*conditions).order_by(saga.c.updated_at, saga.c.id)
+) -> list[Chosen]:
+    query = (
+        select(saga.c.id, saga.c.name, saga.c.version, saga.c.step)
+        .where(*conditions)
+        .order_by(saga.c.updated_at, saga.c.id)
+    )
     if name is not None:
         query = query.where(saga.c.name == name)
     rows = (await connection.execute(query)).all()
-    return [row.id for row in rows if step is None or step in row.step.split(", ")]
+    return [Chosen(row.id, row.name, row.version) for row in rows if step is None or step in row.step.split(", ")]

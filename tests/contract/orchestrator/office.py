@@ -15,10 +15,11 @@ from messaging.polling import REST
 from orchestrator import history
 from orchestrator.catalog import Catalog
 from orchestrator.engine import Engine
+from orchestrator.replay import reading
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.evolving import fold
 from orchestrator.saga.state import Direction, command_id, saga_id
-from orchestrator.schema import parked_event, saga, saga_history
+from orchestrator.schema import parked_event, saga
 from tests.contract.messaging.bench import NOON, Bench
 from tests.unit.work import Begun
 
@@ -87,18 +88,27 @@ class Office(Bench):
 
     async def audit(self) -> int:
         """Check that every history is gapless and folds to exactly the stored state; returns how many there are."""
-        rows = await self.rows(saga)
-        for row in rows:
-            definition = self.catalog.get(row.name, row.version)
-            assert definition is not None
-            entries = [each for each in await self.rows(saga_history, saga_history.c.seq) if each.saga_id == row.id]
-            assert [each.seq for each in entries] == list(range(1, row.revision + 1))
+        async with self.database.reading() as connection:
+            found = [each async for each in reading.stream(connection)]
+        for each in found:
+            assert [entry.seq for entry in each.transitions] == list(range(1, len(each.transitions) + 1))
             folded = None
-            for entry in entries:
-                folded = fold(folded, history.load_facts(entry.facts, definition))
+            for entry, version in zip(each.transitions, each.versions(), strict=True):
+                folded = fold(folded, history.load_facts(entry.facts, self._definition(each.name, version)))
             stored = history.load_state(
-                definition, status=row.status, reason=row.reason, data=row.data, progress=row.progress
+                self._definition(each.name, each.version),
+                status=each.status,
+                reason=each.reason,
+                data=each.data,
+                progress=each.progress,
             )
             assert folded == stored
-            assert stored.deadline == row.deadline
-        return len(rows)
+            assert stored.deadline == each.deadline
+        revisions = {row.id: row.revision for row in await self.rows(saga)}
+        assert {each.id: len(each.transitions) for each in found} == revisions
+        return len(found)
+
+    def _definition(self, name: str, version: int) -> Saga[Any]:
+        found = self.catalog.get(name, version)
+        assert found is not None
+        return found

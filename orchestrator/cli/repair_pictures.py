@@ -1,0 +1,76 @@
+"""What a person's action has done, or would do, on a terminal and for programs."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from orchestrator.cli import timeline
+from orchestrator.operations.action import Outcome, Result
+
+_COLORS = {Result.DONE: "green", Result.POSSIBLE: "cyan", Result.REFUSED: "bold red"}
+
+
+def outcomes(found: Sequence[Outcome], console: Console) -> None:
+    """A line an instance: what moves and what is sent, or why not."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("id", "key", "saga", "result", "so", "sent"):
+        table.add_column(column, overflow="fold", no_wrap=column in ("id", "result", "saga"))
+    for each in found:
+        table.add_row(
+            str(each.id)[:8],
+            escape(each.key),
+            f"{each.name} v{each.version}" if each.name else "",
+            f"[{_COLORS[each.result]}]{each.result}[/]",
+            escape("\n".join(_so(each))),
+            "\n".join(_sent(each)),
+        )
+    console.print(table)
+
+
+def totals(found: Sequence[Outcome]) -> str:
+    """How many of each result."""
+    counted = Counter(each.result for each in found)
+    return ", ".join(f"{counted[result]} {result}" for result in Result if counted[result])
+
+
+def outcome_as_json(each: Outcome) -> dict[str, Any]:
+    """One instance for programs: facts and messages whole."""
+    return {
+        "id": str(each.id),
+        "saga": each.name,
+        "version": each.version,
+        "key": each.key,
+        "result": each.result,
+        "why": each.why,
+        "was": each.was,
+        "status": each.status,
+        "step": each.step,
+        "transitions": [
+            {
+                "seq": row.seq,
+                "at": row.at.isoformat(),
+                "input": json.loads(row.input),
+                "facts": json.loads(row.facts),
+                "sent": json.loads(row.commands),
+            }
+            for row in each.transitions
+        ],
+    }
+
+
+def _so(each: Outcome) -> list[str]:
+    if each.result is Result.REFUSED:
+        return [each.why.strip().rpartition("\n")[2]]
+    words = [words for row in each.transitions for words in timeline.moved(row.facts)]
+    return [*words, each.status if each.was == each.status else f"{each.was}, then {each.status}"]
+
+
+def _sent(each: Outcome) -> list[str]:
+    return [message["type"] for row in each.transitions for message in json.loads(row.commands)]

@@ -1,0 +1,295 @@
+"""Commands by which a person decides about sagas: each an entry in the history, with who and why.
+
+Nothing is published from here: commands lie in the outbox and leave with the running orchestrator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from orchestrator.catalog import Catalog
+from orchestrator.cli.carrying_out import Choose, Manner, Opened, carry_out, end, finish, meant, show
+from orchestrator.cli.given_events import GivenEvents, answer_of, cancellation_of, definition
+from orchestrator.cli.opening import Output, OutputOption, fail, moment_ahead
+from orchestrator.operations import choice
+from orchestrator.operations.action import Result
+from orchestrator.operations.choice import Chosen
+from orchestrator.saga.inputs import Action
+
+ID = Annotated[str | None, typer.Argument(metavar="ID", help="A saga's id, the beginning of it, or its key.")]
+STEP = Annotated[str | None, typer.Argument(metavar="STEP", help="The step that is meant.")]
+StepOption = Annotated[
+    str | None, typer.Option("--step", help="The step that is meant; of many, those that wait there.")
+]
+AllStuck = Annotated[bool, typer.Option("--all-stuck", help="Every stuck saga, instead of one.")]
+SagaOption = Annotated[str | None, typer.Option("--saga", metavar="NAME", help="Of many, those of this saga only.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the history.", show_default=False)]
+As = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who acts.  [default: your login]")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; change nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+With = Annotated[str | None, typer.Option("--with", metavar="JSON|@FILE|-", help="The data of the event.")]
+
+
+def retry(
+    wanted: ID = None,
+    *,
+    step: StepOption = None,
+    all_stuck: AllStuck = False,
+    saga: SagaOption = None,
+    reason: Reason,
+    who: As = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Send again what a saga waits for; a stuck one goes on.
+
+    A command that was given up is sent as a new one, any other under the id it has.
+
+    Example: amends retry --all-stuck --saga fulfill_order --reason "the gateway is back"
+    """
+    _plain(Action.RETRY, wanted, step, _stuck(all_stuck, saga, step), saga, Manner(who, reason, dry_run, yes, output))
+
+
+def skip(
+    wanted: ID = None,
+    place: STEP = None,
+    *,
+    answer: With = None,
+    step: StepOption = None,
+    all_stuck: AllStuck = False,
+    saga: SagaOption = None,
+    reason: Reason,
+    who: As = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Take the data given as a step's answer, and go on without its participant.
+
+    --with is the event that means success, or the one a wait waits for. Without it only where nobody reads it.
+
+    Example: amends skip 3fa8 approval --with '{"order_id": "…", "by": "ann"}' --reason "approved by phone"
+    """
+    manner = Manner(who, reason, dry_run, yes, output)
+    name = _one_step(place, step)
+    opened, chosen = _choose(wanted, _stuck(all_stuck, saga, name), saga)
+    events = GivenEvents(opened.catalog, answer, lambda found: answer_of(found, name))
+    given = manner.person(Action.SKIP, name)
+    carry_out(opened, [(each, replace(given, answer=events.of(each))) for each in chosen], manner)
+
+
+def resolve(
+    wanted: ID = None,
+    place: STEP = None,
+    *,
+    step: StepOption = None,
+    all_stuck: AllStuck = False,
+    saga: SagaOption = None,
+    evidence: Annotated[
+        str, typer.Option("--evidence", "--reason", help="How it is known; kept in the history.", show_default=False)
+    ],
+    who: As = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Say that a step, or its compensation, was done by hand; the saga goes on.
+
+    The evidence is the reason: where it can be seen that it was done.
+
+    Example: amends resolve 3fa8 authorize_payment --evidence "refund 7731 in the bank's console"
+    """
+    name = _one_step(place, step)
+    many = _stuck(all_stuck, saga, name)
+    _plain(Action.RESOLVE, wanted, name, many, saga, Manner(who, evidence, dry_run, yes, output))
+
+
+def compensate(
+    wanted: ID = None,
+    *,
+    step: StepOption = None,
+    all_stuck: AllStuck = False,
+    saga: SagaOption = None,
+    reason: Reason,
+    who: As = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Turn a saga back, its data as it is: undo what it has done. Not after its pivot.
+
+    Example: amends compensate 3fa8 --reason "the customer was blocked"
+    """
+    manner = Manner(who, reason, dry_run, yes, output)
+    _plain(Action.COMPENSATE, wanted, None, _stuck_at(all_stuck, saga, step), saga, manner)
+
+
+def cancel(
+    wanted: ID = None,
+    *,
+    event: With = None,
+    step: StepOption = None,
+    all_stuck: AllStuck = False,
+    saga: SagaOption = None,
+    reason: Reason,
+    who: As = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Cancel a saga as its own cancel_on event would: the event goes into the data, then all is undone.
+
+    Works while it is stuck, too, when the event itself would only be parked. Not after its pivot.
+
+    Example: amends cancel 3fa8 --with '{"order_id": "…"}' --reason "the customer rang"
+    """
+    manner = Manner(who, reason, dry_run, yes, output)
+    opened, chosen = _choose(wanted, _stuck_at(all_stuck, saga, step), saga)
+    events = GivenEvents(opened.catalog, event, cancellation_of)
+    given = manner.person(Action.CANCEL)
+    carry_out(opened, [(each, replace(given, answer=events.of(each))) for each in chosen], manner)
+
+
+def abandon(
+    wanted: ID = None,
+    *,
+    step: StepOption = None,
+    all_stuck: AllStuck = False,
+    saga: SagaOption = None,
+    reason: Reason,
+    who: As = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """End a saga as it is, for good: nothing more is done or undone.
+
+    Example: amends abandon 3fa8 --reason "a test order"
+    """
+    manner = Manner(who, reason, dry_run, yes, output)
+    _plain(Action.ABANDON, wanted, None, _stuck_at(all_stuck, saga, step), saga, manner)
+
+
+def reschedule(
+    wanted: ID = None,
+    place: STEP = None,
+    *,
+    to: Annotated[str | None, typer.Option("--to", metavar="MOMENT", help="+15m, +2h, +3d, or a moment.")] = None,
+    revoke: Annotated[bool, typer.Option("--revoke", help="No deadline: wait until something comes.")] = False,
+    step: StepOption = None,
+    all_waiting: Annotated[
+        bool, typer.Option("--all-waiting", help="Every saga that waits at --step, instead of one.")
+    ] = False,
+    saga: SagaOption = None,
+    reason: Reason,
+    who: As = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Move the deadline of a step that is waited for, or revoke it.
+
+    A moment that is past is due at once. A stuck saga has no deadlines.
+
+    Example: amends reschedule --all-waiting --step authorize_payment --to +2h --reason "the bank is down until noon"
+    """
+    if (to is None) is not revoke:
+        fail("say --to MOMENT or --revoke; one of both", 2)
+    manner = Manner(who, reason, dry_run, yes, output)
+    name = _one_step(place, step)
+
+    async def waiting(connection: AsyncConnection) -> list[Chosen]:
+        return await choice.waiting(connection, step=name, name=saga)
+
+    opened, chosen = _choose(wanted, waiting if all_waiting else None, saga, option="--all-waiting")
+    given = replace(manner.person(Action.RESCHEDULE, name), due=None if to is None else moment_ahead(to))
+    carry_out(opened, [(each, given) for each in chosen], manner)
+
+
+def migrate_instances(
+    wanted: ID = None,
+    *,
+    saga: Annotated[str, typer.Option("--saga", metavar="NAME", help="The saga.")],
+    start: Annotated[int, typer.Option("--from", metavar="VERSION", help="The version they have.")],
+    to: Annotated[int, typer.Option("--to", metavar="VERSION", help="The version they are to go on as.")],
+    reason: Reason,
+    who: As = None,
+    dry_run: DryRun = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Migrate those that can be, after showing all.")] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Bring instances in flight to another version, through the Migration that it lists.
+
+    Always shows first which can be and why others cannot; without --yes that is all.
+
+    Example: amends migrate-instances --saga fulfill_order --from 1 --to 2 --reason "void is mended" --yes
+    """
+    manner = Manner(who, reason, dry_run, yes, output)
+
+    async def in_flight(connection: AsyncConnection) -> list[Chosen]:
+        return await choice.in_flight(connection, saga, start)
+
+    opened, chosen = _choose(wanted, None if wanted else in_flight, None)
+    _can_migrate(opened.catalog, saga, start, to)
+    given = replace(manner.person(Action.MIGRATE), from_version=start, to_version=to)
+    both = [(each, given) for each in chosen]
+    rehearsed = opened.rehearse(both)
+    possible = [pair for pair, each in zip(both, rehearsed, strict=True) if each.result is Result.POSSIBLE]
+    if dry_run or not yes or not possible:
+        if possible:
+            typer.echo(f"nothing was changed; with --yes {len(possible)} of {len(both)} are migrated", err=True)
+        end(rehearsed, output)
+    if output is Output.TABLE:
+        show(rehearsed, output)
+    refused = [each for each in rehearsed if each.result is Result.REFUSED]
+    seen = [each for each in rehearsed if each.result is Result.POSSIBLE]
+    finish(opened, possible, seen, output, before=refused)
+
+
+# -- what is meant -------------------------------------------------------------------------------------------
+
+
+def _plain(
+    action: Action, wanted: str | None, step: str | None, many: Choose | None, saga: str | None, manner: Manner
+) -> None:
+    given = manner.person(action, step)
+    opened, chosen = _choose(wanted, many, saga)
+    carry_out(opened, [(each, given) for each in chosen], manner)
+
+
+def _stuck(wanted: bool, saga: str | None, step: str | None) -> Choose | None:
+    async def stuck(connection: AsyncConnection) -> list[Chosen]:
+        return await choice.stuck(connection, name=saga, step=step)
+
+    return stuck if wanted else None
+
+
+def _stuck_at(wanted: bool, saga: str | None, step: str | None) -> Choose | None:
+    """Where the action is about the whole saga, and a step only says which of many."""
+    if step is not None and not wanted:
+        fail("--step narrows --all-stuck; this is about the whole saga", 2)
+    return _stuck(wanted, saga, step)
+
+
+def _choose(
+    wanted: str | None, many: Choose | None, saga: str | None, *, option: str = "--all-stuck"
+) -> tuple[Opened, list[Chosen]]:
+    find = meant(wanted, many, option=option, saga=saga)
+    opened = Opened()
+    return opened, opened.choose(find)
+
+
+def _one_step(place: str | None, step: str | None) -> str:
+    if (place is None) is (step is None):
+        fail("name the step: behind the saga's id, or of many with --step", 2)
+    return place or step or ""
+
+
+def _can_migrate(catalog: Catalog, name: str, start: int, to: int) -> None:
+    if not any(each.old.version == start for each in definition(catalog, name, to).migrations):
+        fail(f"{name} v{to} lists no Migration from v{start}: Saga(..., migrations=(Migration(...),))", 1)

@@ -62,7 +62,7 @@ def meant(wanted: str | None, choose: Choose | None, *, option: str, saga: str |
     Ends the command with 2 where it is unclear which.
     """
     if choose is not None and wanted is not None:
-        fail(f"{option} means many; name one saga, or say {option} and name the step with --step", 2)
+        fail(f"{option} means many: leave the id out, and name a step with --step", 2)
     if choose is None and saga is not None:
         fail(f"--saga narrows {option}; one saga is named by its id or key alone", 2)
     if choose is not None:

@@ -69,7 +69,7 @@ def _so(each: Outcome) -> list[str]:
     if each.result is Result.REFUSED:
         return [each.why.strip().rpartition("\n")[2]]
     words = [words for row in each.transitions for words in timeline.moved(row.facts)]
-    return [*words, each.status if each.was == each.status else f"{each.was}, then {each.status}"]
+    return [*words, f"still {each.status}" if each.was == each.status else f"from {each.was} to {each.status}"]
 
 
 def _sent(each: Outcome) -> list[str]:

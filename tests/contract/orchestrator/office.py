@@ -42,7 +42,7 @@ class Office(Bench):
 
     def answer(
         self,
-        number: int,
+        number: object,
         step: str,
         event: Event,
         *,

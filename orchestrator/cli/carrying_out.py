@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import getpass
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -27,6 +27,7 @@ from orchestrator.operations.choice import Chosen
 from orchestrator.saga.inputs import Action, PersonActed
 from orchestrator.settings import OrchestratorSettings
 
+T = TypeVar("T")
 Choose = Callable[[AsyncConnection], Awaitable[list[Chosen]]]
 MANY = 20
 """From so many instances on, a terminal sees a bar."""
@@ -69,6 +70,11 @@ def meant(wanted: str | None, choose: Choose | None, *, option: str, saga: str |
         return choose
     if wanted is None:
         fail(f"name one saga by its id or key, or say {option}", 2)
+    return one(wanted)
+
+
+def one(wanted: str) -> Choose:
+    """The instance with this id, beginning of an id, or key; raises NoSuchSaga when it is asked for."""
 
     async def find(connection: AsyncConnection) -> list[Chosen]:
         row = await queries.find(connection, wanted)
@@ -86,16 +92,20 @@ class Opened:
         self.catalog: Catalog = catalog_of(self.settings)
 
     def choose(self, find: Choose) -> list[Chosen]:
-        """The instances meant; ends the command with 1 where one was named and there is none."""
+        """The instances meant: ends the command where there is none, with 1 if one was named, else with 0."""
 
         async def look(database: Database) -> list[Chosen]:
             async with database.reading() as connection:
                 return await find(connection)
 
         try:
-            return with_database(self.settings, look)
+            found = with_database(self.settings, look)
         except queries.NoSuchSaga as error:
             fail(str(error), 1)
+        if not found:
+            typer.echo("there is none; nothing to do", err=True)
+            raise typer.Exit(0)
+        return found
 
     def rehearse(self, given: Sequence[tuple[Chosen, PersonActed]]) -> list[Outcome]:
         """What would come of it, for each; nothing is changed."""
@@ -103,7 +113,7 @@ class Opened:
 
         async def look(database: Database) -> None:
             operator = self._operator(database)
-            for each, action in track(given, console=_bar(), disable=len(given) < MANY, transient=True):
+            for each, action in _with_bar(given):
                 found.append(await operator.rehearse(each.id, action))
 
         with_database(self.settings, look)
@@ -117,7 +127,7 @@ class Opened:
         async def do(database: Database) -> None:
             operator = self._operator(database)
             both = list(zip(given, shown, strict=True))
-            for (each, action), seen in track(both, console=_bar(), disable=len(both) < MANY, transient=True):
+            for (each, action), seen in _with_bar(both):
                 found.append(await operator.act(each.id, action, seen))
 
         with_database(self.settings, do)
@@ -128,9 +138,6 @@ class Opened:
 
 def carry_out(opened: Opened, given: Sequence[tuple[Chosen, PersonActed]], manner: Manner) -> NoReturn:
     """Show, ask where --yes does not, act, and end the command: with 1 where anything was refused."""
-    if not given:
-        typer.echo("there is none; nothing to do", err=True)
-        raise typer.Exit(0)
     shown: list[Outcome | None] = [None] * len(given)
     if manner.dry_run or not manner.yes:
         rehearsed = opened.rehearse(given)
@@ -157,14 +164,17 @@ def finish(
         opened.act(given, shown, found)
     except BaseException:
         # The database has gone, or somebody has pressed Ctrl-C: what was done until then is done, and must be known.
-        _print(found, output)
+        if found:
+            _print(found, output)
         raise
     end(found, output)
 
 
-def end(found: Sequence[Outcome], output: Output) -> NoReturn:
-    """Print what came of it and end the command."""
+def end(found: Sequence[Outcome], output: Output, hint: str = "") -> NoReturn:
+    """Print what came of it, and what more there is to say, and end the command."""
     _print(found, output)
+    if hint:
+        typer.echo(hint, err=True)
     raise typer.Exit(1 if any(each.result is Result.REFUSED for each in found) else 0)
 
 
@@ -186,5 +196,6 @@ def _ask(action: PersonActed, number: int) -> None:
     typer.confirm(f"{action.action} {which} as {action.who}?", abort=True, err=True)
 
 
-def _bar() -> Console:
-    return Console(stderr=True)
+def _with_bar(items: Sequence[T]) -> Iterable[T]:
+    console = Console(stderr=True)
+    return track(items, "", console=console, disable=len(items) < MANY or not console.is_terminal, transient=True)

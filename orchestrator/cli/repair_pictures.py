@@ -10,27 +10,37 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from orchestrator.cli import timeline
 from orchestrator.operations.action import Outcome, Result
 
+_WHOLE = ("id", "key", "saga", "result")
+ROOM = 44
+"""What `so` and `sent` want beside them."""
 _COLORS = {Result.DONE: "green", Result.POSSIBLE: "cyan", Result.REFUSED: "bold red"}
 
 
 def outcomes(found: Sequence[Outcome], console: Console) -> None:
     """A line an instance: what moves and what is sent, or why not."""
+    cells = {
+        "id": [str(each.id)[:8] for each in found],
+        "key": [escape(each.key) for each in found],
+        "saga": [f"{each.name} v{each.version}" if each.name else "" for each in found],
+        "result": [f"[{_COLORS[each.result]}]{each.result}[/]" for each in found],
+        "so": [escape("\n".join(_so(each))) for each in found],
+        "sent": ["\n".join(_sent(each)) for each in found],
+    }
+    # A narrow terminal does without what the id says as well.
+    for column in ("saga", "key"):
+        wide = sum(max(map(_width, cells[name]), default=0) + 2 for name in _WHOLE if name in cells)
+        if wide + ROOM > console.width:
+            del cells[column]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("id", "key", "saga", "result", "so", "sent"):
-        table.add_column(column, overflow="fold", no_wrap=column in ("id", "result", "saga"))
-    for each in found:
-        table.add_row(
-            str(each.id)[:8],
-            escape(each.key),
-            f"{each.name} v{each.version}" if each.name else "",
-            f"[{_COLORS[each.result]}]{each.result}[/]",
-            escape("\n".join(_so(each))),
-            "\n".join(_sent(each)),
-        )
+    for column in cells:
+        table.add_column(column, overflow="fold", no_wrap=column in _WHOLE)
+    for row in zip(*cells.values(), strict=True):
+        table.add_row(*row)
     console.print(table)
 
 
@@ -63,6 +73,10 @@ def outcome_as_json(each: Outcome) -> dict[str, Any]:
             for row in each.transitions
         ],
     }
+
+
+def _width(cell: str) -> int:
+    return Text.from_markup(cell).cell_len
 
 
 def _so(each: Outcome) -> list[str]:

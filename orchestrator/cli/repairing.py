@@ -12,7 +12,7 @@ import typer
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from orchestrator.catalog import Catalog
-from orchestrator.cli.carrying_out import Choose, Manner, Opened, carry_out, end, finish, meant, show
+from orchestrator.cli.carrying_out import Choose, Manner, Opened, carry_out, end, finish, meant, one, show
 from orchestrator.cli.given_events import GivenEvents, answer_of, cancellation_of, definition
 from orchestrator.cli.opening import Output, OutputOption, fail, moment_ahead
 from orchestrator.operations import choice
@@ -234,16 +234,18 @@ def migrate_instances(
     async def in_flight(connection: AsyncConnection) -> list[Chosen]:
         return await choice.in_flight(connection, saga, start)
 
-    opened, chosen = _choose(wanted, None if wanted else in_flight, None)
+    opened = Opened()
     _can_migrate(opened.catalog, saga, start, to)
+    chosen = opened.choose(one(wanted) if wanted else in_flight)
+    if chosen[0].name != saga:
+        fail(f"{wanted} is an instance of {chosen[0].name}, not of {saga}", 1)
     given = replace(manner.person(Action.MIGRATE), from_version=start, to_version=to)
     both = [(each, given) for each in chosen]
     rehearsed = opened.rehearse(both)
     possible = [pair for pair, each in zip(both, rehearsed, strict=True) if each.result is Result.POSSIBLE]
     if dry_run or not yes or not possible:
-        if possible:
-            typer.echo(f"nothing was changed; with --yes {len(possible)} of {len(both)} are migrated", err=True)
-        end(rehearsed, output)
+        hint = f"nothing was changed; with --yes {len(possible)} of {len(both)} are migrated" if possible else ""
+        end(rehearsed, output, hint)
     if output is Output.TABLE:
         show(rehearsed, output)
     refused = [each for each in rehearsed if each.result is Result.REFUSED]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -12,9 +13,10 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import schema
-from messaging.database import Database
+from messaging.database import Conflict, Database
 from orchestrator import Migration, Retry, Saga, Step, hours, seconds, versions
 from orchestrator.catalog import Catalog
 from orchestrator.operations import choice
@@ -209,6 +211,48 @@ async def test_a_person_and_the_engine_may_meet_on_one_instance(office: Office, 
             (["event", "event", "person"], ["compensation_begun", "step_in_doubt", "command_sent"]),
         )
         assert row.status == "compensating"
+
+
+class Interrupted(Database):
+    """A database in which somebody else comes between, so many times."""
+
+    def __init__(self, url: str, times: int) -> None:
+        super().__init__(url)
+        self.times = times
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """Commits from the time on that nobody comes between any more."""
+        async with super().transaction() as connection:
+            yield connection
+            if self.times:
+                self.times -= 1
+                raise Conflict("another process moved an instance of this batch")
+
+
+@pytest.mark.parametrize(("times", "result"), [(4, Result.DONE), (5, Result.REFUSED)])
+async def test_an_action_that_collides_is_begun_again(
+    office: Office, database_url: str, times: int, result: Result
+) -> None:
+    """A few times, then it is refused, and whoever comes next has his turn; nothing is done twice or half."""
+    await office.employ(_saga())
+    await _stuck(office, 1)
+    database = Interrupted(database_url, times)
+    try:
+        acting = asyncio.create_task(
+            Operator(database, office.catalog, office.clock).act(_work(1), _by_bea(Action.RETRY))
+        )
+        await office.pass_time(acting.done, "it has been tried", step=0.1)
+        outcome = await acting
+    finally:
+        await database.close()
+
+    assert (outcome.result, database.times) == (result, 0)
+    assert result is Result.DONE or outcome.why == (
+        "somebody else kept moving it (another process moved an instance of this batch); try again"
+    )
+    assert len(await office.rows(schema.outbox)) == (1 if result is Result.DONE else 0)
+    assert await office.audit() == 1
 
 
 # -- deadlines -----------------------------------------------------------------------------------------------

@@ -169,7 +169,7 @@ async def test_instances_are_migrated_after_all_were_shown(office: Office, amend
     shown = amends(*words)
     assert (shown.returncode, shown.stderr) == (
         1,
-        "nothing was changed; with --yes 1 of 2 are migrated\n1 possible, 1 refused\n",
+        "1 possible, 1 refused\nnothing was changed; with --yes 1 of 2 are migrated\n",
     )
     assert "it has reached fill, which v2 does not have" in shown.stdout
     assert {row.version for row in (await office.sagas()).values()} == {1}

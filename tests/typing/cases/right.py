@@ -17,6 +17,7 @@ from orchestrator import (
     RETRIABLE,
     Cancel,
     Delay,
+    Migration,
     Parallel,
     Retry,
     Saga,
@@ -144,6 +145,33 @@ SAGA = Saga(
     ),
     on_completed=served,
     on_compensated=served,
+)
+
+
+
+class Torte(BaseModel):
+    layers: int
+
+
+def layered(data: Cake) -> Torte:
+    return Torte(layers=data.weight)
+
+
+def bake_torte(data: Torte) -> Bake:
+    raise NotImplementedError
+
+
+def begin_torte(event: Asked) -> Torte:
+    raise NotImplementedError
+
+
+TORTE = Saga(
+    name="cake",
+    version=2,
+    data=Torte,
+    starts_on=Start(Asked, begin_torte, key=lambda event: event.id),
+    steps=(Step("base", bake_torte),),
+    migrations=(Migration(SAGA, layered, steps={"base": "base"}, passed=()),),
 )
 
 kitchen = Participant("cake")

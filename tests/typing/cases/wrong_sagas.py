@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from orchestrator import PIVOT, RETRIABLE, Cancel, Delay, Parallel, Saga, Start, Step, Wait, seconds
+from orchestrator import PIVOT, RETRIABLE, Cancel, Delay, Migration, Parallel, Saga, Start, Step, Wait, seconds
 from tests.typing.cases.right import (
     Asked,
     Cake,
@@ -44,6 +44,14 @@ def pie_time(data: Pie) -> float:
 
 
 def pie_baked(data: Pie, event: Eaten) -> Pie:
+    raise NotImplementedError
+
+
+def pie_of_cake(data: Cake) -> Pie:
+    raise NotImplementedError
+
+
+def cake_of_pie(data: Pie) -> Cake:
     raise NotImplementedError
 
 
@@ -102,3 +110,9 @@ Saga(name="cake", version=1, data=Cake, starts_on=right_start, steps=(Delay(seco
 Saga(name="cake", version=1, data=Cake, starts_on=right_start, steps=(right_step,), on_completed=eat)  # expect-error
 Saga(name="cake", version=1, data=Cake, starts_on=right_start, steps=(right_step,), on_completed=announces_nothing)  # expect-error
 Saga(name="cake", version=1, data=Cake, starts_on=right_start, steps=(Wait(Tasted, key=str, on_event=eaten),))  # expect-error
+
+# Migrations: of the old version's data, to the new one's.
+old: Saga[Cake] = Saga(name="cake", version=1, data=Cake, starts_on=right_start, steps=(right_step,))
+Migration(old, cake_of_pie)  # expect-error
+to_pie: Migration[Cake, Pie] = Migration(old, pie_of_cake)
+Saga(name="cake", version=2, data=Cake, starts_on=right_start, steps=(right_step,), migrations=(to_pie,))  # expect-error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,11 +17,12 @@ from orchestrator import versions
 from orchestrator.saga.state import saga_id
 from orchestrator.schema import saga_history
 from tests.acceptance.programs import AMENDS, BOUND, environment
-from tests.contract.orchestrator.two_versions import FIRST, SECOND
+from tests.contract.messaging.bench import NOON
 from tests.contract.orchestrator.office import Office
+from tests.contract.orchestrator.two_versions import FIRST, SECOND
 from tests.unit.work import Done, Refused
 
-Amends = Callable[..., subprocess.CompletedProcess[str]]
+Amends = Callable[..., Awaitable[subprocess.CompletedProcess[str]]]
 SAGAS = "tests.contract.orchestrator.two_versions"
 
 
@@ -29,9 +30,11 @@ SAGAS = "tests.contract.orchestrator.two_versions"
 def amends(database_url: str, tmp_path: Path) -> Amends:
     """Run one command; what it prints and how it ends."""
 
-    def run(*words: str, stdin: str = "", **given: str) -> subprocess.CompletedProcess[str]:
+    async def run(*words: str, stdin: str = "", **given: str) -> subprocess.CompletedProcess[str]:
         variables = {"DATABASE_URL": database_url, "AMENDS_SAGAS": SAGAS} | given
-        return subprocess.run(
+        # In a thread: the engine of the test may be in a transaction that has to go on meanwhile.
+        return await asyncio.to_thread(
+            subprocess.run,
             (*AMENDS, *words),
             cwd=tmp_path,
             env=environment(**variables),
@@ -73,9 +76,9 @@ async def test_a_stuck_saga_is_resolved_with_evidence_and_tells_so(office: Offic
     """Found, resolved, published by the running orchestrator, and told by `show`: who, and where it can be seen."""
     await _stuck(office, 1)
     mine = str(saga_id("work", 1))
-    found = amends("list", "--status", "stuck", "--output", "json")
+    found = await amends("list", "--status", "stuck", "--output", "json")
     assert [each["id"] for each in json.loads(found.stdout)] == [mine]
-    ended = amends("resolve", mine[:8], "dig", "--evidence", "photo 7731", "--as", "bea", "--yes")
+    ended = await amends("resolve", mine[:8], "dig", "--evidence", "photo 7731", "--as", "bea", "--yes")
     assert (ended.returncode, ended.stderr) == (0, "1 done\n")
     assert "dig: compensated" in ended.stdout
 
@@ -83,10 +86,10 @@ async def test_a_stuck_saga_is_resolved_with_evidence_and_tells_so(office: Offic
     await office.relay.sweep()
     assert [each.type for each in office.bus.published] == ["work.amended"]
     assert await _statuses(office) == {"1": "compensated"}
-    shown = amends("show", mine)
+    shown = await amends("show", mine)
     assert "resolve dig: photo 7731" in shown.stdout
     assert "bea" in shown.stdout
-    again = amends("resolve", mine, "dig", "--evidence", "photo 7731", "--yes")
+    again = await amends("resolve", mine, "dig", "--evidence", "photo 7731", "--yes")
     assert (again.returncode, again.stderr) == (1, "1 refused\n")
     assert "the saga is compensated; nothing can change it" in again.stdout
     assert await office.audit() == 1
@@ -96,21 +99,21 @@ async def test_many_are_shown_agreed_to_and_done(office: Office, amends: Amends)
     """A dry run and a no change nothing; a yes does what was shown; the commands leave with the orchestrator."""
     await _stuck(office, 1, 2)
     words = ("retry", "--all-stuck", "--saga", "work", "--reason", "the spade is back")
-    dry = amends(*words, "--dry-run", "--output", "json")
+    dry = await amends(*words, "--dry-run", "--output", "json")
     assert [each["result"] for each in json.loads(dry.stdout)] == ["possible", "possible"]
-    no = amends(*words, stdin="n\n")
+    no = await amends(*words, stdin="n\n")
     assert (no.returncode, "retry these 2 sagas as" in no.stderr) == (1, True)
     assert await _statuses(office) == {"1": "stuck", "2": "stuck"}
     assert await office.rows(schema.outbox) == []
 
-    yes = amends(*words, "--as", "bea", stdin="y\n", COLUMNS="100")
+    yes = await amends(*words, "--as", "bea", stdin="y\n", COLUMNS="100")
     assert (yes.returncode, await _statuses(office)) == (0, {"1": "compensating", "2": "compensating"})
     _present(office)
     await office.relay.sweep()
     assert office.commands() == [("work.undo", "dig"), ("work.undo", "dig")]
     last = [json.loads(row.input) for row in await office.rows(saga_history) if row.seq == 5]
     assert {(each["action"], each["who"], each["why"]) for each in last} == {("retry", "bea", "the spade is back")}
-    none = amends(*words, "--yes")
+    none = await amends(*words, "--yes")
     assert (none.returncode, none.stdout, none.stderr) == (0, "", "there is none; nothing to do\n")
     assert await office.audit() == 2
 
@@ -120,14 +123,16 @@ async def test_answers_and_deadlines_are_given_by_hand(office: Office, amends: A
     await office.employ(FIRST)
     await office.handle(*[office.begun(number) for number in (1, 2)])
     (tmp_path / "done.json").write_text('{"note": " by phone"}')
-    put_off = amends("reschedule", "--all-waiting", "--step", "dig", "--revoke", "--reason", "the bank is down", "-y")
+    put_off = await amends(
+        "reschedule", "--all-waiting", "--step", "dig", "--revoke", "--reason", "the bank is down", "-y"
+    )
     assert (put_off.returncode, put_off.stderr) == (0, "2 done\n")
     assert {row.deadline for row in (await office.sagas()).values()} == {None}
 
     one, two = str(saga_id("work", 1)), str(saga_id("work", 2))
-    skipped = amends("skip", one, "dig", "--with", "@done.json", "--reason", "asked them", "-y")
+    skipped = await amends("skip", one, "dig", "--with", "@done.json", "--reason", "asked them", "-y")
     assert (skipped.returncode, "fill: sent" in skipped.stdout) == (0, True)
-    withdrawn = amends("cancel", two, "--with", "-", "--reason", "rang", "-y", "-o", "json", stdin='{"id": 2}')
+    withdrawn = await amends("cancel", two, "--with", "-", "--reason", "rang", "-y", "-o", "json", stdin='{"id": 2}')
     (outcome,) = json.loads(withdrawn.stdout)
     assert (outcome["was"], outcome["status"], outcome["transitions"][0]["input"]["type"]) == (
         "running",
@@ -137,7 +142,7 @@ async def test_answers_and_deadlines_are_given_by_hand(office: Office, amends: A
     rows = await office.sagas()
     assert json.loads(rows["1"].data)["log"] == ["dig done by phone"]
     assert json.loads(rows["2"].data)["log"] == ["withdrawn"]
-    put_off = amends("reschedule", one, "fill", "--to", "+2h", "--reason", "the bank is down", "-y")
+    put_off = await amends("reschedule", one, "fill", "--to", "+2h", "--reason", "the bank is down", "-y")
     assert put_off.returncode == 0
     due = (await office.sagas())["1"].deadline
     assert due is not None
@@ -151,6 +156,8 @@ async def test_instances_are_migrated_after_all_were_shown(office: Office, amend
     await office.handle(*[office.begun(number) for number in (1, 2)])
     await office.handle(office.answer(2, "dig", Done()))
     await office.retire()
+    # Retiring takes time; nothing is to become due for the engine while the commands look.
+    office.clock.moment = NOON
     await office.employ(FIRST, SECOND)
     await versions.check(office.database, office.catalog, (), office.clock.now())
     words = (
@@ -166,14 +173,14 @@ async def test_instances_are_migrated_after_all_were_shown(office: Office, amend
         "--as",
         "bea",
     )
-    shown = amends(*words)
+    shown = await amends(*words)
     assert (shown.returncode, shown.stderr) == (
         1,
         "1 possible, 1 refused\nnothing was changed; with --yes 1 of 2 are migrated\n",
     )
     assert "it has reached fill, which v2 does not have" in shown.stdout
     assert {row.version for row in (await office.sagas()).values()} == {1}
-    done = amends(*words, "--yes", "--output", "json")
+    done = await amends(*words, "--yes", "--output", "json")
     assert done.returncode == 1
     assert {each["key"]: (each["result"], each["version"]) for each in json.loads(done.stdout)} == {
         "1": ("done", 2),
@@ -254,7 +261,7 @@ async def test_a_mistake_is_one_line(
     await office.employ(FIRST)
     await office.handle(office.begun(1))
     mine = str(saga_id("work", 1))
-    ended = amends(*[mine if word == "{id}" else word for word in words])
+    ended = await amends(*[mine if word == "{id}" else word for word in words])
     assert (ended.returncode, ended.stdout, ended.stderr) == (code, "", f"amends: {complaint}\n")
 
 
@@ -262,13 +269,13 @@ async def test_an_answer_that_does_not_fit_its_contract_is_refused(office: Offic
     """The line says which field."""
     await office.employ(FIRST)
     await office.handle(office.begun(1))
-    ended = amends("cancel", str(saga_id("work", 1)), "--with", '{"id": "seven"}', *WHY)
+    ended = await amends("cancel", str(saga_id("work", 1)), "--with", '{"id": "seven"}', *WHY)
     assert (ended.returncode, ended.stderr.startswith("amends: --with does not fit its contract: ")) == (1, True)
     assert "id" in ended.stderr
 
 
 async def test_a_database_that_is_away_is_said(amends: Amends) -> None:
     """69, as everywhere."""
-    ended = amends("retry", "--all-stuck", *WHY, DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
+    ended = await amends("retry", "--all-stuck", *WHY, DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
     assert ended.returncode == 69
     assert "does not answer" in ended.stderr

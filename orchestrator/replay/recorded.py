@@ -20,16 +20,20 @@ class RecordedTransition:
 
     @property
     def migration(self) -> tuple[int, int] | None:
-        """From which version of the saga to which, where it is a person's migration; raises ValueError.
+        """From which version of the saga to which, where it is a person's migration.
 
-        Decided by the definition of the second, in the state that the first had led to.
+        Decided by the definition of the second, in the state that the first had led to. None also for what cannot be
+        read: `orchestrator.history.load_input` says what is wrong with it.
         """
         if '"migrate"' not in self.input:  # nearly always, and reading JSON is what a replay can least afford
             return None
-        given = json.loads(self.input)
-        if given.get("kind") != "person" or given.get("action") != "migrate":
+        try:
+            given = json.loads(self.input)
+            if given["kind"] != "person" or given["action"] != "migrate":
+                return None
+            return int(given["from_version"]), int(given["to_version"])
+        except (ValueError, KeyError, TypeError):
             return None
-        return given["from_version"], given["to_version"]
 
 
 @dataclass(frozen=True, slots=True)

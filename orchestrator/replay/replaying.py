@@ -6,6 +6,8 @@ all there is. Almost every transition gives the very texts that were recorded, a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from contracts.registry import InvalidMessage, UnknownMessage
@@ -31,10 +33,13 @@ def replay(recorded: Recorded, catalog: Catalog) -> Replayed:
     Raises nothing: a definition that is not loaded, an input that cannot be read and whatever the definition's own
     functions raise are differences.
     """
-    saga = catalog.get(recorded.name, recorded.version)
-    if saga is None:
-        return _replayed(recorded, 0, explaining.not_loaded(recorded, catalog))
-    folding = _Folding(recorded, saga, catalog)
+    sagas: dict[int, Saga[Any]] = {}
+    for version in dict.fromkeys((*recorded.versions(), recorded.version)):
+        saga = catalog.get(recorded.name, version)
+        if saga is None:
+            return _replayed(recorded, 0, explaining.not_loaded(replace(recorded, version=version), catalog))
+        sagas[version] = saga
+    folding = _Folding(recorded, sagas, catalog)
     difference = folding.run()
     if difference is not None and difference.kind is not Kind.HISTORY:
         # Code that differs explains nothing where the recording contradicts itself.
@@ -49,9 +54,11 @@ def _replayed(recorded: Recorded, folded: int, difference: Difference | None) ->
 class _Folding:
     """One instance on its way through its history; `folded` counts the transitions that were the same."""
 
-    def __init__(self, recorded: Recorded, saga: Saga[Any], catalog: Catalog) -> None:
+    def __init__(self, recorded: Recorded, sagas: Mapping[int, Saga[Any]], catalog: Catalog) -> None:
         self._recorded = recorded
-        self._saga = saga
+        self._sagas = sagas
+        self._saga = sagas[recorded.started_version]
+        """The version that decides: another one from the transition on by which a person migrated the instance."""
         self._registry = catalog.registry
         self._state: SagaState | None = None
         self.folded = 0
@@ -60,6 +67,8 @@ class _Folding:
         for line in self._recorded.transitions:
             if line.seq != self.folded + 1:
                 return integrity.gap(self.folded, line.seq)
+            if line.migration is not None:
+                self._saga = self._sagas[line.migration[1]]
             difference = self._take(line)
             if difference is not None:
                 return difference

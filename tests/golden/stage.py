@@ -16,9 +16,8 @@ from contracts.message import Event
 from messaging import schema
 from messaging.database import Database
 from messaging.envelope import CONTENT_TYPE, Envelope, encode
-from messaging.work import Work
 from orchestrator import queries
-from orchestrator.engine import _Folding
+from orchestrator.operations.action import Operator, Result
 from orchestrator.replay.reading import recorded
 from orchestrator.replay.recorded import Recorded
 from orchestrator.saga.definition import Saga
@@ -70,13 +69,9 @@ class Stage(Office):
     async def person(self, action: Action, why: str, step: str | None = None, answer: Event | None = None) -> None:
         """Somebody acts, a quarter of an hour later."""
         self.clock.advance(900)
-        async with self.database.transaction() as connection:
-            work = Work(connection, self.clock.now(), "orchestrator", "orchestrator")
-            plan = _Folding(self.catalog, timedelta(days=1), work)
-            await plan.load({self.identity})
-            given = PersonActed(self.clock.now(), action, "bea", why, step, answer)
-            plan._apply(plan._instances[self.identity], given)
-            await plan.write()
+        given = PersonActed(self.clock.now(), action, "bea", why, step, answer)
+        outcome = await Operator(self.database, self.catalog, self.clock).act(self.identity, given)
+        assert outcome.result is Result.DONE, outcome.why
 
     async def told(self) -> Recorded:
         """What the database now holds of it."""

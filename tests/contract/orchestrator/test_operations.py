@@ -21,6 +21,8 @@ from orchestrator import Migration, Retry, Saga, Step, hours, seconds, versions
 from orchestrator.catalog import Catalog
 from orchestrator.operations import choice
 from orchestrator.operations.action import Operator, Outcome, Result
+from orchestrator.replay import reading
+from orchestrator.replay.replaying import replay
 from orchestrator.saga.inputs import Action, PersonActed
 from orchestrator.saga.state import Direction, command_id, saga_id
 from orchestrator.schema import saga as saga_table
@@ -332,6 +334,12 @@ async def test_a_migrated_instance_goes_on_as_the_new_version(office: Office, el
     assert (row.status, row.version) == ("compensated", 2)
     assert json.loads(row.data)["log"] == ["dig done", "fill refused: no_time", "migrated"]
     assert await office.audit() == 1
+    async with elsewhere.reading() as connection:
+        (told,) = [each async for each in reading.stream(connection)]
+    assert (told.started_version, told.versions()) == (1, (1, 1, 1, 1, 2, 2, 2))
+    replayed = replay(told, office.catalog)
+    assert (replayed.transitions, replayed.difference) == (7, None)
+    assert "no definition of work v1 is loaded here" in str(replay(told, Catalog([_second(old)])).difference)
 
 
 async def test_a_version_that_nobody_runs_is_no_place_to_go(office: Office, elsewhere: Database) -> None:

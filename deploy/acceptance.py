@@ -3,8 +3,8 @@
 Three processes on RabbitMQ and PostgreSQL (AMQP_URL and DATABASE_URL name them, and databases made for the run stay
 there; what they do not name is started, with throw-away data), or with --embedded one process on SQLite. The
 orchestrator and the payment service, or the one process, are killed with SIGKILL while the orders run through, and
-started again. Then everything is looked up in the databases, and the same file is placed once more, which must change
-nothing.
+started again. Then everything is looked up in the databases, every history is replayed, and the same file is placed
+once more, which must change nothing.
 """
 
 from __future__ import annotations
@@ -110,6 +110,9 @@ async def _accept(system: System, file: Path, total: int, kills: Sequence[Kill],
             problems.append(f"only {killed} of {len(kills)} kills took place before the orders had ended")
         first = await _settled(databases, stock)
         _tell(first, say)
+        for command in (("replay", "--all"), ("preflight",)):
+            say(f"amends {' '.join(command)}:")
+            problems += await _ask(system, command)
         say("the same command again:")
         problems += await _place(system, file)
         second = await _settled(databases, stock)
@@ -121,6 +124,15 @@ async def _accept(system: System, file: Path, total: int, kills: Sequence[Kill],
     if not problems:
         say("nothing was lost, nothing happened twice, and the second run changed nothing")
     return 1 if problems else 0
+
+
+async def _ask(system: System, command: Sequence[str]) -> list[str]:
+    """Run an `amends` command on the orchestrator's database; what is wrong with how it ended."""
+    environment = os.environ | {"DATABASE_URL": system.databases["orchestrator"]}
+    amends = str(Path(sys.executable).with_name("amends"))
+    process = await asyncio.create_subprocess_exec(amends, *command, env=environment)
+    code = await process.wait()
+    return [f"`amends {' '.join(command)}` ended with exit code {code}; its words above say why"] if code else []
 
 
 async def _place(system: System, file: Path) -> list[str]:

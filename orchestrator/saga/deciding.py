@@ -97,7 +97,8 @@ class Deciding(Moving):
         return self._applied()
 
     def _answered(self, given: EventArrived) -> Transition:
-        for name, step in self.state.steps.items():
+        # The newest first: it is nearly always the one.
+        for name, step in reversed(tuple(self.state.steps.items())):
             awaited = self._awaiting(step)
             for direction, number in self._sent(step):
                 if command_id(self.identity, name, direction, number) != given.causation_id:

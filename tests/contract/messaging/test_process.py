@@ -108,23 +108,16 @@ def start(tmp_path: Path) -> Any:
         each.close()
 
 
-_MISTAKES: list[tuple[dict[str, str], int, str]] = [
-    ({"DATABASE_URL": f"mysql://u:{SECRET}@h/d"}, 78, "DATABASE_URL names 'mysql'"),
-    ({"DATABASE_URL": f"nonsense {SECRET}"}, 78, "configuration: "),
-    ({"DATABASE_URL": f"postgresql://u:{SECRET}@{NOBODY}/d"}, 69, "does not answer"),
-    ({"AMQP_URL": f"http://u:{SECRET}@h/"}, 78, "AMQP_URL"),
-    ({"AMQP_URL": f"amqp://u:{SECRET}@{NOBODY}/"}, 69, "dependency_unavailable"),
-    ({"AMQP_URL": "memory://"}, 78, "works only where all services share one process"),
-    ({"AMQP_URL_FILE": "no/such/file"}, 78, "AMQP_URL_FILE=no/such/file cannot be read: No such file or directory"),
-    ({"PORT": "70000"}, 78, "configuration: PORT: Input should be less than or equal to 65535"),
-    ({"AMENDS_LOG_LEVEL": "loud"}, 78, "configuration: AMENDS_LOG_LEVEL"),
-    ({"HOST": "192.0.2.1"}, 78, "cannot listen on 192.0.2.1"),
-]
-_CASES = [
-    ("orchestrator", *_MISTAKES[2]),
-    ("services.payment", *_MISTAKES[4]),
-    ("services.payment", *_MISTAKES[5]),
-    *[("services.order", *mistake) for mistake in _MISTAKES],
+_CASES: list[tuple[str, dict[str, str], int, str]] = [
+    ("orchestrator", {"DATABASE_URL": f"postgresql://u:{SECRET}@{NOBODY}/d"}, 69, "does not answer"),
+    ("services.order", {"DATABASE_URL": "sqlite:////proc/x.db"}, 69, "sqlite:////proc/x.db cannot be used: unable to"),
+    ("services.order", {"AMQP_URL": f"http://u:{SECRET}@h/"}, 78, "AMQP_URL: this is no AMQP URL; write amqp://user:"),
+    ("services.payment", {"AMQP_URL": f"amqp://u:{SECRET}@{NOBODY}/"}, 69, "dependency_unavailable"),
+    ("services.order", {"AMQP_URL": "memory://"}, 78, "works only where all services share one process"),
+    ("services.order", {"AMQP_URL_FILE": "no/such"}, 78, "AMQP_URL_FILE=no/such cannot be read: No such file or dir"),
+    ("services.payment", {"PORT": "70000"}, 78, "configuration: PORT: Input should be less than or equal to 65535"),
+    ("orchestrator", {"AMENDS_LOG_LEVEL": "loud"}, 78, "configuration: AMENDS_LOG_LEVEL"),
+    ("services.order", {"HOST": "192.0.2.1"}, 78, "cannot listen on 192.0.2.1"),
 ]
 
 

@@ -90,8 +90,11 @@ async def test_an_acknowledgment_of_a_lost_channel_settles_nothing(bench: Rabbit
     reader = await read(bus, one, ack=False)
     assert await witness.publish([message(bench, "order.x", b"twice")]) == [CONFIRMED]
     stale = await reader.take(1)
+    assert reader.subscription.holds(stale[0])
     proxy.reset()
-    assert bodies(await reader.take(1)) == [b"twice"]
+    fresh = await reader.take(1)
+    assert bodies(fresh) == [b"twice"]
+    assert [reader.subscription.holds(each) for each in (*stale, *fresh)] == [False, True]
     await reader.subscription.ack(stale)
     await reader.subscription.reject(stale, requeue=False)
     await bus.close()

@@ -13,10 +13,10 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: venv ## Orders through all three services in one process, no server needed, in a minute
-	@$(bin)/python -m deploy.embedded demo $(ARGS)
+	@$(bin)/python -m deploy demo $(ARGS)
 
 run: venv ## The embedded mode: three services in one process, until Ctrl-C
-	@$(bin)/python -m deploy.embedded run $(ARGS)
+	@$(bin)/python -m deploy run $(ARGS)
 
 up: venv ## Three processes on RabbitMQ and PostgreSQL (AMQP_URL, DATABASE_URL, or servers of their own)
 	@test -n "$$AMQP_URL" -a -n "$$DATABASE_URL" || TEST_AMQP_URL="$$AMQP_URL" TEST_DATABASE_URL="$$DATABASE_URL" sh deploy/setup.sh servers

@@ -1,7 +1,7 @@
 """All three services in one process: SQLite files, an exchange in memory, no server at all.
 
-    python -m deploy.embedded run     until Ctrl-C
-    python -m deploy.embedded demo    some forty orders, what becomes of them, and an audit of the money
+    python -m deploy run     until Ctrl-C
+    python -m deploy demo    some forty orders, what becomes of them, and an audit of the money
 
 The code is the same as that of the three processes; only the adapters differ. A `kill -9` loses nothing: what
 was promised lies in the SQLite files, and the next start goes on with it.
@@ -10,8 +10,9 @@ was promised lies in the SQLite files, and the next start goes on with it.
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +22,7 @@ import structlog
 import typer
 from pydantic import SecretStr
 
-from deploy import demonstration
+from deploy import demonstration, interrupts
 from messaging import logging, process
 from messaging.memory_broker import MemoryBroker
 from messaging.process import Running
@@ -112,11 +113,29 @@ def demo(
     with ExitStack() as stack:
         log = stack.enter_context((data / "services.log").open("w", encoding="utf-8"))
         logging.configure("demo", "info", "json", log)
-        try:
-            code = asyncio.run(_demonstrate(services(data, catalog=hasty, port=0), orders, data))
-        except KeyboardInterrupt:
-            code = process.EX_INTERRUPTED
+        three = services(data, catalog=hasty, port=0)
+        code = asyncio.run(_until_interrupted(_demonstrate(three, orders, data)))
     raise typer.Exit(code)
+
+
+async def _until_interrupted(work: Coroutine[None, None, int]) -> int:
+    """The result of `work`, or 130 once a first Ctrl-C has canceled it; a second one ends the process at once."""
+    task = asyncio.ensure_future(work)
+
+    def interrupt() -> None:
+        interrupts.end_at_once()
+        task.cancel()
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, interrupt)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        interrupts.say()
+        return interrupts.INTERRUPTED
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+        interrupts.end_at_once()
 
 
 async def _demonstrate(three: Sequence[Service], orders: int, data: Path) -> int:
@@ -133,7 +152,3 @@ async def _demonstrate(three: Sequence[Service], orders: int, data: Path) -> int
             for task in (showing, failing):
                 task.cancel()
             await asyncio.gather(showing, failing, return_exceptions=True)
-
-
-if __name__ == "__main__":
-    app()

@@ -146,7 +146,7 @@ def three_processes(found: Backends, wanted: Sequence[Service], environment: Map
 def embedded(environment: Mapping[str, str], data: Path) -> System:
     """All three services in one process, the one to be killed; its SQLite files and its log lie in `data`."""
     first = _three_ports_in_a_row()
-    command = [sys.executable, "-m", "deploy.embedded", "run", "--data", str(data), "--port", str(first)]
+    command = [sys.executable, "-m", "deploy", "run", "--data", str(data), "--port", str(first)]
     names = ("orchestrator", "order", "payment")
     return System(
         [Victim("embedded", command, environment, data / "embedded.log")],

@@ -64,7 +64,10 @@ make_venv() {
 }
 
 # Where the environment was made and with what: its scripts hold the path, its packages fit that Python only.
-identity() { printf '%s %s\n' "$PWD" "$("$1" -c 'import sys; print(sys.base_prefix, *sys.version_info[:3])')"; }
+# (A Ctrl-C ends us; a Python that is just starting would print a traceback.)
+identity() {
+    printf '%s %s\n' "$PWD" "$(trap '' INT && "$1" -c 'import sys; print(sys.base_prefix, *sys.version_info[:3])')"
+}
 
 # What was installed into it.
 fingerprint() { cat "$(lock_of "$1")" pyproject.toml | cksum; }

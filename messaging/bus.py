@@ -90,6 +90,10 @@ class Subscription(Protocol):
     def attached(self) -> bool:
         """Whether the broker is delivering to us now."""
 
+    def holds(self, delivery: Delivery) -> bool:
+        """Whether the broker waits for us to settle it: false once its channel is lost, because then it is handed out
+        again. What has been settled is held no more either, or may still seem so."""
+
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         """Settle them; a delivery of a connection that has been lost meanwhile is silently left out,
         because the broker hands it out again anyway."""

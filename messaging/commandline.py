@@ -12,7 +12,7 @@ from sqlalchemy.exc import ArgumentError
 
 from messaging import migrate as migrations_of
 from messaging.bus import Bus
-from messaging.database import DATABASE_ERRORS, in_words
+from messaging.database import DATABASE_ERRORS, does_not_answer
 from messaging.process import EX_UNAVAILABLE, bus_of, load, main
 from messaging.service import Service
 from messaging.settings import ServiceSettings
@@ -58,7 +58,7 @@ def run_migrations(settings: ServiceSettings, migrations: Sequence[str]) -> None
     try:
         migrations_of.migrate_now(settings.database, locations)
     except DATABASE_ERRORS as error:
-        typer.echo(f"{shown} does not answer: {in_words(error)}; start it, or set DATABASE_URL", err=True)
+        typer.echo(does_not_answer(settings.database, error), err=True)
         raise typer.Exit(EX_UNAVAILABLE) from error
     typer.echo(f"{shown}: {', '.join(each.partition(':')[0] for each in locations)} at head")
 

@@ -10,11 +10,12 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
@@ -23,6 +24,8 @@ SQLITE_BUSY_SECONDS = 30
 CONNECT_SECONDS = 10.0
 COMMAND_SECONDS = 60.0
 """How long one statement may take: far longer than any of ours, far shorter than for ever."""
+
+_FORMS = "postgresql://user:password@host:5432/name or sqlite:///file.db"
 
 # SQLSTATE classes and codes that say "try the same thing again": connection, serialization and deadlock, lock not
 # available, resources, operator intervention, idle session (PostgreSQL, appendix A).
@@ -120,16 +123,40 @@ class Database:
 def with_async_driver(url: str | URL) -> URL:
     """The URL with asyncpg or aiosqlite as its driver.
 
-    Raises ValueError for any other database, saying which two are possible.
+    Raises ValueError for what is no URL and for any other database, showing the two forms and never the URL itself.
     """
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        # Without the original: its text could show the password.
+        raise ValueError(f"this is no database URL; write {_FORMS}") from None
+    if "@" in (parsed.host or ""):
+        # Part of a password, most likely, and the host is shown in logs.
+        raise ValueError("there is an @ too many; in a user or password write it as %40, a slash as %2F")
     match parsed.get_backend_name():
         case "postgresql" | "postgres":
             return parsed.set(drivername="postgresql+asyncpg")
         case "sqlite":
             return parsed.set(drivername="sqlite+aiosqlite")
         case other:
-            raise ValueError(f"DATABASE_URL names {other!r}; Amends runs on postgresql://… and sqlite:///file")
+            raise ValueError(f"{other!r} is no database that Amends runs on; write {_FORMS}")
+
+
+def missing_directory(url: URL) -> str | None:
+    """The directory that SQLite would need for this file and that is not there."""
+    if url.get_backend_name() != "sqlite" or not url.database or url.database.startswith((":", "file:")):
+        return None
+    directory = Path(url.database).parent
+    return None if directory.is_dir() else str(directory)
+
+
+def does_not_answer(url: str | URL, error: BaseException) -> str:
+    """One line for people: which database is not to be had, what it said, what to do. Never a password."""
+    parsed = make_url(url)
+    plain = parsed.set(drivername=parsed.get_backend_name()).render_as_string(hide_password=True)
+    if parsed.get_backend_name() == "sqlite":
+        return f"{plain} cannot be used: {in_words(error)}; let us read and write there, or set DATABASE_URL"
+    return f"{plain} does not answer: {in_words(error)}; start it, or set DATABASE_URL"
 
 
 def in_words(error: BaseException) -> str:

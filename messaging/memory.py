@@ -63,6 +63,9 @@ class MemorySubscription:
         self._held[self._last_tag] = copy
         self._deliver(replace(copy.delivery, tag=self._last_tag, redelivered=copy.redelivered))
 
+    def holds(self, delivery: Delivery) -> bool:
+        return delivery.tag in self._held
+
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         for copy in self._let_go(deliveries):
             copy.settle()

@@ -18,7 +18,6 @@ from typing import Literal, Self, TypeVar
 import structlog
 import uvicorn
 from pydantic import ValidationError
-from sqlalchemy.exc import ArgumentError
 
 from messaging import logging
 from messaging.bus import Bus, BusUnavailable, TopologyMismatch
@@ -44,8 +43,9 @@ def load(settings: type[S], **given: object) -> S:
         return settings(**given)  # type: ignore[arg-type]  # pydantic checks them
     except ValidationError as error:
         for each in error.errors(include_url=False, include_input=False):
-            print(f"configuration: {'.'.join(map(str, each['loc']))}: {each['msg']}", file=sys.stderr)
-    except (ValueError, ArgumentError) as error:
+            said = each["msg"].removeprefix("Value error, ")
+            print(f"configuration: {'.'.join(map(str, each['loc']))}: {said}", file=sys.stderr)
+    except ValueError as error:
         print(f"configuration: {error}", file=sys.stderr)
     raise SystemExit(EX_CONFIG)
 

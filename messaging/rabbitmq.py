@@ -149,7 +149,7 @@ def _parse(url: str) -> URL:
         # Without the original: its text could show the password.
         parsed = URL()
     if parsed.scheme not in ("amqp", "amqps") or not parsed.host:
-        raise ValueError("AMQP_URL is no AMQP URL; it looks like amqp://user:password@host:5672/vhost")
+        raise ValueError("this is no AMQP URL; write amqp://user:password@host:5672/vhost")
     return parsed
 
 

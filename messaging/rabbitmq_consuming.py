@@ -95,6 +95,9 @@ class RabbitSubscription:
             self._detached.set()
         self._keeper = asyncio.create_task(self._keep_attached(), name=f"subscription {self._queue}")
 
+    def holds(self, delivery: Delivery) -> bool:
+        return self._underlying is not None and delivery.tag // _TAGS_PER_CHANNEL == self._generation
+
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         await self._settle(deliveries, self._ack)
 

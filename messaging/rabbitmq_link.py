@@ -215,7 +215,7 @@ class Link:
                 "in AMQP_URL"
             )
         return BusUnavailable(
-            f"the broker at {broker} cannot be reached ({describe(error)}); tried for {seconds:g} s. "
+            f"the broker at {broker} cannot be reached ({describe(error)}); tried for {seconds:.3g} s. "
             "Is it running, and is AMQP_URL right?"
         )
 

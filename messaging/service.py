@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from messaging import migrate
 from messaging.bus import Bus
 from messaging.clock import Checkpoint, Clock, Entropy, SystemClock, SystemEntropy, no_checkpoint
-from messaging.database import DATABASE_ERRORS, Database, in_words, is_transient
+from messaging.database import DATABASE_ERRORS, Database, does_not_answer, in_words, is_transient
 from messaging.health import with_health
 from messaging.outbox import INFO, Emitting
 from messaging.outside import OutsideCalls
@@ -277,9 +277,7 @@ class Service:
                 with attempt:
                     await self.database.ping()
         except DATABASE_ERRORS as error:
-            raise DatabaseUnavailable(
-                f"{self.database!r} does not answer: {in_words(error)}; start it, or set DATABASE_URL"
-            ) from error
+            raise DatabaseUnavailable(does_not_answer(self.database.url, error)) from error
 
     async def _check_migrations(self) -> None:
         behind = await migrate.pending(self.database, self.migrations)

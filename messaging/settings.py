@@ -11,7 +11,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from messaging.database import with_async_driver
+from messaging.database import missing_directory, with_async_driver
 from messaging.topology import QueueType
 
 MEMORY = "memory://"
@@ -129,7 +129,9 @@ class ServiceSettings(BaseSettings):
     @classmethod
     def _known_database(cls, value: SecretStr) -> SecretStr:
         if value.get_secret_value():
-            with_async_driver(value.get_secret_value())
+            missing = missing_directory(with_async_driver(value.get_secret_value()))
+            if missing is not None:
+                raise ValueError(f"there is no directory {missing}; make it, or name a file in another one")
         return value
 
     @property

@@ -110,6 +110,8 @@ class Worker:
         self._grace = grace
         self._checkpoint = checkpoint
         self._arrivals: deque[Arrival] = deque()
+        self._prefetch = batch_size * PREFETCH_BATCHES
+        self._most = self._prefetch * len(self._queues)
         self._something = asyncio.Event()
         self._poller = Poller(
             consumer, database, clock, interval=interval, limit=batch_size * 2, found=self._has_come_due
@@ -125,7 +127,7 @@ class Worker:
         """Consume until `stop`; a batch that was begun is finished."""
         for queue in self._queues:
             self._subscriptions[queue] = await self._bus.subscribe(
-                queue, prefetch=self._batch_size * PREFETCH_BATCHES, deliver=self._delivered
+                queue, prefetch=self._prefetch, deliver=self._delivered
             )
         polling = asyncio.create_task(self._poller.run(), name=f"{self._consumer.name} due")
         polling.add_done_callback(lambda _: self._something.set())
@@ -169,8 +171,22 @@ class Worker:
     # -- in --------------------------------------------------------------------------------------------------
 
     def _delivered(self, delivery: Delivery) -> None:
+        if len(self._arrivals) >= self._most:
+            self._forget_lost()
         self._arrivals.append(Arrival(delivery=delivery))
         self._something.set()
+
+    def _forget_lost(self) -> None:
+        """Let go of what lost channels delivered: it comes again on new ones, and while the database is away every
+        reconnect would add a prefetch to our memory.
+        """
+        self._arrivals = deque(each for each in self._arrivals if each.delivery is None or self._holds(each.delivery))
+        # Living deliveries are bounded, rows that have come due too; where both are many, look again at twice as many.
+        self._most = max(self._prefetch * len(self._queues), 2 * len(self._arrivals))
+
+    def _holds(self, delivery: Delivery) -> bool:
+        subscription = self._subscriptions.get(delivery.queue)
+        return subscription is None or subscription.holds(delivery)
 
     def submit(self, arrival: Arrival) -> None:
         """Put something in the loop's hand from inside the process (the outcome of a call outside)."""

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from messaging.clock import SystemClock
 from messaging.commandline import without_password
-from messaging.database import Database, is_transient
+from messaging.database import Database, does_not_answer, in_words, is_transient
 from messaging.process import EX_CONFIG, EX_UNAVAILABLE
 from messaging.settings import ServiceSettings
 from orchestrator import catalog as catalogs
@@ -67,10 +67,9 @@ def with_database(settings: ServiceSettings, act: Callable[[Database], Awaitable
     try:
         return asyncio.run(opened())
     except (DBAPIError, OSError) as error:
-        cause = str(error).partition("\n")[0]
         if isinstance(error, DBAPIError) and not is_transient(error):
-            fail(f"{shown} has not our tables ({cause}); run `amends migrate` first", EX_CONFIG)
-        fail(f"{shown} does not answer ({cause}); start it, or set DATABASE_URL", EX_UNAVAILABLE)
+            fail(f"{shown} has not our tables ({in_words(error)}); run `amends migrate` first", EX_CONFIG)
+        fail(does_not_answer(settings.database, error), EX_UNAVAILABLE)
 
 
 def json_given(text: str) -> Any:

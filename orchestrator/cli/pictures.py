@@ -24,19 +24,20 @@ _COLORS = {
 }
 
 
+_COLUMNS = ("id", "key", "status", "took", "moved", "saga")
+_GAP = 2
+_SHORTEST_STEP = 8
+
+
 def listing(found: Sequence[Listed], totals: Mapping[tuple[str, str], int], console: Console) -> None:
     """A line an instance, and the totals below."""
     if found:
         table = Table(box=None, pad_edge=False, header_style="bold")
-        # Ids and keys are copied from here: never cut. A narrow terminal does without the less needed columns.
-        columns = ["id", "key", "status", "took", "moved", "saga"]
-        widths = [8, max(len(each.key) for each in found), 12, 8, 19, max(len(each.name) for each in found) + 4]
-        while len(columns) > 3 and sum(widths) + 2 * len(widths) + 20 > console.width:
-            columns.pop()
-            widths.pop()
-        for column, width in zip(columns, widths, strict=True):
+        columns, step_width = _fitting(found, console.width)
+        for column, width in columns.items():
             table.add_column(column, no_wrap=True, min_width=width)
-        table.add_column("step", no_wrap=True, overflow="ellipsis", max_width=max(console.width - sum(widths) - 14, 8))
+        if step_width:
+            table.add_column("step", no_wrap=True, overflow="ellipsis", max_width=step_width)
         for each in found:
             cells = (
                 str(each.id)[:8],
@@ -46,13 +47,38 @@ def listing(found: Sequence[Listed], totals: Mapping[tuple[str, str], int], cons
                 clock(each.updated_at),
                 f"{each.name} v{each.version}",
             )
-            table.add_row(*cells[: len(columns)], escape(each.step or _short(each.reason)))
-        console.print(table)
+            shown = dict(zip(_COLUMNS, cells, strict=True))
+            doing = [escape(each.step or _short(each.reason))] if step_width else []
+            table.add_row(*(shown[column] for column in columns), *doing)
+        # A key that is longer than the terminal is wide is whole all the same: the terminal breaks the line.
+        whole = sum(columns.values()) + _GAP * len(columns) + step_width
+        console.print(table, width=max(console.width, whole), crop=False)
     by_saga: dict[str, list[str]] = {}
     for (name, each_status), number in sorted(totals.items()):
         by_saga.setdefault(name, []).append(f"{number} {each_status}")
     words = "; ".join(f"{name} {', '.join(counted)}" for name, counted in by_saga.items())
     console.print(f"{len(found)} shown; in all: {words or 'no saga yet'}", style="dim", highlight=False, soft_wrap=True)
+
+
+def _fitting(found: Sequence[Listed], width: int) -> tuple[dict[str, int], int]:
+    """Which columns a terminal of this width has room for, how wide each is, and how wide the step may be (0: none).
+
+    Ids, keys and statuses are copied from here, so they are never cut; the others give way, the step last.
+    """
+    columns = {
+        "id": 8,
+        "key": max(3, *(len(each.key) for each in found)),
+        "status": max(6, *(len(each.status) for each in found)),
+    }
+    room = width - sum(columns.values()) - _GAP * (len(columns) - 1)
+    step = max(4, *(len(each.step or _short(each.reason)) for each in found))
+    for column, wide in (("took", 8), ("moved", 19), ("saga", max(len(each.name) for each in found) + 4)):
+        if room < wide + step + 2 * _GAP:
+            break
+        columns[column] = wide
+        room -= wide + _GAP
+    step_width = min(step, room - _GAP)
+    return columns, step_width if step_width >= _SHORTEST_STEP else 0
 
 
 def listed_as_json(each: Listed) -> dict[str, Any]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -14,12 +12,11 @@ from typing import Annotated
 import httpx
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
 from rich.text import Text
 
 from services.order.order_file import COLUMN_NAMES, OrderFile, UnusableFile
-from services.order.placing import OrderClient, Placed, Progress, ServiceUnavailable, await_ends, place_all
+from services.order.placing import OrderClient, Placed, ServiceUnavailable, await_ends, place_all
+from services.order.progress import Display, display_on
 from services.order.report import Report, draw, summarize
 
 EXIT_INCOMPLETE = 1
@@ -30,7 +27,6 @@ EXIT_INTERRUPTED = 130
 REQUEST_SECONDS = 30.0
 FIRST_ANSWER_SECONDS = 10.0
 """How long the service may take to answer for the first time: a wrong --url shows soon."""
-PLAIN_EVERY_SECONDS = 5.0
 
 _COME_BACK = (
     "Start the order service or name it with --url, then run the same command again: "
@@ -91,9 +87,9 @@ def place(
     try:
         orders = OrderFile(file, columns=_mapping(columns or []), sku=sku, currency=currency)
         http = _http(url, concurrency)
-        with progress_on(screen) as progress:
+        with display_on(screen) as display:
             report = asyncio.run(
-                run(orders, http, concurrency=concurrency, wait=wait, patience=patience, progress=progress)
+                run(orders, http, concurrency=concurrency, wait=wait, patience=patience, display=display)
             )
     except UnusableFile as error:
         _complain(screen, str(error))
@@ -120,7 +116,7 @@ async def run(
     concurrency: int,
     wait: float,
     patience: float,
-    progress: Progress,
+    display: Display,
 ) -> Report:
     """Place `orders` through `http`, which is closed afterwards, and wait for their ends.
 
@@ -128,44 +124,12 @@ async def run(
     """
     began = time.monotonic()
     async with http:
-        client = OrderClient(http, patience=patience)
+        client = OrderClient(http, patience=patience, unanswered=display.unanswered)
         await client.check(min(patience, FIRST_ANSWER_SECONDS))
-        results = await place_all(client, orders, total=len(orders), concurrency=concurrency, progress=progress)
+        results = await place_all(client, orders, total=len(orders), concurrency=concurrency, progress=display.progress)
         placed = [result.order_id for result in results if isinstance(result, Placed)]
-        ended = await await_ends(client, placed, seconds=wait, progress=progress)
+        ended = await await_ends(client, placed, seconds=wait, progress=display.progress)
     return summarize(results, ended, time.monotonic() - began)
-
-
-@contextmanager
-def progress_on(screen: Console) -> Iterator[Progress]:
-    """A moving bar on a terminal; elsewhere a line now and then."""
-    if not screen.is_terminal:
-        yield _Lines(screen)
-        return
-    layout = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bar(*layout, console=screen) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def show(doing: str, done: int, total: int) -> None:
-            if doing not in tasks:
-                tasks[doing] = bar.add_task(doing, total=total)
-            bar.update(tasks[doing], completed=done)
-
-        yield show
-
-
-class _Lines:
-    """Progress for a log: one line every few seconds, and one at the end of each part."""
-
-    def __init__(self, screen: Console) -> None:
-        self._screen = screen
-        self._spoke = time.monotonic()
-
-    def __call__(self, doing: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if done == total or now - self._spoke >= PLAIN_EVERY_SECONDS:
-            self._spoke = now
-            self._screen.print(f"{doing}: {done} of {total}", highlight=False)
 
 
 def _mapping(pairs: list[str]) -> dict[str, str]:

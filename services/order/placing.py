@@ -65,7 +65,10 @@ class Ended:
 
 
 class OrderClient:
-    """The order service behind `http`, asked again for `patience` seconds when it does not answer."""
+    """The order service behind `http`, asked again for `patience` seconds when it does not answer.
+
+    `unanswered` is told, at every attempt that failed, who does not answer, why, and how long it is tried.
+    """
 
     def __init__(
         self,
@@ -73,10 +76,12 @@ class OrderClient:
         *,
         patience: float,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        unanswered: Callable[[str], None] | None = None,
     ) -> None:
         self._http = http
         self._patience = patience
         self._sleep = sleep
+        self._unanswered = unanswered
 
     async def check(self, patience: float) -> None:
         """Return when the service answers. Raises ServiceUnavailable after so many seconds."""
@@ -116,11 +121,18 @@ class OrderClient:
         return found
 
     async def _ask(self, method: str, path: str, *, patience: float | None = None, **request: Any) -> httpx.Response:
+        bound = self._patience if patience is None else patience
+
+        def say(state: RetryCallState) -> None:
+            if self._unanswered is not None:
+                self._unanswered(f"{self._silent(state)}; trying for {bound:g} s")
+
         attempts = AsyncRetrying(
-            stop=stop_after_delay(self._patience if patience is None else patience),
+            stop=stop_after_delay(bound),
             wait=wait_random_exponential(multiplier=0.1, max=5),
             retry=retry_if_exception_type(_TryAgain),
             sleep=self._sleep,
+            before_sleep=say,
             retry_error_callback=self._give_up,
         )
         answer: httpx.Response = await attempts(self._once, method, path, request)
@@ -141,7 +153,11 @@ class OrderClient:
         error = state.outcome.exception() if state.outcome else None
         if isinstance(error, _Failed):
             raise error
-        raise ServiceUnavailable(f"{self._http.base_url} does not answer: {error}") from error
+        raise ServiceUnavailable(self._silent(state)) from error
+
+    def _silent(self, state: RetryCallState) -> str:
+        error = state.outcome.exception() if state.outcome else None
+        return f"{self._http.base_url} does not answer: {error}"
 
 
 async def place_all(

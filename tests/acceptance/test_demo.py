@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.pages import ROOT, blocks
-from tests.acceptance.programs import AMENDS, BOUND, environment, finished
+from tests.acceptance.programs import AMENDS, BOUND, environment, eventually, finished
 
-DEMO = (sys.executable, "-m", "deploy.embedded", "demo")
+DEMO = (sys.executable, "-m", "deploy", "demo")
 ENDS = {
     "payment service silent": "2 payment_timeout",
     "out of stock": "4 out_of_stock",
@@ -116,3 +117,35 @@ def test_on_a_terminal_the_demo_draws_one_table_that_moves(tmp_path: Path) -> No
     assert _ends(plain) == ENDS
     assert "every cent is accounted for" in plain
     assert not re.search(r"^[0-9a-f]{8}-[0-9a-f-]{27}  ", plain, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["| deploy.interrupts", "sqlalchemy.sql", "| deploy.embedded", "listening", "Placing 40 orders"],
+)
+def test_an_interrupted_demo_ends_with_one_line(tmp_path: Path, moment: str) -> None:
+    """While Python still imports, while the services start and while orders are placed, Ctrl-C means exit code 130, one
+    line and no traceback.
+    """
+    with (tmp_path / "said").open("wb") as said:
+        # -X importtime says on stderr when each module has been imported.
+        program = (sys.executable, "-X", "importtime", *DEMO[1:])
+        process = subprocess.Popen(program, cwd=tmp_path, env=environment(), stdout=said, stderr=said)
+
+    def reached() -> bool:
+        written = (tmp_path / "said").read_text(encoding="utf-8")
+        log = tmp_path / ".amends" / "demo" / "services.log"
+        return moment in written + (log.read_text(encoding="utf-8") if log.exists() else "")
+
+    try:
+        assert eventually(lambda: reached() or process.poll() is not None)
+        assert process.poll() is None, (tmp_path / "said").read_text(encoding="utf-8")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(BOUND) == 130
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    lines = (tmp_path / "said").read_text(encoding="utf-8").splitlines()
+    complaints = [line for line in lines if not line.startswith(("import time:", "Placing"))]
+    assert [line for line in complaints if not re.match(r"[0-9a-f-]{36}  ", line)] == ["Interrupted."]

@@ -16,7 +16,7 @@ import httpx
 
 from tests.acceptance.programs import AMENDS, answers, eventually, finished, running
 
-RUN = (sys.executable, "-m", "deploy.embedded", "run", "--port", "0")
+RUN = (sys.executable, "-m", "deploy", "run", "--port", "0")
 
 
 class House:

@@ -226,6 +226,21 @@ async def test_what_was_not_acknowledged_comes_back(bench: Bench) -> None:
     assert await sending == [CONFIRMED] * 4
 
 
+async def test_a_delivery_is_held_until_it_is_handed_out_to_others(bench: Bench) -> None:
+    """A subscription tells a delivery that waits for us from one that others get, because its connection is gone."""
+    first, second = await bench.connect(), await bench.connect("second")
+    one = queue(bench, "one", "#")
+    await first.declare(topology(bench, one))
+    reader = await read(first, one, ack=False)
+    sending = publishing(second, [message(bench, "order.x", b"again")])
+    (delivery,) = await reader.take(1)
+    assert reader.subscription.holds(delivery)
+    await first.close()
+    assert not reader.subscription.holds(delivery)
+    assert bodies(await (await read(second, one)).take(1)) == [b"again"]
+    assert await sending == [CONFIRMED]
+
+
 async def test_acknowledging_twice_is_harmless(bench: Bench) -> None:
     """A delivery may be settled twice, in any order, and after its bus has closed."""
     bus = await bench.connect()

@@ -1,15 +1,20 @@
-"""`--seed N` runs one seed of the simulation; AMENDS_SIMULATION_SEEDS says how many the default run takes."""
+"""`--seed N` runs one seed of the simulation; AMENDS_SIMULATION_SEEDS says how many the default run takes.
+
+Seeds need processors and nothing else, most other tests wait for servers: so the seeds are begun as soon as it is known
+that they are wanted, run beside the other tests, and are looked at last. They live in processes of their own on virtual
+time, so that neither notices the other.
+"""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from pathlib import Path
 
 import pytest
 
-MOST_PROCESSES = 8
+from tests.simulation.crew import Crew
+
+HERE = Path(__file__).parent
+CREW = pytest.StashKey[Crew]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -17,15 +22,37 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=None, help="run only this seed of the simulation, and tell its story")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With --seed, nothing but that seed."""
+    """With --seed, nothing but that seed; without, the simulation last."""
     if config.getoption("--seed", default=None) is not None:
         items[:] = [item for item in items if item.name.startswith("test_the_properties_hold")]
+    items.sort(key=lambda item: item.path.parent == HERE)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begin what the tests that were chosen will ask for."""
+    wanted = [item for item in session.items if item.path.parent == HERE and isinstance(item, pytest.Function)]
+    if not wanted or session.config.option.collectonly:
+        return
+    crew = session.config.stash[CREW] = Crew()
+    for item in wanted:
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        match params:
+            case {"seeds": range() as seeds}:
+                crew.report(seeds)
+            case {"mutation": str() as mutation}:
+                crew.search(mutation)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Also when the run was cut short, no process stays behind."""
+    crew = config.stash.get(CREW, None)
+    if crew is not None:
+        crew.close()
 
 
 @pytest.fixture(scope="session")
-def crew() -> Iterator[Executor]:
-    """Processes that run seeds: fresh ones, because a simulation takes structlog and the hash seed as it finds them."""
-    workers = min(os.cpu_count() or 1, MOST_PROCESSES)
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as executor:
-        yield executor
+def crew(pytestconfig: pytest.Config) -> Crew:
+    """The processes that run seeds."""
+    return pytestconfig.stash[CREW]

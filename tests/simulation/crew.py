@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import multiprocessing
+import os
 from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 
@@ -27,6 +30,47 @@ class Report:
 
     failures: tuple[Failure, ...]
     ends: dict[str, int]
+
+
+MOST_PROCESSES = 8
+ENOUGH = 80
+"""Seeds within which every mutation has to be noticed."""
+
+
+class Crew:
+    """The processes that run seeds, begun before anybody asks for the result.
+
+    Fresh processes, because a simulation takes structlog and the hash seed as it finds them.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ProcessPoolExecutor(
+            min(os.cpu_count() or 1, MOST_PROCESSES),
+            mp_context=multiprocessing.get_context("spawn"),
+        )
+        self._reports: dict[Sequence[int], Future[Report]] = {}
+        self._searches: dict[str, Future[tuple[int | None, list[str]]]] = {}
+
+    def report(self, seeds: Sequence[int]) -> Future[Report]:
+        """What becomes of these seeds; the second question gets the first one's answer."""
+        if seeds not in self._reports:
+            self._reports[seeds] = self._pool.submit(run_seeds, seeds)
+        return self._reports[seeds]
+
+    def search(self, mutation: str) -> Future[tuple[int | None, list[str]]]:
+        """Which seed notices a mutation, and what was seen instead."""
+        if mutation not in self._searches:
+            begin = MUTATIONS[mutation].begin
+            self._searches[mutation] = self._pool.submit(find, mutation, range(begin, begin + ENOUGH))
+        return self._searches[mutation]
+
+    def stories(self, seed: int) -> tuple[str, str]:
+        """The digests of a seed that is run twice by one process."""
+        return self._pool.submit(tell_twice, seed).result()
+
+    def close(self) -> None:
+        """Let go of the processes, and of what was not asked for."""
+        self._pool.shutdown(cancel_futures=True)
 
 
 @cache
@@ -54,6 +98,11 @@ def tell(seed: int) -> tuple[str, str]:
     """A seed's digest and story."""
     run = simulator().run(seed)
     return run.digest, run.story(draw(seed))
+
+
+def tell_twice(seed: int) -> tuple[str, str]:
+    """The digests of two runs in one process."""
+    return tell(seed)[0], tell(seed)[0]
 
 
 def find(mutation: str, seeds: Sequence[int]) -> tuple[int | None, list[str]]:

@@ -205,6 +205,9 @@ class SimSubscription:
         self.unsettled[self._tag] = letter
         self._deliver(replace(letter.delivery, tag=self._tag, redelivered=letter.handed_out > 1))
 
+    def holds(self, delivery: Delivery) -> bool:
+        return delivery.tag in self.unsettled
+
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         life = self._bus.life
         life.reached("before ack")

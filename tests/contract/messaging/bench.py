@@ -84,6 +84,7 @@ class ScriptedBus:
         self.settled: list[int] = []
         self.requeued: list[int] = []
         self.rejected: list[int] = []
+        self.lost: set[int] = set()
         self.handed = 0
         self._tags = count(1)
         self._deliver: dict[str, Callable[[Delivery], None]] = {}
@@ -119,8 +120,11 @@ class ScriptedBus:
     def attached(self) -> bool:
         return bool(self._deliver)
 
+    def holds(self, delivery: Delivery) -> bool:
+        return delivery.tag not in self.lost
+
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
-        self.settled.extend(each.tag for each in deliveries)
+        self.settled.extend(each.tag for each in deliveries if self.holds(each))
 
     async def reject(self, deliveries: Sequence[Delivery], *, requeue: bool) -> None:
         (self.requeued if requeue else self.rejected).extend(each.tag for each in deliveries)

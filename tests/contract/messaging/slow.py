@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -14,7 +15,8 @@ slow = Participant("slow_depot")
 
 @slow.handles(Pack)
 async def pack(command: Pack, db: AsyncSession) -> Packed | Refused:
-    """Says that it has begun, and takes as many seconds as the command says."""
+    """Says that it has begun, and ends when the file is there that the command names."""
     print(f"begun {command.parcel}", flush=True)  # noqa: T201 - the test reads it
-    await asyncio.sleep(float(command.note))
+    while not Path(command.note).exists():  # noqa: ASYNC110, ASYNC240 - the test, another process, makes it
+        await asyncio.sleep(0.02)
     return Packed(parcel=command.parcel)

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Column, String, Table, event
+from sqlalchemy import Column, String, Table
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import registry
@@ -24,6 +24,7 @@ from messaging.participant import Participant, RetryLater
 from messaging.received import Received
 from messaging.work import Work
 from messaging.worker import Batch
+from tests.contract.messaging.away import Away
 from tests.contract.messaging.bench import Bench, numbers, statements, until
 from tests.contract.messaging.parcels import Ordered, Pack, Packed, Refused, Unpack, done, note, packer
 
@@ -195,25 +196,10 @@ async def test_a_batch_takes_the_same_number_of_statements_whatever_its_size(ben
     assert [each.split()[0] for each in sent] == ["DELETE", "INSERT", "UPDATE", "SELECT", "INSERT"]
 
 
-class _Away:
-    """Makes the database say that it is away, at every statement, until told otherwise."""
-
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
-        self.refused = 0
-        self.away = True
-        event.listen(bench.database.engine.sync_engine, "before_cursor_execute", self._refuse)
-
-    def _refuse(self, *_: Any) -> None:
-        if self.away:
-            self.refused += 1
-            raise OperationalError("SELECT 1", {}, ConnectionError("database is locked"))
-
-
 async def test_while_the_database_is_away_a_batch_waits_in_memory(bench: Bench) -> None:
     """Nothing is requeued, nothing buried; readiness tells, and the batch commits when the database is back."""
     worker = await bench.serve(packer())
-    away = _Away(bench)
+    away = Away(bench)
     delivery = bench.delivery(Pack(parcel="p1"))
     bench.bus.hand_over([delivery])
     await until(lambda: worker.waiting_for is not None, "the worker says what it waits for")
@@ -234,7 +220,7 @@ async def test_while_the_database_is_away_a_batch_waits_in_memory(bench: Bench) 
 async def test_a_database_that_goes_away_while_a_failure_is_settled_is_waited_for(bench: Bench) -> None:
     """The dead letter of a message that failed is written when the database is back."""
     participant = Participant("depot")
-    away = _Away(bench)
+    away = Away(bench)
     away.away = False
 
     @participant.handles(Pack)

@@ -31,8 +31,15 @@ from services.order.placing import OrderClient, Placed, ServiceUnavailable, awai
 HEADER = "order_ref,customer_id,quantity,amount_usd\n"
 
 
-def quiet(_doing: str, _done: int, _total: int) -> None:
+class Quiet:
     """Progress nobody looks at."""
+
+    def progress(self, doing: str, done: int, total: int) -> None: ...
+
+    def unanswered(self, words: str) -> None: ...
+
+
+quiet = Quiet().progress
 
 
 async def at_once(_seconds: float) -> None:
@@ -134,7 +141,7 @@ async def test_a_file_becomes_orders_and_a_report(app: FastAPI, database: Databa
         "CD-1,rich,2,29.33",
     )
     transport = Settling(app, lambda: settle(database, declined="poor"))
-    report = await run(orders, transport.client(), concurrency=4, wait=30, patience=5, progress=quiet)
+    report = await run(orders, transport.client(), concurrency=4, wait=30, patience=5, display=Quiet())
     assert report.as_json() | {"seconds": 0} == {
         "ok": False,
         "rows": 6,
@@ -154,7 +161,7 @@ async def test_a_quote_that_is_not_closed_stops_no_other_row(app: FastAPI, datab
     """All rows are read, the wrong one is named with its own line, and the four others are placed."""
     orders = written(tmp_path, "A,c,1,1.00", 'B,"c,1,1.00', "C,c,1,1.00", "D,c,1,1.00", "E,c,1,1.00")
     transport = Settling(app, lambda: settle(database))
-    report = await run(orders, transport.client(), concurrency=1, wait=30, patience=5, progress=quiet)
+    report = await run(orders, transport.client(), concurrency=1, wait=30, patience=5, display=Quiet())
     told = report.as_json()
     assert [told[each] for each in ("rows", "placed", "completed")] == [5, 4, 4]
     assert [each["line"] for each in told["wrong_rows"]] == [3]

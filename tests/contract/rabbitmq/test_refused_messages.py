@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -12,14 +11,6 @@ from messaging.bus import Receipt
 from messaging.rabbitmq_publishing import Publisher
 from tests.contract.buses import RabbitBench, message, queue, topology
 from tests.contract.proxy import Proxy
-
-
-@pytest.fixture
-async def bench(broker_url: str) -> AsyncIterator[RabbitBench]:
-    """Buses on the broker under test."""
-    made = RabbitBench(broker_url)
-    yield made
-    await made.close()
 
 
 async def test_neighbors_are_confirmed_though_the_refusal_costs_the_connection(

@@ -96,6 +96,9 @@ class _WatchedSubscription:
     def attached(self) -> bool:
         return self._required().attached
 
+    def holds(self, delivery: Delivery) -> bool:
+        return self._required().holds(delivery)
+
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         self._late -= {each.tag for each in deliveries}
         await self._required().ack(deliveries)

@@ -1,17 +1,18 @@
 """python -m benchmarks.replaying: how many recorded transitions a second one process replays, and in how much memory.
 
-The histories lie in a SQLite file, and in the PostgreSQL of DATABASE_URL, too, where that is set: an empty database.
+The histories lie in a SQLite file and, with --postgresql, in a PostgreSQL of the benchmark's own as well.
 """
 
 from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import os
 import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +22,7 @@ import structlog
 import typer
 
 from benchmarks.histories import fill
+from deploy.servers import PostgresServer, ServerUnavailable
 from messaging import migrate
 from messaging.database import Database
 from orchestrator.assembly import MIGRATIONS
@@ -57,30 +59,48 @@ def main(
         int, typer.Option(min=100, help="Instances; measured with so many and with four times.")
     ] = 5000,
     rounds: Annotated[int, typer.Option(min=1, help="Times each is measured; the fastest counts.")] = 3,
+    postgresql: Annotated[bool, typer.Option(help="On a PostgreSQL started for it, too.")] = False,
 ) -> None:
     """Fill a database with histories, replay them with one process, print transitions a second and the peak memory.
 
-    Exit codes: 0 measured and everything the same, 1 a transition differs.
+    Exit codes: 0 measured and everything the same, 1 a transition differs, 69 no PostgreSQL to be had.
     """
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    given = os.environ.get("DATABASE_URL")
-    wrong = 0
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(30), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
+    )
     print(f"{'database':<12}{'instances':>10}{'transitions':>13}{'per second':>12}{'CPU µs each':>13}{'peak RSS':>11}")
-    with tempfile.TemporaryDirectory(prefix="amends-replay-") as folder:
-        for name in ("sqlite", "postgresql") if given else ("sqlite",):
-            for number in (instances, 4 * instances):
-                url = f"sqlite:///{Path(folder) / f'{number}.db'}" if name == "sqlite" else str(given)
-                asyncio.run(_fill(url, number))
-                best = min((_apart(url) for _ in range(rounds)), key=lambda each: each.seconds)
-                wrong += best.different
-                print(
-                    f"{name:<12}{best.instances:>10,}{best.transitions:>13,}{best.transitions / best.seconds:>12,.0f}"
-                    f"{best.cpu / best.transitions * 1e6:>13.1f}{best.peak / 2**20:>8.0f} MB",
-                    flush=True,
-                )
-    if wrong:
-        print(f"{wrong} instances differ", file=sys.stderr)
+    different = 0
+    try:
+        with ExitStack() as stack:
+            for name, made in _databases(stack, postgresql=postgresql):
+                for number in (instances, 4 * instances):
+                    different += _measured(name, made(f"h{number}"), number, rounds)
+    except ServerUnavailable as error:
+        print(f"amends: {error}", file=sys.stderr)
+        raise SystemExit(69) from error
+    if different:
+        print(f"{different} instances differ", file=sys.stderr)
         raise SystemExit(1)
+
+
+def _databases(stack: ExitStack, *, postgresql: bool) -> Iterator[tuple[str, Callable[[str], str]]]:
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-replay-")))
+    yield "sqlite", lambda name: f"sqlite:///{folder / name}.db"
+    if postgresql:
+        server = stack.enter_context(PostgresServer())
+        server.start()
+        yield "postgresql", server.create_database
+
+
+def _measured(name: str, url: str, number: int, rounds: int) -> int:
+    asyncio.run(_fill(url, number))
+    best = min((_apart(url) for _ in range(rounds)), key=lambda each: each.seconds)
+    print(
+        f"{name:<12}{best.instances:>10,}{best.transitions:>13,}{best.transitions / best.seconds:>12,.0f}"
+        f"{best.cpu / best.transitions * 1e6:>13.1f}{best.peak / 2**20:>8.0f} MB",
+        flush=True,
+    )
+    return best.different
 
 
 def _apart(url: str) -> Measured:
@@ -92,7 +112,6 @@ def _apart(url: str) -> Measured:
 async def _fill(url: str, number: int) -> None:
     database = Database(url)
     try:
-        await migrate.downgrade(database, [migrate.MESSAGING, MIGRATIONS])
         await migrate.upgrade(database, [migrate.MESSAGING, MIGRATIONS])
         await fill(database, number)
     finally:

@@ -5,7 +5,7 @@ A history alone says all that a replay needs: every input whole, every fact, eve
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import Enum
@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel
-from pydantic_core import from_json, to_json
+from pydantic_core import SchemaValidator, core_schema, from_json, to_json
 
 from contracts.message import Command, Event
 from contracts.registry import Registry
@@ -42,6 +42,7 @@ _KINDS: dict[type[f.Fact], str] = {
     f.Abandoned: "abandoned",
     f.CameLate: "came_late",
 }
+_uuid: Callable[[Any], UUID] = SchemaValidator(core_schema.uuid_schema()).validate_python
 _FACTS = {name: kind for kind, name in _KINDS.items()}
 _FIELDS = {kind: tuple(field.name for field in fields(kind)) for kind in _KINDS}
 
@@ -109,6 +110,8 @@ def dump_facts(facts: Sequence[f.Fact]) -> str:
 
 def dump_sends(sends: Sequence[Send]) -> str:
     """The messages a transition sent."""
+    if not sends:
+        return "[]"
     return to_json(
         [
             {"id": send.id, "step": send.step, "kind": _kind(send), "compensates": send.compensates}
@@ -188,10 +191,10 @@ def load_input(text: str, registry: Registry) -> Input:
             case "event":
                 return EventArrived(
                     at,
-                    UUID(content["message_id"]),
+                    _uuid(content["message_id"]),
                     _event(content, registry),
                     content["source"],
-                    UUID(content["causation_id"]) if content["causation_id"] else None,
+                    _uuid(content["causation_id"]) if content["causation_id"] else None,
                 )
             case "deadline":
                 return DeadlinePassed(at)

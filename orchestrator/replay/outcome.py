@@ -15,10 +15,9 @@ from orchestrator.saga.transition import Transition
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the definition decided, and the state it led to; `facts` and `commands` as they would be stored."""
+    """What the definition decided; `facts` and `commands` are it in the form in which it would be stored."""
 
     transition: Transition
-    state: SagaState | None
     facts: str
     commands: str
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import fields
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, select
+from sqlalchemy import ColumnElement, Row, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import NullType
 
 from orchestrator.replay.recorded import Recorded, RecordedTransition
 from orchestrator.schema import saga, saga_history
@@ -16,11 +19,19 @@ from orchestrator.schema import saga, saga_history
 PAGE = 200
 """Instances read at once: some thousand transitions, a few megabytes."""
 
+_SAGA = tuple(saga.c[field.name] for field in fields(Recorded) if field.name != "transitions")
+_TRANSITION = tuple(saga_history.c[field.name] for field in fields(RecordedTransition))
+# An instance's id as the driver gives it: a history's rows are only compared with it, and a UUID a row is dear.
+_RAW_ID, _RAW_SAGA_ID = (
+    type_coerce(column, NullType()).label("raw_id") for column in (saga.c.id, saga_history.c.saga_id)
+)
+
 
 async def recorded(connection: AsyncConnection, row: Row[Any]) -> Recorded:
     """The whole history of the instance with this row of `saga`."""
-    query = select(saga_history).where(saga_history.c.saga_id == row.id).order_by(saga_history.c.seq)
-    return _recorded(row, (await connection.execute(query)).all())
+    query = select(*_TRANSITION).where(saga_history.c.saga_id == row.id).order_by(saga_history.c.seq)
+    lines = (await connection.execute(query)).all()
+    return _recorded([getattr(row, column.name) for column in _SAGA], lines)
 
 
 async def stream(
@@ -37,7 +48,7 @@ async def stream(
     """
     after: UUID | None = None
     while True:
-        query = select(saga).where(*conditions).order_by(saga.c.id).limit(page)
+        query = select(_RAW_ID, *_SAGA).where(*conditions).order_by(saga.c.id).limit(page)
         if after is not None:
             query = query.where(saga.c.id > after)
         elif first is not None:
@@ -54,27 +65,11 @@ async def stream(
 
 async def _histories(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> Iterator[Recorded]:
     history = saga_history.c
-    query = select(saga_history).where(history.saga_id.in_([row.id for row in rows]))
+    query = select(_RAW_SAGA_ID, *_TRANSITION).where(history.saga_id.in_([row.id for row in rows]))
     lines = (await connection.execute(query.order_by(history.saga_id, history.seq))).all()
-    by_saga = {identity: tuple(each) for identity, each in groupby(lines, lambda line: line.saga_id)}
-    return (_recorded(row, by_saga.get(row.id, ())) for row in rows)
+    by_saga = {identity: [line[1:] for line in each] for identity, each in groupby(lines, itemgetter(0))}
+    return (_recorded(row[1:], by_saga.get(row[0], ())) for row in rows)
 
 
-def _recorded(row: Row[Any], lines: Sequence[Row[Any]]) -> Recorded:
-    return Recorded(
-        id=row.id,
-        name=row.name,
-        version=row.version,
-        key=row.key,
-        status=row.status,
-        step=row.step,
-        reason=row.reason,
-        data=row.data,
-        progress=row.progress,
-        started_at=row.started_at,
-        updated_at=row.updated_at,
-        deadline=row.deadline,
-        transitions=tuple(
-            RecordedTransition(each.seq, each.at, each.input, each.facts, each.commands) for each in lines
-        ),
-    )
+def _recorded(row: Sequence[Any], lines: Sequence[Sequence[Any]]) -> Recorded:
+    return Recorded(*(*row, tuple([RecordedTransition(*each) for each in lines])))

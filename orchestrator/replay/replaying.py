@@ -82,25 +82,26 @@ class _Folding:
             return integrity.unreadable(line.seq, error)
         except (UnknownMessage, InvalidMessage) as error:
             return explaining.cannot_be_read(line, error)
-        outcome = self._decided(given)
-        if isinstance(outcome, Outcome) and outcome.facts == line.facts and outcome.commands == line.commands:
-            self._state = outcome.state
-            return self._other_key(line, given)
+        outcome: Outcome | Failed
+        try:
+            transition, state = move(self._saga, self._recorded.id, self._state, given)
+            facts, commands = history.dump_facts(transition.facts), history.dump_sends(transition.sends)
+        except Exception as error:  # noqa: BLE001 - what a definition raises makes that one instance stuck
+            outcome = Failed(error)
+        else:
+            if facts == line.facts and commands == line.commands:
+                self._state = state
+                return self._other_key(line, given) if line.seq == 1 else None
+            outcome = Outcome(transition, facts, commands)
+        return self._weigh(line, given, outcome)
+
+    def _weigh(self, line: RecordedTransition, given: Input, outcome: Outcome | Failed) -> Difference | None:
         passage = Passage(self._recorded, self._saga, self._registry, self._state, line, given)
         weighed = explaining.weigh(passage, self._storable(given, outcome))
         if isinstance(weighed, Difference):
             return weighed
         self._state = weighed
         return self._other_key(line, given)
-
-    def _decided(self, given: Input) -> Outcome | Failed:
-        try:
-            transition, state = move(self._saga, self._recorded.id, self._state, given)
-            return Outcome(
-                transition, state, history.dump_facts(transition.facts), history.dump_sends(transition.sends)
-            )
-        except Exception as error:  # noqa: BLE001 - DESIGN rule: what a definition raises makes that one instance stuck
-            return Failed(error)
 
     def _storable(self, given: Input, outcome: Outcome | Failed) -> Outcome | Failed:
         """What the engine would have found only when it wrote: a message too large to be sent."""

@@ -66,7 +66,8 @@ class Deciding(Acting):
         return self._applied()
 
     def _answered(self, given: EventArrived) -> Transition:
-        for name, step in self.state.steps.items():
+        # The newest first: it is nearly always the one.
+        for name, step in reversed(tuple(self.state.steps.items())):
             awaited = step.awaiting
             for direction, number in self._sent(step):
                 if command_id(self.identity, step.sent_as or name, direction, number) != given.causation_id:

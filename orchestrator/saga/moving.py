@@ -169,7 +169,8 @@ class Moving:
             self._fact(f.DataChanged(data))
 
     def _checked(self, data: Any) -> Any:
-        if not isinstance(data, self.saga.data):
+        # The usual class first: isinstance() of a pydantic class is a Python function.
+        if type(data) is not self.saga.data and not isinstance(data, self.saga.data):
             raise TypeError(f"a function of {self.saga!r} returned {data!r} instead of {self.saga.data.__name__}")
         return data
 

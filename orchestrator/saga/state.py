@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
+from hashlib import sha1
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from contracts.message import Message
 
+_NEITHER_VERSION_NOR_VARIANT = ~((0xF000 << 64) | (0xC000 << 48))
+_VERSION_5 = (0x5000 << 64) | (0x8000 << 48)
 _SAGAS = uuid5(NAMESPACE_URL, "urn:amends:saga")
 
 
@@ -129,10 +132,16 @@ def saga_id(name: str, key: object) -> UUID:
     return uuid5(uuid5(_SAGAS, name), str(key))
 
 
+def _uuid5(space: UUID, name: str) -> UUID:
+    """`uuid.uuid5` at two thirds of its price: ids are derived for every command of every history that is replayed."""
+    digest = sha1(space.bytes + name.encode(), usedforsecurity=False).digest()
+    return UUID(int=int.from_bytes(digest[:16], "big") & _NEITHER_VERSION_NOR_VARIANT | _VERSION_5)
+
+
 @lru_cache(maxsize=4096)  # derived when it is sent, and once more for each answer that may be its own
 def command_id(saga: UUID, step: str, direction: Direction, round: int) -> UUID:
     """The message id of a step's command: the same decision, the same id (rule 2)."""
-    return uuid5(saga, f"{step}/{direction.value}/{round}")
+    return _uuid5(saga, f"{step}/{direction.value}/{round}")
 
 
 def outcome_id(saga: UUID, outcome: str) -> UUID:

@@ -16,15 +16,21 @@ from typer.testing import CliRunner, Result
 
 from messaging import schema
 from messaging.database import Database
+from orchestrator import Step
+from orchestrator.catalog import Catalog
 from orchestrator.cli.app import app
 from orchestrator.replay.difference import Kind
+from orchestrator.replay.reading import stream
+from orchestrator.replay.replaying import replay
 from orchestrator.replay.sweeping import Selection, count, sweep
 from orchestrator.replay.tally import Tally
 from orchestrator.schema import saga, saga_history
 from tests.acceptance.pages import ROOT, blocks
 from tests.contract.messaging.bench import NOON
 from tests.contract.orchestrator.conftest import make_tables
+from tests.contract.orchestrator.office import Office
 from tests.golden.files import MODULES, golden, read, store
+from tests.unit.work import Do, Done, Work, pivot, step, work_saga
 
 LOST = "authorize_payment is not compensated any more: payment.void is not sent"
 
@@ -234,3 +240,41 @@ async def test_the_commands_of_the_page_do_what_it_shows(histories: Database, ch
     (shown,) = blocks(page, "text")
     ended = await amends(histories, *lines[0][1:], modules=changed)
     assert [line.rstrip() for line in ended.stdout.splitlines()] == shown.text.splitlines()
+
+
+# -- what an engine has recorded of its own accord -----------------------------------------------------------
+
+
+def _shouting(data: Work) -> Do:
+    return Do(step="fill", seen=("x" * 300_000,))
+
+
+def _whispering(data: Work) -> Do:
+    return Do(step="fill", seen=())
+
+
+def _stumbling(data: Work, event: Done) -> Work:
+    raise ZeroDivisionError(f"no data for {data.id} \x00 {'so ' * 2000}")
+
+
+async def test_what_made_a_saga_stuck_in_an_engine_does_so_in_a_replay(office: Office) -> None:
+    """A message too large to be sent, and an exception too long to be kept; and with mended code it does not."""
+    await office.employ(
+        work_saga(step("dig"), Step("fill", _shouting), pivot("sign")),
+        work_saga(step("dig", on_success=_stumbling), pivot("sign"), name="other"),
+    )
+    await office.handle(office.begun(1))
+    await office.handle(office.answer(1, "dig", Done()), office.answer(1, "dig", Done(), name="other"))
+    assert {row.status for row in await office.rows(saga)} == {"stuck"}
+    async with office.database.snapshot() as connection:
+        histories = [each async for each in stream(connection)]
+    assert [replay(each, office.catalog).difference for each in histories] == [None, None]
+
+    mended = Catalog(
+        [
+            work_saga(step("dig"), Step("fill", _whispering), pivot("sign")),
+            work_saga(step("dig"), pivot("sign"), name="other"),
+        ]
+    )
+    found = [replay(each, mended).difference for each in histories]
+    assert [each and each.kind for each in found] == [Kind.NO_LONGER_STUCK, Kind.NO_LONGER_STUCK]

@@ -9,7 +9,7 @@ from messaging.clock import Clock, SystemClock
 from messaging.database import Database
 from messaging.service import Role, Service
 from messaging.topology import EVENTS, Binding, Queue
-from orchestrator import versions
+from orchestrator import search, versions
 from orchestrator.catalog import Catalog
 from orchestrator.engine import Engine
 from orchestrator.instance import SOURCE
@@ -30,6 +30,7 @@ def orchestrator(
 
     async def prepare(database: Database) -> None:
         await versions.check(database, catalog, settings.accept_changed, now())
+        await search.declare(database, catalog, now())
 
     return Service(
         settings, bus, name=SOURCE, roles=[role], migrations=[MIGRATIONS], clock=clock, prepare=prepare, **options

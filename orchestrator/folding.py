@@ -20,9 +20,18 @@ from messaging.dead_letters import announcement_id
 from messaging.envelope import Envelope, MalformedMessage
 from messaging.received import Received
 from messaging.work import Work
-from orchestrator import history, parked, timers
+from orchestrator import history, parked, search, timers
 from orchestrator.catalog import Catalog, Target
-from orchestrator.instance import COLUMNS, SOURCE, Instance, Moved, as_row, outgoing_of, worth_waiting
+from orchestrator.instance import (
+    COLUMNS,
+    SOURCE,
+    Instance,
+    Moved,
+    as_row,
+    changed_attributes,
+    outgoing_of,
+    worth_waiting,
+)
 from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, Input, PersonActed
 from orchestrator.saga.machine import Transition, Verdict, decide, fold, stuck
 from orchestrator.schema import saga as saga_table
@@ -229,10 +238,11 @@ class Folding:
             outgoing_of(instance.id, send, self._work.now, cause=cause, traceparent=instance.traceparent)
             for send in transition.sends
         ]
-        return Moved(state, row, sends)
+        return Moved(state, row, sends, changed_attributes(instance, state))
 
     def _keep(self, instance: Instance, given: Input, moved: Moved) -> None:
         instance.state = moved.state
+        instance.attributes = instance.attributes if moved.attributes is None else moved.attributes
         instance.revision += 1
         instance.started_at = instance.started_at or self._work.now
         self.history.append(moved.row)
@@ -263,6 +273,8 @@ class Folding:
         if len(inserted) != len(fresh) or updated != len(changed):
             raise Conflict("another process moved an instance of this batch")
         await bulk.insert(connection, saga_history, _HISTORY, self.history)
+        found = {each.id: each.attributes for each in touched if each.attributes is not None}
+        await search.write(connection, found, fresh=[row["id"] for row in fresh])
         await self._parked.write(connection)
         for each in touched:
             if each.state is not None and each.state.deadline is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -11,6 +12,7 @@ from messaging.envelope import Envelope
 from messaging.outbox import OutboxRow, outgoing
 from orchestrator import history
 from orchestrator.parked import ParkedEvent
+from orchestrator.saga.attributes import attributes
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.state import SagaState, Send, Status
 
@@ -35,6 +37,8 @@ class Instance:
     unreadable: str = ""
     """Why its row cannot be used, where that is so."""
     parked: list[ParkedEvent] = field(default_factory=list)
+    attributes: Mapping[str, str] | None = None
+    """What it can be found by, where this batch has changed it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,21 @@ class Moved:
     state: SagaState
     row: dict[str, Any]
     sends: list[OutboxRow]
+    attributes: Mapping[str, str] | None
+
+
+def changed_attributes(instance: Instance, after: SagaState) -> Mapping[str, str] | None:
+    """What the instance can be found by after a transition; None where that is what it was before."""
+    saga, before = instance.saga, instance.state.data if instance.state is not None else None
+    if saga is None:
+        return None
+    if instance.loaded_revision and instance.version != saga.version:
+        # Migrated: what another version declares may be indexed by other names.
+        return attributes(saga.search, after.data)
+    if not saga.search or after.data is before:
+        return None
+    found = attributes(saga.search, after.data)
+    return None if found == attributes(saga.search, before) else found
 
 
 def worth_waiting(instance: Instance, event: ParkedEvent) -> bool:

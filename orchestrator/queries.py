@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import Row, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from orchestrator import search
 from orchestrator.schema import parked_event, saga
 
 
@@ -33,6 +34,8 @@ class Listed:
     updated_at: datetime
     deadline: datetime | None
     transitions: int
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """What it can be found by."""
 
 
 _LISTED = (
@@ -57,16 +60,28 @@ async def listing(
     status: str | None = None,
     key: str | None = None,
     since: datetime | None = None,
+    where: Mapping[str, str] | None = None,
     limit: int = 50,
 ) -> list[Listed]:
-    """The instances moved last, newest first."""
+    """The instances moved last, newest first; `where` are attributes that they must have."""
     query = select(*_LISTED).order_by(saga.c.updated_at.desc(), saga.c.id).limit(limit)
     for column, value in ((saga.c.name, name), (saga.c.status, status), (saga.c.key, key)):
         if value is not None:
             query = query.where(column == value)
     if since is not None:
         query = query.where(saga.c.updated_at >= since)
-    return [Listed(*row) for row in (await connection.execute(query)).all()]
+    rows = (await connection.execute(query.where(*search.matching(where or {})))).all()
+    attributes = await search.attributes_of(connection, [row.id for row in rows])
+    return [Listed(*row, attributes.get(row.id, {})) for row in rows]
+
+
+async def waiting_longest(connection: AsyncConnection, statuses: Sequence[str], limit: int) -> list[Listed]:
+    """The instances with one of these statuses that moved longest ago, the oldest first, without attributes."""
+    found: list[Listed] = []
+    for status in statuses:  # one at a time, so that the index on status and time answers it
+        query = select(*_LISTED).where(saga.c.status == status).order_by(saga.c.updated_at, saga.c.id).limit(limit)
+        found.extend(Listed(*row) for row in (await connection.execute(query)).all())
+    return sorted(found, key=lambda each: (each.updated_at, each.id))[:limit]
 
 
 async def counts(connection: AsyncConnection) -> dict[tuple[str, str], int]:

@@ -1,5 +1,5 @@
-"""The orchestrator's tables: saga, saga_history, parked_event, saga_definition. Each index names the query it
-serves.
+"""The orchestrator's tables: saga, saga_history, saga_attribute, saga_search, parked_event, saga_definition. Each index
+names the query it serves.
 """
 
 from __future__ import annotations
@@ -57,6 +57,27 @@ saga_history = Table(
     Column("facts", Text, nullable=False),
     Column("commands", Text, nullable=False),
     CheckConstraint("seq > 0", name="seq"),
+)
+
+saga_attribute = Table(
+    "saga_attribute",
+    metadata,
+    Column("saga_id", Uuid, primary_key=True),
+    Column("name", String(120), primary_key=True),
+    # the value as text, its beginning where it is long
+    Column("value", String(200), nullable=False),
+    # list --where: "whose attribute has this value?"
+    Index("ix_saga_attribute_name_value_saga_id", "name", "value", "saga_id"),
+)
+
+saga_search = Table(
+    "saga_search",
+    metadata,
+    Column("saga", String(80), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("attribute", String(120), primary_key=True),
+    # when every instance was indexed by it; NULL while those of before it was declared are not
+    Column("indexed_at", UTCDateTime()),
 )
 
 parked_event = Table(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Generic
 
 from contracts.message import Command, Event, Message
+from orchestrator.saga.attributes import check_search
 from orchestrator.saga.checking import check
 from orchestrator.saga.migration import Migration, check_migrations
 from orchestrator.saga.steps import Cancel, D, Delay, Stage, Start, Step, Wait
@@ -16,6 +17,9 @@ from orchestrator.saga.steps import Cancel, D, Delay, Stage, Start, Step, Wait
 
 class Saga(Generic[D]):
     """A saga definition. `version` changes whenever instances in flight would read the new one differently.
+
+    `search` names the fields of the data (`total.currency` is one too) that `amends list --where` finds instances by;
+    it is no part of how they behave, so it may change under the same version.
 
     Raises InvalidSaga, saying what is wrong and how to mend it.
     """
@@ -32,6 +36,7 @@ class Saga(Generic[D]):
         on_completed: Callable[[D], Event] | None = None,
         on_compensated: Callable[[D], Event] | None = None,
         migrations: tuple[Migration[Any, D], ...] = (),
+        search: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.version = version
@@ -50,6 +55,7 @@ class Saga(Generic[D]):
             cancel_on=cancel_on,
             outcomes={"on_completed": on_completed, "on_compensated": on_compensated},
         )
+        self.search = check_search(f"saga {name!r} v{version}", data, search)
         self.stages: dict[str, Step[D] | Wait[D] | Delay[D]] = checked.stages
         """Every step, wait and delay by its name, those inside a Parallel too."""
         self.commands: dict[str, type[Command[Any, Any]]] = checked.commands

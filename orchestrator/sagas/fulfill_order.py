@@ -129,6 +129,7 @@ def fulfill_order(
         ),
         on_completed=fulfilled,
         on_compensated=failed,
+        search=("customer_id",),
     )
 
 

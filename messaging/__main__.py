@@ -2,6 +2,7 @@
 
 migrate            make or update the outbox, inbox, deferred and dead-letter tables in DATABASE_URL
 serve MODULE:NAME  run a participant as a service of its own
+prune              remove old inbox entries and dead letters
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import typer
 from messaging.commandline import run_migrations
 from messaging.participant import InvalidHandler, Participant
 from messaging.process import EX_CONFIG, bus_of, load, main
+from messaging.prune_command import prune_command
 from messaging.service import participant_service
 from messaging.settings import ServiceSettings
 
@@ -30,6 +32,9 @@ def messaging() -> None:
 def migrate() -> None:
     """Bring the messaging tables in DATABASE_URL to head; safe to run again."""
     run_migrations(load(ServiceSettings), [])
+
+
+app.command("prune")(prune_command(lambda: load(ServiceSettings), "python -m messaging"))
 
 
 @app.command()

@@ -1,8 +1,9 @@
-"""The command line every service has: run it, migrate its tables, show its configuration."""
+"""The command line every service has: run it, migrate its tables, show its configuration, remove what is old."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import TypeVar
 
 import typer
@@ -23,7 +24,9 @@ S = TypeVar("S", bound=ServiceSettings)
 def service_commands(
     settings: type[S], assemble: Callable[[S, Bus], Service], migrations: Sequence[str], *, help: str
 ) -> typer.Typer:
-    """`run` (also without a word), `migrate` and `config` for one service."""
+    """`run` (also without a word), `migrate`, `config` and `prune` for one service."""
+    from messaging.prune_command import prune_command
+
     app = typer.Typer(help=help, no_args_is_help=False, add_completion=True, rich_markup_mode=None)
 
     @app.callback(invoke_without_command=True)
@@ -48,6 +51,8 @@ def service_commands(
         for line in describe(load(settings)):
             typer.echo(line)
 
+    package = migrations[0].partition(":")[0]
+    app.command("prune")(prune_command(lambda: load(settings), f"python -m {package}"))
     return app
 
 
@@ -76,6 +81,19 @@ def describe(settings: ServiceSettings) -> list[str]:
             value = ",".join(map(str, value))
         lines.append(f"{field.validation_alias}={value}\n    {field.description}")
     return lines
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def span(text: str) -> timedelta | None:
+    """A length of time as people write it: 90s, 15m, 2h, 30d; None where it is none of these."""
+    if text[-1:] not in _UNITS or not (text[:-1].isascii() and text[:-1].isdigit()):
+        return None
+    try:
+        return timedelta(seconds=int(text[:-1]) * _UNITS[text[-1]])
+    except OverflowError:
+        return None
 
 
 def without_password(url: str) -> str:

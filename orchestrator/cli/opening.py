@@ -2,41 +2,48 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
-from sqlalchemy.exc import DBAPIError
 
+from messaging import reaching
 from messaging.clock import SystemClock
-from messaging.commandline import without_password
-from messaging.database import Database, does_not_answer, in_words, is_transient
-from messaging.process import EX_CONFIG, EX_UNAVAILABLE
+from messaging.commandline import span
+from messaging.database import Database
+from messaging.process import EX_CONFIG
+from messaging.reaching import Output, OutputOption, reach
 from messaging.settings import ServiceSettings
 from orchestrator import catalog as catalogs
 from orchestrator.catalog import Catalog
 from orchestrator.saga.steps import InvalidSaga
 from orchestrator.settings import OrchestratorSettings
 
+__all__ = [
+    "PROGRAM",
+    "Output",
+    "OutputOption",
+    "WantedArgument",
+    "catalog_of",
+    "fail",
+    "json_given",
+    "length_of",
+    "moment",
+    "moment_ahead",
+    "screen",
+    "with_database",
+]
+
 T = TypeVar("T")
+PROGRAM = "amends"
 
 
-class Output(StrEnum):
-    """How data is printed."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table for people, json for programs.")]
 WantedArgument = Annotated[str, typer.Argument(metavar="ID", help="A saga's id, the beginning of it, or its key.")]
 
 
@@ -53,23 +60,7 @@ def catalog_of(settings: OrchestratorSettings) -> Catalog:
 
 def with_database(settings: ServiceSettings, act: Callable[[Database], Awaitable[T]]) -> T:
     """Do something with the database; ends the command with one line where it is away (69) or has no tables (78)."""
-    shown = without_password(settings.database)
-    if settings.database.startswith("sqlite:///") and not Path(settings.database[10:]).exists():
-        fail(f"{shown} does not exist; set DATABASE_URL, or run `amends migrate` to make it", EX_UNAVAILABLE)
-
-    async def opened() -> T:
-        database = Database(settings.database)
-        try:
-            return await act(database)
-        finally:
-            await database.close()
-
-    try:
-        return asyncio.run(opened())
-    except (DBAPIError, OSError) as error:
-        if isinstance(error, DBAPIError) and not is_transient(error):
-            fail(f"{shown} has not our tables ({in_words(error)}); run `amends migrate` first", EX_CONFIG)
-        fail(does_not_answer(settings.database, error), EX_UNAVAILABLE)
+    return reach(settings, act, program=PROGRAM)
 
 
 def json_given(text: str) -> Any:
@@ -83,29 +74,33 @@ def json_given(text: str) -> Any:
         fail(f"that is no JSON: {error}", 2)
 
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
 def moment(text: str) -> datetime:
     """`--since`: so long ago, or a moment; ends the command with 2."""
-    length = _length(text)
-    if length is not None:
-        return SystemClock().now() - length
-    return _moment(text, f"--since {text!r}: write 90s, 15m, 2h, 3d, or a moment like 2026-01-31T12:00:00+00:00")
+    complaint = f"--since {text!r}: write 90s, 15m, 2h, 3d, or a moment like 2026-01-31T12:00:00+00:00"
+    length = span(text)
+    return _moment(text, complaint) if length is None else _after(-length, complaint)
 
 
 def moment_ahead(text: str) -> datetime:
     """`--to`: in so long, or a moment; ends the command with 2."""
-    length = _length(text[1:]) if text.startswith("+") else None
-    if length is not None:
+    complaint = f"--to {text!r}: write +90s, +15m, +2h, +3d, or a moment like 2026-01-31T12:00:00+00:00"
+    length = span(text[1:]) if text.startswith("+") else None
+    return _moment(text, complaint) if length is None else _after(length, complaint)
+
+
+def length_of(option: str, text: str) -> timedelta:
+    """An option's length of time; ends the command with 2."""
+    found = span(text)
+    if found is None:
+        fail(f"{option} {text!r}: write 90s, 15m, 2h or 30d", 2)
+    return found
+
+
+def _after(length: timedelta, complaint: str) -> datetime:
+    try:
         return SystemClock().now() + length
-    return _moment(text, f"--to {text!r}: write +90s, +15m, +2h, +3d, or a moment like 2026-01-31T12:00:00+00:00")
-
-
-def _length(text: str) -> timedelta | None:
-    if text[-1:] in _UNITS and text[:-1].isdigit():
-        return timedelta(seconds=int(text[:-1]) * _UNITS[text[-1]])
-    return None
+    except OverflowError:
+        fail(complaint, 2)
 
 
 def _moment(text: str, complaint: str) -> datetime:
@@ -124,5 +119,4 @@ def screen() -> Console:
 
 def fail(words: str, code: int) -> NoReturn:
     """One line on stderr, and the end of the command."""
-    typer.echo(f"amends: {words}", err=True)
-    raise typer.Exit(code)
+    reaching.fail(words, code, program=PROGRAM)

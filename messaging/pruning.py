@@ -1,0 +1,160 @@
+"""Removing what a service's database needs no more: old inbox entries and old dead letters.
+
+In small batches, each a transaction of its own, so that the service that runs beside never waits long; stopped half way
+it has removed what it had got to, and goes on when it is run again.
+
+An inbox entry is what makes a repeated message harmless. It may go only when the message cannot come again: everything
+that repeats one by itself (the broker, a relay, `deferred`, the parking of early events) gives up or succeeds within
+days, but a saga repeats a command for as long as it waits for the answer. So entries live SHORTEST_INBOX at least,
+whatever is asked for, and should live longer than any saga may be under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import bindparam, func, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from messaging import bulk
+from messaging.archive import Archive
+from messaging.database import Database
+from messaging.inbox import Status
+from messaging.schema import UTCDateTime, dead_letter, inbox
+
+SHORTEST_INBOX = timedelta(days=7)
+"""An inbox entry is kept for at least so long."""
+BATCH = 500
+"""Rows in one transaction."""
+
+_SETTLED = (Status.DONE, Status.TOMBSTONE, Status.FAILED)
+"""What waits in `deferred` stays, however old."""
+
+Tell = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Cutoff:
+    """What is older than this may go; inbox entries have one of their own."""
+
+    before: datetime
+    inbox_before: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Prunable:
+    """How much there is to remove, or how much was removed."""
+
+    inbox: int
+    dead_letters: int
+
+
+def cutoff(older_than: timedelta, now: datetime) -> Cutoff:
+    """The moments that an age leads to. Raises OverflowError for an age beyond the calendar."""
+    return Cutoff(now - older_than, now - max(older_than, SHORTEST_INBOX))
+
+
+async def prunable(connection: AsyncConnection, cut: Cutoff) -> Prunable:
+    """How much `prune` would remove."""
+    entries = select(func.count()).select_from(inbox).where(inbox.c.received_at < cut.inbox_before)
+    letters = select(func.count()).select_from(dead_letter).where(dead_letter.c.at < cut.before)
+    return Prunable(
+        int((await connection.execute(entries.where(inbox.c.status.in_(_SETTLED)))).scalar_one()),
+        int((await connection.execute(letters)).scalar_one()),
+    )
+
+
+async def prune(
+    database: Database,
+    cut: Cutoff,
+    archive: Archive | None = None,
+    *,
+    removed: Tell = lambda _: None,
+    batch: int = BATCH,
+) -> Prunable:
+    """Remove old inbox entries and dead letters, the latter archived first; `removed` is told of each batch.
+
+    Raises ArchiveFailed; nothing is removed then that is not in the archive.
+    """
+    letters = await _prune_letters(database, cut.before, archive, removed, batch)
+    entries = await _prune_inbox(database, cut.inbox_before, removed, batch)
+    return Prunable(entries, letters)
+
+
+def moment() -> float:
+    """The running loop's time, for `make_way`."""
+    return asyncio.get_running_loop().time()
+
+
+async def make_way(began: float) -> None:
+    """Leave the database to others for as long as a batch took that began then: half of the time is theirs."""
+    await asyncio.sleep(moment() - began)
+
+
+async def _prune_inbox(database: Database, before: datetime, removed: Tell, batch: int) -> int:
+    total = 0
+    while True:
+        began = moment()
+        async with database.transaction() as connection:
+            statement = _OLD_ENTRIES[connection.dialect.name]
+            gone = (await connection.execute(statement, {"before": before, "most": batch})).rowcount
+        total += gone
+        removed(gone)
+        if gone < batch:
+            return total
+        await make_way(began)
+
+
+async def _prune_letters(
+    database: Database, before: datetime, archive: Archive | None, removed: Tell, batch: int
+) -> int:
+    total = 0
+    while True:
+        began = moment()
+        async with database.reading() as connection:
+            query = select(dead_letter).where(dead_letter.c.at < before).order_by(dead_letter.c.id).limit(batch)
+            rows = (await connection.execute(query)).mappings().all()
+        if archive is not None:
+            archive.append([_line(row) for row in rows])
+        async with database.transaction() as connection:
+            ids: Sequence[int] = [row["id"] for row in rows]
+            gone = len(await bulk.delete(connection, dead_letter.c.id, ids))
+        total += gone
+        removed(gone)
+        if len(rows) < batch:
+            return total
+        await make_way(began)
+
+
+def _line(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """A dead letter for the archive, every column of it; the body as base64, because it need not be text."""
+    content = {
+        name: value if value is None or isinstance(value, (str, int)) else str(value)
+        for name, value in row.items()
+        if name != "body"
+    }
+    return {"kind": "dead_letter", "body_base64": b64encode(row["body"]).decode()} | content
+
+
+# The oldest first, by the index on received_at; what a worker has in hand is left for the next run.
+_OLD = """
+SELECT message_id, consumer FROM inbox
+WHERE received_at < :before AND status IN ('done', 'tombstone', 'failed')
+ORDER BY received_at LIMIT :most
+"""
+_DELETE = {
+    "sqlite": "DELETE FROM inbox WHERE (message_id, consumer) IN ({old})",
+    "postgresql": """
+WITH old AS MATERIALIZED ({old} FOR UPDATE SKIP LOCKED)
+DELETE FROM inbox USING old WHERE inbox.message_id = old.message_id AND inbox.consumer = old.consumer
+""",
+}
+_OLD_ENTRIES = {
+    dialect: text(statement.format(old=_OLD)).bindparams(bindparam("before", type_=UTCDateTime()))
+    for dialect, statement in _DELETE.items()
+}

@@ -1,0 +1,166 @@
+"""Removing sagas that ended long ago, with their history, and definitions that no instance needs any more.
+
+In small batches, each archived before a short transaction deletes it. An instance that has moved since it was read (a
+late answer) is left alone: its revision proves it. One that has not ended is never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, delete, exists, func, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from messaging import bulk, pruning
+from messaging.archive import Archive
+from messaging.database import Database
+from messaging.pruning import Cutoff
+from orchestrator import archive as archived
+from orchestrator.replay.reading import stream
+from orchestrator.saga.state import Status
+from orchestrator.schema import saga, saga_attribute, saga_definition, saga_history, saga_search
+
+BATCH = 100
+"""Instances in one transaction."""
+_ENDED = tuple(status.value for status in Status if status.terminal)
+
+
+@dataclass(frozen=True, slots=True)
+class Prunable:
+    """What there is to remove, or what was removed. `definitions` are written name v1."""
+
+    instances: int
+    transitions: int
+    inbox: int
+    dead_letters: int
+    definitions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What may go: what is older than the cutoff, of one saga or of all.
+
+    Inbox entries and dead letters belong to no one saga, so they stay where only one is wanted.
+    """
+
+    cutoff: Cutoff
+    saga: str | None = None
+
+
+async def prunable(connection: AsyncConnection, wanted: Wanted) -> Prunable:
+    """How much `prune` would remove."""
+    rest = pruning.Prunable(0, 0)
+    if wanted.saga is None:
+        rest = await pruning.prunable(connection, wanted.cutoff)
+    query = select(func.count(), func.sum(saga.c.revision)).where(saga.c.status.in_(_ENDED), *_conditions(wanted))
+    instances, transitions = (await connection.execute(query)).one()
+    definitions = await _unused(connection, wanted)
+    return Prunable(instances, int(transitions or 0), rest.inbox, rest.dead_letters, _named(definitions))
+
+
+async def oldest_under_way(connection: AsyncConnection) -> datetime | None:
+    """When the oldest instance that has not ended was started: participants may still be asked by it."""
+    query = select(func.min(saga.c.started_at)).where(saga.c.status.not_in(_ENDED))
+    found: datetime | None = (await connection.execute(query)).scalar_one()
+    return found
+
+
+async def prune(
+    database: Database,
+    wanted: Wanted,
+    archive: Archive | None = None,
+    *,
+    removed: Callable[[int], None] = lambda _: None,
+    batch: int = BATCH,
+) -> Prunable:
+    """Remove what is wanted; `removed` is told how many rows' worth of instances, entries and letters each batch took.
+
+    Raises ArchiveFailed; nothing is removed then that is not in the archive.
+    """
+    instances = transitions = 0
+    for status in _ENDED:
+        while True:
+            began = pruning.moment()
+            page = await _page(database, status, wanted, batch)
+            if archive is not None:
+                await _archive(database, page, archive)
+            gone, moves = await _remove(database, page)
+            instances, transitions = instances + gone, transitions + moves
+            removed(gone)
+            await pruning.make_way(began)
+            if len(page) < batch:
+                break
+    rest = pruning.Prunable(0, 0)
+    if wanted.saga is None:
+        rest = await pruning.prune(database, wanted.cutoff, archive, removed=removed)
+    return Prunable(instances, transitions, rest.inbox, rest.dead_letters, await _forget(database, wanted))
+
+
+def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
+    named = [] if wanted.saga is None else [saga.c.name == wanted.saga]
+    return [saga.c.updated_at < wanted.cutoff.before, *named]
+
+
+async def _page(database: Database, status: str, wanted: Wanted, batch: int) -> dict[UUID, int]:
+    """Some instances that may go, each with its revision."""
+    # One status at a time, oldest first: the index on both answers it without sorting what there is.
+    query = (
+        select(saga.c.id, saga.c.revision)
+        .where(saga.c.status == status, *_conditions(wanted))
+        .order_by(saga.c.updated_at)
+        .limit(batch)
+    )
+    async with database.reading() as connection:
+        return {row.id: row.revision for row in (await connection.execute(query)).all()}
+
+
+async def _archive(database: Database, page: Collection[UUID], archive: Archive) -> None:
+    async with database.reading() as connection:
+        found = stream(connection, saga.c.id.in_(page), page=len(page) + 1)
+        archive.append([archived.line(each) async for each in found])
+
+
+async def _remove(database: Database, seen: Mapping[UUID, int]) -> tuple[int, int]:
+    """Delete instances that still have this revision; returns how many, and how many transitions they had."""
+    async with database.transaction() as connection:
+        # Locked in the engine's own order, so that the two wait for each other and never deadlock.
+        rows = await bulk.select(
+            connection, (saga.c.id, saga.c.revision), saga.c.id, sorted(seen), "ORDER BY id FOR UPDATE"
+        )
+        ids: list[UUID] = [identity for identity, revision in rows if revision == seen[identity]]
+        await bulk.delete(connection, saga.c.id, ids)
+        await bulk.delete(connection, saga_attribute.c.saga_id, ids)
+        moves = await bulk.delete(connection, saga_history.c.saga_id, ids)
+    return len(ids), len(moves)
+
+
+async def _unused(connection: AsyncConnection, wanted: Wanted) -> list[tuple[str, int]]:
+    """Definitions that are old, that no instance has, and that a newer version has replaced."""
+    definition, newer = saga_definition, saga_definition.alias()
+    query = (
+        select(definition.c.name, definition.c.version)
+        .where(definition.c.seen_at < wanted.cutoff.before)
+        .where(exists().where(newer.c.name == definition.c.name, newer.c.version > definition.c.version))
+        .where(~exists().where(saga.c.name == definition.c.name, saga.c.version == definition.c.version))
+        .order_by(definition.c.name, definition.c.version)
+    )
+    if wanted.saga is not None:
+        query = query.where(definition.c.name == wanted.saga)
+    return [(row.name, row.version) for row in (await connection.execute(query)).all()]
+
+
+async def _forget(database: Database, wanted: Wanted) -> tuple[str, ...]:
+    async with database.transaction() as connection:
+        found = await _unused(connection, wanted)
+        if found:
+            table, search = saga_definition, saga_search
+            await connection.execute(delete(table).where(tuple_(table.c.name, table.c.version).in_(found)))
+            await connection.execute(delete(search).where(tuple_(search.c.saga, search.c.version).in_(found)))
+    return _named(found)
+
+
+def _named(definitions: Sequence[tuple[str, int]]) -> tuple[str, ...]:
+    return tuple(f"{name} v{version}" for name, version in definitions)

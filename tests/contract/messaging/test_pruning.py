@@ -1,0 +1,157 @@
+"""What a service's `prune` removes, keeps and archives, on both databases."""
+
+from __future__ import annotations
+
+import gzip
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from messaging import inbox, pruning, schema
+from messaging.archive import Archive, ArchiveFailed, UnreadableArchive, read
+from messaging.dead_letters import DeadLetter, bury
+from messaging.inbox import Status
+from messaging.pruning import Prunable
+from tests.contract.messaging.bench import NOON, Bench
+
+DAY = timedelta(days=1)
+
+
+def _letter(number: int, days_ago: int, body: bytes = b"{}") -> DeadLetter:
+    return DeadLetter(
+        service="depot",
+        queue="depot.in",
+        reason="invalid",
+        error="no data",
+        message_id=str(UUID(int=number)),
+        type="parcel.pack",
+        correlation_id=None,
+        exchange="",
+        routing_key="parcel.pack",
+        properties="{}",
+        body=body,
+        attempts=0,
+        at=NOON - days_ago * DAY,
+    )
+
+
+async def _entry(bench: Bench, number: int, days_ago: int, status: Status = Status.DONE) -> None:
+    async with bench.database.transaction() as connection:
+        await inbox.claim(connection, "depot", [UUID(int=number)], NOON - days_ago * DAY, status)
+
+
+async def test_old_inbox_entries_go_and_what_may_still_come_again_stays(bench: Bench) -> None:
+    """Settled entries older than the age go; young ones and those that wait in `deferred` stay, however old."""
+    for number, (days, status) in enumerate(
+        [
+            (31, Status.DONE),
+            (31, Status.TOMBSTONE),
+            (31, Status.FAILED),
+            (31, Status.DEFERRED),
+            (31, Status.STARTED),
+            (29, Status.DONE),
+        ],
+        1,
+    ):
+        await _entry(bench, number, days, status)
+    cut = pruning.cutoff(30 * DAY, NOON)
+    async with bench.database.reading() as connection:
+        assert await pruning.prunable(connection, cut) == Prunable(3, 0)
+    assert await pruning.prune(bench.database, cut) == Prunable(3, 0)
+    assert await bench.statuses() == {4: "deferred", 5: "started", 6: "done"}
+    assert await pruning.prune(bench.database, cut) == Prunable(0, 0)
+
+
+async def test_inbox_entries_live_a_week_whatever_is_asked_for(bench: Bench) -> None:
+    """An age of an hour removes dead letters of that age, and no inbox entry younger than seven days."""
+    await _entry(bench, 1, 8)
+    await _entry(bench, 2, 6)
+    async with bench.database.transaction() as connection:
+        await bury(connection, [_letter(3, 1), _letter(4, 0)])
+    done = await pruning.prune(bench.database, pruning.cutoff(timedelta(hours=1), NOON))
+    assert done == Prunable(inbox=1, dead_letters=1)
+    assert await bench.statuses() == {2: "done"}
+    assert await bench.letters() == [("invalid", str(UUID(int=4)))]
+
+
+async def test_it_goes_batch_by_batch(bench: Bench) -> None:
+    """Each batch is told of, and none is larger than asked for."""
+    for number in range(1, 6):
+        await _entry(bench, number, 31)
+    told: list[int] = []
+    done = await pruning.prune(bench.database, pruning.cutoff(30 * DAY, NOON), removed=told.append, batch=2)
+    assert done == Prunable(5, 0)
+    assert told == [0, 2, 2, 1]
+
+
+async def test_dead_letters_are_archived_whole_before_they_go(bench: Bench, tmp_path: Path) -> None:
+    """Every column and byte of them is a line of the archive; the body as base64."""
+    async with bench.database.transaction() as connection:
+        await bury(connection, [_letter(1, 40, b"\xff\x00"), _letter(2, 31), _letter(3, 3)])
+    archive = Archive(tmp_path / "kept", "depot", NOON)
+    assert await pruning.prune(bench.database, pruning.cutoff(30 * DAY, NOON), archive) == Prunable(0, 2)
+    assert archive.path == tmp_path / "kept" / "depot-20260301T120000Z.jsonl.gz"
+    first, second = read(archive.path)
+    assert first["kind"] == "dead_letter"
+    assert first["body_base64"] == "/wA="
+    assert first["at"] == "2026-01-20 12:00:00+00:00"
+    assert first.keys() == {"kind", "body_base64"} | {column.name for column in schema.dead_letter.c} - {"body"}
+    assert second["message_id"] == str(UUID(int=2))
+    assert await bench.letters() == [("invalid", str(UUID(int=3)))]
+
+
+async def test_nothing_goes_that_could_not_be_archived(bench: Bench, tmp_path: Path) -> None:
+    """A directory that is a file is told in one line, and the letter is still there."""
+    (tmp_path / "kept").write_text("a file")
+    async with bench.database.transaction() as connection:
+        await bury(connection, [_letter(1, 31)])
+    with pytest.raises(ArchiveFailed, match=r"kept cannot be written: File exists"):
+        await pruning.prune(bench.database, pruning.cutoff(DAY, NOON), Archive(tmp_path / "kept", "depot", NOON))
+    assert await bench.letters() == [("invalid", str(UUID(int=1)))]
+
+
+def test_a_torn_archive_is_read_up_to_its_torn_end(tmp_path: Path) -> None:
+    """Whatever byte a kill cut it at, the lines of the members before are all there, and nothing else."""
+    archive = Archive(tmp_path, "depot", NOON)
+    archive.append([{"n": 1}, {"n": 2}])
+    assert archive.path is not None
+    whole = archive.path.read_bytes()
+    archive.append([{"n": 3}])
+    both = archive.path.read_bytes()
+    torn = tmp_path / "torn.jsonl.gz"
+    for end in range(len(whole), len(both)):
+        torn.write_bytes(both[:end])
+        found = [line["n"] for line in read(torn)]
+        assert found in ([1, 2], [1, 2, 3]), end
+    assert [line["n"] for line in read(archive.path)] == [1, 2, 3]
+
+
+def test_two_runs_in_one_second_write_two_archives(tmp_path: Path) -> None:
+    """No archive is ever written over."""
+    paths = []
+    for number in range(2):
+        archive = Archive(tmp_path, "depot", NOON)
+        archive.append([{"n": number}])
+        paths.append(archive.path)
+    assert [path.name for path in paths if path] == [
+        "depot-20260301T120000Z.jsonl.gz",
+        "depot-20260301T120000Z-1.jsonl.gz",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"plain text", "near line 0: Error -3 while decompressing data: incorrect header check"),
+        (gzip.compress(b'{"n": 1}\n[2]\n'), "line 2: no JSON object"),
+        (gzip.compress(b'{"n": 1}\nnot json\n'), "near line 2: Expecting value"),
+    ],
+)
+def test_what_is_no_archive_is_called_that(tmp_path: Path, content: bytes, says: str) -> None:
+    """One line that says which file, where and why."""
+    path = tmp_path / "other.gz"
+    path.write_bytes(content)
+    with pytest.raises(UnreadableArchive, match=says):
+        list(read(path))

@@ -1,0 +1,190 @@
+"""Removing sagas that ended long ago, on both databases: what goes, what stays, and what the archive holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import select, update
+
+from messaging import bulk
+from messaging.archive import Archive, UnreadableArchive
+from messaging.pruning import cutoff
+from orchestrator import pruning
+from orchestrator.archive import recorded_in
+from orchestrator.pruning import Prunable, Wanted
+from orchestrator.replay.reading import stream
+from orchestrator.replay.recorded import Recorded
+from orchestrator.saga.state import Direction, saga_id
+from orchestrator.schema import saga, saga_attribute, saga_definition, saga_history, saga_search
+from tests.contract.messaging.bench import NOON
+from tests.contract.orchestrator.office import Office
+from tests.unit.work import Done, Refused, Undone, pivot, step, work_saga
+
+DAY = timedelta(days=1)
+LATER = NOON + 40 * DAY
+
+
+async def _work(office: Office) -> None:
+    """Numbers 1 to 3 end at noon (3 compensated), 4 stays at its pivot, 5 is stuck, 6 ends thirty-five days later."""
+    await office.employ(
+        work_saga(step("dig"), step("fill"), pivot("sign", timeout=1000 * DAY), search=("id",)), batch_size=500
+    )
+    await office.handle(*[office.begun(number) for number in range(1, 7)])
+    await office.handle(*[office.answer(number, "dig", Done()) for number in (1, 2, 3, 4, 6)])
+    await office.handle(*[office.answer(number, "fill", Done()) for number in (1, 2, 4, 6)])
+    await office.handle(office.answer(3, "fill", Refused()), *[office.answer(n, "sign", Done()) for n in (1, 2)])
+    await office.handle(office.answer(3, "dig", Undone(), direction=Direction.COMPENSATION))
+    async with office.database.transaction() as connection:
+        await connection.execute(update(saga).where(saga.c.key == "5").values(status="stuck", deadline=None))
+        await connection.execute(
+            update(saga).where(saga.c.key == "6").values(status="completed", deadline=None, updated_at=NOON + 35 * DAY)
+        )
+
+
+async def _recorded(office: Office) -> dict[str, Recorded]:
+    async with office.database.reading() as connection:
+        return {each.key: each async for each in stream(connection)}
+
+
+async def _ids(office: Office, column: Any) -> set[UUID]:
+    async with office.database.reading() as connection:
+        return set((await connection.execute(select(column))).scalars())
+
+
+def _wanted(name: str | None = None, now: datetime = LATER, days: int = 30) -> Wanted:
+    return Wanted(cutoff(days * DAY, now), name)
+
+
+async def test_only_sagas_that_ended_long_ago_go_with_all_that_is_theirs(office: Office) -> None:
+    """Running and stuck ones stay however old they are, and so does what ended lately."""
+    await _work(office)
+    before = await _recorded(office)
+    told: list[int] = []
+    async with office.database.reading() as connection:
+        counted = await pruning.prunable(connection, _wanted("work"))
+        assert await pruning.oldest_under_way(connection) == NOON
+    done = await pruning.prune(office.database, _wanted("work"), removed=told.append, batch=1)
+
+    gone = sum(len(before[key].transitions) for key in ("1", "2", "3"))
+    assert counted == done == Prunable(3, gone, 0, 0, ())
+    assert (gone, sum(told)) == (12, 3)
+    assert set(await office.sagas()) == {"4", "5", "6"}
+    kept = {saga_id("work", number) for number in (4, 5, 6)}
+    assert await _ids(office, saga_history.c.saga_id) == kept
+    assert await _ids(office, saga_attribute.c.saga_id) == kept
+    assert await pruning.prune(office.database, _wanted("work")) == Prunable(0, 0, 0, 0, ())
+
+
+async def test_another_saga_is_left_alone(office: Office) -> None:
+    """With a name, only instances of that saga go, and no inbox entry."""
+    await _work(office)
+    entries = len(await office.statuses())
+    assert await pruning.prune(office.database, _wanted("other")) == Prunable(0, 0, 0, 0, ())
+    assert len(await office.sagas()) == 6
+    assert len(await office.statuses()) == entries
+    done = await pruning.prune(office.database, _wanted())
+    assert (done.instances, done.inbox) == (3, entries)
+
+
+async def test_the_archive_holds_what_was_removed_as_a_replay_takes_it(office: Office, tmp_path: Path) -> None:
+    """Each removed instance is in it, equal to what was read from the database before, letter by letter."""
+    await _work(office)
+    before = await _recorded(office)
+    archive = Archive(tmp_path, "orchestrator", LATER)
+    await pruning.prune(office.database, _wanted("work"), archive)
+    assert archive.path is not None
+    found = {each.key: each for each in recorded_in(archive.path)}
+    assert found == {key: before[key] for key in ("1", "2", "3")}
+
+
+class _Killed(Exception):
+    pass
+
+
+class _Dying(Archive):
+    """An archive that is on the disk, and then the process is not there any more."""
+
+    def append(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        super().append(lines)
+        if lines:
+            raise _Killed
+
+
+async def test_killed_between_archiving_and_deleting_nothing_is_lost_and_the_next_run_finishes(
+    office: Office, tmp_path: Path
+) -> None:
+    """What was archived is still in the database, and is archived and removed by the next run."""
+    await _work(office)
+    before = await _recorded(office)
+    with pytest.raises(_Killed):
+        await pruning.prune(office.database, _wanted("work"), _Dying(tmp_path / "a", "orchestrator", LATER), batch=1)
+    assert await _recorded(office) == before
+    archive = Archive(tmp_path / "b", "orchestrator", LATER)
+    done = await pruning.prune(office.database, _wanted("work"), archive, batch=1)
+    assert done.instances == 3
+    assert archive.path is not None
+    assert sorted(each.key for each in recorded_in(archive.path)) == ["1", "2", "3"]
+
+
+async def test_an_instance_that_has_moved_since_it_was_read_is_left_alone(office: Office) -> None:
+    """A late answer between reading and deleting: the revision tells, and its history stays whole."""
+    await _work(office)
+    before = await _recorded(office)
+    mine = {saga_id("work", number): len(before[str(number)].transitions) for number in (1, 2)}
+    await office.handle(office.answer(1, "sign", Done()))
+    assert await pruning._remove(office.database, mine) == (1, mine[saga_id("work", 2)])
+    after = await _recorded(office)
+    assert set(after) == {"1", "3", "4", "5", "6"}
+    assert len(after["1"].transitions) == mine[saga_id("work", 1)] + 1
+
+
+async def test_definitions_go_that_are_old_replaced_and_used_by_no_instance(office: Office) -> None:
+    """The newest version stays, and so does one that an instance has or that is young."""
+    rows = [
+        {"name": name, "version": version, "fingerprint": "f", "description": "{}", "seen_at": NOON + days * DAY}
+        for name, version, days in (
+            ("work", 1, 0),
+            ("work", 2, 0),
+            ("work", 3, 0),
+            ("old", 1, 0),
+            ("old", 2, 20),
+            ("old", 3, 20),
+        )
+    ]
+    names = ("saga", "version", "attribute", "indexed_at")
+    async with office.database.transaction() as connection:
+        await bulk.insert(connection, saga_definition, tuple(rows[0]), rows)
+        await bulk.insert(
+            connection,
+            saga_search,
+            names,
+            [{"saga": "work", "version": number, "attribute": "id", "indexed_at": NOON} for number in (1, 2)],
+        )
+    await _work(office)
+    done = await pruning.prune(office.database, _wanted())
+    assert done.definitions == ("old v1", "work v2")
+    async with office.database.reading() as connection:
+        left = (await connection.execute(select(saga_definition.c.name, saga_definition.c.version))).all()
+        searched = (await connection.execute(select(saga_search.c.version))).scalars().all()
+    assert sorted(tuple(row) for row in left) == [("old", 2), ("old", 3), ("work", 1), ("work", 3)]
+    assert searched == [1]
+
+
+def test_an_archive_of_another_format_is_refused(tmp_path: Path) -> None:
+    """It says which line, and what this version reads."""
+    archive = Archive(tmp_path, "orchestrator", NOON)
+    archive.append([{"kind": "dead_letter"}, {"kind": "saga", "format": 9}])
+    assert archive.path is not None
+    with pytest.raises(UnreadableArchive, match=r"line 2: format 9; this version of Amends reads 1"):
+        list(recorded_in(archive.path))
+    archive.append([{"kind": "saga", "format": 1, "recorded": {"id": "x"}}])
+    other = Archive(tmp_path / "other", "orchestrator", NOON)
+    other.append([{"kind": "saga", "format": 1, "recorded": {"id": "x"}}])
+    assert other.path is not None
+    with pytest.raises(UnreadableArchive, match=r"line 1: id: Input should be a valid UUID"):
+        list(recorded_in(other.path))

@@ -10,7 +10,21 @@ from collections.abc import Sequence
 
 import typer
 
-from orchestrator.cli import exporting, forking, looking, preflight, repairing, replaying, running, why
+from orchestrator.cli import (
+    exporting,
+    forking,
+    listing,
+    looking,
+    preflight,
+    pruning,
+    repairing,
+    replaying,
+    running,
+    statistics,
+    waiting,
+    watching,
+    why,
+)
 
 app = typer.Typer(help="Sagas that make amends.", no_args_is_help=True, rich_markup_mode=None)
 config = typer.Typer(help="The configuration.", no_args_is_help=True)
@@ -20,9 +34,16 @@ app.command()(running.migrate)
 app.command()(running.run)
 app.command()(running.relay)
 app.command()(running.start)
+app.command()(pruning.prune)
 config.command("show")(running.show_configuration)
 
-app.command("list")(looking.list_sagas)
+app.command("list")(listing.list_sagas)
+app.command()(listing.reindex)
+app.add_typer(waiting.parked, name="parked")
+app.add_typer(waiting.outbox, name="outbox")
+app.add_typer(waiting.deferred, name="deferred")
+app.command()(statistics.stats)
+app.command()(watching.watch)
 app.command()(looking.show)
 app.command()(why.why)
 

@@ -1,4 +1,4 @@
-"""Commands that look at sagas and change nothing."""
+"""Commands that look at one saga and change nothing."""
 
 from __future__ import annotations
 
@@ -11,46 +11,13 @@ import typer
 from messaging.database import Database
 from messaging.process import load
 from orchestrator import queries
-from orchestrator.cli import history_pictures, pictures, timeline
+from orchestrator.cli import history_pictures, timeline
 from orchestrator.cli.bundled import bundle_named
 from orchestrator.cli.mermaid import sequence
-from orchestrator.cli.opening import Output, OutputOption, fail, moment, screen, with_database
+from orchestrator.cli.opening import Output, OutputOption, fail, screen, with_database
 from orchestrator.history import CorruptHistory
 from orchestrator.replay import reading
-from orchestrator.saga.state import Status
 from orchestrator.settings import OrchestratorSettings
-
-
-def list_sagas(
-    *,
-    saga: Annotated[str | None, typer.Option(help="Only this saga.")] = None,
-    status: Annotated[Status | None, typer.Option(help="Only this status.")] = None,
-    key: Annotated[str | None, typer.Option(help="Only this key (the order's id, say).")] = None,
-    since: Annotated[
-        str | None, typer.Option(help="Only what moved since then: 90s, 15m, 2h, 3d, or a moment.")
-    ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many, the latest first.")] = 50,
-    output: OutputOption = Output.TABLE,
-) -> None:
-    """List saga instances, those that moved last first.
-
-    Example: amends list --status stuck --since 1h
-    """
-    settings = load(OrchestratorSettings)
-    after = moment(since) if since else None
-
-    async def look(database: Database) -> tuple[list[queries.Listed], dict[tuple[str, str], int]]:
-        async with database.reading() as connection:
-            found = await queries.listing(
-                connection, name=saga, status=status.value if status else None, key=key, since=after, limit=limit
-            )
-            return found, await queries.counts(connection)
-
-    found, totals = with_database(settings, look)
-    if output is Output.JSON:
-        typer.echo(json.dumps([pictures.listed_as_json(each) for each in found], indent=2))
-    else:
-        pictures.listing(found, totals, screen())
 
 
 def show(

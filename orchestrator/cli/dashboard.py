@@ -1,0 +1,105 @@
+"""What is watched, on a terminal and as plain lines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.cli.pictures import length, status
+from orchestrator.queries import Listed
+from orchestrator.saga.state import Status
+from orchestrator.watching import Pile, Rates, Snapshot
+
+_STATUSES = [each.value for each in Status]
+
+
+def line(seen: Snapshot, rates: Rates | None) -> str:
+    """One look as one line, for a log or a pipe."""
+    counted = " ".join(f"{name}={seen.number(name)}" for name in _STATUSES)
+    speed = f"started={rates.started:.1f}/s ended={rates.ended:.1f}/s " if rates is not None else ""
+    piles = (("outbox", seen.outbox), ("deferred", seen.deferred), ("parked", seen.parked))
+    waiting = f" oldest={_ago(seen.at, seen.waiting[0].updated_at)}" if seen.waiting else ""
+    return (
+        f"{_clock(seen.at)} {counted} {speed}overdue={seen.overdue}{waiting} "
+        + " ".join(f"{name}={pile.rows}{_aged(pile)}" for name, pile in piles)
+        + f" dead_letters={seen.dead_letters.rows}"
+    )
+
+
+def screenful(seen: Snapshot, rates: Rates | None, trouble: str, width: int) -> RenderableType:
+    """One look as a screen; `trouble` says why it is not a fresh one."""
+    parts: list[RenderableType] = [_head(seen, rates)]
+    if trouble:
+        parts.append(Text(trouble, style="bold red"))
+    parts += [Text(), _counts(seen), Text(), _piles(seen)]
+    if seen.waiting:
+        parts += [Text(), Text("waiting longest", style="bold"), _instances(seen.waiting, seen.at, width)]
+    if seen.stuck:
+        parts += [Text(), Text("stuck: a person must decide", style="bold red"), _instances(seen.stuck, seen.at, width)]
+    return Group(*parts)
+
+
+def _head(seen: Snapshot, rates: Rates | None) -> Text:
+    words = "measuring" if rates is None else f"{rates.started:.1f}/s started, {rates.ended:.1f}/s ended"
+    return Text.assemble((_clock(seen.at), "bold"), f"  {seen.number()} sagas, {seen.under_way} under way; {words}")
+
+
+def _counts(seen: Snapshot) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
+    table.add_column("saga", overflow="fold")
+    for name in _STATUSES:
+        table.add_column(status(name), justify="right", no_wrap=True)
+    for saga, statuses in seen.sagas.items():
+        table.add_row(escape(saga), *(str(statuses.get(name, 0) or "·") for name in _STATUSES))
+    return table
+
+
+def _piles(seen: Snapshot) -> Text:
+    text = Text()
+    for name, pile in (
+        ("outbox", seen.outbox),
+        ("deferred", seen.deferred),
+        ("parked", seen.parked),
+        ("dead letters", seen.dead_letters),
+    ):
+        text.append(f"{name} ", style="dim")
+        text.append(str(pile.rows), style="yellow" if pile.rows else "")
+        text.append(f"{_since(pile)}   ", style="dim")
+    text.append("overdue ", style="dim")
+    text.append(str(seen.overdue), style="yellow" if seen.overdue else "")
+    return text
+
+
+def _instances(found: Sequence[Listed], now: datetime, width: int) -> Table:
+    # The id is copied from here and the age is compared: what is cut is the rest.
+    key = max((width - 30) // 2, 12)
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1))
+    table.add_column(no_wrap=True, min_width=8)
+    table.add_column(no_wrap=True, min_width=6, justify="right")
+    table.add_column(no_wrap=True, overflow="ellipsis", max_width=key)
+    table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(width - 22 - key, 12))
+    for each in found:
+        words = each.reason.strip().rpartition("\n")[2] if each.status == Status.STUCK.value else f"at {each.step}"
+        table.add_row(str(each.id)[:8], _ago(now, each.updated_at), f"{each.name} {escape(each.key)}", escape(words))
+    return table
+
+
+def _aged(pile: Pile) -> str:
+    return "" if pile.oldest is None else f"({length(timedelta(seconds=max(pile.oldest, 0)))})"
+
+
+def _since(pile: Pile) -> str:
+    return "" if pile.oldest is None else f", oldest {length(timedelta(seconds=max(pile.oldest, 0)))}"
+
+
+def _ago(now: datetime, moment: datetime) -> str:
+    return length(max(now - moment, timedelta(0)))
+
+
+def _clock(moment: datetime) -> str:
+    return moment.astimezone().strftime("%H:%M:%S")

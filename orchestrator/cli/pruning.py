@@ -1,0 +1,100 @@
+"""The command that removes what is old: ended sagas, and what every service's `prune` removes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from messaging.archive import Archive
+from messaging.clock import SystemClock
+from messaging.database import Database
+from messaging.process import load
+from messaging.prune_command import (
+    ArchiveOption,
+    DryRunOption,
+    OlderThanOption,
+    YesOption,
+    archived_in,
+    confirm,
+    cutoff_of,
+    progress,
+    pruned,
+    tell,
+)
+from orchestrator import pruning
+from orchestrator.cli.opening import PROGRAM, Output, OutputOption, with_database
+from orchestrator.cli.pictures import clock
+from orchestrator.pruning import Prunable, Wanted
+from orchestrator.settings import OrchestratorSettings
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    prunable: Prunable
+    oldest_under_way: datetime | None
+
+
+def prune(
+    *,
+    older_than: OlderThanOption,
+    saga: Annotated[
+        str | None, typer.Option(help="Only instances of this saga; inbox and dead letters then stay.")
+    ] = None,
+    archive: ArchiveOption = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Remove sagas that ended long ago, with their history, and old inbox entries, dead letters and definitions.
+
+    In small batches, while the orchestrator runs; a saga that has not ended is never touched. An archive is written
+    before anything is deleted, and holds whole histories. Inbox entries are kept for 7 days at least.
+
+    Example: amends prune --older-than 30d --archive /var/backups/amends --dry-run
+    """
+    settings, now = load(OrchestratorSettings), SystemClock().now()
+    wanted = Wanted(cutoff_of(older_than, now, PROGRAM), saga)
+
+    async def look(database: Database) -> _Found:
+        async with database.reading() as connection:
+            return _Found(await pruning.prunable(connection, wanted), await pruning.oldest_under_way(connection))
+
+    found = with_database(settings, look)
+    if found.oldest_under_way is not None and found.oldest_under_way < wanted.cutoff.inbox_before:
+        typer.echo(
+            f"amends: a saga from {clock(found.oldest_under_way)} has not ended; a participant's inbox must keep what "
+            "came since then",
+            err=True,
+        )
+    kept = Archive(archive, settings.service, now) if archive is not None else None
+    if dry_run or _nothing(found.prunable):
+        tell(_would(found.prunable), found.prunable, output)
+        return
+    confirm(f"remove {_words(found.prunable)}", yes=yes)
+
+    async def act(database: Database) -> Prunable:
+        counted = found.prunable
+        with progress(counted.instances + counted.inbox + counted.dead_letters) as removed:
+            return await pruning.prune(database, wanted, kept, removed=removed)
+
+    done = pruned(lambda: with_database(settings, act), PROGRAM)
+    tell(f"removed {_words(done)}{archived_in(kept)}", done, output)
+
+
+def _nothing(found: Prunable) -> bool:
+    return not (found.instances or found.inbox or found.dead_letters or found.definitions)
+
+
+def _would(found: Prunable) -> str:
+    return "nothing is that old" if _nothing(found) else f"would remove {_words(found)}"
+
+
+def _words(found: Prunable) -> str:
+    words = (
+        f"{found.instances} sagas with {found.transitions} transitions, {found.inbox} inbox entries, "
+        f"{found.dead_letters} dead letters"
+    )
+    return f"{words}, the definitions {', '.join(found.definitions)}" if found.definitions else words

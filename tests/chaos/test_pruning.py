@@ -1,0 +1,84 @@
+"""`amends prune` killed with -9 while it removes: nothing is lost, and running it again finishes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+from sqlalchemy import func, insert, select
+
+from messaging import migrate
+from messaging.database import Database
+from orchestrator.archive import recorded_in
+from orchestrator.assembly import MIGRATIONS
+from orchestrator.schema import saga, saga_history
+from tests.acceptance.programs import AMENDS, environment, eventually, finished
+
+COUNT = 3_000
+
+
+async def _ended_long_ago(database: Database) -> None:
+    await migrate.upgrade(database, [migrate.MESSAGING, MIGRATIONS])
+    then = datetime.now(UTC) - timedelta(days=40)
+    row = {
+        "name": "work",
+        "version": 1,
+        "status": "completed",
+        "step": "",
+        "reason": "",
+        "data": "{}",
+        "progress": "{}",
+        "revision": 1,
+        "started_at": then,
+        "updated_at": then,
+    }
+    line = {"seq": 1, "at": then, "input": "{}", "facts": "[]", "commands": "[]"}
+    ids = [UUID(int=number) for number in range(1, COUNT + 1)]
+    async with database.transaction() as connection:
+        await connection.execute(insert(saga), [row | {"id": each, "key": str(each.int)} for each in ids])
+        await connection.execute(insert(saga_history), [line | {"saga_id": each} for each in ids])
+
+
+async def _left(database: Database) -> tuple[set[int], int]:
+    async with database.reading() as connection:
+        ids = {each.int for each in (await connection.execute(select(saga.c.id))).scalars()}
+        return ids, int((await connection.execute(select(func.count()).select_from(saga_history))).scalar_one())
+
+
+def _archived(directory: Path) -> set[int]:
+    return {each.id.int for path in sorted(directory.glob("*.jsonl.gz")) for each in recorded_in(path)}
+
+
+def _killed(command: tuple[str, ...], database_url: str, kept: Path, archives: int) -> None:
+    """Run it until its archive appears, the so many-th, and kill it."""
+    process = subprocess.Popen(command, cwd=kept.parent, env=environment(DATABASE_URL=database_url))
+    assert eventually(lambda: len(list(kept.glob("*.gz"))) == archives)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+async def test_pruning_that_is_killed_loses_nothing_and_is_finished_by_the_next_run(
+    database_url: str, tmp_path: Path
+) -> None:
+    """After each of three kills every saga is whole in the database or in an archive; at last all are archived."""
+    database = Database(database_url)
+    await _ended_long_ago(database)
+    kept = tmp_path / "kept"
+    command = (*AMENDS, "prune", "--older-than", "30d", "--archive", str(kept), "--yes")
+    everything = set(range(1, COUNT + 1))
+    for number in range(3):
+        _killed(command, database_url, kept, number + 1)
+        left, transitions = await _left(database)
+        assert transitions == len(left)
+        assert left | _archived(kept) == everything
+    assert left, "it was killed too late to be of any use"
+    ended = finished(command, tmp_path, DATABASE_URL=database_url)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith(f"removed {len(left)} sagas with {len(left)} transitions, 0 inbox entries")
+    assert await _left(database) == (set(), 0)
+    assert _archived(kept) == everything
+    await database.close()

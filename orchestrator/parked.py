@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts.registry import Registry
 from messaging import bulk
-from messaging.dead_letters import DeadLetter
+from messaging.dead_letters import DeadLetter, letter_id
 from messaging.received import Received, read_stored
 from orchestrator.schema import parked_event
 
@@ -58,6 +58,7 @@ def received(event: ParkedEvent, registry: Registry) -> Received:
 def letter(event: ParkedEvent, service: str, now: datetime) -> DeadLetter:
     """What an event becomes that nobody has awaited for too long."""
     return DeadLetter(
+        letter_id=letter_id(str(event.message_id), service),
         service=service,
         queue=event.queue,
         reason="expired",

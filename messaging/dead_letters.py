@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from contracts.message import Event
 from messaging import bulk, schema
 from messaging.bus import Delivery
-from messaging.envelope import Envelope, encode, stamp
+from messaging.envelope import CONTENT_TYPE, Envelope, encode, stamp
 from messaging.outbox import OutboxRow
 from messaging.received import Received, Unreadable
 from messaging.strict_json import storable
@@ -124,7 +124,7 @@ def of_received(service: str, received: Received, letter: UUID, reason: str, err
         envelope.correlation_id,
         "",
         envelope.type,
-        json.dumps({"app_id": envelope.source}),
+        json.dumps({"content_type": CONTENT_TYPE, "app_id": envelope.source}),
         received.body.encode(),
         received.attempts,
         at,

@@ -86,12 +86,12 @@ def json_given(text: str) -> Any:
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def moment(text: str) -> datetime:
-    """`--since`: so long ago, or a moment; ends the command with 2."""
+def moment(text: str, option: str = "--since") -> datetime:
+    """What `option` says: so long ago, or a moment; ends the command with 2."""
     length = _length(text)
     if length is not None:
         return SystemClock().now() - length
-    return _moment(text, f"--since {text!r}: write 90s, 15m, 2h, 3d, or a moment like 2026-01-31T12:00:00+00:00")
+    return _moment(text, f"{option} {text!r}: write 90s, 15m, 2h, 3d, or a moment like 2026-01-31T12:00:00+00:00")
 
 
 def moment_ahead(text: str) -> datetime:

@@ -1,0 +1,168 @@
+"""Dead letters on a terminal and as JSON: the listing, one letter whole, what became of many."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from orchestrator.letter_decisions import Outcome
+from orchestrator.letters import Counted, Letter, State, Waiting
+
+_COLORS = {State.OPEN: "bold red", State.REDRIVEN: "yellow", State.HANDLED: "green", State.DISCARDED: "dim"}
+_MOST_SHOWN = 20
+_QUOTED = 2_000
+
+
+def listing(found: Sequence[Letter], totals: Sequence[Counted], which: str, console: Console) -> None:
+    """A line a letter, and the totals below."""
+    if found:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        types = max(len(each.type or "") for each in found)
+        columns = {"id": 8, "failed": 19, "reason": 17, "type": min(types, 40), "service": 12, "saga": 8, "times": 5}
+        # A narrow terminal does without the less needed columns: the error's end says most.
+        while len(columns) > 4 and sum(columns.values()) + 2 * len(columns) + 24 > console.width:
+            columns.popitem()
+        for name, width in columns.items():
+            fixed = name in ("id", "failed", "saga")
+            table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=width if fixed else 0, max_width=width)
+        room = max(console.width - sum(columns.values()) - 2 * len(columns), 12)
+        table.add_column("error", no_wrap=True, overflow="ellipsis", max_width=room)
+        for each in found:
+            cells = {
+                "id": str(each.id)[:8],
+                "failed": _clock(each.at),
+                "reason": escape(each.reason),
+                "type": escape(each.type or "?"),
+                "service": escape(each.service),
+                "saga": escape((each.correlation_id or "")[:8]),
+                "times": str(each.failures),
+            }
+            table.add_row(*(cells[name] for name in columns), escape(_last_line(each.error)))
+        console.print(table)
+    states: Counter[str] = Counter()
+    for kind in totals:
+        states[kind.state.value] += kind.letters
+    words = ", ".join(f"{number} {state}" for state, number in sorted(states.items())) or f"none {which}"
+    console.print(f"{len(found)} shown; in all: {words}", style="dim", highlight=False, soft_wrap=True)
+
+
+def letter(told: Letter, saga: Waiting | None, console: Console) -> None:
+    """The whole story of one letter."""
+
+    def line(name: str, words: str) -> None:
+        console.print(f"{name:<9}{words}", highlight=False, soft_wrap=True)
+
+    console.print(f"[bold]{escape(told.type or 'a message of no type')}[/] in {told.service}", highlight=False)
+    line("id", str(told.id))
+    line("state", f"[{_COLORS[told.state]}]{told.state.value}[/]{_decision(told)}")
+    times = "" if told.failures == 1 else f"; {told.failures} times since {_clock(told.first_at)}"
+    line("failed", f"{_clock(told.at)}{times}" + (f"; put off {told.attempts} times before" if told.attempts else ""))
+    line("reason", escape(told.reason))
+    line("queue", f"{escape(told.queue)}, routing key {escape(told.routing_key)}")
+    line("message", escape(told.message_id or "without an id"))
+    if saga is not None:
+        waiting = f", waiting for {saga.step}" if saga.step else ""
+        line("saga", f"{saga.name} {saga.key} is {saga.status}{escape(waiting)}  {saga.id}")
+    elif told.correlation_id:
+        line("saga", f"{escape(told.correlation_id)}, of which this database knows nothing")
+    outside = {name: value for name, value in told.properties.items() if value}
+    if outside:
+        line("outside", escape(json.dumps(outside, ensure_ascii=False)))
+    console.print("error", highlight=False)
+    for words in told.error.strip().splitlines():
+        console.print(f"  {escape(words)}", highlight=False, soft_wrap=True)
+    _body(told, console)
+
+
+def _decision(told: Letter) -> str:
+    said = ""
+    if told.handled_at is not None:
+        said += f" by {told.service} at {_clock(told.handled_at)}" if told.state is State.HANDLED else ""
+    if told.decided_at is not None:
+        done = "sent again" if told.redriven_as else "discarded"
+        as_new = f" as {told.redriven_as}" if told.redriven_as and str(told.redriven_as) != told.message_id else ""
+        said += f"; {done}{as_new} by {told.decided_by} at {_clock(told.decided_at)}: {told.decided_why}"
+    return escape(said)
+
+
+def _body(told: Letter, console: Console) -> None:
+    if told.body is None:
+        console.print(
+            f"body     {told.size} bytes, whole only in {told.service}'s own database: set DATABASE_URL to that",
+            highlight=False,
+            soft_wrap=True,
+        )
+        return
+    console.print(f"body     {told.size} bytes", highlight=False)
+    try:
+        console.print_json(told.body.decode(), ensure_ascii=False)
+    except ValueError:
+        shown = told.body[:_QUOTED]
+        console.print(escape(repr(shown)) + (" …" if len(told.body) > _QUOTED else ""), highlight=False, soft_wrap=True)
+
+
+def outcomes(found: Sequence[Outcome], done: str, *, dry_run: bool) -> None:
+    """What became of many, or would: problems by what they are, each with some ids."""
+    good = [each for each in found if each.problem is None]
+    would = "would be " if dry_run else ""
+    for each in good[:_MOST_SHOWN]:
+        new = f" as {each.sent_as}" if each.sent_as else ""
+        typer.echo(f"{would}{done} {each.letter} {each.type or 'of no type'} ({each.service}){new}")
+    if len(good) > _MOST_SHOWN:
+        typer.echo(f"and {len(good) - _MOST_SHOWN} more")
+    problems: dict[str, list[Outcome]] = {}
+    for each in found:
+        if each.problem is not None:
+            problems.setdefault(each.problem, []).append(each)
+    for problem, alike in problems.items():
+        ids = ", ".join(str(each.letter)[:8] for each in alike[:5]) + (", …" if len(alike) > 5 else "")
+        typer.echo(f"amends: not sent again: {ids}: {problem}", err=True)
+    if done == State.REDRIVEN.value and good and not dry_run:
+        typer.echo("in the outbox; they leave with the running service's relay", err=True)
+
+
+def as_json(told: Letter, saga: Waiting | None = None, *, whole: bool = False) -> dict[str, Any]:
+    """One letter for programs: with `whole`, its message as JSON, as text, or as base64 where it is no text."""
+    plain = {name: value for name, value in asdict(told).items() if name != "body"}
+    content: dict[str, Any] = json.loads(json.dumps(plain, default=str))
+    if whole:
+        content["saga"] = json.loads(json.dumps(asdict(saga), default=str)) if saga is not None else None
+        content["body"] = _body_as_json(told.body)
+    return content
+
+
+def _body_as_json(body: bytes | None) -> dict[str, Any] | None:
+    if body is None:
+        return None
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return {"base64": b64encode(body).decode()}
+    try:
+        return {"json": json.loads(text)}
+    except ValueError:
+        return {"text": text}
+
+
+def outcome_as_json(each: Outcome) -> dict[str, Any]:
+    """What became of one letter, for programs."""
+    content: dict[str, Any] = json.loads(json.dumps(asdict(each), default=str))
+    return content
+
+
+def _clock(moment: datetime) -> str:
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _last_line(text: str) -> str:
+    return text.strip().rpartition("\n")[2]

@@ -68,7 +68,8 @@ def corrected(letter: Letter, data: object, registry: Registry, now: datetime) -
         before,
         id=uuid5(letter.id, sha256(canonical).hexdigest()),
         time=now,
-        causation_id=letter.message_id or str(letter.id),
+        # A saga knows an answer by the command that caused it: an answer goes on naming that.
+        causation_id=before.causation_id or letter.message_id or str(letter.id),
         key=key,
         redrives=letter.id,
     )

@@ -98,7 +98,8 @@ async def criteria_of(connection: AsyncConnection, shelf: Shelf, chosen: Choice)
         letter = await letters.find(connection, shelf, wanted)
         if letter.state not in states:
             raise NoSuchLetter(
-                f"{letter.id} is {letter.state.value} ({_story(letter)}); with --state {letter.state.value} it is meant"
+                f"{letter.id} is {letter.state.value} ({_story(letter)}); "
+                f"add --state {letter.state.value} if you mean it all the same"
             )
         ids.append(letter.id)
     return replace(criteria, ids=tuple(ids))

@@ -98,7 +98,7 @@ def list_letters(
     if output is Output.JSON:
         typer.echo(json.dumps([letter_pictures.as_json(each) for each in found], indent=2))
     else:
-        letter_pictures.listing(found, totals, state.value, screen())
+        letter_pictures.listing(found, totals, SystemClock().now(), state.value, screen())
 
 
 @app.command()
@@ -305,8 +305,8 @@ def _redrive_corrected(order: _Order, edit: str | None, changes: list[str]) -> N
         planned = send(data, dry_run=True)
         if not planned.vouched:
             typer.echo(f"{letter.type} is not known to this checkout: nothing vouches for the data", err=True)
-        typer.echo(f"send to every reader of {letter.type} a new message {planned.sent_as}, caused by", err=True)
-        typer.echo(f"  {letter.message_id or letter.id}, in the place of dead letter {letter.id}", err=True)
+        typer.echo(f"send to every reader of {letter.type} a new message {planned.sent_as}", err=True)
+        typer.echo(f"  in the place of {letter.message_id or 'one without an id'}, dead letter {letter.id}", err=True)
         _confirm(order)
         sent = planned if order.dry_run else send(data, dry_run=False)
     except Undeliverable as error:
@@ -340,7 +340,7 @@ def _changed(letter: Letter, changes: list[str]) -> object:
     for each in changes:
         path, equals, value = each.partition("=")
         if not equals or not path:
-            fail(f"--set {each!r}: write FIELD=VALUE, as in --set amount.minor=1200", 2)
+            fail(f"--set {each!r}: write FIELD=VALUE, as in --set amount.amount=1200", 2)
         *way, name = path.split(".")
         place: Any = data
         for step in way:

@@ -7,7 +7,7 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import typer
@@ -23,37 +23,44 @@ _MOST_SHOWN = 20
 _QUOTED = 2_000
 
 
-def listing(found: Sequence[Letter], totals: Sequence[Counted], which: str, console: Console) -> None:
+def listing(found: Sequence[Letter], totals: Sequence[Counted], now: datetime, which: str, console: Console) -> None:
     """A line a letter, and the totals below."""
     if found:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        types = max(len(each.type or "") for each in found)
-        columns = {"id": 8, "failed": 19, "reason": 17, "type": min(types, 40), "service": 12, "saga": 8, "times": 5}
-        # A narrow terminal does without the less needed columns: the error's end says most.
-        while len(columns) > 4 and sum(columns.values()) + 2 * len(columns) + 24 > console.width:
-            columns.popitem()
-        for name, width in columns.items():
-            fixed = name in ("id", "failed", "saga")
-            table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=width if fixed else 0, max_width=width)
-        room = max(console.width - sum(columns.values()) - 2 * len(columns), 12)
-        table.add_column("error", no_wrap=True, overflow="ellipsis", max_width=room)
-        for each in found:
-            cells = {
-                "id": str(each.id)[:8],
-                "failed": _clock(each.at),
-                "reason": escape(each.reason),
-                "type": escape(each.type or "?"),
-                "service": escape(each.service),
-                "saga": escape((each.correlation_id or "")[:8]),
-                "times": str(each.failures),
-            }
-            table.add_row(*(cells[name] for name in columns), escape(_last_line(each.error)))
-        console.print(table)
+        console.print(_table(found, now, console.width, several_states=which == "all"))
     states: Counter[str] = Counter()
     for kind in totals:
         states[kind.state.value] += kind.letters
     words = ", ".join(f"{number} {state}" for state, number in sorted(states.items())) or f"none {which}"
     console.print(f"{len(found)} shown; in all: {words}", style="dim", highlight=False, soft_wrap=True)
+
+
+def _table(found: Sequence[Letter], now: datetime, room: int, *, several_states: bool) -> Table:
+    widths = {"id": 8, "age": 4, "reason": 17, "type": min(max(len(each.type or "?") for each in found), 40)}
+    if several_states:
+        widths["state"] = 9
+    widths |= {"service": min(max(len(each.service) for each in found), 20), "saga": 8, "times": 5}
+    # A narrow terminal does without the less needed columns: how the error ends says more.
+    while len(widths) > 4 and sum(widths.values()) + 2 * len(widths) + 24 > room:
+        widths.popitem()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, width in widths.items():
+        least = width if name in ("id", "age", "saga", "state") else None
+        table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=least, max_width=width)
+    left = max(room - sum(widths.values()) - 2 * len(widths), 12)
+    table.add_column("error", no_wrap=True, overflow="ellipsis", max_width=left)
+    for each in found:
+        cells = {
+            "id": str(each.id)[:8],
+            "age": _age(now - each.at),
+            "reason": escape(each.reason),
+            "type": escape(each.type or "?"),
+            "state": f"[{_COLORS[each.state]}]{each.state.value}[/]",
+            "service": escape(each.service),
+            "saga": escape((each.correlation_id or "")[:8]),
+            "times": str(each.failures),
+        }
+        table.add_row(*(cells[name] for name in widths), escape(_last_line(each.error)))
+    return table
 
 
 def letter(told: Letter, saga: Waiting | None, console: Console) -> None:
@@ -162,6 +169,14 @@ def outcome_as_json(each: Outcome) -> dict[str, Any]:
 
 def _clock(moment: datetime) -> str:
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _age(length: timedelta) -> str:
+    seconds = max(int(length.total_seconds()), 0)
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
 
 
 def _last_line(text: str) -> str:

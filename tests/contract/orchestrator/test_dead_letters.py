@@ -18,49 +18,17 @@ from sqlalchemy.engine import Row
 from messaging import dead_letters, schema
 from messaging.bus import Delivery
 from messaging.database import Database
-from messaging.dead_letters import DeadLetter, letter_id
+from messaging.dead_letters import letter_id
 from messaging.envelope import CONTENT_TYPE
-from messaging.outbox import OutboxRow
 from orchestrator.dead_letters import Collector
 from orchestrator.schema import collected_letter
 from tests.contract.messaging.bench import NOON
 from tests.contract.orchestrator.conftest import make_tables
+from tests.contract.orchestrator.letters import LETTER, announced, dead_letter
 from tests.contract.orchestrator.office import Office
 from tests.unit.work import Done, pivot, step, work_saga
 
-LETTER = UUID(int=77)
 DIED = datetime(2026, 3, 1, 11, 0, tzinfo=UTC)
-
-
-def _letter(*, at: datetime = NOON, letter: UUID = LETTER, **changed: Any) -> DeadLetter:
-    told = DeadLetter(
-        letter_id=letter,
-        service="payment",
-        queue="payment.commands",
-        reason="handler_failed",
-        error="ValueError: no gateway",
-        message_id=str(UUID(int=7)),
-        type="payment.authorize",
-        correlation_id="saga-1",
-        exchange="",
-        routing_key="payment.authorize",
-        properties='{"app_id": "orchestrator"}',
-        body=b'{"specversion":"1.0"}',
-        attempts=2,
-        at=at,
-    )
-    return replace(told, **changed)
-
-
-def _announced(office: Office, row: OutboxRow) -> Delivery:
-    return office.raw(
-        row.body.encode(),
-        content_type=CONTENT_TYPE,
-        message_id=str(row.message_id),
-        type=row.type,
-        exchange=row.exchange,
-        routing_key=row.routing_key,
-    )
 
 
 def _died(office: Office, body: bytes, *, at: datetime = DIED, **properties: Any) -> Delivery:
@@ -101,9 +69,9 @@ async def office(database_url: str) -> AsyncIterator[Office]:
 
 async def test_an_announced_letter_is_kept_once_with_all_that_was_told(office: Office) -> None:
     """However often the announcement comes, in one batch or in several."""
-    row = dead_letters.announcement(_letter())
-    await office.handle(_announced(office, row), _announced(office, row))
-    await office.handle(_announced(office, row))
+    row = dead_letters.announcement(dead_letter())
+    await office.handle(announced(office, row), announced(office, row))
+    await office.handle(announced(office, row))
 
     (kept,) = await _collected(office)
     assert (kept.id, kept.service, kept.queue) == (LETTER, "payment", "payment.commands")
@@ -118,7 +86,7 @@ async def test_an_announced_letter_is_kept_once_with_all_that_was_told(office: O
 async def test_a_body_that_is_no_text_is_kept_to_the_byte(office: Office) -> None:
     """Bytes that no database and no JSON take as text travel as base64."""
     body = b"\xff\xfe\x00\x01"
-    await office.handle(_announced(office, dead_letters.announcement(_letter(body=body))))
+    await office.handle(announced(office, dead_letters.announcement(dead_letter(body=body))))
 
     (kept,) = await _collected(office)
     assert (kept.body, kept.encoding, kept.size) == ("//4AAQ==", "base64", 4)
@@ -128,8 +96,8 @@ async def test_of_a_body_too_large_to_quote_the_size_is_kept(office: Office) -> 
     """64 KiB of JSON text is what an announcement quotes; a control character takes six bytes there."""
     fits, large = b"x" * (64 * 1024 - 2), b"\x01" * 11_000
     await office.handle(
-        _announced(office, dead_letters.announcement(_letter(body=fits))),
-        _announced(office, dead_letters.announcement(_letter(body=large, letter=UUID(int=78)))),
+        announced(office, dead_letters.announcement(dead_letter(body=fits))),
+        announced(office, dead_letters.announcement(dead_letter(body=large, letter=UUID(int=78)))),
     )
 
     kept = {row.id.int: (row.body is not None, row.encoding, row.size) for row in await _collected(office)}
@@ -138,13 +106,13 @@ async def test_of_a_body_too_large_to_quote_the_size_is_kept(office: Office) -> 
 
 async def test_a_letter_that_fails_again_is_open_again_and_counted(office: Office) -> None:
     """After a redrive that did not help there is one letter, with the latest error and what had been decided."""
-    await office.handle(_announced(office, dead_letters.announcement(_letter())))
+    await office.handle(announced(office, dead_letters.announcement(dead_letter())))
     async with office.database.transaction() as connection:
         decided = {"state": "redriven", "decided_by": "ann", "decided_why": "mended", "decided_at": NOON}
         await connection.execute(update(collected_letter).values(decided))
     later = NOON + timedelta(minutes=1)
-    again = dead_letters.announcement(_letter(at=later, error="ValueError: no money"))
-    await office.handle(_announced(office, again), _announced(office, again))
+    again = dead_letters.announcement(dead_letter(at=later, error="ValueError: no money"))
+    await office.handle(announced(office, again), announced(office, again))
 
     (kept,) = await _collected(office)
     assert (kept.state, kept.failures, kept.error) == ("open", 2, "ValueError: no money")
@@ -154,12 +122,12 @@ async def test_a_letter_that_fails_again_is_open_again_and_counted(office: Offic
 
 async def test_a_letter_that_was_handled_is_no_longer_open(office: Office) -> None:
     """Whether a person had sent it again or nobody; an older failure that is heard of late does not open it."""
-    first = dead_letters.announcement(_letter())
-    second = dead_letters.announcement(_letter(at=NOON + timedelta(minutes=1)))
+    first = dead_letters.announcement(dead_letter())
+    second = dead_letters.announcement(dead_letter(at=NOON + timedelta(minutes=1)))
     handled_at = NOON + timedelta(minutes=2)
     handled = dead_letters.resolution(LETTER, "payment", handled_at)
-    await office.handle(_announced(office, first), _announced(office, handled))
-    await office.handle(_announced(office, second))
+    await office.handle(announced(office, first), announced(office, handled))
+    await office.handle(announced(office, second))
 
     (kept,) = await _collected(office)
     assert (kept.state, kept.handled_at, kept.failures) == ("handled", handled_at, 2)
@@ -167,7 +135,7 @@ async def test_a_letter_that_was_handled_is_no_longer_open(office: Office) -> No
 
 async def test_word_that_an_unknown_letter_was_handled_makes_no_letter(office: Office) -> None:
     """Pruned, or from before there was a collector."""
-    await office.handle(_announced(office, dead_letters.resolution(LETTER, "payment", NOON)))
+    await office.handle(announced(office, dead_letters.resolution(LETTER, "payment", NOON)))
 
     assert await _collected(office) == []
 
@@ -189,7 +157,7 @@ async def test_what_the_broker_gave_up_is_a_letter_of_the_queues_service(office:
 async def test_what_the_broker_says_twice_is_counted_once(office: Office) -> None:
     """Dead-lettering at least once may double; dying another time is another failure of the same letter."""
     command = office.delivery(Done(note="x"), id=UUID(int=9))
-    given = {"content_type": CONTENT_TYPE, "message_id": str(UUID(int=9))}
+    given: dict[str, Any] = {"content_type": CONTENT_TYPE, "message_id": str(UUID(int=9))}
     await office.handle(_died(office, command.body, **given), _died(office, command.body, **given))
     await office.handle(_died(office, command.body, **given))
     assert [row.failures for row in await _collected(office)] == [1]
@@ -239,7 +207,7 @@ async def test_two_collectors_keep_one_letter_each_once(postgres_url: str) -> No
         for place, office in enumerate(offices):
             at = NOON + timedelta(minutes=place)
             office.bus.hand_over(
-                [_announced(office, dead_letters.announcement(_letter(letter=each, at=at))) for each in letters]
+                [announced(office, dead_letters.announcement(dead_letter(letter=each, at=at))) for each in letters]
             )
         async with asyncio.timeout(20):
             while any(len(office.bus.settled) < 40 for office in offices):

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
-import click
 import typer
 
 from contracts.registry import InvalidMessage
@@ -30,6 +29,7 @@ from orchestrator.cli.choosing import (
     choice,
     criteria_of,
 )
+from orchestrator.cli.editing import edited
 from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, json_given, screen, with_database
 from orchestrator.letter_decisions import Correction, Outcome
 from orchestrator.letters import Counted, Criteria, Decision, Letter, NoLetters, NoSuchLetter, State, Waiting
@@ -326,7 +326,7 @@ def _edited(letter: Letter, edit: str) -> object:
     if not sys.stdin.isatty():
         fail("--edit editor needs a terminal; give --edit @FILE, or --edit - and the data on standard input", 2)
     before = json.dumps(redriving.data_of(letter), indent=2, ensure_ascii=False)
-    text = click.edit(before, extension=".json")
+    text = edited(before, "message.json")
     if text is None:
         fail("nothing was changed; nothing is sent", 1)
     try:

@@ -14,9 +14,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID, uuid5
 
+from pydantic import Field
 from pydantic_core import to_json
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -36,6 +37,8 @@ LONGEST_QUOTED_ERROR = 4_000
 LONGEST_PROPERTIES = 16_000
 
 Encoding = Literal["text", "base64"]
+Count = Annotated[int, Field(ge=0, lt=1 << 31)]
+"""What an integer column takes on every database."""
 
 
 class DeadLettered(Event, type="amends.dead_lettered"):
@@ -56,8 +59,8 @@ class DeadLettered(Event, type="amends.dead_lettered"):
     exchange: str
     routing_key: str
     properties: str
-    attempts: int
-    size: int
+    attempts: Count
+    size: Count
     body: str | None
     encoding: Encoding | None
 

@@ -162,7 +162,7 @@ def _as_told(letter: UUID, event: DeadLettered, at: datetime) -> dict[str, Any]:
         "id": letter,
         "service": event.service,
         "queue": event.queue,
-        "reason": event.reason,
+        "reason": event.reason[:_LONGEST_REASON],
         "error": event.error,
         "message_id": event.message_id,
         "type": event.message_type,

@@ -284,8 +284,16 @@ def _condition(shelf: Shelf, criteria: Criteria) -> ColumnElement[bool]:
 
 def _letter(row: Row[Any]) -> Letter:
     told = dict(row._mapping)  # noqa: SLF001 - the documented mapping of a Row
-    properties = json.loads(told["properties"])
-    return Letter(**told | {"state": State(told["state"]), "properties": properties})
+    return Letter(**told | {"state": State(told["state"]), "properties": _properties(told["properties"])})
+
+
+def _properties(text: str) -> dict[str, Any]:
+    """What stood on its outside; an announcement is a message like any other, and may be a stranger's."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {"unreadable": text}
 
 
 def _with_body(letter: Letter, body: bytes | None) -> Letter:

@@ -108,23 +108,37 @@ def _whole(letter: Letter) -> bytes:
 
 def _delivery(letter: Letter, body: bytes) -> Delivery:
     """The letter as it was delivered, so that it is read by the same rules."""
-    outside = letter.properties
-    headers = outside.get("headers")
-    sent = outside.get("timestamp")
+    headers = letter.properties.get("headers")
     return Delivery(
         queue=letter.queue,
         tag=0,
         body=body,
         exchange=letter.exchange,
         routing_key=letter.routing_key,
-        message_id=outside.get("message_id") or letter.message_id,
+        message_id=_outside(letter, "message_id") or letter.message_id,
         type=letter.type,
-        content_type=outside.get("content_type"),
+        content_type=_outside(letter, "content_type"),
         correlation_id=letter.correlation_id,
-        app_id=outside.get("app_id"),
-        timestamp=datetime.fromisoformat(sent) if isinstance(sent, str) else None,
-        headers={name: value for name, value in (headers or {}).items() if name.upper() not in ("CC", "BCC")},
+        app_id=_outside(letter, "app_id"),
+        timestamp=_moment(_outside(letter, "timestamp")),
+        headers={
+            name: value
+            for name, value in (headers.items() if isinstance(headers, dict) else ())
+            if name.upper() not in ("CC", "BCC")
+        },
     )
+
+
+def _outside(letter: Letter, name: str) -> str | None:
+    value = letter.properties.get(name)
+    return value if isinstance(value, str) else None
+
+
+def _moment(text: str | None) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
 
 
 def _envelope_of(letter: Letter) -> Envelope:
@@ -135,7 +149,7 @@ def _envelope_of(letter: Letter) -> Envelope:
         pass
     if not letter.type:
         raise Undeliverable("nothing tells of which type it was; have its sender send it again, and discard this one")
-    source = letter.properties.get("app_id") or letter.service
+    source = _outside(letter, "app_id") or letter.service
     return Envelope(letter.id, letter.type, 1, source, letter.at, letter.correlation_id)
 
 

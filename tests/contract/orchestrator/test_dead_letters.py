@@ -193,6 +193,28 @@ async def test_nothing_that_comes_becomes_a_dead_letter_of_the_collector(office:
     assert b64encode(b"\xff\x00 nonsense").decode() in bodies
 
 
+async def test_a_strangers_announcement_is_collected_as_what_it_is(office: Office) -> None:
+    """One that no column would take is a stray message, not a letter of whom it names."""
+    row = dead_letters.announcement(dead_letter())
+    bad = row.body.replace('"attempts":2', '"attempts":99999999999')
+    await office.handle(announced(office, replace(row, body=bad)))
+
+    (kept,) = await _collected(office)
+    assert (kept.reason, kept.type, kept.body) == ("stray", "amends.dead_lettered", bad)
+
+
+async def test_a_letter_that_cannot_be_written_does_not_come_round_again(office: Office) -> None:
+    """It is rejected, and nothing is announced of it."""
+    async with office.database.transaction() as connection:
+        await connection.run_sync(collected_letter.drop)
+    delivery = announced(office, dead_letters.announcement(dead_letter()))
+    office.bus.hand_over([delivery])
+    await office.until(lambda: office.bus.rejected == [delivery.tag], "it is rejected")
+
+    assert await office.rows(schema.dead_letter) == []
+    assert await office.rows(schema.outbox) == []
+
+
 async def test_two_collectors_keep_one_letter_each_once(postgres_url: str) -> None:
     """Of forty letters, all failing twice, in two processes at once."""
     offices = []

@@ -32,7 +32,6 @@ from orchestrator.schema import collected_letter, saga
 from tests.contract.orchestrator.letters import announced, dead_letter
 from tests.contract.orchestrator.office import Office
 
-NOW = SystemClock().now()
 SAGA = saga_id("fulfill_order", "A-1")
 ORDER = UUID(int=4)
 COMMAND, EVENT, OLD, GARBAGE, LARGE = (UUID(int=number) for number in (11, 12, 13, 14, 15))
@@ -41,11 +40,11 @@ COMMAND, EVENT, OLD, GARBAGE, LARGE = (UUID(int=number) for number in (11, 12, 1
 def _died(
     message: Message, id: UUID, *, queue: str, minutes: float, saga_id: str | None = None, **more: Any
 ) -> DeadLetter:
-    service = queue.partition(".")[0]
-    envelope = Envelope(id, message.wire_type, 1, "tester", NOW, saga_id, key=message.ordering_key)
+    service, now = queue.partition(".")[0], SystemClock().now()
+    envelope = Envelope(id, message.wire_type, 1, "tester", now, saga_id, key=message.ordering_key)
     given: dict[str, Any] = {
         "letter": letter_id(str(id), service),
-        "at": NOW - timedelta(minutes=minutes),
+        "at": now - timedelta(minutes=minutes),
         "service": service,
         "queue": queue,
         "type": message.wire_type,
@@ -62,16 +61,20 @@ def _letters() -> list[DeadLetter]:
     money = Money(amount=1200, currency="USD")
     authorize = AuthorizePayment(order_id=ORDER, customer_id="c-1", amount=money)
     return [
-        _died(authorize, COMMAND, queue="payment.commands", minutes=1, saga_id=str(SAGA)),
-        _died(PaymentFailed(order_id=ORDER, reason="x"), EVENT, queue="order.events", minutes=2),
+        _died(authorize, COMMAND, queue="payment.commands", minutes=10, saga_id=str(SAGA)),
+        _died(PaymentFailed(order_id=ORDER, reason="x"), EVENT, queue="order.events", minutes=20),
         _died(
-            PaymentFailed(order_id=ORDER, reason="y"), OLD, queue="order.events", minutes=90, reason="retries_exhausted"
+            PaymentFailed(order_id=ORDER, reason="y"),
+            OLD,
+            queue="order.events",
+            minutes=300,
+            reason="retries_exhausted",
         ),
         _died(
             OrderCanceled(order_id=ORDER),
             GARBAGE,
             queue="order.events",
-            minutes=3,
+            minutes=30,
             reason="malformed",
             body=b"\xff\x00",
         ),
@@ -79,7 +82,7 @@ def _letters() -> list[DeadLetter]:
             OrderCanceled(order_id=ORDER),
             LARGE,
             queue="order.events",
-            minutes=4,
+            minutes=40,
             type="order.large",
             body=b'{"specversion":"1.0","id":"x","source":"s","type":"order.large","data":"' + b"x" * 70_000 + b'"}',
         ),
@@ -137,8 +140,8 @@ async def post(database_url: str) -> AsyncIterator[Post]:
             "data": "{}",
             "progress": '{"steps":{}}',
             "revision": 1,
-            "started_at": NOW,
-            "updated_at": NOW,
+            "started_at": SystemClock().now(),
+            "updated_at": SystemClock().now(),
         }
         await connection.execute(saga.insert(), row)
     yield Post(database_url, database)
@@ -153,7 +156,7 @@ _FILTERS: list[tuple[Sequence[str], list[int]]] = [
     (("--reason", "retries_exhausted"), [13]),
     (("--died-of", "malformed"), [14]),
     (("--older-than", "1h"), [13]),
-    (("--since", "150s"), [11, 12]),
+    (("--since", "25m"), [11, 12]),
     (("--saga", str(SAGA)), [11]),
     (("--saga", str(SAGA)[:9]), [11]),
     (("--saga", "A-1"), [11]),
@@ -366,7 +369,7 @@ async def test_many_letters_are_redriven_page_by_page_and_each_once(post: Post) 
             PaymentFailed(order_id=ORDER, reason="x"),
             UUID(int=1000 + number),
             queue="order.events",
-            minutes=10,
+            minutes=100,
             **(unreadable if number % 50 == 0 else {}),
         )
         for number in range(250)
@@ -374,7 +377,7 @@ async def test_many_letters_are_redriven_page_by_page_and_each_once(post: Post) 
     await office.handle(*(announced(office, dead_letters.announcement(each)) for each in many))
     await office.retire()
 
-    result = await post.amends("redrive", "--since", "15m", "--older-than", "5m", "--reason", "mended", "--yes")
+    result = await post.amends("redrive", "--since", "2h", "--older-than", "80m", "--reason", "mended", "--yes")
 
     sent = [row.message_id.int for row in await post.outbox()]
     assert sorted(sent) == [1000 + number for number in range(250) if number % 50]

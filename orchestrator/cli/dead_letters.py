@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import getpass
 import json
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -29,16 +28,14 @@ from orchestrator.cli.choosing import (
     choice,
     criteria_of,
 )
-from orchestrator.cli.editing import edited
-from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, json_given, screen, with_database
+from orchestrator.cli.editing import changed, given
+from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, screen, with_database
 from orchestrator.letter_decisions import Correction, Outcome
 from orchestrator.letters import Counted, Criteria, Decision, Letter, NoLetters, NoSuchLetter, State, Waiting
 from orchestrator.redriving import Undeliverable
 from orchestrator.settings import OrchestratorSettings
 
 T = TypeVar("T")
-
-EDITOR = "editor"
 
 app = typer.Typer(
     help="What nobody could handle, in every service: look at it, send it again, discard it. With DATABASE_URL set to "
@@ -301,7 +298,7 @@ def _redrive_corrected(order: _Order, edit: str | None, changes: list[str]) -> N
     try:
         # What cannot be edited at all is refused before anybody writes anything.
         redriving.editable(letter)
-        data = _changed(letter, changes) if changes else _edited(letter, edit or "")
+        data = changed(letter, changes) if changes else given(letter, edit or "")
         planned = send(data, dry_run=True)
         if not planned.vouched:
             typer.echo(f"{letter.type} is not known to this checkout: nothing vouches for the data", err=True)
@@ -318,45 +315,6 @@ def _redrive_corrected(order: _Order, edit: str | None, changes: list[str]) -> N
         typer.echo(json.dumps([letter_pictures.outcome_as_json(outcome)], indent=2))
     else:
         letter_pictures.outcomes([outcome], State.REDRIVEN.value, dry_run=order.dry_run)
-
-
-def _edited(letter: Letter, edit: str) -> object:
-    if edit != EDITOR:
-        return json_given(edit)
-    if not sys.stdin.isatty():
-        fail("--edit editor needs a terminal; give --edit @FILE, or --edit - and the data on standard input", 2)
-    before = json.dumps(redriving.data_of(letter), indent=2, ensure_ascii=False)
-    text = edited(before, "message.json")
-    if text is None:
-        fail("nothing was changed; nothing is sent", 1)
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        fail(f"what was saved is no JSON: {error}", 1)
-
-
-def _changed(letter: Letter, changes: list[str]) -> object:
-    data = redriving.data_of(letter)
-    for each in changes:
-        path, equals, value = each.partition("=")
-        if not equals or not path:
-            fail(f"--set {each!r}: write FIELD=VALUE, as in --set amount.amount=1200", 2)
-        *way, name = path.split(".")
-        place: Any = data
-        for step in way:
-            place = place.get(step) if isinstance(place, dict) else None
-        if not isinstance(place, dict):
-            fail(f"--set {path}: {'.'.join(way) or 'the data'} is no object in this message", 2)
-        place[name] = _value(value)
-    return data
-
-
-def _value(text: str) -> object:
-    try:
-        value: object = json.loads(text)
-    except ValueError:
-        return text
-    return value
 
 
 # -- the database --------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from orchestrator.letters import Counted, Letter, State, Waiting
 
 _COLORS = {State.OPEN: "bold red", State.REDRIVEN: "yellow", State.HANDLED: "green", State.DISCARDED: "dim"}
 _MOST_SHOWN = 20
+_LEAST_ERROR = 16
 _QUOTED = 2_000
 
 
@@ -35,12 +36,11 @@ def listing(found: Sequence[Letter], totals: Sequence[Counted], now: datetime, w
 
 
 def _table(found: Sequence[Letter], now: datetime, room: int, *, several_states: bool) -> Table:
-    widths = {"id": 8, "age": 4, "reason": 17, "type": min(max(len(each.type or "?") for each in found), 40)}
-    if several_states:
-        widths["state"] = 9
+    widths = {"id": 8, "age": 4} | ({"state": 9} if several_states else {})
+    widths |= {"reason": 17, "type": min(max(len(each.type or "?") for each in found), 40)}
     widths |= {"service": min(max(len(each.service) for each in found), 20), "saga": 8, "times": 5}
     # A narrow terminal does without the less needed columns: how the error ends says more.
-    while len(widths) > 4 and sum(widths.values()) + 2 * len(widths) + 24 > room:
+    while len(widths) > 4 and sum(widths.values()) + 2 * len(widths) + _LEAST_ERROR > room:
         widths.popitem()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, width in widths.items():

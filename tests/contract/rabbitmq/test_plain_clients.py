@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import aio_pika
 from pamqp.common import FieldTable
 from yarl import URL
 
+from messaging.bus import Receipt
 from tests.contract.buses import (
     RabbitBench,
     dead_queue,
@@ -98,7 +101,7 @@ async def test_a_queue_that_nobody_empties_keeps_the_newest(bench: RabbitBench) 
             replace(message(bench, "payment.handler_failed", b"%d" % number), exchange=bench.dead_letters)
             for number in range(start, start + 500)
         ]
-        assert await bus.publish(letters) == [CONFIRMED] * 500
+        assert await bus.publish(letters) == [Receipt.CONFIRMED] * 500
     async with await aio_pika.connect(bench.url) as connection:
         ring = await (await connection.channel()).declare_queue(dead_queue(bench).name, passive=True)
         first = await ring.get(timeout=10)

@@ -1,40 +1,54 @@
 """Dead letters: what nobody here could handle, kept with the reason, and announced on the broker.
 
+A letter is one message that one service could not handle. It keeps its id however often it fails there, and has one row
+in that service's `dead_letter` table: the row goes when the message is handled at last, and both are announced.
+
 Kept whole up to 256 KiB, the most any message may have; of anything larger, the beginning and its size.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from base64 import b64encode
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
+from typing import Annotated, Literal
 from uuid import UUID, uuid5
 
+from pydantic import Field
 from pydantic_core import to_json
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts.message import Event
-from messaging import schema
+from messaging import bulk, schema
 from messaging.bus import Delivery
-from messaging.envelope import Envelope, encode, stamp
+from messaging.envelope import CONTENT_TYPE, Envelope, encode, stamp
 from messaging.outbox import OutboxRow
-from messaging.received import Received
+from messaging.received import Received, Unreadable
 from messaging.strict_json import storable
 from messaging.topology import DEAD_LETTERS
 
-_ANNOUNCEMENT = UUID("5a5f3a1e-0a41-5a9a-9a5e-6c1d1f2b7d10")
+_LETTER = UUID("5a5f3a1e-0a41-5a9a-9a5e-6c1d1f2b7d10")
 MAX_QUOTED = 64 * 1024
+LONGEST_QUOTED_ERROR = 4_000
+LONGEST_PROPERTIES = 16_000
+
+Encoding = Literal["text", "base64"]
+Count = Annotated[int, Field(ge=0, lt=1 << 31)]
+"""What an integer column takes on every database."""
 
 
 class DeadLettered(Event, type="amends.dead_lettered"):
     """A service could not handle a message; it lies in that service's `dead_letter` table.
 
-    `body` quotes the message where it fits, as JSON text, into 64 KiB.
+    `body` is the message exactly as it came, where that fits into 64 KiB of JSON; `encoding` says how it is written.
+    `size` is that of the body in bytes.
     """
 
+    letter_id: UUID
     service: str
     queue: str
     reason: str
@@ -42,13 +56,27 @@ class DeadLettered(Event, type="amends.dead_lettered"):
     message_id: str | None
     message_type: str | None
     correlation_id: str | None
+    exchange: str
+    routing_key: str
+    properties: str
+    attempts: Count
+    size: Count
     body: str | None
+    encoding: Encoding | None
+
+
+class DeadLetterHandled(Event, type="amends.dead_letter_handled"):
+    """What was a dead letter of this service has been handled at last, and its row is gone."""
+
+    letter_id: UUID
+    service: str
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """One message that ended here: `reason` is a word for programs, `error` the whole story."""
 
+    letter_id: UUID
     service: str
     queue: str
     reason: str
@@ -64,36 +92,32 @@ class DeadLetter:
     at: datetime
 
 
-def of_delivery(service: str, delivery: Delivery, reason: str, error: str, at: datetime) -> DeadLetter:
+def of_unreadable(service: str, unreadable: Unreadable, letter: UUID, at: datetime) -> DeadLetter:
     """A dead letter from bytes we could not read."""
-    properties = {
-        "content_type": delivery.content_type,
-        "app_id": delivery.app_id,
-        "user_id": delivery.user_id,
-        "timestamp": stamp(delivery.timestamp) if delivery.timestamp else None,
-        "headers": {name: str(value)[:1000] for name, value in delivery.headers.items()},
-    }
+    delivery, envelope = unreadable.delivery, unreadable.envelope
     return DeadLetter(
+        letter,
         service,
         delivery.queue,
-        reason,
-        storable(error),
-        _short(delivery.message_id),
-        _short(delivery.type or delivery.routing_key),
-        _short(delivery.correlation_id),
+        unreadable.reason,
+        storable(unreadable.error),
+        _short(delivery.message_id) if envelope is None else str(envelope.id),
+        _short(delivery.type or delivery.routing_key) if envelope is None else envelope.type,
+        _short(delivery.correlation_id) if envelope is None else envelope.correlation_id,
         storable(delivery.exchange),
         storable(delivery.routing_key),
-        storable(json.dumps(properties)[:16_000]),
+        properties_of(delivery),
         delivery.body,
         0,
         at,
     )
 
 
-def of_received(service: str, received: Received, reason: str, error: str, at: datetime) -> DeadLetter:
+def of_received(service: str, received: Received, letter: UUID, reason: str, error: str, at: datetime) -> DeadLetter:
     """A dead letter from a message we could read but not handle."""
     envelope = received.envelope
     return DeadLetter(
+        letter,
         service,
         received.queue,
         reason,
@@ -103,17 +127,34 @@ def of_received(service: str, received: Received, reason: str, error: str, at: d
         envelope.correlation_id,
         "",
         envelope.type,
-        json.dumps({"app_id": envelope.source}),
+        json.dumps({"content_type": CONTENT_TYPE, "app_id": envelope.source}),
         received.body.encode(),
         received.attempts,
         at,
     )
 
 
+def properties_of(delivery: Delivery) -> str:
+    """What stood on a message's outside, as JSON that is safe to store and short enough to show."""
+    outside = {
+        "message_id": delivery.message_id,
+        "content_type": delivery.content_type,
+        "app_id": delivery.app_id,
+        "user_id": delivery.user_id,
+        "timestamp": stamp(delivery.timestamp) if delivery.timestamp else None,
+    }
+    headers = {name: str(value)[:1000] for name, value in delivery.headers.items()}
+    # ASCII only, so nothing in it is unstorable; whole headers are left out, so that it stays JSON.
+    while len(text := json.dumps(outside | {"headers": headers})) > LONGEST_PROPERTIES and headers:
+        headers.popitem()
+    return text
+
+
 async def bury(connection: AsyncConnection, letters: Sequence[DeadLetter]) -> None:
-    """Store them, in the caller's transaction."""
+    """Store them, in the caller's transaction, each in the place of what was there of it before."""
     if not letters:
         return
+    await forget(connection, [letter.letter_id for letter in letters])
     records = [{name: getattr(letter, name) for name in DeadLetter.__dataclass_fields__} for letter in letters]
 
     def insert(sync: Connection) -> None:
@@ -122,54 +163,99 @@ async def bury(connection: AsyncConnection, letters: Sequence[DeadLetter]) -> No
     await connection.run_sync(insert)
 
 
-def announcement(letter: DeadLetter, identity: UUID) -> OutboxRow:
+async def forget(connection: AsyncConnection, letters: Collection[UUID]) -> None:
+    """Delete the rows of these letters: their messages have been taken up again."""
+    await bulk.delete(connection, schema.dead_letter.c.letter_id, sorted(letters))
+
+
+def announcement(letter: DeadLetter) -> OutboxRow:
     """What tells the broker's own tools, and the orchestrator, of a dead letter."""
-    quoted: str | None = None
-    if len(letter.body) <= MAX_QUOTED:
-        quoted = storable(letter.body.decode("utf-8", errors="replace"))
-        # One byte can take six as JSON text, and an announcement too large to send would bury nothing.
-        quoted = quoted if len(to_json(quoted)) <= MAX_QUOTED else None
+    body, encoding = written(letter.body)
+    # One byte can take six as JSON text, and an announcement too large to send would bury nothing.
+    quotable = len(to_json(body)) <= MAX_QUOTED
     event = DeadLettered(
+        letter_id=letter.letter_id,
         service=letter.service,
         queue=letter.queue,
         reason=letter.reason,
-        error=letter.error[:4000],
+        error=letter.error[-LONGEST_QUOTED_ERROR:],
         message_id=letter.message_id,
         message_type=letter.type,
         correlation_id=letter.correlation_id,
-        body=quoted,
+        exchange=letter.exchange,
+        routing_key=letter.routing_key,
+        properties=letter.properties,
+        attempts=letter.attempts,
+        size=len(letter.body),
+        body=body if quotable else None,
+        encoding=encoding if quotable else None,
     )
+    return _announce(event, letter.letter_id, letter.service, letter.reason, letter.correlation_id, letter.at)
+
+
+def resolution(letter: UUID, service: str, at: datetime) -> OutboxRow:
+    """What tells the orchestrator that a dead letter's message was handled at last."""
+    return _announce(DeadLetterHandled(letter_id=letter, service=service), letter, service, "handled", None, at)
+
+
+def _announce(
+    event: DeadLettered | DeadLetterHandled,
+    letter: UUID,
+    service: str,
+    word: str,
+    correlation_id: str | None,
+    at: datetime,
+) -> OutboxRow:
+    # Each failure is told once, however often it is sent; what is told of one letter keeps its order.
+    identity = uuid5(letter, f"{word}\n{stamp(at)}")
     envelope = Envelope(
         id=identity,
         type=event.wire_type,
         version=event.wire_version,
-        source=letter.service,
-        time=letter.at,
-        correlation_id=letter.correlation_id,
+        source=service,
+        time=at,
+        correlation_id=correlation_id,
+        key=str(letter),
     )
     return OutboxRow(
-        key=None,
+        key=envelope.key,
         message_id=identity,
         exchange=DEAD_LETTERS,
-        routing_key=f"{letter.service}.{letter.reason}",
+        routing_key=f"{service}.{word}",
         type=event.wire_type,
-        source=letter.service,
-        correlation_id=letter.correlation_id,
+        source=service,
+        correlation_id=correlation_id,
         body=encode(envelope, event),
-        created_at=letter.at,
+        created_at=at,
     )
 
 
-def announcement_id(message_id: str, service: str) -> UUID:
-    """One announcement for one message in one service, however often it is tried."""
-    return uuid5(_ANNOUNCEMENT, f"{service}\n{message_id}")
+def written(body: bytes) -> tuple[str, Encoding]:
+    """A body as text that every database and JSON keep exactly, and how it is written."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return b64encode(body).decode(), "base64"
+    return (b64encode(body).decode(), "base64") if "\x00" in text else (text, "text")
 
 
-def unreadable_id(delivery: Delivery, service: str) -> UUID:
-    """The same for bytes that have no id one could trust."""
-    return announcement_id(
-        f"{_short(delivery.message_id)}\n{sha256(delivery.body).hexdigest()}{delivery.malformed}", service
-    )
+def letter_id(message_id: str, service: str) -> UUID:
+    """The letter that this message is in this service, however often it fails there."""
+    return uuid5(_LETTER, f"{service}\n{message_id}")
+
+
+def unreadable_id(unreadable: Unreadable, service: str) -> UUID:
+    """The same for what could not be read: its id alone is not to be trusted, so what it says counts too.
+
+    Of a message whose envelope could be read, it is the data that counts, in whichever of the three ways it came.
+    """
+    delivery, envelope = unreadable.delivery, unreadable.envelope
+    if envelope is None:
+        said = f"{_short(delivery.message_id)}\n{sha256(delivery.body).hexdigest()}{delivery.malformed}"
+    else:
+        data = sha256(json.dumps(unreadable.data, sort_keys=True).encode()).hexdigest()
+        said = f"{envelope.id}\n{envelope.type}\n{envelope.version}\n{data}"
+    return letter_id(said, service)
 
 
 def _short(text: str | None) -> str | None:

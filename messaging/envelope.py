@@ -6,7 +6,8 @@ client can talk to us.
 
 Our extension attributes: `dataversion` (the contract's version), `correlationid` (the saga id), `causationid`
 (the message that caused this one), `partitionkey` (the ordering key, a documented CloudEvents extension),
-`compensates` (the id of the command that this command undoes), `traceparent`.
+`compensates` (the id of the command that this command undoes), `redrives` (the id of the dead letter that is sent again
+with this message), `traceparent`.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Envelope:
     key: str | None = None
     compensates: UUID | None = None
     traceparent: str | None = None
+    redrives: UUID | None = None
 
 
 def encode(envelope: Envelope, message: Message) -> str:
@@ -94,6 +96,7 @@ def frame(envelope: Envelope, data: str) -> str:
         ("partitionkey", envelope.key),
         ("compensates", envelope.compensates),
         ("traceparent", envelope.traceparent),
+        ("redrives", envelope.redrives),
     ):
         if value is not None:
             parts.append(f',"{name}":{_quote(str(value))}')
@@ -199,6 +202,7 @@ def _envelope(found: Mapping[str, Any]) -> Envelope:
         key=_text(found, "partitionkey"),
         compensates=_identity(compensates, source) if compensates else None,
         traceparent=_text(found, "traceparent"),
+        redrives=_letter(found),
     )
 
 
@@ -222,6 +226,14 @@ def _identity(text: str, source: str) -> UUID:
         return UUID(text)
     except ValueError:
         return uuid5(_FOREIGN_ID, f"{source}\n{text}")
+
+
+def _letter(found: Mapping[str, Any]) -> UUID | None:
+    text = _text(found, "redrives")
+    try:
+        return UUID(text) if text else None
+    except ValueError:
+        return None  # somebody else's attribute of that name
 
 
 def _moment(text: str | None) -> datetime:

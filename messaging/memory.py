@@ -7,10 +7,9 @@ then the row still lies in the sender's outbox. What follows from that:
 
 - Acknowledge when you have committed, never when your own answers have been confirmed: two services that
   wait for each other's acknowledgment would both run into the publish timeout.
-- A message that is rejected counts as settled once it lies in the queues of the dead-letter exchange. The
-  last queue of the line (one without a dead-letter exchange) takes a message over at once while nobody
-  consumes it, and keeps the newest `LAST_QUEUE_KEEPS`: the dead letter itself is a row in its service's
-  database.
+- A message that is rejected counts as settled once whoever reads the queues of the dead-letter exchange has
+  acknowledged it there. A ring takes a message over at once while nobody consumes it, and keeps the newest
+  `LAST_QUEUE_KEEPS`: the dead letter itself is a row in its service's database.
 - The delivery limit counts what a consumer gives back by `reject`, not what goes back when its bus closes:
   here a message that kills its reader takes the queue along, so that only harmless closings would add up.
 - A message that nobody took before the publish timed out is taken back; a consumer that hangs fills no

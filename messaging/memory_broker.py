@@ -13,7 +13,7 @@ from messaging.bus import Delivery, Outgoing, Receipt, TopologyMismatch
 from messaging.topology import Binding, Queue, QueueType, Topology
 
 LAST_QUEUE_KEEPS = 1_000
-"""Messages kept in a queue that has no dead-letter exchange and no consumer."""
+"""Messages kept in a ring that has no consumer: memory is dearer than a broker's disk."""
 _DELIVERIES_PER_TURN = 32
 
 
@@ -110,7 +110,7 @@ class MemoryQueue:
 
     def put(self, copy: Copy) -> None:
         self._waiting[copy] = None
-        if not self._consumers and self.definition.dead_letter_exchange is None:
+        if not self._consumers and self.definition.ring:
             copy.settle()
             if len(self._waiting) > LAST_QUEUE_KEEPS:
                 self._waiting.popitem(last=False)
@@ -265,9 +265,17 @@ class MemoryBroker:
             structlog.get_logger(__name__).warning(
                 "dead_letter_dropped", message_id=died.message_id, queue=died.queue, exchange=exchange
             )
-        for queue in queues:
-            delivery = replace(died, queue=queue.definition.name, exchange=exchange, headers=headers)
-            queue.put(Copy(delivery, queue, None))
+        # Its sender hears that it has arrived when whoever collects dead letters has committed it.
+        copies = [
+            Copy(
+                replace(died, queue=queue.definition.name, exchange=exchange, headers=headers), queue, copy.publication
+            )
+            for queue in queues
+        ]
+        if copy.publication is not None:
+            copy.publication.copies.update(copies)
+        for each in copies:
+            each.queue.put(each)
 
     def _bind(self, queue: MemoryQueue, binding: Binding) -> None:
         bindings = self._bindings.get(binding.exchange)

@@ -12,7 +12,7 @@ from pamqp.common import FieldTable
 
 from messaging.bus import BusUnavailable, QueueState, TopologyMismatch
 from messaging.rabbitmq_link import ATTEMPT_SECONDS, LOST, describe, lost_means_error
-from messaging.topology import Queue, QueueType, Topology
+from messaging.topology import RING_BYTES, RING_MESSAGES, Queue, QueueType, Topology
 
 
 async def declare(connection: AbstractConnection, topology: Topology, *, passive: bool) -> None:
@@ -48,6 +48,8 @@ def arguments_of(queue: Queue) -> FieldTable:
     arguments: FieldTable = {"x-queue-type": queue.type.value}
     if queue.dead_letter_exchange is not None:
         arguments["x-dead-letter-exchange"] = queue.dead_letter_exchange
+    if queue.ring:
+        arguments |= {"x-max-length": RING_MESSAGES, "x-max-length-bytes": RING_BYTES, "x-overflow": "drop-head"}
     if queue.type is QueueType.QUORUM:
         if queue.delivery_limit is not None:
             arguments["x-delivery-limit"] = queue.delivery_limit

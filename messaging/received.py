@@ -38,19 +38,27 @@ class Arrival:
     """What a consumer's own poller found due (a saga's deadline)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Unreadable:
-    """A delivery that is no message for us: why, in a word and in a sentence."""
+    """A delivery that is no message for us: why, in a word and in a sentence.
+
+    `envelope` and `data` are there where those could be read, and only what they hold is unknown or does not fit.
+    """
 
     delivery: Delivery
     reason: str
     error: str
+    envelope: Envelope | None = None
+    data: Any = None
 
 
 def read(delivery: Delivery, registry: Registry) -> Received | Unreadable:
     """Size, strict JSON, known type and version, schema: in this order, and only then the database."""
     try:
         envelope, data = decode(delivery)
+    except MalformedMessage as error:
+        return Unreadable(delivery, error.reason, str(error))
+    try:
         message = registry.parse(envelope.type, envelope.version, data)
         # What we store is always a structured CloudEvent, also where a plain AMQP client sent the bare data.
         body = delivery.body.decode()
@@ -61,9 +69,9 @@ def read(delivery: Delivery, registry: Registry) -> Received | Unreadable:
     except MalformedMessage as error:
         return Unreadable(delivery, error.reason, str(error))
     except UnknownMessage as error:
-        return Unreadable(delivery, "unknown", str(error))
+        return Unreadable(delivery, "unknown", str(error), envelope, data)
     except InvalidMessage as error:
-        return Unreadable(delivery, "invalid", str(error))
+        return Unreadable(delivery, "invalid", str(error), envelope, data)
     return Received(envelope, message, data, body, delivery.queue)
 
 

@@ -150,7 +150,18 @@ dead_letter = Table(
     Column("body", LargeBinary, nullable=False),
     Column("attempts", Integer, nullable=False),
     _moment("at", nullable=False),
+    # one message that one service could not handle, however often it fails there; a letter has one row
+    Column("letter_id", Uuid, nullable=False),
+    Column("state", String(9), nullable=False, server_default="open"),
+    # what a person has decided: when, who, why, and the message id under which it was sent again
+    _moment("decided_at"),
+    Column("decided_by", Text),
+    Column("decided_why", Text),
+    Column("redriven_as", Uuid),
+    CheckConstraint("state IN ('open', 'redriven', 'discarded')", name="state"),
     # listings: "the newest, of one reason"
     Index("ix_dead_letter_reason_at", "reason", "at"),
     Index("ix_dead_letter_correlation_id", "correlation_id"),
+    # "is what is handled here one of these?"
+    Index("ix_dead_letter_letter_id", "letter_id"),
 )

@@ -21,16 +21,17 @@ from contracts.message import Command, Event
 from contracts.registry import Registry
 from messaging import deferred, inbox
 from messaging.bisecting import HandlerFailed
+from messaging.bus import Delivery
 from messaging.clock import Clock, Entropy
 from messaging.database import is_transient
-from messaging.dead_letters import announcement_id, of_received
+from messaging.dead_letters import of_received
 from messaging.deferred import FIRST_WAIT, DeferredRow, backoff
 from messaging.envelope import Envelope, decode_stored
 from messaging.inbox import Answer, Entry, Status
 from messaging.outbox import INFO, Emitting, OutboxRow, outgoing
 from messaging.outside import MARGIN, OutsideCalls
 from messaging.participant import Handler, Mode, Participant, RetryLater
-from messaging.received import Received
+from messaging.received import Received, Unreadable, read
 from messaging.topology import EVENTS
 from messaging.work import Work
 from messaging.worker import Batch
@@ -62,6 +63,9 @@ class ParticipantConsumer:
     @property
     def registry(self) -> Registry:
         return self._participant.registry
+
+    def read(self, delivery: Delivery) -> Received | Unreadable:
+        return read(delivery, self.registry)
 
     async def due(
         self, connection: AsyncConnection, now: datetime, limit: int
@@ -288,8 +292,7 @@ class ParticipantConsumer:
             self._bury(work, received, "handler_failed", story)
 
     def _bury(self, work: Work, received: Received, reason: str, error: str) -> None:
-        identity = announcement_id(str(received.envelope.id), self.name)
-        work.bury(of_received(self.name, received, reason, error, work.now), identity)
+        work.bury(of_received(self.name, received, work.letter_of(received.envelope), reason, error, work.now))
         work.settled[received.envelope.id] = Entry(Status.FAILED)
         structlog.get_logger().error(
             "dead_letter",

@@ -17,6 +17,11 @@ EVENTS = "amends.events"
 COMMANDS = "amends.commands"
 DEAD_LETTERS = "amends.dead-letters"
 DEAD_LETTER_QUEUE = "amends.dead-letters"
+COLLECTED_QUEUE = "orchestrator.dead-letters"
+
+RING_MESSAGES = 10_000
+RING_BYTES = 64 * 1024 * 1024
+"""What the queue keeps that nobody empties: the newest so many messages, and of those the newest so many bytes."""
 
 DELIVERY_LIMIT = 20
 """How often the broker hands out a message before it gives up on it.
@@ -45,7 +50,8 @@ class Binding:
 class Queue:
     """A durable queue and what is bound to it.
 
-    `dead_letter_exchange` receives what the broker itself gives up on; None only for the last queue of the line.
+    `dead_letter_exchange` receives what the broker itself gives up on; None only at the end of the line. A `ring` keeps
+    the newest messages and lets go of the oldest, for a queue that nobody need read.
     """
 
     name: str
@@ -53,6 +59,7 @@ class Queue:
     type: QueueType = QueueType.QUORUM
     dead_letter_exchange: str | None = DEAD_LETTERS
     delivery_limit: int | None = DELIVERY_LIMIT
+    ring: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +74,21 @@ class Topology:
 
 
 def dead_letter_queue(type: QueueType = QueueType.QUORUM) -> Queue:
-    """The queue that keeps every service's dead letters for the broker's own tools."""
+    """The queue that shows every service's latest dead letters to the broker's own tools."""
     return Queue(
         DEAD_LETTER_QUEUE,
         (Binding(DEAD_LETTERS, "#"),),
         type=type,
         dead_letter_exchange=None,
         delivery_limit=None,
+        ring=True,
     )
+
+
+def collected_queue(type: QueueType = QueueType.QUORUM) -> Queue:
+    """The queue from which the orchestrator collects every service's dead letters.
+
+    What it cannot take must not come round to it again: it has no dead-letter exchange, and a copy of everything lies
+    in the queue above.
+    """
+    return Queue(COLLECTED_QUEUE, (Binding(DEAD_LETTERS, "#"),), type=type, dead_letter_exchange=None)

@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from messaging import dead_letters, deferred, inbox, outbox
 from messaging.dead_letters import DeadLetter
 from messaging.deferred import DeferredRow
-from messaging.inbox import Entry
+from messaging.envelope import Envelope
+from messaging.inbox import Entry, Status
 from messaging.outbox import OutboxRow, Pending
 from messaging.relay import Relay
 
@@ -30,6 +31,8 @@ class Work:
         self.settled: dict[UUID, Entry] = {}
         self.wake_at: datetime | None = None
         self.after_commit: list[Callable[[], None]] = []
+        self.redriven: dict[UUID, UUID] = {}
+        """Messages in hand that are dead letters of this consumer, tried again: the letter by the message's id."""
         self._letters: list[DeadLetter] = []
         self._session: AsyncSession | None = None
 
@@ -41,10 +44,14 @@ class Work:
             )
         return self._session
 
-    def bury(self, letter: DeadLetter, identity: UUID) -> None:
-        """Keep a dead letter and announce it under this message id."""
+    def letter_of(self, envelope: Envelope) -> UUID:
+        """The dead letter that this message is if it fails: the one that was sent again with it, or its own."""
+        return self.redriven.get(envelope.id) or dead_letters.letter_id(str(envelope.id), self.consumer)
+
+    def bury(self, letter: DeadLetter) -> None:
+        """Keep a dead letter and announce it."""
         self._letters.append(letter)
-        self.sends.append(dead_letters.announcement(letter, identity))
+        self.sends.append(dead_letters.announcement(letter))
 
     def put_off(self, row: DeferredRow) -> None:
         """Let a message wait in `deferred`."""
@@ -64,6 +71,7 @@ class Work:
         if self._session is not None:
             await self._session.flush()
             emitted = outbox.written(self._session)
+        await self._forget_handled()
         await dead_letters.bury(self.connection, self._letters)
         await deferred.put_off(self.connection, self.consumer, self.deferrals)
         await inbox.settle(self.connection, self.consumer, self.settled)
@@ -75,6 +83,18 @@ class Work:
             done=relay.confirmed if relay else (),
         )
         return [*emitted, *appended]
+
+    async def _forget_handled(self) -> None:
+        """Dead letters that were tried again and neither died again nor wait for another try are none any more."""
+        buried = {letter.letter_id for letter in self._letters}
+        waiting = (Status.DEFERRED, Status.STARTED)
+        handled = [
+            letter
+            for message, letter in self.redriven.items()
+            if letter not in buried and (message not in self.settled or self.settled[message].status not in waiting)
+        ]
+        await dead_letters.forget(self.connection, handled)
+        self.sends.extend(dead_letters.resolution(letter, self.consumer, self.now) for letter in handled)
 
     async def close(self) -> None:
         """Let go of the session; the connection's transaction is the worker's."""

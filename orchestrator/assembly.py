@@ -1,4 +1,6 @@
-"""The orchestrator put together: an engine on the queue of every event its sagas want to hear of."""
+"""The orchestrator put together: an engine on the queue of every event its sagas want to hear of, and a collector of
+everybody's dead letters.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,10 @@ from messaging.bus import Bus
 from messaging.clock import Clock, SystemClock
 from messaging.database import Database
 from messaging.service import Role, Service
-from messaging.topology import EVENTS, Binding, Queue
+from messaging.topology import EVENTS, Binding, Queue, collected_queue
 from orchestrator import search, versions
 from orchestrator.catalog import Catalog
+from orchestrator.dead_letters import Collector
 from orchestrator.engine import Engine
 from orchestrator.instance import SOURCE
 from orchestrator.settings import OrchestratorSettings
@@ -25,7 +28,10 @@ def orchestrator(
     """The orchestrator as a service; `options` are those of `Service`."""
     engine = Engine(catalog, patience=settings.parked_patience)
     bindings = tuple(Binding(EVENTS, wire_type) for wire_type in catalog.event_types())
-    role = Role(engine, (Queue(QUEUE, bindings, settings.queue_type),))
+    roles = [
+        Role(engine, (Queue(QUEUE, bindings, settings.queue_type),)),
+        Role(Collector(), (collected_queue(settings.queue_type),)),
+    ]
     now = (clock or SystemClock()).now
 
     async def prepare(database: Database) -> None:
@@ -33,5 +39,5 @@ def orchestrator(
         await search.declare(database, catalog, now())
 
     return Service(
-        settings, bus, name=SOURCE, roles=[role], migrations=[MIGRATIONS], clock=clock, prepare=prepare, **options
+        settings, bus, name=SOURCE, roles=roles, migrations=[MIGRATIONS], clock=clock, prepare=prepare, **options
     )

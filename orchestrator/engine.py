@@ -17,10 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from contracts.message import Event
 from contracts.registry import Registry
 from messaging.bisecting import HandlerFailed
-from messaging.dead_letters import announcement_id, of_received
+from messaging.bus import Delivery
+from messaging.dead_letters import of_received
 from messaging.inbox import Entry
 from messaging.inbox import Status as InboxStatus
-from messaging.received import Received
+from messaging.received import Received, Unreadable, read
 from messaging.work import Work
 from messaging.worker import Batch
 from orchestrator import timers
@@ -44,6 +45,9 @@ class Engine:
     @property
     def registry(self) -> Registry:
         return self._catalog.registry
+
+    def read(self, delivery: Delivery) -> Received | Unreadable:
+        return read(delivery, self.registry)
 
     async def due(
         self, connection: AsyncConnection, now: datetime, limit: int
@@ -82,9 +86,7 @@ class Engine:
         return targets
 
     def _bury(self, work: Work, received: Received, reason: str, error: str) -> None:
-        work.bury(
-            of_received(SOURCE, received, reason, error, work.now), announcement_id(str(received.envelope.id), SOURCE)
-        )
+        work.bury(of_received(SOURCE, received, work.letter_of(received.envelope), reason, error, work.now))
         work.settled[received.envelope.id] = Entry(InboxStatus.FAILED)
         structlog.get_logger().error(
             "dead_letter", reason=reason, type=received.envelope.type, message_id=str(received.envelope.id)

@@ -16,8 +16,9 @@ from contracts.message import Event
 from contracts.registry import InvalidMessage, UnknownMessage
 from messaging import bulk
 from messaging.database import Conflict
-from messaging.dead_letters import announcement_id
 from messaging.envelope import Envelope, MalformedMessage
+from messaging.inbox import Entry
+from messaging.inbox import Status as InboxStatus
 from messaging.received import Received
 from messaging.work import Work
 from orchestrator import history, parked, search, timers
@@ -146,8 +147,9 @@ class Folding:
                 continue
             too_long = self._work.now - event.parked_at > self._patience and event.id not in self._unreadable
             if too_long and not worth_waiting(instance, event):
-                letter = parked.letter(event, SOURCE, self._work.now)
-                self._work.bury(letter, announcement_id(str(event.message_id), SOURCE))
+                self._work.bury(parked.letter(event, SOURCE, self._work.now))
+                # It was taken in when it was parked; sent again, it is to be taken in again.
+                self._work.settled[event.message_id] = Entry(InboxStatus.FAILED)
                 self._parked.remove(event)
             else:
                 self._parked.postpone(event, self._work.now)

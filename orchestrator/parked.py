@@ -6,6 +6,7 @@ another process just then.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts.registry import Registry
 from messaging import bulk
-from messaging.dead_letters import DeadLetter
+from messaging.dead_letters import DeadLetter, letter_id
+from messaging.envelope import CONTENT_TYPE
 from messaging.received import Received, read_stored
 from orchestrator.schema import parked_event
 
@@ -58,6 +60,7 @@ def received(event: ParkedEvent, registry: Registry) -> Received:
 def letter(event: ParkedEvent, service: str, now: datetime) -> DeadLetter:
     """What an event becomes that nobody has awaited for too long."""
     return DeadLetter(
+        letter_id=letter_id(str(event.message_id), service),
         service=service,
         queue=event.queue,
         reason="expired",
@@ -67,7 +70,7 @@ def letter(event: ParkedEvent, service: str, now: datetime) -> DeadLetter:
         correlation_id=str(event.saga_id),
         exchange="",
         routing_key=event.type,
-        properties="{}",
+        properties=json.dumps({"content_type": CONTENT_TYPE}),
         body=event.body.encode(),
         attempts=0,
         at=now,

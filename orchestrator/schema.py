@@ -1,5 +1,5 @@
-"""The orchestrator's tables: saga, saga_history, saga_attribute, saga_search, parked_event, saga_definition. Each index
-names the query it serves.
+"""The orchestrator's tables: saga, saga_history, saga_attribute, saga_search, parked_event, saga_definition,
+collected_letter. Each index names the query it serves.
 """
 
 from __future__ import annotations
@@ -108,4 +108,48 @@ saga_definition = Table(
     # the definition in words, so that a refusal can say what has changed
     Column("description", Text, nullable=False),
     Column("seen_at", UTCDateTime(), nullable=False),
+)
+
+collected_letter = Table(
+    "collected_letter",
+    metadata,
+    # one message that one service could not handle, however often it fails there
+    Column("id", Uuid, primary_key=True),
+    Column("service", Text, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("reason", String(40), nullable=False),
+    Column("error", Text, nullable=False),
+    Column("message_id", Text),
+    Column("type", Text),
+    Column("correlation_id", Text),
+    Column("exchange", Text, nullable=False),
+    Column("routing_key", Text, nullable=False),
+    Column("properties", Text, nullable=False),
+    # as it was sent, or NULL where only the service's own database has it whole
+    Column("body", Text),
+    # how `body` is written: text, or base64 for bytes that are no text
+    Column("encoding", String(6)),
+    # of the message's body, in bytes
+    Column("size", Integer, nullable=False),
+    # how often it was tried and put off, the last time
+    Column("attempts", Integer, nullable=False),
+    # how often it has become a dead letter
+    Column("failures", Integer, nullable=False),
+    Column("first_at", UTCDateTime(), nullable=False),
+    # of its latest failure, by the clock of its service
+    Column("at", UTCDateTime(), nullable=False),
+    Column("state", String(9), nullable=False),
+    # what a person has decided: when, who, why, and the message id under which it was sent again
+    Column("decided_at", UTCDateTime()),
+    Column("decided_by", Text),
+    Column("decided_why", Text),
+    Column("redriven_as", Uuid),
+    # when its service said that it has handled it at last
+    Column("handled_at", UTCDateTime()),
+    CheckConstraint("state IN ('open', 'redriven', 'handled', 'discarded')", name="state"),
+    CheckConstraint("encoding IN ('text', 'base64')", name="encoding"),
+    # list: "the latest of one state"
+    Index("ix_collected_letter_state_at", "state", "at"),
+    # show and why: "which letters belong to this saga?"
+    Index("ix_collected_letter_correlation_id", "correlation_id"),
 )

@@ -22,7 +22,7 @@ import yarl
 from psycopg import sql
 from sqlalchemy.engine import URL, make_url
 
-from messaging.topology import COMMANDS, DEAD_LETTER_QUEUE, DEAD_LETTERS, EVENTS
+from messaging.topology import COLLECTED_QUEUE, COMMANDS, DEAD_LETTER_QUEUE, DEAD_LETTERS, EVENTS
 
 _IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 _VHOSTS_AT_ONCE = 20
@@ -104,7 +104,7 @@ async def _forget_amends(url: str) -> None:
         queues = [
             f"{service}.{kind}" for service in ("order", "payment", "orchestrator") for kind in ("commands", "events")
         ]
-        for queue in (*queues, DEAD_LETTER_QUEUE):
+        for queue in (*queues, DEAD_LETTER_QUEUE, COLLECTED_QUEUE):
             await channel.queue_delete(queue)
         for exchange in (EVENTS, COMMANDS, DEAD_LETTERS):
             await channel.exchange_delete(exchange)

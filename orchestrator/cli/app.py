@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import typer
 
 from orchestrator.cli import (
+    dead_letters,
     exporting,
     forking,
     listing,
@@ -29,6 +30,7 @@ from orchestrator.cli import (
 app = typer.Typer(help="Sagas that make amends.", no_args_is_help=True, rich_markup_mode=None)
 config = typer.Typer(help="The configuration.", no_args_is_help=True)
 app.add_typer(config, name="config")
+app.add_typer(dead_letters.app, name="dead-letters")
 
 app.command()(running.migrate)
 app.command()(running.run)

@@ -74,9 +74,9 @@ def json_given(text: str) -> Any:
         fail(f"that is no JSON: {error}", 2)
 
 
-def moment(text: str) -> datetime:
-    """`--since`: so long ago, or a moment; ends the command with 2."""
-    complaint = f"--since {text!r}: write 90s, 15m, 2h, 3d, or a moment like 2026-01-31T12:00:00+00:00"
+def moment(text: str, option: str = "--since") -> datetime:
+    """What `option` says: so long ago, or a moment; ends the command with 2."""
+    complaint = f"{option} {text!r}: write 90s, 15m, 2h, 3d, or a moment like 2026-01-31T12:00:00+00:00"
     length = span(text)
     return _moment(text, complaint) if length is None else _after(-length, complaint)
 

@@ -35,7 +35,9 @@ GRACE = timedelta(seconds=10)
 _SELDOM = timedelta(days=1).total_seconds()
 """How often a service looks by itself for what it has overlooked: a harness looks for it."""
 EVERYTHING = Topology(
-    queues=(Queue("test.everything", (Binding(EVENTS, "#"), Binding(COMMANDS, "#")), dead_letter_exchange=None),)
+    queues=(
+        Queue("test.everything", (Binding(EVENTS, "#"), Binding(COMMANDS, "#")), dead_letter_exchange=None, ring=True),
+    )
 )
 """A queue that nobody reads, so that what nobody listens for leaves its outbox and holds nothing up behind it."""
 

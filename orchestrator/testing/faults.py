@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from contracts.message import Message
 from contracts.registry import Registry
 from messaging.bisecting import HandlerFailed
-from messaging.received import Received
+from messaging.bus import Delivery
+from messaging.received import Received, Unreadable
 from messaging.serving import ParticipantConsumer
 from messaging.work import Work
 from messaging.worker import Batch
@@ -60,6 +61,9 @@ class FaultyConsumer:
     @property
     def registry(self) -> Registry:
         return self._inner.registry
+
+    def read(self, delivery: Delivery) -> Received | Unreadable:
+        return self._inner.read(delivery)
 
     async def handle(self, work: Work, batch: Batch) -> None:
         for received in batch.fresh:

@@ -101,7 +101,7 @@ class Broker:
         return not self.in_flight and all(
             not mailbox.waiting and not any(consumer.unsettled for consumer in mailbox.consumers)
             for name, mailbox in self.mailboxes.items()
-            if mailbox.definition.dead_letter_exchange is not None
+            if not mailbox.definition.ring
         )
 
     def send(self, sender: str, message: Outgoing) -> Sent:

@@ -11,6 +11,7 @@ from messaging.bus import Delivery, Outgoing, Receipt, TopologyMismatch
 from messaging.memory import LAST_QUEUE_KEEPS, MemoryBroker, MemoryBus
 from messaging.memory_broker import matches
 from messaging.topology import (
+    COLLECTED_QUEUE,
     COMMANDS,
     DEAD_LETTER_QUEUE,
     DEAD_LETTERS,
@@ -18,6 +19,7 @@ from messaging.topology import (
     Binding,
     Queue,
     Topology,
+    collected_queue,
     dead_letter_queue,
 )
 
@@ -178,6 +180,27 @@ async def test_a_last_queue_without_a_reader_takes_over_and_stays_bounded() -> N
     await bus.subscribe(DEAD_LETTER_QUEUE, prefetch=1, deliver=read.append)
     await turns()
     assert read[0].body == b"5"
+
+
+async def test_a_rejected_message_is_confirmed_when_its_dead_letter_is_taken() -> None:
+    """A crash before somebody has committed the dead letter would lose it, if its sender had let go of it."""
+    broker = MemoryBroker()
+    sender, reader, collector = [await started(broker, name) for name in ("sender", "reader", "collector")]
+    await collector.declare(Topology(queues=(collected_queue(),)))
+    held: list[Delivery] = []
+    letters: list[Delivery] = []
+    rejecting = await reader.subscribe(ONE, prefetch=1, deliver=held.append)
+    sending = asyncio.create_task(sender.publish([message("order.x")]))
+    await turns()
+    await rejecting.reject(held, requeue=False)
+    await turns()
+    assert not sending.done()
+
+    collecting = await collector.subscribe(COLLECTED_QUEUE, prefetch=1, deliver=letters.append)
+    await turns()
+    assert [(each.body, each.headers["x-first-death-queue"]) for each in letters] == [(b"0", ONE)]
+    await collecting.ack(letters)
+    assert await sending == [Receipt.CONFIRMED]
 
 
 async def test_a_busy_queue_does_not_starve_another() -> None:

@@ -96,7 +96,11 @@ async def test_checks_made_by_the_migrations_are_those_of_the_code(database_url:
             await connection.run_sync(schema.metadata.create_all)
         async with database.reading() as connection:
             assert migrated == await connection.run_sync(names)
-        assert migrated == {("outbox", "ck_outbox_attempts"), ("inbox", "ck_inbox_status")}
+        assert migrated == {
+            ("outbox", "ck_outbox_attempts"),
+            ("inbox", "ck_inbox_status"),
+            ("dead_letter", "ck_dead_letter_state"),
+        }
     finally:
         await database.close()
 

@@ -21,6 +21,7 @@ DAY = timedelta(days=1)
 
 def _letter(number: int, days_ago: int, body: bytes = b"{}") -> DeadLetter:
     return DeadLetter(
+        letter_id=UUID(int=number),
         service="depot",
         queue="depot.in",
         reason="invalid",

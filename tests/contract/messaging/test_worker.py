@@ -18,10 +18,11 @@ from sqlalchemy.orm import registry
 
 from contracts.registry import Registry
 from messaging import deferred, schema
+from messaging.bus import Delivery
 from messaging.deferred import DeferredRow
 from messaging.envelope import CONTENT_TYPE, MAX_BODY
 from messaging.participant import Participant, RetryLater
-from messaging.received import Received
+from messaging.received import Received, Unreadable, read
 from messaging.work import Work
 from messaging.worker import Batch
 from tests.contract.messaging.away import Away
@@ -332,6 +333,9 @@ class _Ticking:
         self.bad = bad
         self.waiting = ["one", "two", "three"]
         self.handled: list[object] = []
+
+    def read(self, delivery: Delivery) -> Received | Unreadable:
+        return read(delivery, self.registry)
 
     async def handle(self, work: Work, batch: Batch) -> None:
         for tick in batch.ticks:

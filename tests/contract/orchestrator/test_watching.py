@@ -43,7 +43,9 @@ async def test_a_look_counts_what_there_is_and_names_who_waits_longest(office: O
     await store(office.database, [*(each.recorded for each in plays), other.recorded])
     await office.commit_rows([row(1), row(2)])
     waits = DeferredRow(UUID(int=1), "q", "parcel.pack", None, "{}", NOON + _after(40), NOON + _after(90), 1, "")
-    letter = DeadLetter("depot", "q", "invalid", "", None, None, None, "", "", "{}", b"", 0, NOON + _after(50))
+    letter = DeadLetter(
+        UUID(int=1), "depot", "q", "invalid", "", None, None, None, "", "", "{}", b"", 0, NOON + _after(50)
+    )
     async with office.database.transaction() as connection:
         await deferred.put_off(connection, "depot", [waits])
         await bury(connection, [letter])

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from pydantic import BaseModel, ConfigDict
@@ -390,6 +390,7 @@ async def test_two_steps_at_once(office: Office) -> None:
 def letter(**changed: Any) -> DeadLetter:
     """A dead letter."""
     plain = DeadLetter(
+        letter_id=uuid4(),
         service="orchestrator",
         queue="orchestrator.events",
         reason="invalid",

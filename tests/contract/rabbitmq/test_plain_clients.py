@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import aio_pika
 from pamqp.common import FieldTable
 from yarl import URL
 
+from messaging.bus import Receipt
 from tests.contract.buses import (
     RabbitBench,
     dead_queue,
@@ -80,4 +83,28 @@ async def test_dead_letters_are_never_lost_on_the_way(bench: RabbitBench) -> Non
     async with await aio_pika.connect(bench.url) as connection:
         channel = await connection.channel()
         await channel.declare_queue(one.name, durable=True, arguments=arguments)
-        await channel.declare_queue(dead_queue(bench).name, durable=True, arguments={"x-queue-type": "quorum"})
+        ring: FieldTable = {
+            "x-queue-type": "quorum",
+            "x-max-length": 10_000,
+            "x-max-length-bytes": 67_108_864,
+            "x-overflow": "drop-head",
+        }
+        await channel.declare_queue(dead_queue(bench).name, durable=True, arguments=ring)
+
+
+async def test_a_queue_that_nobody_empties_keeps_the_newest(bench: RabbitBench) -> None:
+    """Everything that is published to a full ring is confirmed, and the oldest makes room."""
+    bus = await bench.connect()
+    await bus.declare(topology(bench))
+    for start in range(0, 10_500, 500):
+        letters = [
+            replace(message(bench, "payment.handler_failed", b"%d" % number), exchange=bench.dead_letters)
+            for number in range(start, start + 500)
+        ]
+        assert await bus.publish(letters) == [Receipt.CONFIRMED] * 500
+    async with await aio_pika.connect(bench.url) as connection:
+        ring = await (await connection.channel()).declare_queue(dead_queue(bench).name, passive=True)
+        first = await ring.get(timeout=10)
+        await first.ack()
+
+    assert (ring.declaration_result.message_count, first.body) == (10_000, b"500")

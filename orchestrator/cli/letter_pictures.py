@@ -1,0 +1,188 @@
+"""Dead letters on a terminal and as JSON: the listing, one letter whole, what became of many."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from orchestrator.letter_decisions import Outcome
+from orchestrator.letters import Counted, Letter, State, Waiting
+
+_COLORS = {State.OPEN: "bold red", State.REDRIVEN: "yellow", State.HANDLED: "green", State.DISCARDED: "dim"}
+_MOST_SHOWN = 20
+_LEAST_ERROR = 16
+_QUOTED = 2_000
+
+
+def listing(found: Sequence[Letter], totals: Sequence[Counted], now: datetime, which: str, console: Console) -> None:
+    """A line a letter, and the totals below."""
+    if found:
+        console.print(_table(found, now, console.width, several_states=which == "all"))
+    states: Counter[str] = Counter()
+    for kind in totals:
+        states[kind.state.value] += kind.letters
+    words = ", ".join(f"{number} {state}" for state, number in sorted(states.items())) or f"none {which}"
+    console.print(f"{len(found)} shown; in all: {words}", style="dim", highlight=False, soft_wrap=True)
+
+
+def _table(found: Sequence[Letter], now: datetime, room: int, *, several_states: bool) -> Table:
+    widths = {"id": 8, "age": 4} | ({"state": 9} if several_states else {})
+    widths |= {"reason": 17, "type": min(max(len(each.type or "?") for each in found), 40)}
+    widths |= {"service": min(max(len(each.service) for each in found), 20), "saga": 8, "times": 5}
+    # A narrow terminal does without the less needed columns: how the error ends says more.
+    while len(widths) > 4 and sum(widths.values()) + 2 * len(widths) + _LEAST_ERROR > room:
+        widths.popitem()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, width in widths.items():
+        least = width if name in ("id", "age", "saga", "state") else None
+        table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=least, max_width=width)
+    left = max(room - sum(widths.values()) - 2 * len(widths), 12)
+    table.add_column("error", no_wrap=True, overflow="ellipsis", max_width=left)
+    for each in found:
+        cells = {
+            "id": str(each.id)[:8],
+            "age": _age(now - each.at),
+            "reason": _safe(each.reason),
+            "type": _safe(each.type or "?"),
+            "state": f"[{_COLORS[each.state]}]{each.state.value}[/]",
+            "service": _safe(each.service),
+            "saga": _safe((each.correlation_id or "")[:8]),
+            "times": str(each.failures),
+        }
+        table.add_row(*(cells[name] for name in widths), _safe(_last_line(each.error)))
+    return table
+
+
+def letter(told: Letter, saga: Waiting | None, console: Console) -> None:
+    """The whole story of one letter."""
+
+    def line(name: str, words: str) -> None:
+        console.print(f"{name:<9}{words}", highlight=False, soft_wrap=True)
+
+    console.print(f"[bold]{_safe(told.type or 'a message of no type')}[/] in {_safe(told.service)}", highlight=False)
+    line("id", str(told.id))
+    line("state", f"[{_COLORS[told.state]}]{told.state.value}[/]{_decision(told)}")
+    times = "" if told.failures == 1 else f"; {told.failures} times since {_clock(told.first_at)}"
+    line("failed", f"{_clock(told.at)}{times}" + (f"; put off {told.attempts} times before" if told.attempts else ""))
+    line("reason", _safe(told.reason))
+    line("queue", f"{_safe(told.queue)}, routing key {_safe(told.routing_key)}")
+    line("message", _safe(told.message_id or "without an id"))
+    if saga is not None:
+        waiting = f", waiting for {saga.step}" if saga.step else ""
+        line("saga", f"{saga.name} {_safe(saga.key)} is {saga.status}{_safe(waiting)}  {saga.id}")
+    elif told.correlation_id:
+        line("saga", f"{_safe(told.correlation_id)}, of which this database knows nothing")
+    outside = {name: value for name, value in told.properties.items() if value}
+    if outside:
+        line("outside", _safe(json.dumps(outside, ensure_ascii=False)))
+    console.print("error", highlight=False)
+    for words in told.error.strip().splitlines():
+        console.print(f"  {_safe(words)}", highlight=False, soft_wrap=True)
+    _body(told, console)
+
+
+def _decision(told: Letter) -> str:
+    said = ""
+    if told.handled_at is not None:
+        said += f" by {told.service} at {_clock(told.handled_at)}" if told.state is State.HANDLED else ""
+    if told.decided_at is not None:
+        done = "sent again" if told.redriven_as else "discarded"
+        as_new = f" as {told.redriven_as}" if told.redriven_as and str(told.redriven_as) != told.message_id else ""
+        said += f"; {done}{as_new} by {told.decided_by} at {_clock(told.decided_at)}: {told.decided_why}"
+    return _safe(said)
+
+
+def _body(told: Letter, console: Console) -> None:
+    if told.body is None:
+        console.print(
+            f"body     {told.size} bytes, whole only in {_safe(told.service)}'s own database: set DATABASE_URL to that",
+            highlight=False,
+            soft_wrap=True,
+        )
+        return
+    console.print(f"body     {told.size} bytes", highlight=False)
+    try:
+        console.print_json(told.body.decode(), ensure_ascii=False)
+    except ValueError:
+        shown = told.body[:_QUOTED]
+        console.print(escape(repr(shown)) + (" …" if len(told.body) > _QUOTED else ""), highlight=False, soft_wrap=True)
+
+
+def outcomes(found: Sequence[Outcome], done: str, *, dry_run: bool) -> None:
+    """What became of many, or would: problems by what they are, each with some ids."""
+    good = [each for each in found if each.problem is None]
+    would = "would be " if dry_run else ""
+    for each in good[:_MOST_SHOWN]:
+        new = f" as {each.sent_as}" if each.sent_as else ""
+        typer.echo(f"{would}{done} {each.letter} {each.type or 'of no type'} ({each.service}){new}")
+    if len(good) > _MOST_SHOWN:
+        typer.echo(f"and {len(good) - _MOST_SHOWN} more")
+    problems: dict[str, list[Outcome]] = {}
+    for each in found:
+        if each.problem is not None:
+            problems.setdefault(each.problem, []).append(each)
+    for problem, alike in problems.items():
+        ids = ", ".join(str(each.letter)[:8] for each in alike[:5]) + (", …" if len(alike) > 5 else "")
+        typer.echo(f"amends: not sent again: {ids}: {problem}", err=True)
+    if done == State.REDRIVEN.value and good and not dry_run:
+        typer.echo("in the outbox; they leave with the running service's relay", err=True)
+
+
+def as_json(told: Letter, saga: Waiting | None = None, *, whole: bool = False) -> dict[str, Any]:
+    """One letter for programs: with `whole`, its message as JSON, as text, or as base64 where it is no text."""
+    plain = {name: value for name, value in asdict(told).items() if name != "body"}
+    content: dict[str, Any] = json.loads(json.dumps(plain, default=str))
+    if whole:
+        content["saga"] = json.loads(json.dumps(asdict(saga), default=str)) if saga is not None else None
+        content["body"] = _body_as_json(told.body)
+    return content
+
+
+def _body_as_json(body: bytes | None) -> dict[str, Any] | None:
+    if body is None:
+        return None
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return {"base64": b64encode(body).decode()}
+    try:
+        return {"json": json.loads(text)}
+    except ValueError:
+        return {"text": text}
+
+
+def outcome_as_json(each: Outcome) -> dict[str, Any]:
+    """What became of one letter, for programs."""
+    content: dict[str, Any] = json.loads(json.dumps(asdict(each), default=str))
+    return content
+
+
+def _safe(text: str) -> str:
+    """For a terminal: what a stranger wrote moves no cursor and colors nothing."""
+    return escape("".join(each if each.isprintable() else "\ufffd" for each in text))
+
+
+def _clock(moment: datetime) -> str:
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _age(length: timedelta) -> str:
+    seconds = max(int(length.total_seconds()), 0)
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+def _last_line(text: str) -> str:
+    return text.strip().rpartition("\n")[2]

@@ -1,0 +1,276 @@
+"""Collecting the dead letters of every service, so that they can be looked at and sent again from one place.
+
+Two kinds come on `amends.dead-letters`: what a service announces of its own `dead_letter` table, and what the broker
+itself gave up (rejected, or delivered too often): the message as it was, with headers that say where it died.
+
+Nothing here becomes a dead letter in its turn: whatever cannot be read is collected as it is, and what cannot be
+written is rejected, logged as `given_up`, and lies for a while in the queue `amends.dead-letters`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid5
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from contracts.registry import Registry
+from messaging import bulk
+from messaging.bus import Delivery
+from messaging.database import Conflict
+from messaging.dead_letters import (
+    DeadLettered,
+    DeadLetterHandled,
+    letter_id,
+    of_unreadable,
+    properties_of,
+    unreadable_id,
+    written,
+)
+from messaging.envelope import Envelope, MalformedMessage, decode
+from messaging.received import Received, Unreadable, read
+from messaging.strict_json import storable
+from messaging.topology import COLLECTED_QUEUE
+from messaging.work import Work
+from messaging.worker import Batch
+from orchestrator.schema import collected_letter
+
+STRAY = "stray"
+"""The reason of what lies on the dead-letter exchange without a word of where it died."""
+
+
+class GivenUp(DeadLettered):
+    """What the broker gave up, as a letter of the service whose queue it was; `redrives` is the letter it names."""
+
+    redrives: UUID | None
+
+
+class Collector:
+    """The consumer that keeps every service's dead letters."""
+
+    def __init__(self) -> None:
+        self._registry = Registry([DeadLettered, DeadLetterHandled])
+
+    @property
+    def name(self) -> str:
+        return COLLECTED_QUEUE
+
+    @property
+    def registry(self) -> Registry:
+        return self._registry
+
+    def read(self, delivery: Delivery) -> Received | Unreadable:
+        """An announcement, or anything else as a letter in itself."""
+        found = read(delivery, self._registry)
+        if isinstance(found, Received) and "x-first-death-queue" not in delivery.headers:
+            return found
+        return _given_up(delivery)
+
+    async def due(
+        self, connection: AsyncConnection, now: datetime, limit: int
+    ) -> tuple[Sequence[object], datetime | None]:
+        """Nothing comes due here."""
+        return (), None
+
+    async def handle(self, work: Work, batch: Batch) -> None:
+        """Fold what is told over the letters it is about. Raises Conflict where another process came between."""
+        named = {letter for each in batch.fresh for letter in _named(each)}
+        shelf = _Shelf(work.now)
+        await shelf.load(work.connection, named)
+        for received in batch.fresh:
+            shelf.take(received)
+        await shelf.write(work.connection)
+
+    async def fail(self, work: Work, received: Received, error: Exception) -> None:
+        """There is no further table to bury it in."""
+        raise error
+
+
+@dataclass(slots=True)
+class _Shelf:
+    """The letters that a batch is about, as they will be written."""
+
+    now: datetime
+    letters: dict[UUID, dict[str, Any]] = field(default_factory=dict)
+    known: set[UUID] = field(default_factory=set)
+    changed: set[UUID] = field(default_factory=set)
+
+    async def load(self, connection: AsyncConnection, ids: set[UUID]) -> None:
+        table = collected_letter
+        rows = await bulk.select(connection, tuple(table.c), table.c.id, sorted(ids), "ORDER BY id FOR UPDATE")
+        self.letters = {row.id: dict(row._mapping) for row in rows}  # noqa: SLF001 - the documented mapping of a Row
+        self.known = set(self.letters)
+
+    def take(self, received: Received) -> None:
+        """What one message tells."""
+        event = received.message
+        if isinstance(event, DeadLetterHandled):
+            self._handled(event.letter_id, received.envelope.time)
+        elif isinstance(event, GivenUp):
+            # Sent again by a person and given up again: the same letter, if it is from the same queue.
+            named = None if event.redrives is None else self.letters.get(event.redrives)
+            same = named is not None and named["queue"] == event.queue
+            letter = event.redrives if same and event.redrives is not None else event.letter_id
+            self._died(letter, event, self.now)
+        elif isinstance(event, DeadLettered):
+            self._died(event.letter_id, event, received.envelope.time)
+
+    def _died(self, letter: UUID, event: DeadLettered, at: datetime) -> None:
+        told = _as_told(letter, event, at)
+        row = self.letters.get(letter)
+        if row is None:
+            self.letters[letter] = told | dict(_UNDECIDED) | {"failures": 1, "first_at": at}
+        else:
+            row["failures"] += 1
+            late = at <= row["at"] or (row["handled_at"] is not None and at <= row["handled_at"])
+            if not late:
+                row |= told | {"state": "open"}
+        self.changed.add(letter)
+
+    def _handled(self, letter: UUID, at: datetime) -> None:
+        row = self.letters.get(letter)
+        # Between a person's redrive and its outcome clocks need not agree; otherwise an older word changes nothing.
+        if row is not None and (row["state"] == "redriven" or at >= row["at"]):
+            row |= {"state": "handled", "handled_at": at}
+            self.changed.add(letter)
+
+    async def write(self, connection: AsyncConnection) -> None:
+        names = tuple(column.name for column in collected_letter.c)
+        fresh = [self.letters[letter] for letter in sorted(self.changed - self.known)]
+        inserted = await bulk.insert(connection, collected_letter, names, fresh, ignore_conflicts=True, returning="id")
+        if len(inserted) != len(fresh):
+            raise Conflict("another process has collected a letter of this batch")
+        before = [self.letters[letter] for letter in sorted(self.changed & self.known)]
+        await bulk.update(connection, collected_letter, ("id",), names[1:], before)
+
+
+_UNDECIDED: Mapping[str, Any] = {
+    "state": "open",
+    "decided_at": None,
+    "decided_by": None,
+    "decided_why": None,
+    "redriven_as": None,
+    "handled_at": None,
+}
+
+
+def _as_told(letter: UUID, event: DeadLettered, at: datetime) -> dict[str, Any]:
+    return {
+        "id": letter,
+        "service": event.service,
+        "queue": event.queue,
+        "reason": event.reason[:_LONGEST_REASON],
+        "error": event.error,
+        "message_id": event.message_id,
+        "type": event.message_type,
+        "correlation_id": event.correlation_id,
+        "exchange": event.exchange,
+        "routing_key": event.routing_key,
+        "properties": event.properties,
+        "body": event.body,
+        "encoding": event.encoding,
+        "size": event.size,
+        "attempts": event.attempts,
+        "at": at,
+    }
+
+
+def _named(received: Received) -> list[UUID]:
+    event = received.message
+    if isinstance(event, GivenUp) and event.redrives is not None:
+        return [event.letter_id, event.redrives]
+    return [event.letter_id] if isinstance(event, (DeadLettered, DeadLetterHandled)) else []
+
+
+# -- what the broker gave up ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Death:
+    """Where, why and when a message died, as the broker wrote it on its outside."""
+
+    queue: str
+    reason: str
+    exchange: str
+    count: int
+    time: str
+
+
+def _given_up(delivery: Delivery) -> Received:
+    death = _death(delivery)
+    service = storable(death.queue.rpartition(".")[0] or delivery.app_id or "unknown")
+    envelope = None
+    data: Any = None
+    try:
+        envelope, data = decode(delivery)
+    except MalformedMessage as malformed:
+        told = f"; besides, {malformed}"
+    else:
+        told = ""
+    unreadable = Unreadable(delivery, death.reason, f"{_sentence(death)}{told}", envelope, data)
+    own = unreadable_id(unreadable, service) if envelope is None else letter_id(str(envelope.id), service)
+    letter = of_unreadable(service, unreadable, own, delivery.timestamp or _EPOCH)
+    body, encoding = written(delivery.body)
+    event = GivenUp(
+        letter_id=own,
+        service=service,
+        queue=death.queue,
+        reason=death.reason,
+        error=letter.error,
+        message_id=letter.message_id,
+        message_type=letter.type,
+        correlation_id=letter.correlation_id,
+        exchange=death.exchange,
+        routing_key=letter.routing_key,
+        properties=properties_of(delivery),
+        attempts=death.count,
+        size=len(delivery.body),
+        body=body,
+        encoding=encoding,
+        redrives=None if envelope is None else envelope.redrives,
+    )
+    # The broker may say it twice. What was sent again by a person has another time on its outside.
+    occurrence = uuid5(own, f"{death}\n{delivery.timestamp}")
+    outside = Envelope(occurrence, event.wire_type, 1, service, letter.at, letter.correlation_id)
+    return Received(outside, event, None, "", delivery.queue)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SHORT = 255
+_LONGEST_REASON = 40
+
+
+def _death(delivery: Delivery) -> _Death:
+    headers = delivery.headers
+    deaths = headers.get("x-death")
+    last = deaths[0] if isinstance(deaths, list) and deaths else None
+    found: Mapping[str, object] = last if isinstance(last, dict) else {}
+    count = found.get("count")
+    return _Death(
+        queue=_word(found.get("queue") or headers.get("x-first-death-queue")),
+        reason=_word(found.get("reason") or headers.get("x-first-death-reason"))[:_LONGEST_REASON] or STRAY,
+        exchange=_word(found.get("exchange") or headers.get("x-first-death-exchange")),
+        count=count if isinstance(count, int) and 0 <= count < 1_000_000 else 0,
+        time=_word(found.get("time")),
+    )
+
+
+def _word(value: object) -> str:
+    return "" if value is None else storable(str(value))[:_SHORT]
+
+
+_SENTENCES = {
+    "delivery_limit": "its consumer died or gave it back too often, and the broker gave it up",
+    "rejected": "its consumer could neither handle nor bury it, and gave it up; see `given_up` in that service's log",
+    "expired": "it waited in the queue for longer than the broker was told to keep it",
+    "maxlen": "the queue was full",
+    STRAY: "it was published to the dead-letter exchange itself; nothing says where it died",
+}
+
+
+def _sentence(death: _Death) -> str:
+    words = _SENTENCES.get(death.reason, f"the broker gave it up: {death.reason}")
+    return f"{death.queue}: {words}" if death.queue else words

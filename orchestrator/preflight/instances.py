@@ -73,9 +73,9 @@ def examine(recorded: Recorded, catalog: Catalog, before: Description | None) ->
     if blocked is not None:
         return _examined(recorded, Verdict.GETS_STUCK, blocked)
     difference = replay(recorded, catalog).difference
-    if difference is not None:
-        stuck = difference.kind in (Kind.NOT_LOADED, Kind.HISTORY)
-        verdict = Verdict.GETS_STUCK if stuck else Verdict.NEEDS_VERSION
+    if difference is not None and difference.kind is not Kind.NOT_LOADED:
+        # Not loaded can only be a version that it has left: what it did under that one is past.
+        verdict = Verdict.GETS_STUCK if difference.kind is Kind.HISTORY else Verdict.NEEDS_VERSION
         return _examined(recorded, verdict, difference.sentence, difference.seq)
     lost = None if before is None else next(_lost(saga, state, before), None)
     if lost is not None:

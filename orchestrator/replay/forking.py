@@ -19,14 +19,14 @@ from uuid import UUID, uuid5
 from pydantic_core import from_json
 
 from contracts.message import Command
-from contracts.registry import InvalidMessage, UnknownMessage
 from orchestrator import history
 from orchestrator.catalog import Catalog
 from orchestrator.replay import words
 from orchestrator.replay.edits import CannotFork, Edit, Item, newest, parsed
+from orchestrator.replay.past import CannotRead, Past, past
 from orchestrator.replay.recorded import Recorded, RecordedTransition
 from orchestrator.saga.definition import Saga
-from orchestrator.saga.inputs import DeadlinePassed, EventArrived, Input
+from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, Input, PersonActed
 from orchestrator.saga.machine import Transition, Verdict, decide, fold, stuck
 from orchestrator.saga.state import Direction, SagaState, Status, StepStatus, command_id
 from orchestrator.saga.steps import Step
@@ -87,24 +87,17 @@ def fork(
     `after` happens right there, then the recorded inputs with their `edits`. With `silence`, deadlines pass after the
     last of them until nothing more is due. Raises CannotFork.
     """
-    saga = catalog.get(recorded.name, recorded.version)
-    if saga is None:
-        raise CannotFork(f"{recorded.name} v{recorded.version} is not loaded; name its module in AMENDS_SAGAS")
-    if not 0 <= at <= len(recorded.transitions):
-        last = len(recorded.transitions)
+    last = len(recorded.transitions)
+    if not 0 <= at <= last:
         raise CannotFork(f"--at {at}: the history has transitions 1 to {last} (0: before the first)")
     try:
-        inputs = [history.load_input(line.input, catalog.registry) for line in recorded.transitions]
-        facts = [history.load_facts(line.facts, saga) for line in recorded.transitions]
-    except (history.CorruptHistory, UnknownMessage, InvalidMessage) as error:
-        raise CannotFork(f"the history cannot be read here: {error}; `amends replay` says more") from error
-    states: list[SagaState | None] = [None]
-    for each in facts:
-        states.append(fold(states[-1], each))
-    items = [Item(given, seq) for seq, given in enumerate(inputs, 1) if seq > at]
+        been = past(recorded, catalog)
+    except CannotRead as error:
+        raise CannotFork(str(error)) from error
+    items = [Item(given, seq) for seq, given in enumerate(been.inputs, 1) if seq > at]
     for edit in edits:
         items = edit.apply(items, catalog.registry)
-    forking = _Forking(recorded, saga, catalog, at, states)
+    forking = _Forking(recorded, been, catalog, at)
     for happening in after:
         forking.happen(happening)
     for item in items:
@@ -117,15 +110,15 @@ def fork(
 class _Forking:
     """One fork on its way."""
 
-    def __init__(
-        self, recorded: Recorded, saga: Saga[Any], catalog: Catalog, at: int, states: Sequence[SagaState | None]
-    ) -> None:
+    def __init__(self, recorded: Recorded, been: Past, catalog: Catalog, at: int) -> None:
         self._recorded = recorded
-        self._saga = saga
+        self._catalog = catalog
         self._registry = catalog.registry
         self._at = at
-        self._states = states
-        self._state = states[at]
+        self._states = been.states
+        self._state = been.states[at]
+        self._saga: Saga[Any] = been.sagas[at - 1] if at else been.sagas[0]
+        """The version that decides: another one once a person has migrated the instance."""
         self._lines = list(recorded.transitions[:at])
         self._now: datetime = self._lines[-1].at if self._lines else recorded.started_at
         self._ever = _commands(recorded.transitions)
@@ -214,10 +207,15 @@ class _Forking:
                     moved = True
 
     def _decided(self, given: Input) -> Transition:
+        saga = self._saga
+        if isinstance(given, PersonActed) and given.action is Action.MIGRATE and given.to_version is not None:
+            saga = self._catalog.get(self._recorded.name, given.to_version) or saga
         try:
-            return decide(self._saga, self._recorded.id, self._state, given)
+            transition = decide(saga, self._recorded.id, self._state, given)
         except Exception as error:  # noqa: BLE001 - DESIGN rule: what a definition raises makes that one instance stuck
             return stuck(self._state, given, "".join(traceback.format_exception(error)))
+        self._saga = saga if transition.verdict is Verdict.APPLIED else self._saga
+        return transition
 
     def _keep(self, item: Item, transition: Transition) -> None:
         self._state = fold(self._state, transition.facts)
@@ -261,6 +259,7 @@ class _Forking:
             self._unheard.append(Unheard(item.origin, words.of_input(item.given), f"parked: {note}"))
         forked = replace(
             self._recorded,
+            version=self._saga.version,
             status=state.status.value,
             step=", ".join(state.current),
             reason=state.reason,

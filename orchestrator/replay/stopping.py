@@ -8,13 +8,11 @@ from collections.abc import Callable, Iterator
 from types import CodeType, FrameType
 from typing import IO, Any
 
-from contracts.registry import InvalidMessage, UnknownMessage
-from orchestrator import history
 from orchestrator.catalog import Catalog
+from orchestrator.replay.past import CannotRead, past
 from orchestrator.replay.recorded import Recorded
 from orchestrator.saga.definition import Saga
-from orchestrator.saga.machine import Transition, decide, fold
-from orchestrator.saga.state import SagaState
+from orchestrator.saga.machine import Transition, decide
 from orchestrator.saga.steps import Delay, Step, Wait
 
 
@@ -30,20 +28,15 @@ def stop_at(
     The functions get the recorded arguments. `continue` goes on to the next function, `quit` leaves (None).
     Raises NothingToStop, and whatever the definition's functions raise.
     """
-    saga = catalog.get(recorded.name, recorded.version)
-    if saga is None:
-        raise NothingToStop(f"{recorded.name} v{recorded.version} is not loaded; name its module in AMENDS_SAGAS")
     if not 1 <= seq <= len(recorded.transitions):
         raise NothingToStop(f"there is no transition {seq}; the history has 1 to {len(recorded.transitions)}")
-    state: SagaState | None = None
     try:
-        for line in recorded.transitions[: seq - 1]:
-            state = fold(state, history.load_facts(line.facts, saga))
-        given = history.load_input(recorded.transitions[seq - 1].input, catalog.registry)
-    except (history.CorruptHistory, UnknownMessage, InvalidMessage) as error:
-        raise NothingToStop(f"the history cannot be read here: {error}") from error
+        been = past(recorded, catalog)
+    except CannotRead as error:
+        raise NothingToStop(str(error)) from error
+    saga = been.sagas[seq - 1]
     debugger = _Debugger(frozenset(_codes(saga)), stdin, stdout)
-    return debugger.runcall(decide, saga, recorded.id, state, given)
+    return debugger.runcall(decide, saga, recorded.id, been.states[seq - 1], been.inputs[seq - 1])
 
 
 class _Debugger(pdb.Pdb):
@@ -102,4 +95,5 @@ def _functions(saga: Saga[Any]) -> Iterator[Callable[..., Any]]:
                 named += [stage.on_event, stage.when]
             case Delay():
                 named += [stage.duration, stage.when]
+    named += [migration.convert for migration in saga.migrations]
     return (each for each in named if callable(each))

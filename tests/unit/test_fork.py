@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 
 from contracts.registry import Registry
+from orchestrator import Migration, seconds
 from orchestrator.catalog import Catalog
 from orchestrator.replay.edits import CannotFork, Change, Drop, Duplicate, Edit, Swap
 from orchestrator.replay.forking import Fork, Inject, Timeout, fork
 from orchestrator.replay.replaying import replay
 from orchestrator.replay.stopping import NothingToStop, stop_at
+from orchestrator.saga.inputs import Action, PersonActed
 from tests.unit.journey import journey
 from tests.unit.recording import Recording
-from tests.unit.work import Begun, Done, Refused, Undone
+from tests.unit.work import Begun, Done, Refused, Undone, Work, pivot, retriable, step, work_saga
 
 
 def completed() -> Recording:
@@ -232,3 +234,65 @@ def test_the_play_of_these_tests_can_be_undone() -> None:
     second.answer("money", Refused())
     second.answer("stock", Undone())
     assert forked(second, 2).forked == second.recorded
+
+
+# -- histories of instances that were migrated ---------------------------------------------------------------
+
+
+def migrated() -> tuple[Recording, Catalog]:
+    """Started as version 1, brought to version 2, which has one more step, and led to its end there."""
+    old = journey()
+    new = work_saga(
+        step("stock", timeout=seconds(30)),
+        step("money"),
+        step("label"),
+        pivot("ship"),
+        retriable("invoice"),
+        version=2,
+        migrations=(Migration(old, same),),
+    )
+    play = Recording(old)
+    play.event(Begun(id=7))
+    play.answer("stock", Done())
+    play.saga = new
+    play.take(PersonActed(play.now, Action.MIGRATE, "bea", "labels", from_version=1, to_version=2))
+    for name in ("money", "label", "ship", "invoice"):
+        play.answer(name, Done())
+    return play, Catalog([old, new])
+
+
+def same(data: Work) -> Work:
+    """The data is as it was."""
+    return data
+
+
+@pytest.mark.parametrize("at", range(8))
+def test_a_migrated_history_forks_to_itself(at: int) -> None:
+    """Each transition is decided by the version that decided it."""
+    play, catalog = migrated()
+    assert fork(play.recorded, catalog, at).forked == play.recorded
+
+
+def test_without_its_migration_the_old_version_goes_on() -> None:
+    """The fork ends as version 1, and never hears of the step that only version 2 has."""
+    play, catalog = migrated()
+    found = fork(play.recorded, catalog, 2, [Drop(3)])
+    assert (found.forked.version, found.forked.status) == (1, "completed")
+    assert [each.origin for each in found.unheard] == [5]
+
+
+def test_the_debugger_stops_in_a_migration_s_function() -> None:
+    """The function of the user's that makes the new data is one of the definition's."""
+    play, catalog = migrated()
+    said = StringIO()
+    stop_at(play.recorded, catalog, 3, stdin=StringIO("p 'here', data.id\nc\n"), stdout=said)
+    assert "('here', 7)" in said.getvalue()
+
+
+def test_a_version_that_it_has_left_must_be_loaded_to_fork() -> None:
+    """In one line that names it."""
+    play, catalog = migrated()
+    new = catalog.get("work", 2)
+    assert new is not None
+    with pytest.raises(CannotFork, match="work v1 is not loaded; name its module in AMENDS_SAGAS"):
+        fork(play.recorded, Catalog([new]), 4)

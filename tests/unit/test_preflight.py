@@ -11,11 +11,12 @@ from pydantic import BaseModel, ConfigDict
 
 from contracts.message import Event
 from contracts.registry import Registry
-from orchestrator import Delay, Saga, Start, Step, seconds
+from orchestrator import Delay, Migration, Saga, Start, Step, seconds
 from orchestrator.catalog import Catalog
 from orchestrator.preflight import stored
 from orchestrator.preflight.instances import Verdict, examine
 from orchestrator.saga.fingerprint import describe
+from orchestrator.saga.inputs import Action, PersonActed
 from tests.unit.journey import journey
 from tests.unit.recording import Recording
 from tests.unit.work import (
@@ -147,6 +148,22 @@ def test_data_that_cannot_be_read_stands_still() -> None:
     examined = examine(torn, Catalog([journey()]), None)
     assert examined.verdict is STUCK
     assert examined.reason.startswith("its row cannot be read: the state of an instance of Saga('work', version=1)")
+
+
+def test_the_version_that_an_instance_has_left_may_be_gone() -> None:
+    """It goes on under the one it was brought to; what it did before is past."""
+    old = journey()
+    new = work_saga(step("stock"), step("money"), pivot("ship"), version=2, migrations=(Migration(old, same),))
+    play = waiting(old)
+    play.saga = new
+    play.take(PersonActed(play.now, Action.MIGRATE, "bea", "v2", from_version=1, to_version=2))
+    assert verdict(play, new) == FITS
+    assert verdict(play, old, new) == FITS
+
+
+def same(data: Work) -> Work:
+    """The data is as it was."""
+    return data
 
 
 # -- what is stored ------------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def test_other():
 def test_an_expectation_that_fails_tells_its_timeline_once_and_no_frame_of_the_kit(pytester: pytest.Pytester) -> None:
     """In the error itself, which names the line of the test."""
     pytester.makepyfile(SAGA + "\ndef test_fails():\n    given(CAKE, Asked(id=7)).expect(Bake(id=8))\n")
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-rN")
     text = str(result.stdout)
     result.stdout.fnmatch_lines(["*id   expected 8   sent 7"])
     assert (text.count("saga cake v1"), text.count("amends scenario"), text.count("scenario.py:")) == (1, 0, 0)

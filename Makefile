@@ -4,6 +4,8 @@
 
 PYTHON ?=
 export PYTHON
+# Where it is set, each of the hundreds of processes that the tests start would compile all of Amends anew.
+unexport PYTHONDONTWRITEBYTECODE
 bin := .venv/bin
 # Extra words for the program behind a target: make test ARGS="tests/unit -k machine"
 ARGS ?=

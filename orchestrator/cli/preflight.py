@@ -40,9 +40,10 @@ def preflight(
     ] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Before a deploy: do the definitions and contracts of this checkout fit what is in flight and stored?
+    """Before a deploy: does this checkout fit what is there?
 
-    Publishes nothing. Exit codes: 0 it fits, 1 it does not.
+    Its definitions and contracts are held against what is in flight and stored. Publishes nothing. Exit codes: 0 it
+    fits, 1 it does not.
 
     Example: DATABASE_URL=postgresql://amends@production/amends amends preflight --since 30d
     """

@@ -12,10 +12,23 @@ from uuid import UUID, uuid5
 from contracts.money import Money
 from contracts.order import OrderCanceled, OrderConfirmed, OrderCreated, OrderRejected
 from contracts.payment import PaymentAuthorized, PaymentCaptured, PaymentVoided
+from messaging.bus import Outgoing
+from messaging.dead_letters import announcement, letter_id
+from orchestrator.dead_letters import Collector
 from orchestrator.sagas.fulfill_order import FULFILL_ORDER
+from tests.contract.orchestrator.letters import announced, dead_letter
+from tests.contract.orchestrator.office import Office
 from tests.golden.stage import Stage
 
 EVENING = datetime(2026, 3, 1, 2, 10, tzinfo=UTC)
+DEPLOYED = EVENING + timedelta(minutes=20)
+MENDED = EVENING + timedelta(minutes=62)
+"""In between, payment's void raises, each time it is sent."""
+RAISED = """Traceback (most recent call last):
+  File "/app/services/payment/handlers.py", line 61, in void
+    hold = await store.hold_of(db, command.authorization_id)
+AttributeError: 'VoidPayment' object has no attribute 'authorization_id'
+"""
 _ORDERS = UUID("0195d3a2-7c00-7000-8000-0000000000de")
 
 
@@ -31,6 +44,9 @@ class Night(Stage):
         """The orchestrator runs, and orders went well until now: some were paid, some out of stock and undone."""
         self.clock.moment = EVENING
         await self.put_on(FULFILL_ORDER, "night")
+        self._heard = 0
+        self._collecting = Office(self.database)
+        await self._collecting.serve(Collector())
         for number in range(1, 9):
             self.turn_to(order(f"paid {number}"))
             await self._authorized(900 + 100 * number, number / 10)
@@ -40,15 +56,22 @@ class Night(Stage):
             self.turn_to(order(f"undone {number}"))
             await self._out_of_stock(2000 + 100 * number)
             await self._undone(number / 5)
+        await self._sent()
+
+    async def close(self) -> None:
+        await self._collecting.retire()
+        await super().close()
 
     async def get_stuck(self) -> None:
         """Two orders are out of stock after the bug was deployed; their voids fail until they are given up."""
         self.clock.moment = EVENING + timedelta(minutes=28)
         self.turn_to(order("ada"))
         await self._out_of_stock(5990, customer="ada")
+        await self._sent()
         await self._until(self.clock.now() + timedelta(minutes=3))
         self.turn_to(order("ben"))
         await self._out_of_stock(1499, customer="ben")
+        await self._sent()
         await self._until(EVENING + timedelta(minutes=52))
 
     async def void_answered(self, name: str, now: datetime) -> None:
@@ -84,8 +107,26 @@ class Night(Stage):
         await self._sent()
 
     async def _sent(self) -> None:
-        """What is written has left."""
+        """What is written has left, and payment has failed at what it fails at."""
         await self.relay.flush()
+        heard, self._heard = self.bus.published[self._heard :], len(self.bus.published)
+        for message in heard:
+            if message.type == "payment.void" and DEPLOYED < self.clock.now() < MENDED:
+                await self._buried(message)
+
+    async def _buried(self, message: Outgoing) -> None:
+        letter = dead_letter(
+            letter=letter_id(message.message_id, "payment"),
+            at=self.clock.now() + timedelta(milliseconds=41),
+            error=RAISED,
+            message_id=message.message_id,
+            type=message.type,
+            correlation_id=message.correlation_id,
+            routing_key=message.routing_key,
+            body=message.body,
+            attempts=0,
+        )
+        await self._collecting.handle(announced(self._collecting, announcement(letter)))
 
     # -- what services say ---------------------------------------------------------------------------------------
 

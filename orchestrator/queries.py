@@ -91,23 +91,28 @@ async def counts(connection: AsyncConnection) -> dict[tuple[str, str], int]:
 
 
 async def find(connection: AsyncConnection, wanted: str) -> Row[Any]:
-    """The instance with this id, the beginning of an id, or this key; raises NoSuchSaga saying what there is."""
+    """The instance with this id or key, or the beginning of an id; raises NoSuchSaga saying what there is.
+
+    A whole key wins over ids that begin with the same characters.
+    """
+    named = saga.c.key == wanted
     query = select(saga)
     digits = wanted.strip().lower().replace("-", "")
     if digits and len(digits) <= 32 and all(digit in "0123456789abcdef" for digit in digits):
         # A range, not a pattern: the primary key's index answers it on both databases.
         first, last = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
-        query = query.where(saga.c.id.between(first, last) | (saga.c.key == wanted))
+        query = query.where(saga.c.id.between(first, last) | named)
     else:
-        query = query.where(saga.c.key == wanted)
-    rows: Sequence[Row[Any]] = (await connection.execute(query.limit(6))).all()
+        query = query.where(named)
+    found = (await connection.execute(query.order_by(named.desc(), saga.c.id).limit(6))).all()
+    rows: Sequence[Row[Any]] = [row for row in found if row.key == wanted] or found
     if not rows:
         raise NoSuchSaga(f"no saga has the id or the key {wanted!r}; `amends list` shows what there is")
     if len(rows) > 1:
-        some = ", ".join(str(row.id) for row in rows[:5])
-        raise NoSuchSaga(
-            f"{wanted!r} fits more than one saga ({some}{', …' if len(rows) > 5 else ''}); give more of it"
-        )
+        some = ", ".join(str(row.id) for row in rows[:5]) + (", …" if len(rows) > 5 else "")
+        if rows[0].key == wanted:
+            raise NoSuchSaga(f"{wanted!r} is the key of more than one saga ({some}); give an id")
+        raise NoSuchSaga(f"{wanted!r} fits more than one saga ({some}); give more of it")
     return rows[0]
 
 

@@ -26,44 +26,51 @@ from orchestrator.cli import (
     watching,
     why,
 )
+from orchestrator.cli.helping import Headed, lay_out_examples
 
-app = typer.Typer(help="Sagas that make amends.", no_args_is_help=True, rich_markup_mode=None)
-config = typer.Typer(help="The configuration.", no_args_is_help=True)
-app.add_typer(config, name="config")
-app.add_typer(dead_letters.app, name="dead-letters")
+RUN = "Run"
+LOOK = "Look (changes nothing)"
+REPLAY = "Replay (publishes nothing)"
+REPAIR = "Repair (kept, with who and why)"
 
-app.command()(running.migrate)
-app.command()(running.run)
-app.command()(running.relay)
-app.command()(running.start)
-app.command()(pruning.prune)
+app = typer.Typer(help="Sagas that make amends.", cls=Headed, no_args_is_help=True, rich_markup_mode=None)
+config = typer.Typer(help="The configuration.", no_args_is_help=True, rich_markup_mode=None)
+
+app.command(rich_help_panel=RUN)(running.run)
+app.command(rich_help_panel=RUN)(running.relay)
+app.command(rich_help_panel=RUN)(running.start)
+app.command(rich_help_panel=RUN)(running.migrate)
+app.command(rich_help_panel=RUN)(listing.reindex)
+app.command(rich_help_panel=RUN)(pruning.prune)
+app.add_typer(config, name="config", rich_help_panel=RUN)
 config.command("show")(running.show_configuration)
 
-app.command("list")(listing.list_sagas)
-app.command()(listing.reindex)
-app.add_typer(waiting.parked, name="parked")
-app.add_typer(waiting.outbox, name="outbox")
-app.add_typer(waiting.deferred, name="deferred")
-app.command()(statistics.stats)
-app.command()(watching.watch)
-app.command()(looking.show)
-app.command()(why.why)
+app.command("list", rich_help_panel=LOOK)(listing.list_sagas)
+app.command(rich_help_panel=LOOK)(looking.show)
+app.command(rich_help_panel=LOOK)(why.why)
+app.command(rich_help_panel=LOOK)(watching.watch)
+app.command(rich_help_panel=LOOK)(statistics.stats)
+app.add_typer(waiting.parked, name="parked", rich_help_panel=LOOK)
+app.add_typer(waiting.outbox, name="outbox", rich_help_panel=LOOK)
+app.add_typer(waiting.deferred, name="deferred", rich_help_panel=LOOK)
 
-app.command()(replaying.replay)
-app.command()(forking.fork)
-app.command()(preflight.preflight)
+app.command(rich_help_panel=REPLAY)(replaying.replay)
+app.command(rich_help_panel=REPLAY)(forking.fork)
+app.command(rich_help_panel=REPLAY)(preflight.preflight)
+app.command(rich_help_panel=REPLAY)(exporting.export)
+app.command(rich_help_panel=REPLAY)(exporting.seal)
 
-app.command()(exporting.export)
-app.command()(exporting.seal)
+app.command(rich_help_panel=REPAIR)(repairing.retry)
+app.command(rich_help_panel=REPAIR)(repairing.resolve)
+app.command(rich_help_panel=REPAIR)(repairing.skip)
+app.command(rich_help_panel=REPAIR)(repairing.compensate)
+app.command(rich_help_panel=REPAIR)(repairing.cancel)
+app.command(rich_help_panel=REPAIR)(repairing.abandon)
+app.command(rich_help_panel=REPAIR)(repairing.reschedule)
+app.command("migrate-instances", rich_help_panel=REPAIR)(repairing.migrate_instances)
+app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=REPAIR)
 
-app.command()(repairing.retry)
-app.command()(repairing.skip)
-app.command()(repairing.resolve)
-app.command()(repairing.compensate)
-app.command()(repairing.cancel)
-app.command()(repairing.abandon)
-app.command()(repairing.reschedule)
-app.command("migrate-instances")(repairing.migrate_instances)
+lay_out_examples((app, config, waiting.parked, waiting.outbox, waiting.deferred, dead_letters.app))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

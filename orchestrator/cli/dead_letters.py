@@ -38,8 +38,8 @@ from orchestrator.settings import OrchestratorSettings
 T = TypeVar("T")
 
 app = typer.Typer(
-    help="What nobody could handle, in every service: look at it, send it again, discard it. With DATABASE_URL set to "
-    "a service's own database, that service's.",
+    help="What nobody could handle: look, send again, discard.\n\nOf every service; with DATABASE_URL set to a "
+    "service's own database, of that one.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -104,7 +104,9 @@ def show(
     *,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show one dead letter whole: the error, the message as it came, what was decided, what its saga is doing.
+    """Show one dead letter whole.
+
+    The error, the message as it came, what was decided, what its saga is doing.
 
     Example: amends dead-letters show 7b1e
     """
@@ -151,9 +153,10 @@ def redrive(
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Send dead letters again, each as the message it was: whoever has handled it already drops it.
+    """Send dead letters again, each as the message it was.
 
-    With --edit or --set a corrected event is sent in the place of one, as a new message for all its readers.
+    Whoever has handled it already drops it. With --edit or --set a corrected event is sent in the place of one, as a
+    new message for all its readers.
 
     Example: amends dead-letters redrive --all --service payment --died-of handler_failed --reason "handler mended"
     """
@@ -192,7 +195,9 @@ def discard(
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Mark dead letters as done with: they are no longer listed as open, and are kept for the record.
+    """Mark dead letters as done with.
+
+    They are no longer listed as open, and are kept for the record.
 
     Example: amends dead-letters discard --older-than 30d --type order.viewed --reason "nobody needs it any more"
     """

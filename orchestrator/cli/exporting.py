@@ -36,12 +36,12 @@ def export(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Write over files that are there.")] = False,
 ) -> None:
-    """Export one saga as a bundle: a JSON file that replays without a database.
+    """Export one saga as a bundle, or as a test.
 
-    Without -o a bundle goes to stdout, and a test to test_NAME_ID.py in the working directory.
+    A bundle is a JSON file that replays without a database. Without -o a bundle goes to stdout, and a test to
+    test_NAME_ID.py in the working directory.
 
     Example: amends export 3fa8 --redact -o declined.json
-
     Example: amends export 3fa8 --as-test -o tests/test_declined.py
     """
     settings = load(OrchestratorSettings)
@@ -60,7 +60,9 @@ def export(
 def seal(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="A bundle that was edited on purpose.")],
 ) -> None:
-    """Seal an edited bundle again, so that it can be replayed; it says from then on that it was edited.
+    """Seal an edited bundle again.
+
+    It can be replayed then, and says from then on that it was edited.
 
     Example: amends seal declined.json
     """

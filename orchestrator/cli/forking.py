@@ -45,9 +45,10 @@ def fork(
     ] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """What if? A recorded saga from one point on, had something else come; both timelines side by side.
+    """What if? Replay a saga as if something else had come.
 
-    Publishes nothing, writes nothing. Exit codes: 0 done, 1 no such saga, or not possible with this history.
+    Both timelines side by side. Publishes nothing and writes nothing. Exit codes: 0 done, 1 no such saga, or not
+    possible with this history.
 
     Example: amends fork 3fa8 --at 2 --drop 3 --silence
     Example: amends fork 3fa8 --at 2 --inject payment.failed '{"order_id": "…", "reason": "card_declined"}'

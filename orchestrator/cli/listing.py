@@ -74,9 +74,10 @@ def reindex(
     saga: Annotated[str | None, typer.Option(help="Only this saga.")] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Let instances that are older than a saga's `search` be found by it. Sagas go on meanwhile; safe to run again.
+    """Let older instances be found by a new search attribute.
 
-    Run it once every process has the definition that declares the new attribute.
+    Sagas go on meanwhile; safe to run again. Run it once every process has the definition that declares the new
+    attribute.
 
     Example: amends reindex --saga fulfill_order
     """

@@ -33,7 +33,7 @@ def show(
     mermaid: Annotated[bool, typer.Option("--mermaid", help="As a mermaid sequence diagram.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show one saga: where it is, its steps, and its history as a timeline.
+    """Show one saga: its steps, its history as a timeline.
 
     Of an exported bundle it needs no database.
 

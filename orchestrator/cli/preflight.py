@@ -40,9 +40,10 @@ def preflight(
     ] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Before a deploy: do the definitions and contracts of this checkout fit what is in flight and stored?
+    """Before a deploy: does this checkout fit what is there?
 
-    Publishes nothing. Exit codes: 0 it fits, 1 it does not.
+    Its definitions and contracts are held against what is in flight and stored. Publishes nothing. Exit codes: 0 it
+    fits, 1 it does not.
 
     Example: DATABASE_URL=postgresql://amends@production/amends amends preflight --since 30d
     """
@@ -92,7 +93,8 @@ def show(report: Report, accepted: tuple[Changed, ...], console: Console) -> Non
     for each in report.changed:
         _line(console, f"\n[bold]{escape(each.name)}[/] v{each.version} is not what it was when it last started:")
         for words in each.differences:
-            _line(console, f"  {escape(words)}")
+            # The source of a function takes several lines; all of them stay below its name.
+            _line(console, "  " + escape(words).replace("\n", "\n    "))
     for (name, version, reason), finding in report.findings.items():
         color = _COLORS[finding.verdict]
         _line(console, f"\n[{color}]{finding.verdict.value}[/]: {escape(reason)}")
@@ -104,7 +106,7 @@ def show(report: Report, accepted: tuple[Changed, ...], console: Console) -> Non
         _line(console, f"  {escape(sentence)}\n  {_number(rows.rows, 'row')}: {shown}")
     if report.unlisted:
         _line(console, f"\n{report.unlisted:,} more that do not fit, for yet other reasons")
-    looked = ", ".join(f"{number:,} {table}" for table, number in sorted(report.looked_at.items()))
+    looked = ", ".join(f"{table} ({number:,})" for table, number in sorted(report.looked_at.items()))
     console.print(f"\nlooked at: {looked or 'nothing; the database is empty'}", style="dim", highlight=False)
     _line(console, _conclusion(report, accepted))
 

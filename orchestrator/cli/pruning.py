@@ -48,10 +48,11 @@ def prune(
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Remove sagas that ended long ago, with their history, and old inbox entries, dead letters and definitions.
+    """Remove sagas that ended long ago, and other old rows.
 
-    In small batches, while the orchestrator runs; a saga that has not ended is never touched. An archive is written
-    before anything is deleted, and holds whole histories. Inbox entries are kept for 7 days at least.
+    With the sagas goes their history; the rest are inbox entries, dead letters and definitions nobody needs. In small
+    batches, while the orchestrator runs; a saga that has not ended is never touched. An archive is written before
+    anything is deleted, and holds whole histories. Inbox entries are kept for 7 days at least.
 
     Example: amends prune --older-than 30d --archive /var/backups/amends --dry-run
     """

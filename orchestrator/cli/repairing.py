@@ -69,9 +69,10 @@ def skip(
     yes: Yes = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Take the data given as a step's answer, and go on without its participant.
+    """Take data of yours as a step's answer, and go on.
 
-    --with is the event that means success, or the one a wait waits for. Without it only where nobody reads it.
+    The participant is not asked any more. --with is the event that means success, or the one a wait waits for. Without
+    it only where nobody reads it.
 
     Example: amends skip 3fa8 approval --with '{"order_id": "…", "by": "ann"}' --reason "approved by phone"
     """
@@ -98,9 +99,9 @@ def resolve(
     yes: Yes = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Say that a step, or its compensation, was done by hand; the saga goes on.
+    """Say that a step, or its undoing, was done by hand.
 
-    The evidence is the reason: where it can be seen that it was done.
+    The saga goes on. The evidence is the reason: where it can be seen that it was done.
 
     Example: amends resolve 3fa8 authorize_payment --evidence "refund 7731 in the bank's console"
     """
@@ -121,7 +122,9 @@ def compensate(
     yes: Yes = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Turn a saga back, its data as it is: undo what it has done. Not after its pivot.
+    """Turn a saga back: undo what it has done.
+
+    Its data stays as it is. Not after its pivot.
 
     Example: amends compensate 3fa8 --reason "the customer was blocked"
     """
@@ -142,9 +145,10 @@ def cancel(
     yes: Yes = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Cancel a saga as its own cancel_on event would: the event goes into the data, then all is undone.
+    """Cancel a saga as its own cancel_on event would.
 
-    Works while it is stuck, too, when the event itself would only be parked. Not after its pivot.
+    The event goes into the data, then all is undone. Works while it is stuck, too, when the event itself would only be
+    parked. Not after its pivot.
 
     Example: amends cancel 3fa8 --with '{"order_id": "…"}' --reason "the customer rang"
     """
@@ -167,7 +171,7 @@ def abandon(
     yes: Yes = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """End a saga as it is, for good: nothing more is done or undone.
+    """End a saga as it is: nothing more is done or undone.
 
     Example: amends abandon 3fa8 --reason "a test order"
     """
@@ -192,9 +196,9 @@ def reschedule(
     yes: Yes = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Move the deadline of a step that is waited for, or revoke it.
+    """Move or revoke the deadline of a step.
 
-    A moment that is past is due at once. A stuck saga has no deadlines.
+    It must be one that is waited for. A moment that is past is due at once. A stuck saga has no deadlines.
 
     Example: amends reschedule --all-waiting --step authorize_payment --to +2h --reason "the bank is down until noon"
     """
@@ -223,9 +227,10 @@ def migrate_instances(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Migrate those that can be, after showing all.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Bring instances in flight to another version, through the Migration that it lists.
+    """Bring instances in flight to another version.
 
-    Always shows first which can be and why others cannot; without --yes that is all.
+    They go through the Migration that it lists. Always shows first which can be and why others cannot; without --yes
+    that is all.
 
     Example: amends migrate-instances --saga fulfill_order --from 1 --to 2 --reason "void is mended" --yes
     """

@@ -30,7 +30,7 @@ from orchestrator.settings import OrchestratorSettings
 def replay(
     wanted: Annotated[
         str | None,
-        typer.Argument(metavar="[ID|FILE]", help="A saga's id, the beginning of it, its key, or an exported bundle."),
+        typer.Argument(metavar="ID|FILE", help="A saga's id, the beginning of it, its key, or an exported bundle."),
     ] = None,
     *,
     every: Annotated[bool, typer.Option("--all", help="Every saga in the database.")] = False,
@@ -48,9 +48,10 @@ def replay(
     ] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Fold recorded inputs through the definitions of this checkout, and compare every transition.
+    """Replay histories with the code of this checkout.
 
-    Publishes nothing and writes nothing. Exit codes: 0 the same, 1 something differs, or there is no such saga.
+    Recorded inputs go through the definitions again, and every transition is compared. Publishes nothing and writes
+    nothing. Exit codes: 0 the same, 1 something differs, or there is no such saga.
 
     Example: amends replay 3fa8
     Example: amends replay --all --saga fulfill_order --since 7d

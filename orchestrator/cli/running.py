@@ -22,7 +22,9 @@ from orchestrator.settings import OrchestratorSettings, RelaySettings
 
 
 def migrate() -> None:
-    """Bring the orchestrator's tables to head; safe to run again.
+    """Bring the orchestrator's tables to head.
+
+    Safe to run again.
 
     Example: DATABASE_URL=postgresql://amends@localhost/amends amends migrate
     """
@@ -40,9 +42,10 @@ def run() -> None:
 
 
 def relay() -> None:
-    """Run a relay alone, for an application that only emits: its outbox to the broker.
+    """Run a relay alone, for an application that only emits.
 
-    DATABASE_URL is the application's own database; `python -m messaging migrate` makes the tables there.
+    It takes what lies in the outbox to the broker. DATABASE_URL is the application's own database; `python -m messaging
+    migrate` makes the tables there.
 
     Example: DATABASE_URL=postgresql://shop@localhost/shop amends relay
     """
@@ -63,9 +66,9 @@ def start(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and show; publish nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Start a saga by hand: publish its start event through the outbox.
+    """Start a saga by hand.
 
-    The same key never starts a second instance.
+    Publishes its start event through the outbox. The same key never starts a second instance.
 
     Example: amends start fulfill_order @order.json
     """
@@ -101,6 +104,11 @@ def start(
 
 
 def show_configuration() -> None:
-    """Show every setting: its variable, what it is now, what it is for. No secrets."""
+    """Show every setting: its variable, what it is now, what it is for.
+
+    No secrets.
+
+    Example: amends config show
+    """
     for line in describe(load(OrchestratorSettings)):
         typer.echo(line)

@@ -34,9 +34,10 @@ def stats(
     ] = SAMPLE,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show figures by saga and step: counts, throughput, refusals, timeouts, and durations (p50, p95, p99).
+    """Show figures by saga and step.
 
-    Counts by status are exact; durations and what concerns steps come from a sample of histories.
+    Throughput, refusals, timeouts, and durations (p50, p95, p99). Counts by status are exact; durations and what
+    concerns steps come from a sample of histories.
 
     Example: amends stats --saga fulfill_order --since 24h
     """

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.cli.changes import Change, changes
+from orchestrator.cli.pictures import clock
 from orchestrator.history import CorruptHistory
 from orchestrator.replay.recorded import Recorded, RecordedTransition
 
@@ -196,7 +197,7 @@ def _fact(fact: dict[str, Any]) -> str | None:
         case "command_sent":
             return f"{step}: {_sending(fact)}"
         case "wait_begun":
-            return f"{step}: waiting" + (f" until {fact['due'][:19]}" if fact["due"] else "")
+            return f"{step}: waiting" + (f" until {_moment(fact['due'])}" if fact["due"] else "")
         case "step_succeeded" | "step_skipped" | "step_refused" | "step_in_doubt" | "step_compensated":
             return f"{step}: {fact['fact'].removeprefix('step_').replace('_', ' ')}"
         case "compensation_begun":
@@ -216,11 +217,15 @@ def _fact(fact: dict[str, Any]) -> str | None:
 def _rare_fact(fact: dict[str, Any]) -> str:
     match fact["fact"]:
         case "deadline_moved":
-            return f"{fact['step']}: " + (f"due {fact['due'][:19]}" if fact["due"] else "no deadline any more")
+            return f"{fact['step']}: " + (f"due {_moment(fact['due'])}" if fact["due"] else "no deadline any more")
         case "migrated":
             return f"goes on as v{fact['to_version']}, was v{fact['from_version']}"
         case other:
             return str(other)
+
+
+def _moment(due: str) -> str:
+    return clock(datetime.fromisoformat(due))
 
 
 def _sending(fact: dict[str, Any]) -> str:

@@ -36,9 +36,15 @@ from orchestrator.settings import OrchestratorSettings
 
 T = TypeVar("T", ParkedWaiting, OutboxWaiting, DeferredWaiting)
 
-parked = typer.Typer(help="Events that nobody awaits yet.", no_args_is_help=True)
-outbox = typer.Typer(help="Messages that have to leave (of any service's database).", no_args_is_help=True)
-deferred = typer.Typer(help="Messages that are tried again later (of any service's database).", no_args_is_help=True)
+parked = typer.Typer(help="Events that nobody awaits yet.", no_args_is_help=True, rich_markup_mode=None)
+outbox = typer.Typer(
+    help="Messages that have to leave.\n\nWorks on any service's database.", no_args_is_help=True, rich_markup_mode=None
+)
+deferred = typer.Typer(
+    help="Messages that are tried again later.\n\nWorks on any service's database.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 ROOMY = 120
 """Columns from which on a whole id fits."""
@@ -56,7 +62,9 @@ def list_parked(
     limit: LimitOption = 50,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """List parked events, the oldest first: what came, for which saga, where that is, when it is looked at again.
+    """List parked events, the oldest first.
+
+    What came, for which saga, where that is, when it is looked at again.
 
     Example: amends parked list --older-than 1h
     """
@@ -84,7 +92,9 @@ def list_outbox(
     limit: LimitOption = 50,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """List what has not left, the oldest first: tries, the last error, and the row of its key that it stands behind.
+    """List what has not left, the oldest first.
+
+    Tries, the last error, and the row of its key that it stands behind.
 
     Example: DATABASE_URL=postgresql://payment@localhost/payment amends outbox list --older-than 1m
     """
@@ -107,7 +117,9 @@ def list_deferred(
     limit: LimitOption = 50,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """List what was put off, the oldest first: tries, the last error, when it is tried again.
+    """List what was put off, the oldest first.
+
+    Tries, the last error, when it is tried again.
 
     Example: DATABASE_URL=postgresql://payment@localhost/payment amends deferred list --type payment.authorize
     """

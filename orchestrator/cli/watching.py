@@ -57,7 +57,7 @@ class Watched(Protocol):
 
 def watch(
     wanted: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="A saga's id, the beginning of it, or its key; all without.")
+        str | None, typer.Argument(metavar="ID", help="A saga's id, the beginning of it, or its key; all without.")
     ] = None,
     *,
     interval: Annotated[float, typer.Option(min=0.05, help="Seconds between two looks.")] = 2.0,
@@ -65,9 +65,10 @@ def watch(
     until_ended: Annotated[bool, typer.Option("--until-ended", help="End when nothing moves by itself.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Watch all sagas, or one: a live view on a terminal, a line a look elsewhere, a JSON object a line for programs.
+    """Watch all sagas, or one, live.
 
-    Ends by Ctrl-C, after --for, or with --until-ended, which exits with 1 where a saga is stuck or time ran out.
+    A terminal is drawn over; elsewhere each look is a line, and for programs a JSON object a line. Ends by Ctrl-C,
+    after --for, or with --until-ended, which exits with 1 where a saga is stuck or time ran out.
 
     Example: amends watch 3fa8 --until-ended --for 1m
     """

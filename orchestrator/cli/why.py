@@ -32,10 +32,10 @@ BROKER_SECONDS = 2
 
 
 def why(wanted: WantedArgument, *, output: OutputOption = Output.TABLE) -> None:
-    """Say why a saga is where it is: the most likely cause first, what comes next, and what you can do.
+    """Say why a saga is where it is, and what you can do.
 
-    Looks at the orchestrator's database and, where AMQP_URL names one that answers, at the queues of the broker.
-    Changes nothing and sends nothing.
+    The most likely cause comes first. Looks at the orchestrator's database and, where AMQP_URL names one that answers,
+    at the queues of the broker. Changes nothing and sends nothing.
 
     Example: amends why 3fa8
     """

@@ -70,7 +70,8 @@ def explanation(bundle: Bundle, catalog: Catalog, difference: Difference) -> str
     lines += [f"  now:      {each}" for each in difference.now]
     changes = changes_since(bundle, catalog)
     if changes:
-        lines += ["What has changed since it was exported:", *(f"  {each}" for each in changes)]
+        # The source of a function takes several lines; all of them stay below its name.
+        lines += ["What has changed since it was exported:", *("  " + each.replace("\n", "\n    ") for each in changes)]
     return "\n".join(lines)
 
 

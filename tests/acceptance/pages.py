@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -46,4 +47,23 @@ def blocks(page: Path, language: str) -> list[Block]:
         Block(page, found[1], found[2], text.count("\n", 0, found.start(2)) + 1)
         for found in _BLOCK.finditer(text)
         if found[1] == language
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Lines for a shell, and what the page says they print; None where it says nothing."""
+
+    commands: str
+    printed: str | None
+
+
+def sessions(page: Path) -> list[Session]:
+    """The page's `sh` blocks in order, each with the `text` block that is the next block behind it, if it is one."""
+    languages = set(re.findall(r"^```(\w+)$", page.read_text(encoding="utf-8"), re.MULTILINE))
+    every = sorted((each for language in languages for each in blocks(page, language)), key=lambda each: each.line)
+    return [
+        Session(block.text, behind.text if behind is not None and behind.language == "text" else None)
+        for block, behind in pairwise([*every, None])
+        if block is not None and block.language == "sh"
     ]

@@ -24,6 +24,7 @@ from orchestrator.saga.definition import Saga
 from orchestrator.saga.inputs import Action, PersonActed
 from orchestrator.saga.state import Direction, command_id, saga_id
 from orchestrator.schema import metadata
+from tests.contract.messaging.bench import PATIENCE
 from tests.contract.orchestrator.office import Office
 
 _KEYS = UUID("0195d3a2-7c00-7000-8000-00000000c0de")
@@ -34,9 +35,14 @@ class Stage(Office):
 
     async def put_on(self, saga: Saga[Any], story: str) -> None:
         """Start an engine for it; every story is that of another order or trip."""
-        self.key = uuid5(_KEYS, story)
-        self.identity = saga_id(saga.name, self.key)
+        self._saga = saga
+        self.turn_to(uuid5(_KEYS, story))
         await self.employ(saga)
+
+    def turn_to(self, key: UUID) -> None:
+        """From now on it is the instance with this key that is spoken of."""
+        self.key = key
+        self.identity = saga_id(self._saga.name, key)
 
     async def comes(self, event: Event, source: str) -> None:
         """An event that answers nothing: the start, an approval, a cancellation."""
@@ -49,22 +55,29 @@ class Stage(Office):
         source = event.wire_type.partition(".")[0]
         await self._deliver(event, source, command_id(self.identity, step, direction, round))
 
-    async def undone(self, step: str, event: Event) -> None:
+    async def undone(self, step: str, event: Event, *, round: int = 1) -> None:
         """The answer to a step's compensation."""
-        await self.answers(step, event, direction=Direction.COMPENSATION)
+        await self.answers(step, event, direction=Direction.COMPENSATION, round=round)
 
     async def silence(self, deadlines: int = 1) -> None:
         """Nothing comes until so many deadlines have passed."""
         for _ in range(deadlines):
-            row = await self._row()
-            assert row.deadline is not None, "nothing is due"
-            self.clock.advance((row.deadline - self.clock.now()) / timedelta(seconds=1))
-            await asyncio.sleep(0.05)
-            async with asyncio.timeout(20):
-                while (await self._row()).revision == row.revision:
-                    # Whoever lay down to sleep just then sleeps a little longer than we have moved the time.
-                    await asyncio.sleep(0.05)
-                    self.clock.advance(0.5)
+            revision = (await self._row()).revision
+            while (await self._row()).revision == revision:
+                await self.next_deadline()
+
+    async def next_deadline(self) -> None:
+        """It is the moment after the next deadline of any instance, and the engine has acted on it."""
+        waiting = [row for row in (await self.sagas()).values() if row.deadline is not None]
+        assert waiting, "nothing is due"
+        first = min(waiting, key=lambda row: (row.deadline, row.id))
+        # Only while the worker sleeps: then the same happens at the same moment each time.
+        await self.until(lambda: self.clock.sleepers > 0, "the worker waits for the time to pass")
+        due = first.deadline + timedelta(milliseconds=1)
+        self.clock.advance(max(0.0, (due - self.clock.now()) / timedelta(seconds=1)))
+        async with asyncio.timeout(PATIENCE):
+            while (await self.sagas())[first.key].revision == first.revision:  # noqa: ASYNC110 - it is in the database
+                await asyncio.sleep(0.002)
 
     async def person(self, action: Action, why: str, step: str | None = None, answer: Event | None = None) -> None:
         """Somebody acts, a quarter of an hour later."""

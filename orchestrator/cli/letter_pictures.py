@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from orchestrator.cli.pictures import safe
 from orchestrator.letter_decisions import Outcome
 from orchestrator.letters import Counted, Letter, State, Waiting
 
@@ -52,14 +53,14 @@ def _table(found: Sequence[Letter], now: datetime, room: int, *, several_states:
         cells = {
             "id": str(each.id)[:8],
             "age": _age(now - each.at),
-            "reason": _safe(each.reason),
-            "type": _safe(each.type or "?"),
+            "reason": safe(each.reason),
+            "type": safe(each.type or "?"),
             "state": f"[{_COLORS[each.state]}]{each.state.value}[/]",
-            "service": _safe(each.service),
-            "saga": _safe((each.correlation_id or "")[:8]),
+            "service": safe(each.service),
+            "saga": safe((each.correlation_id or "")[:8]),
             "times": str(each.failures),
         }
-        table.add_row(*(cells[name] for name in widths), _safe(_last_line(each.error)))
+        table.add_row(*(cells[name] for name in widths), safe(_last_line(each.error)))
     return table
 
 
@@ -69,25 +70,25 @@ def letter(told: Letter, saga: Waiting | None, console: Console) -> None:
     def line(name: str, words: str) -> None:
         console.print(f"{name:<9}{words}", highlight=False, soft_wrap=True)
 
-    console.print(f"[bold]{_safe(told.type or 'a message of no type')}[/] in {_safe(told.service)}", highlight=False)
+    console.print(f"[bold]{safe(told.type or 'a message of no type')}[/] in {safe(told.service)}", highlight=False)
     line("id", str(told.id))
     line("state", f"[{_COLORS[told.state]}]{told.state.value}[/]{_decision(told)}")
     times = "" if told.failures == 1 else f"; {told.failures} times since {_clock(told.first_at)}"
     line("failed", f"{_clock(told.at)}{times}" + (f"; put off {told.attempts} times before" if told.attempts else ""))
-    line("reason", _safe(told.reason))
-    line("queue", f"{_safe(told.queue)}, routing key {_safe(told.routing_key)}")
-    line("message", _safe(told.message_id or "without an id"))
+    line("reason", safe(told.reason))
+    line("queue", f"{safe(told.queue)}, routing key {safe(told.routing_key)}")
+    line("message", safe(told.message_id or "without an id"))
     if saga is not None:
         waiting = f", waiting for {saga.step}" if saga.step else ""
-        line("saga", f"{saga.name} {_safe(saga.key)} is {saga.status}{_safe(waiting)}  {saga.id}")
+        line("saga", f"{saga.name} {safe(saga.key)} is {saga.status}{safe(waiting)}  {saga.id}")
     elif told.correlation_id:
-        line("saga", f"{_safe(told.correlation_id)}, of which this database knows nothing")
+        line("saga", f"{safe(told.correlation_id)}, of which this database knows nothing")
     outside = {name: value for name, value in told.properties.items() if value}
     if outside:
-        line("outside", _safe(json.dumps(outside, ensure_ascii=False)))
+        line("outside", safe(json.dumps(outside, ensure_ascii=False)))
     console.print("error", highlight=False)
     for words in told.error.strip().splitlines():
-        console.print(f"  {_safe(words)}", highlight=False, soft_wrap=True)
+        console.print(f"  {safe(words)}", highlight=False, soft_wrap=True)
     _body(told, console)
 
 
@@ -99,13 +100,13 @@ def _decision(told: Letter) -> str:
         done = "sent again" if told.redriven_as else "discarded"
         as_new = f" as {told.redriven_as}" if told.redriven_as and str(told.redriven_as) != told.message_id else ""
         said += f"; {done}{as_new} by {told.decided_by} at {_clock(told.decided_at)}: {told.decided_why}"
-    return _safe(said)
+    return safe(said)
 
 
 def _body(told: Letter, console: Console) -> None:
     if told.body is None:
         console.print(
-            f"body     {told.size} bytes, whole only in {_safe(told.service)}'s own database: set DATABASE_URL to that",
+            f"body     {told.size} bytes, whole only in {safe(told.service)}'s own database: set DATABASE_URL to that",
             highlight=False,
             soft_wrap=True,
         )
@@ -165,11 +166,6 @@ def outcome_as_json(each: Outcome) -> dict[str, Any]:
     """What became of one letter, for programs."""
     content: dict[str, Any] = json.loads(json.dumps(asdict(each), default=str))
     return content
-
-
-def _safe(text: str) -> str:
-    """For a terminal: what a stranger wrote moves no cursor and colors nothing."""
-    return escape("".join(each if each.isprintable() else "\ufffd" for each in text))
 
 
 def _clock(moment: datetime) -> str:

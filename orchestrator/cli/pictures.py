@@ -110,3 +110,8 @@ def length(length: timedelta) -> str:
 def _short(text: str) -> str:
     line = text.strip().rpartition("\n")[2]
     return line if len(line) <= 40 else f"{line[:39]}…"
+
+
+def safe(text: str) -> str:
+    """For a terminal: what a stranger wrote moves no cursor and colors nothing."""
+    return escape("".join(each if each.isprintable() else "\ufffd" for each in text))

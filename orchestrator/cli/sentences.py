@@ -89,7 +89,7 @@ def _nothing(found: Diagnosis) -> str:
     if _overdue(found, each):
         return (
             f"{each.participant} does not answer, and nothing here says why. Look at {each.participant} itself: its "
-            "/readyz, its log, its deferred and dead_letter tables."
+            "/readyz, its log, its deferred table."
         )
     return f"Nothing is wrong so far: {each.participant} has been asked and has not answered yet."
 
@@ -124,11 +124,7 @@ def _cause(cause: Cause) -> str:
         case findings.StillInOutbox():
             return _in_outbox(cause)
         case findings.DeadLettered():
-            what = f"The command {cause.type}" if cause.is_command else f"{cause.type or 'A message'} of this saga"
-            return (
-                f"{what} became a dead letter of {cause.service} at {clock(cause.at)} ({cause.reason}): "
-                f"{last_line(cause.error)}"
-            )
+            return _dead_letter(cause)
         case findings.ParkedHere(wire_type, _, reason, at):
             return f"{wire_type} came at {clock(at)} and is parked: {reason}."
         case findings.NearMiss():
@@ -158,6 +154,22 @@ def _in_outbox(cause: findings.StillInOutbox) -> str:
     return f"{words}."
 
 
+def _dead_letter(cause: findings.DeadLettered) -> str:
+    what = f"The command {cause.type}" if cause.is_command else f"{cause.type or 'A message'} of this saga"
+    words = (
+        f"{what} became a dead letter of {cause.service} at {clock(cause.at)} ({cause.reason}): "
+        f"{last_line(cause.error).rstrip('.')}."
+    )
+    if cause.sent_again_at is not None:
+        when = clock(cause.sent_again_at)
+        words += f" Sent again by {cause.sent_again_by} at {when}, and nothing has been heard of it since."
+    return f"{words} {_see(cause.id)}"
+
+
+def _see(letter: object) -> str:
+    return f"See amends dead-letters show {str(letter)[:8]}"
+
+
 _HOW = {
     Almost.CASE: "different only in upper and lower case",
     Almost.WHITESPACE: "different only in whitespace",
@@ -170,13 +182,15 @@ _HOW = {
 
 
 def _near_miss(cause: findings.NearMiss) -> str:
-    lies = "is parked" if cause.place is Place.PARKED else f"is dead letter {cause.id}"
+    lies, see = "is parked", ""
+    if cause.place is Place.DEAD_LETTER:
+        lies, see = "is a dead letter", f" {_see(cause.id)}"
     came = f"{cause.type} came at {clock(cause.at)} and {lies} ({cause.reason})"
     if cause.almost is Almost.SAME:
-        return f"{came}: it has this saga's {cause.what}, {cause.found!r}."
+        return f"{came}: it has this saga's {cause.what}, {cause.found!r}.{see}"
     return (
         f"{came}, meant for this saga, it seems: its {cause.what} is {cause.found!r}, this saga's is "
-        f"{cause.wanted!r}, {_HOW[cause.almost]}."
+        f"{cause.wanted!r}, {_HOW[cause.almost]}.{see}"
     )
 
 

@@ -95,18 +95,18 @@ def _name(cause: Cause) -> str:
 def picture(found: Diagnosis, console: Console) -> None:
     """A head, and the sentences below their headings."""
     console.print(f"[bold]{escape(found.name)}[/] v{found.version}  {found.id}", highlight=False)
-    console.print(f"key {escape(found.key)}, {pictures.status(found.status)}", highlight=False)
+    console.print(f"key {pictures.safe(found.key)}, {pictures.status(found.status)}", highlight=False)
     for section in sections(found):
         console.print(f"\n[bold]{section.title}[/]", highlight=False)
         for line in section.lines:
             # What is to be copied is never broken.
             width = 10_000 if line.startswith("amends ") else console.width
             words = textwrap.fill(
-                line,
+                pictures.safe(line),
                 width,
                 initial_indent="  ",
                 subsequent_indent="  ",
                 break_long_words=False,
                 break_on_hyphens=False,
             )
-            console.print(escape(words), highlight=False, soft_wrap=True)
+            console.print(words, highlight=False, soft_wrap=True)

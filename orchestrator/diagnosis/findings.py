@@ -124,9 +124,12 @@ JUST_WRITTEN = 15.0
 
 @dataclass(frozen=True, slots=True)
 class DeadLettered:
-    """A message of this saga became a dead letter; `is_command` where it is a command the saga waits for."""
+    """A message of this saga became a dead letter; `is_command` where it is a command the saga waits for.
 
-    id: int
+    `sent_again_at` and `sent_again_by` are None where nobody has sent it again since.
+    """
+
+    id: UUID
     service: str
     type: str | None
     message_id: str | None
@@ -134,6 +137,8 @@ class DeadLettered:
     error: str
     at: datetime
     is_command: bool
+    sent_again_at: datetime | None = None
+    sent_again_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +176,8 @@ class NearMiss:
     """An event of an awaited type that reached no saga, and whose key (or correlation id) is almost this one's."""
 
     place: Place
-    id: int
-    """Of its row."""
+    id: int | UUID
+    """Of the row of what is parked; of the dead letter itself."""
     type: str
     message_id: str | None
     at: datetime

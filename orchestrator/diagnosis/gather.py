@@ -22,6 +22,7 @@ from orchestrator.diagnosis.durations import usual
 from orchestrator.diagnosis.findings import Awaited, Cause, Diagnosis
 from orchestrator.diagnosis.misses import near_misses
 from orchestrator.diagnosis.repairs import fitting
+from orchestrator.letters import Letter, State
 from orchestrator.replay import reading
 from orchestrator.replay.recorded import Recorded
 from orchestrator.saga.state import Status
@@ -145,7 +146,22 @@ async def _pending(connection: AsyncConnection, identity: UUID, now: datetime) -
 
 async def _letters(connection: AsyncConnection, identity: UUID, waiting: Sequence[Awaited]) -> Iterator[Cause]:
     commands = {str(each.command_id) for each in waiting if each.command_id is not None}
-    return (
-        findings.DeadLettered(**row._mapping, is_command=row.message_id in commands)  # noqa: SLF001 - documented
-        for row in await letters.of_saga(connection, identity)
+    found = await letters.of_saga(connection, identity)
+    return (_dead_lettered(each, is_command=each.message_id in commands) for each in found)
+
+
+def _dead_lettered(letter: Letter, *, is_command: bool) -> findings.DeadLettered:
+    # What was decided about it before it failed once more is over.
+    again = letter.state is State.REDRIVEN
+    return findings.DeadLettered(
+        letter.id,
+        letter.service,
+        letter.type,
+        letter.message_id,
+        letter.reason,
+        letter.error,
+        letter.at,
+        is_command,
+        letter.decided_at if again else None,
+        letter.decided_by if again else None,
     )

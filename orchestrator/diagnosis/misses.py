@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,6 +17,7 @@ from orchestrator.catalog import Catalog
 from orchestrator.diagnosis import letters
 from orchestrator.diagnosis.findings import Almost, Awaited, NearMiss, Place
 from orchestrator.diagnosis.near import almost
+from orchestrator.letters import Letter
 from orchestrator.replay.recorded import Recorded
 from orchestrator.saga.steps import Wait
 from orchestrator.schema import parked_event, saga
@@ -43,7 +44,7 @@ class _Lost:
     """An event that lies somewhere; `data` as JSON, whatever it is."""
 
     place: Place
-    id: int
+    id: int | UUID
     type: str
     message_id: str | None
     at: datetime
@@ -51,6 +52,8 @@ class _Lost:
     version: int
     data: Any
     correlation_id: str | None
+    heard: bool
+    """Whether the orchestrator has read it and asked the saga for its key before."""
 
 
 async def near_misses(
@@ -61,8 +64,7 @@ async def near_misses(
     if not names:
         return []
     lost = await _parked(connection, recorded.id, list(names))
-    for row in await letters.of_types(connection, names, recorded.id):
-        lost.append(_lost(Place.DEAD_LETTER, row, row.at, row.correlation_id))
+    lost.extend(_dead(each) for each in await letters.unread(connection, names, recorded.id))
     found = [miss for each in lost if (miss := _miss(recorded, each, names[each.type], catalog.registry)) is not None]
     return sorted(found, key=lambda miss: (list(Almost).index(miss.almost), -miss.at.timestamp()))[:_NAMED]
 
@@ -87,34 +89,52 @@ async def _parked(connection: AsyncConnection, identity: UUID, types: Sequence[s
         .outerjoin(saga, saga.c.id == latest.c.saga_id)
         .where(latest.c.type.in_(types), latest.c.saga_id != identity, saga.c.id.is_(None))
     )
-    return [
-        _lost(Place.PARKED, row, row.parked_at, str(row.saga_id)) for row in (await connection.execute(query)).all()
-    ]
+    return [_early(row) for row in (await connection.execute(query)).all()]
 
 
-def _lost(place: Place, row: Row[Any], at: datetime, correlation_id: str | None) -> _Lost:
-    content = _content(row.body)
-    structured = isinstance(content, dict) and "specversion" in content
-    envelope: Mapping[str, Any] = content if structured else {}
-    version = envelope.get("dataversion", 1)
+def _early(row: Row[Any]) -> _Lost:
+    version, data = _content(row.body)
     return _Lost(
-        place=place,
+        place=Place.PARKED,
         id=row.id,
         type=row.type,
-        message_id=str(row.message_id) if row.message_id else None,
-        at=at,
+        message_id=str(row.message_id),
+        at=row.parked_at,
         reason=row.reason,
-        version=version if isinstance(version, int) else 1,
-        data=envelope.get("data") if structured else content,
-        correlation_id=correlation_id,
+        version=version,
+        data=data,
+        correlation_id=str(row.saga_id),
+        heard=True,
     )
 
 
-def _content(body: str | bytes) -> Any:
+def _dead(letter: Letter) -> _Lost:
+    version, data = _content(letter.body)
+    return _Lost(
+        place=Place.DEAD_LETTER,
+        id=letter.id,
+        type=letter.type or "",
+        message_id=letter.message_id,
+        at=letter.at,
+        reason=letter.reason,
+        version=version,
+        data=data,
+        correlation_id=letter.correlation_id,
+        # Given up after it was parked. What the broker let expire, before anybody read it, names an exchange.
+        heard=letter.reason == "expired" and not letter.exchange,
+    )
+
+
+def _content(body: str | bytes | None) -> tuple[int, Any]:
+    """The version and the data of a message; neither its own where nobody can read it."""
     try:
-        return json.loads(body)
+        content = json.loads(body or "null")
     except ValueError:  # bytes that nobody can read have no key either
-        return None
+        return 1, None
+    if not (isinstance(content, dict) and "specversion" in content):
+        return 1, content
+    version = content.get("dataversion", 1)
+    return version if isinstance(version, int) else 1, content.get("data")
 
 
 def _miss(recorded: Recorded, lost: _Lost, names: _Names, registry: Registry) -> NearMiss | None:
@@ -144,7 +164,7 @@ def _miss(recorded: Recorded, lost: _Lost, names: _Names, registry: Registry) ->
 def _key_of(lost: _Lost, names: _Names, registry: Registry) -> str | None:
     """The key it was sent with: by the saga's own function, or the field that its contract orders it by."""
     # The function is called only where the orchestrator has called it before: what it raised on is a dead letter.
-    if names.key is not None and (lost.place is Place.PARKED or lost.reason == "expired"):
+    if names.key is not None and lost.heard:
         try:
             return str(names.key(registry.parse(lost.type, lost.version, lost.data)))
         except (InvalidMessage, UnknownMessage):  # newer or older code has parked it

@@ -8,9 +8,13 @@ from typing import Any
 from uuid import UUID
 
 from messaging.bus import Delivery
-from messaging.dead_letters import DeadLetter
+from messaging.dead_letters import DeadLetter, announcement
 from messaging.envelope import CONTENT_TYPE
 from messaging.outbox import OutboxRow
+from messaging.received import Received
+from messaging.work import Work
+from messaging.worker import Batch
+from orchestrator.dead_letters import Collector
 from tests.contract.messaging.bench import NOON
 from tests.contract.orchestrator.office import Office
 
@@ -48,3 +52,12 @@ def announced(office: Office, row: OutboxRow) -> Delivery:
         exchange=row.exchange,
         routing_key=row.routing_key,
     )
+
+
+async def collected(office: Office, *letters: DeadLetter) -> None:
+    """These letters, announced by their services and collected by the orchestrator."""
+    collector = Collector()
+    told = [collector.read(announced(office, announcement(each))) for each in letters]
+    async with office.database.transaction() as connection:
+        work = Work(connection, office.clock.now(), "orchestrator", collector.name)
+        await collector.handle(work, Batch(fresh=[each for each in told if isinstance(each, Received)]))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from pydantic import BaseModel, ConfigDict
+from rich.console import Console
 from sqlalchemy import update
 
 from contracts.message import Event
@@ -22,14 +24,17 @@ from messaging.dead_letters import DeadLetter, bury
 from messaging.envelope import CONTENT_TYPE, Envelope, encode
 from messaging.memory import MemoryBroker, MemoryBus
 from messaging.topology import Queue, Topology
-from orchestrator import Delay, Parallel, Retry, Saga, Start, Wait, days, hours, queries, seconds
+from orchestrator import Delay, Parallel, Retry, Saga, Start, Wait, days, hours, letters, queries, seconds
 from orchestrator.catalog import Catalog
 from orchestrator.cli.sentences import sections
+from orchestrator.cli.why import picture
 from orchestrator.diagnosis import gather
 from orchestrator.diagnosis.durations import percentile
-from orchestrator.diagnosis.findings import Diagnosis, NobodyReads, NoQueue
+from orchestrator.diagnosis.findings import Diagnosis, NearMiss, NobodyReads, NoQueue
+from orchestrator.letters import Decision, State
 from orchestrator.saga.state import Direction, command_id, saga_id
 from tests.contract.messaging.bench import NOON, row, statements
+from tests.contract.orchestrator.letters import collected, dead_letter
 from tests.contract.orchestrator.office import Office
 from tests.unit.work import Done, Refused, Undone, Work, approval, pause, pivot, retriable, step, work_saga
 
@@ -128,6 +133,19 @@ LETTER: Saga[Letter] = Saga(
 )
 
 
+def _never_asked(event: Signed) -> str:
+    raise ZeroDivisionError(event.order)
+
+
+UNHEARD: Saga[Letter] = Saga(
+    name="letter",
+    version=1,
+    data=Letter,
+    starts_on=LETTER.starts_on,
+    steps=(Wait(Signed, key=_never_asked, name="signature"),),
+)
+
+
 # -- waiting ---------------------------------------------------------------------------------------------------
 
 
@@ -160,7 +178,7 @@ async def test_overdue_without_a_trace(office: Office) -> None:
         "Most likely": [
             (
                 "work does not answer, and nothing here says why. Look at work itself: its /readyz, its log, "
-                "its deferred and dead_letter tables."
+                "its deferred table."
             )
         ],
         "Where it is": [
@@ -387,10 +405,13 @@ async def test_two_steps_at_once(office: Office) -> None:
     assert len(found["Next"]) == 2
 
 
-def letter(**changed: Any) -> DeadLetter:
-    """A dead letter."""
-    plain = DeadLetter(
-        letter_id=uuid4(),
+LOST = UUID("7b1e09c2-5d1f-4b5e-8c53-0a1b2c3d4e5f")
+
+
+def unread(**changed: Any) -> DeadLetter:
+    """A signature that the orchestrator could not read, but for what is changed."""
+    plain = dead_letter(
+        letter=LOST,
         service="orchestrator",
         queue="orchestrator.events",
         reason="invalid",
@@ -400,53 +421,132 @@ def letter(**changed: Any) -> DeadLetter:
         correlation_id=None,
         exchange="amends.events",
         routing_key="letter.signed",
-        properties="{}",
         body=b'{"order": "order-1234-ab"}',
-        attempts=0,
-        at=NOON,
     )
     return replace(plain, **changed)
 
 
+def another(number: int, **changed: Any) -> DeadLetter:
+    """Another such letter."""
+    return unread(letter_id=UUID(int=number), **changed)
+
+
+async def decided(office: Office, letter: UUID, state: State) -> None:
+    """Ann has decided this about a letter, a minute after noon."""
+    decision = Decision(state, "ann", "the digger has a spade again", NOON + timedelta(minutes=1))
+    async with office.database.transaction() as connection:
+        await letters.decide(connection, letters.COLLECTED, decision, [(letter, None)])
+
+
 async def test_a_dead_letter_of_the_awaited_type(office: Office) -> None:
-    """An event that could not be read and has this saga's key is the likely cause."""
+    """An event that the orchestrator could not read and that has this saga's key is the likely cause."""
     await office.employ(LETTER)
     await office.handle(office.delivery(Ordered(order="order-1234-ab"), correlation_id=None))
-    async with office.database.transaction() as connection:
-        await bury(connection, [letter(), letter(body=b"\xff\xfe"), letter(body=b'{"order": "quite another"}')])
+    await collected(
+        office,
+        unread(),
+        another(1, body=b"\xff\xfe"),
+        another(2, body=b'{"order": "quite another"}'),
+        another(3, body=b'{"order": "order-1234-ab", "note": "%s"}' % (b"\x01" * 11_000)),
+        another(4, service="archive", queue="archive.events"),
+    )
     found = in_words(await diagnosis(office, saga_id("letter", "order-1234-ab")))
 
     assert found["Most likely"] == [
         (
-            "letter.signed came at 2026-03-01 12:00:00 and is dead letter 1 (invalid): it has this saga's key, "
-            "'order-1234-ab'."
+            "letter.signed came at 2026-03-01 12:00:00 and is a dead letter (invalid): it has this saga's key, "
+            "'order-1234-ab'. See amends dead-letters show 7b1e09c2"
         )
     ]
     assert "Also" not in found
 
 
-async def test_a_dead_letter_of_its_own_command(office: Office) -> None:
-    """The command itself died: nobody will answer it."""
+async def test_an_event_too_large_to_be_announced_whole(office: Office) -> None:
+    """The orchestrator's own letter lies whole beside the collection, and its key is read there."""
+    await office.employ(LETTER)
+    await office.handle(office.delivery(Ordered(order="order-1234-ab"), correlation_id=None))
+    large = unread(body=b'{"order": "order-1234-ab", "note": "%s"}' % (b"x" * 70_000))
+    await collected(office, large)
+    async with office.database.transaction() as connection:
+        await bury(connection, [large])
+    found = in_words(await diagnosis(office, saga_id("letter", "order-1234-ab")))
+
+    assert found["Most likely"][0].endswith("See amends dead-letters show 7b1e09c2")
+
+
+async def test_an_event_that_the_broker_let_expire(office: Office) -> None:
+    """The saga's own key function has never seen it and is not called: the field that orders its type is the key."""
+    await office.employ(UNHEARD)
+    await office.handle(office.delivery(Ordered(order="order-1234-ab"), correlation_id=None))
+    await collected(office, unread(reason="expired", body=office.delivery(Signed(order="order-1234-ac")).body))
+    found = await diagnosis(office, saga_id("letter", "order-1234-ab"))
+
+    assert [cause.found for cause in found.causes if isinstance(cause, NearMiss)] == ["order-1234-ac"]
+
+
+async def _died(office: Office) -> None:
+    """The command of saga 9 is a dead letter of the service that should have answered it."""
     await office.employ(work_saga(step("dig"), pivot("sign")))
     await begin(office, 9)
     mine = saga_id("work", 9)
-    command = command_id(mine, "dig", Direction.ACTION, 1)
-    died = letter(
+    died = dead_letter(
+        letter=LOST,
         service="work",
+        queue="work.commands",
         type="work.do",
         correlation_id=str(mine),
-        message_id=str(command),
-        reason="handler_failed",
+        message_id=str(command_id(mine, "dig", Direction.ACTION, 1)),
         error="Traceback\nZeroDivisionError: no spade",
     )
-    async with office.database.transaction() as connection:
-        await bury(connection, [died])
+    await collected(office, died, replace(died, letter_id=UUID(int=1), correlation_id="another saga's"))
+
+
+async def test_a_dead_letter_of_its_own_command(office: Office) -> None:
+    """The command itself died, in another service: nobody will answer it."""
+    await _died(office)
+
+    found = await told(office, 9)
+    assert found["Most likely"] == [
+        (
+            "The command work.do became a dead letter of work at 2026-03-01 12:00:00 (handler_failed): "
+            "ZeroDivisionError: no spade. See amends dead-letters show 7b1e09c2"
+        )
+    ]
+    assert "Also" not in found
+
+
+async def test_what_a_stranger_wrote_moves_no_cursor(office: Office) -> None:
+    """Control characters in a letter's error do not reach the terminal."""
+    await office.employ(work_saga(step("dig"), pivot("sign")))
+    await begin(office, 9)
+    await collected(office, dead_letter(correlation_id=str(saga_id("work", 9)), error="gone\x1b[2Jfor good"))
+    shown = io.StringIO()
+    picture(await diagnosis(office, saga_id("work", 9)), Console(file=shown, width=200))
+
+    assert "(handler_failed): gone\ufffd[2Jfor good." in shown.getvalue()
+
+
+async def test_a_dead_letter_that_was_sent_again(office: Office) -> None:
+    """It matters until something is heard of it, and it is told who has sent it when."""
+    await _died(office)
+    await decided(office, LOST, State.REDRIVEN)
 
     assert (await told(office, 9))["Most likely"] == [
         (
             "The command work.do became a dead letter of work at 2026-03-01 12:00:00 (handler_failed): "
-            "ZeroDivisionError: no spade"
+            "ZeroDivisionError: no spade. Sent again by ann at 2026-03-01 12:01:00, and nothing has been heard of it "
+            "since. See amends dead-letters show 7b1e09c2"
         )
+    ]
+
+
+async def test_a_dead_letter_that_was_discarded(office: Office) -> None:
+    """What somebody is done with is no cause."""
+    await _died(office)
+    await decided(office, LOST, State.DISCARDED)
+
+    assert (await told(office, 9))["Most likely"] == [
+        "Nothing is wrong so far: work has been asked and has not answered yet."
     ]
 
 

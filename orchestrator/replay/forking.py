@@ -117,7 +117,7 @@ class _Forking:
         self._at = at
         self._states = been.states
         self._state = been.states[at]
-        self._saga: Saga[Any] = been.sagas[at - 1] if at else been.sagas[0]
+        self._saga: Saga[Any] = been.sagas[at - 1] if at else been.first
         """The version that decides: another one once a person has migrated the instance."""
         self._lines = list(recorded.transitions[:at])
         self._now: datetime = self._lines[-1].at if self._lines else recorded.started_at

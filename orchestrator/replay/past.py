@@ -21,8 +21,12 @@ class CannotRead(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """`inputs[n]` is that of transition n+1, decided by `sagas[n]`; it led from `states[n]` to `states[n + 1]`."""
+    """`inputs[n]` is that of transition n+1, decided by `sagas[n]`; it led from `states[n]` to `states[n + 1]`.
 
+    `first` is the definition that the instance was started with.
+    """
+
+    first: Saga[Any]
     sagas: tuple[Saga[Any], ...]
     inputs: tuple[Input, ...]
     states: tuple[SagaState | None, ...]
@@ -30,6 +34,7 @@ class Past:
 
 def past(recorded: Recorded, catalog: Catalog) -> Past:
     """Fold the recorded facts; nothing is decided again. Raises CannotRead."""
+    first = definition(recorded.name, recorded.started_version, catalog)
     sagas = tuple(definition(recorded.name, version, catalog) for version in recorded.versions())
     states: list[SagaState | None] = [None]
     inputs = []
@@ -39,7 +44,7 @@ def past(recorded: Recorded, catalog: Catalog) -> Past:
             states.append(fold(states[-1], history.load_facts(line.facts, saga)))
     except (history.CorruptHistory, UnknownMessage, InvalidMessage) as error:
         raise CannotRead(f"the history cannot be read here: {error}; `amends replay` says more") from error
-    return Past(sagas, tuple(inputs), tuple(states))
+    return Past(first, sagas, tuple(inputs), tuple(states))
 
 
 def definition(name: str, version: int, catalog: Catalog) -> Saga[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from io import StringIO
 from typing import Any
@@ -296,3 +297,10 @@ def test_a_version_that_it_has_left_must_be_loaded_to_fork() -> None:
     assert new is not None
     with pytest.raises(CannotFork, match="work v1 is not loaded; name its module in AMENDS_SAGAS"):
         fork(play.recorded, Catalog([new]), 4)
+
+
+def test_before_the_first_transition_there_is_an_instance_that_has_not_started() -> None:
+    """A history cut off before its start forks to nothing at all, of the version it would start with."""
+    empty = replace(completed().recorded, transitions=())
+    found = fork(empty, Catalog([journey()]), 0)
+    assert (found.forked.transitions, found.forked.version, found.waits_for) == ((), 1, ())

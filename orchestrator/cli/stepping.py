@@ -27,7 +27,7 @@ def step_through(recorded: Recorded, catalog: Catalog, console: Console) -> None
     """Show a point in time, take a key (a line, where there is no terminal), show the next; until `q`."""
     told = story(recorded)
     place, with_data = 1, True
-    moments = [_waiting(recorded, catalog, seq) for seq in range(len(told.entries) + 1)]
+    moments = [_waiting(recorded, catalog, each.seq) for each in told.entries]
     console.print(f"[bold]{escape(told.name)}[/] v{told.version}  {told.id}  key {escape(told.key)}", highlight=False)
     for word in _words(console):
         match word:
@@ -50,7 +50,7 @@ def step_through(recorded: Recorded, catalog: Catalog, console: Console) -> None
             case other:
                 console.print(f"{escape(other)!r}? {KEYS}; there are transitions 1 to {len(told.entries)}", style="dim")
                 continue
-        _show(told.entries[place - 1], len(told.entries), told.started_at, moments[place], console, with_data)
+        _show(told.entries[place - 1], len(told.entries), told.started_at, moments[place - 1], console, with_data)
 
 
 def _waiting(recorded: Recorded, catalog: Catalog, seq: int) -> tuple[str, tuple[str, ...]]:

@@ -50,6 +50,8 @@ def reach(settings: ServiceSettings, act: Callable[[Database], Awaitable[T]], *,
     except DATABASE_ERRORS as error:
         if is_transient(error):
             fail(does_not_answer(settings.database, error), EX_UNAVAILABLE, program=program)
+        if in_words(error) == "file is not a database":
+            fail(f"{shown} is no SQLite database; set DATABASE_URL to one", EX_CONFIG, program=program)
         fail(
             f"{shown} has not our tables ({in_words(error)}); run `{program} migrate` first", EX_CONFIG, program=program
         )

@@ -20,6 +20,7 @@ from messaging.process import load
 from orchestrator import queries
 from orchestrator.catalog import Catalog
 from orchestrator.cli import repair_pictures
+from orchestrator.cli.bundled import only_in_database
 from orchestrator.cli.opening import Output, catalog_of, fail, screen, with_database
 from orchestrator.instance import SOURCE
 from orchestrator.operations.action import Operator, Outcome, Result
@@ -74,10 +75,13 @@ def meant(wanted: str | None, choose: Choose | None, *, option: str, saga: str |
 
 
 def one(wanted: str) -> Choose:
-    """The instance with this id, beginning of an id, or key; raises NoSuchSaga when it is asked for."""
+    """The instance with this id, beginning of an id, or key; asked for, it ends the command with 1 if there is none."""
 
     async def find(connection: AsyncConnection) -> list[Chosen]:
-        row = await queries.find(connection, wanted)
+        try:
+            row = await queries.find(connection, wanted)
+        except queries.NoSuchSaga as error:
+            only_in_database(wanted, error)
         return [Chosen(row.id, row.name, row.version)]
 
     return find
@@ -98,10 +102,7 @@ class Opened:
             async with database.reading() as connection:
                 return await find(connection)
 
-        try:
-            found = with_database(self.settings, look)
-        except queries.NoSuchSaga as error:
-            fail(str(error), 1)
+        found = with_database(self.settings, look)
         if not found:
             typer.echo("there is none; nothing to do", err=True)
             raise typer.Exit(0)

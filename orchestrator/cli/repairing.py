@@ -288,6 +288,8 @@ def _choose(
 ) -> tuple[Opened, list[Chosen]]:
     find = meant(wanted, many, option=option, saga=saga)
     opened = Opened()
+    if saga is not None and saga not in opened.catalog.names():
+        fail(f"there is no saga {saga!r}; AMENDS_SAGAS loads {', '.join(opened.catalog.names())}", 1)
     return opened, opened.choose(find)
 
 

@@ -22,6 +22,7 @@ from messaging.database import DATABASE_ERRORS, Database, in_words, is_transient
 from messaging.process import load
 from orchestrator import queries
 from orchestrator.cli import dashboard, pictures, timeline
+from orchestrator.cli.bundled import only_in_database
 from orchestrator.cli.opening import Output, OutputOption, fail, length_of, screen, with_database
 from orchestrator.history import CorruptHistory
 from orchestrator.replay import reading
@@ -84,7 +85,9 @@ def watch(
 
     try:
         code = with_database(settings, follow)
-    except (queries.NoSuchSaga, CorruptHistory) as error:
+    except queries.NoSuchSaga as error:
+        only_in_database(wanted or "", error)
+    except CorruptHistory as error:
         fail(str(error), 1)
     raise typer.Exit(code)
 

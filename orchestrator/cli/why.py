@@ -20,6 +20,7 @@ from messaging.process import BadConfiguration, bus_of, load
 from messaging.settings import MEMORY
 from orchestrator import queries
 from orchestrator.cli import pictures
+from orchestrator.cli.bundled import only_in_database
 from orchestrator.cli.opening import Output, OutputOption, WantedArgument, catalog_of, fail, screen, with_database
 from orchestrator.cli.sentences import sections
 from orchestrator.diagnosis import gather
@@ -52,7 +53,9 @@ def why(wanted: WantedArgument, *, output: OutputOption = Output.TABLE) -> None:
 
     try:
         found = with_database(settings, look)
-    except (queries.NoSuchSaga, CorruptHistory) as error:
+    except queries.NoSuchSaga as error:
+        only_in_database(wanted, error)
+    except CorruptHistory as error:
         fail(str(error), 1)
     if output is Output.JSON:
         typer.echo(json.dumps(as_json(found), indent=2))

@@ -7,7 +7,6 @@ import importlib
 import shlex
 import sys
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from messaging import migrate
 from messaging.database import Database
 from orchestrator import versions
 from orchestrator.assembly import MIGRATIONS
-from tests.acceptance.pages import ROOT, Block, blocks
+from tests.acceptance.pages import ROOT, blocks, sessions
 from tests.acceptance.programs import AMENDS, finished
 from tests.contract.orchestrator.office import Office
 
@@ -62,18 +61,6 @@ async def _prepare(office: Office, shop: Any) -> None:
     await office.retire()
 
 
-def _followed() -> Iterator[tuple[list[str], Block | None]]:
-    """Each `sh` block's commands, and the block of output that follows it."""
-    text = PAGE.read_text(encoding="utf-8")
-    found = sorted(
-        (block for language in ("sh", "text", "python") for block in blocks(PAGE, language)), key=lambda each: each.line
-    )
-    assert text.count("```") == 2 * len(found), "every block has a language that is looked at"
-    for block, behind in pairwise([*found, None]):
-        if block is not None and block.language == "sh":
-            yield block.text.splitlines(), behind if behind is not None and behind.language == "text" else None
-
-
 async def test_every_command_of_the_page_does_what_it_says(shop: Any, sqlite_url: str, tmp_path: Path) -> None:
     """In the order of the page, each ends well; what is printed there is printed; and all is in the histories."""
     database = Database(sqlite_url)
@@ -82,8 +69,8 @@ async def test_every_command_of_the_page_does_what_it_says(shop: Any, sqlite_url
     try:
         await _prepare(office, shop)
         ran = []
-        for commands, printed in _followed():
-            for line in commands:
+        for session in sessions(PAGE):
+            for line in session.commands.splitlines():
                 words = shlex.split(line)
                 assert words[0] == "amends"
                 quiet = words[1] in ASKING or words[1] == "migrate-instances" or "--dry-run" in words
@@ -98,8 +85,8 @@ async def test_every_command_of_the_page_does_what_it_says(shop: Any, sqlite_url
                 )
                 assert ended.returncode == 0, (line, ended.stdout, ended.stderr)
                 ran.append(words[1])
-            if printed is not None:
-                assert [row.rstrip() for row in ended.stdout.splitlines()] == printed.text.splitlines()
+            if session.printed is not None:
+                assert [row.rstrip() for row in ended.stdout.splitlines()] == session.printed.splitlines()
         assert set(ran) == {
             *ASKING,
             "retry",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -69,3 +70,23 @@ async def test_the_commands_of_the_page_print_what_it_says(night: Night, termina
             ("fulfill_order", "running"): 1,
         }
     assert await night.audit() == 14
+
+
+async def test_a_file_tells_what_the_database_tells(night: Night, terminal: Terminal) -> None:
+    """The bundle of a stuck saga is shown, replayed and forked as the saga is, with no database to be had."""
+    apart = replace(terminal, given={**terminal.given, "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"})
+
+    def both(command: str) -> tuple[str, str]:
+        return terminal.types(command.format("9d28"), at=WOKEN), apart.types(command.format("ada.json"), at=WOKEN)
+
+    assert await asyncio.to_thread(terminal.types, "amends export 9d28 -o ada.json", at=WOKEN) == ""
+    for command in (
+        "amends show {} --data --messages",
+        "amends replay {}",
+        "amends fork {} --at 3 --drop 4 --silence",
+        "amends export {}",
+    ):
+        from_database, from_file = await asyncio.to_thread(both, command)
+        assert from_database == from_file
+        assert "9d28b174-a3a8-5204-8c2c-f32d006bc40c" in from_file, from_file
+    assert await night.audit() == 13

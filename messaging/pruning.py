@@ -120,7 +120,7 @@ async def _prune_letters(
             query = select(dead_letter).where(dead_letter.c.at < before).order_by(dead_letter.c.id).limit(batch)
             rows = (await connection.execute(query)).mappings().all()
         if archive is not None:
-            archive.append([_line(row) for row in rows])
+            archive.append([letter_line("dead_letter", row) for row in rows])
         async with database.transaction() as connection:
             ids: Sequence[int] = [row["id"] for row in rows]
             gone = len(await bulk.delete(connection, dead_letter.c.id, ids))
@@ -131,14 +131,15 @@ async def _prune_letters(
         await make_way(began)
 
 
-def _line(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """A dead letter for the archive, every column of it; the body as base64, because it need not be text."""
-    content = {
-        name: value if value is None or isinstance(value, (str, int)) else str(value)
-        for name, value in row.items()
-        if name != "body"
-    }
-    return {"kind": "dead_letter", "body_base64": b64encode(row["body"]).decode()} | content
+def letter_line(kind: str, row: Mapping[Any, Any]) -> dict[str, Any]:
+    """A dead letter for the archive, every column of it; a body in bytes as base64, because it need not be text."""
+    content: dict[str, Any] = {"kind": kind}
+    for name, value in row.items():
+        if isinstance(value, bytes):
+            content[f"{name}_base64"] = b64encode(value).decode()
+        else:
+            content[name] = value if value is None or isinstance(value, (str, int)) else str(value)
+    return content
 
 
 # The oldest first, by the index on received_at; what a worker has in hand is left for the next run.

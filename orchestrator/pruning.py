@@ -1,4 +1,5 @@
-"""Removing sagas that ended long ago, with their history, and definitions that no instance needs any more.
+"""Removing sagas that ended long ago, with their history, everybody's old dead letters, and definitions that no
+instance needs any more.
 
 In small batches, each archived before a short transaction deletes it. An instance that has moved since it was read (a
 late answer) is left alone: its revision proves it. One that has not ended is never touched.
@@ -19,9 +20,10 @@ from messaging.archive import Archive
 from messaging.database import Database
 from messaging.pruning import Cutoff
 from orchestrator import archive as archived
+from orchestrator.letters import State
 from orchestrator.replay.reading import stream
 from orchestrator.saga.state import Status
-from orchestrator.schema import saga, saga_attribute, saga_definition, saga_history, saga_search
+from orchestrator.schema import collected_letter, saga, saga_attribute, saga_definition, saga_history, saga_search
 
 BATCH = 100
 """Instances in one transaction."""
@@ -30,12 +32,15 @@ _ENDED = tuple(status.value for status in Status if status.terminal)
 
 @dataclass(frozen=True, slots=True)
 class Prunable:
-    """What there is to remove, or what was removed. `definitions` are written name v1."""
+    """What there is to remove, or what was removed. `dead_letters` are the orchestrator's own, `collected_letters` the
+    entries of every service's in its collection; `definitions` are written name v1.
+    """
 
     instances: int
     transitions: int
     inbox: int
     dead_letters: int
+    collected_letters: int
     definitions: tuple[str, ...]
 
 
@@ -52,13 +57,17 @@ class Wanted:
 
 async def prunable(connection: AsyncConnection, wanted: Wanted) -> Prunable:
     """How much `prune` would remove."""
-    rest = pruning.Prunable(0, 0)
+    rest, collected = pruning.Prunable(0, 0), 0
     if wanted.saga is None:
         rest = await pruning.prunable(connection, wanted.cutoff)
+        old = select(func.count()).select_from(collected_letter).where(collected_letter.c.state.in_(State))
+        old = old.where(collected_letter.c.at < wanted.cutoff.before)
+        collected = int((await connection.execute(old)).scalar_one())
     query = select(func.count(), func.sum(saga.c.revision)).where(saga.c.status.in_(_ENDED), *_conditions(wanted))
     instances, transitions = (await connection.execute(query)).one()
     definitions = await _unused(connection, wanted)
-    return Prunable(instances, int(transitions or 0), rest.inbox, rest.dead_letters, _named(definitions))
+    named = _named(definitions)
+    return Prunable(instances, int(transitions or 0), rest.inbox, rest.dead_letters, collected, named)
 
 
 async def oldest_under_way(connection: AsyncConnection) -> datetime | None:
@@ -93,10 +102,12 @@ async def prune(
             await pruning.make_way(began)
             if len(page) < batch:
                 break
-    rest = pruning.Prunable(0, 0)
+    rest, collected = pruning.Prunable(0, 0), 0
     if wanted.saga is None:
         rest = await pruning.prune(database, wanted.cutoff, archive, removed=removed)
-    return Prunable(instances, transitions, rest.inbox, rest.dead_letters, await _forget(database, wanted))
+        collected = await _prune_collected(database, wanted.cutoff.before, archive, removed, batch)
+    forgotten = await _forget(database, wanted)
+    return Prunable(instances, transitions, rest.inbox, rest.dead_letters, collected, forgotten)
 
 
 def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
@@ -135,6 +146,40 @@ async def _remove(database: Database, seen: Mapping[UUID, int]) -> tuple[int, in
         await bulk.delete(connection, saga_attribute.c.saga_id, ids)
         moves = await bulk.delete(connection, saga_history.c.saga_id, ids)
     return len(ids), len(moves)
+
+
+async def _prune_collected(
+    database: Database, before: datetime, archive: Archive | None, removed: Callable[[int], None], batch: int
+) -> int:
+    """Everybody's letters that failed last before then, whatever became of them."""
+    total, table = 0, collected_letter
+    for state in State:
+        # One state at a time, oldest first: the index on both.
+        query = select(table).where(table.c.state == state, table.c.at < before).order_by(table.c.at).limit(batch)
+        while True:
+            began = pruning.moment()
+            async with database.reading() as connection:
+                rows = (await connection.execute(query)).mappings().all()
+            if archive is not None:
+                archive.append([pruning.letter_line(table.name, row) for row in rows])
+            gone = await _remove_letters(database, {row["id"]: (row["at"], row["state"]) for row in rows})
+            total += gone
+            removed(gone)
+            await pruning.make_way(began)
+            if len(rows) < batch:
+                break
+    return total
+
+
+async def _remove_letters(database: Database, seen: Mapping[UUID, tuple[datetime, str]]) -> int:
+    """Delete letters that have neither failed again since they were read nor come into another state."""
+    table = collected_letter.c
+    async with database.transaction() as connection:
+        columns, locked = (table.id, table.at, table.state), "ORDER BY id FOR UPDATE"
+        rows = await bulk.select(connection, columns, table.id, sorted(seen), locked)
+        return len(
+            await bulk.delete(connection, table.id, [row.id for row in rows if seen[row.id] == (row.at, row.state)])
+        )
 
 
 async def _unused(connection: AsyncConnection, wanted: Wanted) -> list[tuple[str, int]]:

@@ -9,14 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Column, Table, func, select
+from sqlalchemy import Column, ColumnElement, Table, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from messaging.schema import dead_letter, deferred, outbox
+from messaging.schema import deferred, outbox
 from orchestrator import queries
+from orchestrator.letters import State
 from orchestrator.queries import Listed
 from orchestrator.saga.state import Status
-from orchestrator.schema import parked_event, saga
+from orchestrator.schema import collected_letter, parked_event, saga
 
 SHOWN = 5
 """Instances shown of those that wait and of those that are stuck."""
@@ -34,7 +35,8 @@ class Pile:
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What there is at one moment. `sagas` are numbers by saga and status; `overdue` counts deadlines that have passed
-    and were not attended to yet; `waiting` are the instances under way that moved longest ago, `stuck` the latest.
+    and were not attended to yet; `waiting` are the instances under way that moved longest ago, `stuck` the latest;
+    `dead_letters` are those of every service that are open.
     """
 
     at: datetime
@@ -81,6 +83,7 @@ async def snapshot(connection: AsyncConnection, now: datetime) -> Snapshot:
     sagas: dict[str, dict[str, int]] = {}
     for (name, status), number in sorted((await queries.counts(connection)).items()):
         sagas.setdefault(name, {})[status] = number
+    letters = collected_letter.c
     overdue = select(func.count()).select_from(saga).where(saga.c.deadline <= now)
     return Snapshot(
         at=now,
@@ -91,12 +94,14 @@ async def snapshot(connection: AsyncConnection, now: datetime) -> Snapshot:
         outbox=await _pile(connection, outbox, outbox.c.created_at, now),
         deferred=await _pile(connection, deferred, deferred.c.first_at, now),
         parked=await _pile(connection, parked_event, parked_event.c.parked_at, now),
-        dead_letters=await _pile(connection, dead_letter, dead_letter.c.at, now),
+        dead_letters=await _pile(connection, collected_letter, letters.at, now, letters.state == State.OPEN),
     )
 
 
-async def _pile(connection: AsyncConnection, table: Table, since: Column[datetime], now: datetime) -> Pile:
-    query = select(func.count(), func.min(since)).select_from(table)
+async def _pile(
+    connection: AsyncConnection, table: Table, since: Column[datetime], now: datetime, *only: ColumnElement[bool]
+) -> Pile:
+    query = select(func.count(), func.min(since)).select_from(table).where(*only)
     row = (await connection.execute(query)).one()
     oldest: datetime | None = row[1]
     return Pile(row[0], None if oldest is None else (now - oldest).total_seconds())

@@ -78,7 +78,7 @@ def prune(
 
     async def act(database: Database) -> Prunable:
         counted = found.prunable
-        with progress(counted.instances + counted.inbox + counted.dead_letters) as removed:
+        with progress(_rows(counted)) as removed:
             return await pruning.prune(database, wanted, kept, removed=removed)
 
     done = pruned(lambda: with_database(settings, act), PROGRAM)
@@ -86,7 +86,11 @@ def prune(
 
 
 def _nothing(found: Prunable) -> bool:
-    return not (found.instances or found.inbox or found.dead_letters or found.definitions)
+    return not (_rows(found) or found.definitions)
+
+
+def _rows(found: Prunable) -> int:
+    return found.instances + found.inbox + found.dead_letters + found.collected_letters
 
 
 def _would(found: Prunable) -> str:
@@ -96,6 +100,6 @@ def _would(found: Prunable) -> str:
 def _words(found: Prunable) -> str:
     words = (
         f"{found.instances} sagas with {found.transitions} transitions, {found.inbox} inbox entries, "
-        f"{found.dead_letters} dead letters"
+        f"{found.dead_letters} dead letters of its own, {found.collected_letters} collected"
     )
     return f"{words}, the definitions {', '.join(found.definitions)}" if found.definitions else words

@@ -15,15 +15,17 @@ from orchestrator.saga.steps import Step, Wait
 
 
 def fitting(recorded: Recorded, saga: Saga[Any] | None) -> tuple[Repair, ...]:
-    """What fits, the gentlest first; only what needs no definition where it is not loaded or the row unreadable."""
+    """What fits, the gentlest first: only what needs no definition where it is not loaded, nothing where the row cannot
+    be read.
+    """
     if saga is None:
-        return (Repair(Action.ABANDON),)
+        return () if Status(recorded.status).terminal else (Repair(Action.ABANDON),)
     try:
         state = history.load_state(
             saga, status=recorded.status, reason=recorded.reason, data=recorded.data, progress=recorded.progress
         )
     except history.CorruptHistory:
-        return (Repair(Action.ABANDON),)
+        return ()
     if state.status.terminal:
         return ()
     return tuple(_fitting(saga, state))

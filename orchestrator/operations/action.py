@@ -23,10 +23,12 @@ from orchestrator import versions
 from orchestrator.catalog import Catalog
 from orchestrator.folding import Folding
 from orchestrator.instance import SOURCE, Instance
+from orchestrator.operations import abandoning
 from orchestrator.replay.recorded import RecordedTransition
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.inputs import Action, PersonActed
 from orchestrator.saga.machine import Verdict
+from orchestrator.saga.state import Status
 
 FOR_EVER = timedelta.max
 """The patience with what is parked: a person's action gives nothing up."""
@@ -110,6 +112,8 @@ class Operator:
             instance = folding.instance(identity)
             if instance is None:
                 return Outcome(identity, "", 0, "", Result.REFUSED, "", "", "", 0, "there is no such saga any more")
+            if instance.saga is None and not instance.unreadable and given.action is Action.ABANDON:
+                return await self._abandon(connection, instance, given, shown, rehearsal=rehearsal)
             before = _outcome(instance, Result.REFUSED)
             refusal = await self._obstacle(connection, instance, given) or _moved_since(shown, instance)
             if refusal:
@@ -127,6 +131,27 @@ class Operator:
         )
         after = _outcome(instance, Result.POSSIBLE if rehearsal else Result.DONE)
         return replace(after, was=before.was, transitions=rows)
+
+    async def _abandon(
+        self,
+        connection: AsyncConnection,
+        instance: Instance,
+        given: PersonActed,
+        shown: Outcome | None,
+        *,
+        rehearsal: bool,
+    ) -> Outcome:
+        """Without its definition."""
+        found, now = await abandoning.standing(connection, instance.id), self._clock.now()
+        was = replace(_outcome(instance, Result.REFUSED), was=found.status, status=found.status, step=found.step)
+        refusal = found.refusal or _moved_since(shown, instance)
+        if refusal:
+            return replace(was, why=refusal)
+        entry = await abandoning.abandon(connection, instance.id, found, replace(given, at=now), now)
+        if rehearsal:
+            await connection.rollback()
+        result = Result.POSSIBLE if rehearsal else Result.DONE
+        return replace(was, result=result, status=Status.ABANDONED, revision=entry.seq, transitions=(entry,))
 
     async def _obstacle(self, connection: AsyncConnection, instance: Instance, given: PersonActed) -> str:
         """Why this process may not decide about this instance: what it knows is not what the orchestrator runs."""

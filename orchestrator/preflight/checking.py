@@ -6,25 +6,27 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Table, func, or_, select
+from sqlalchemy import Column, Row, Select, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging.database import Database
 from messaging.schema import dead_letter, outbox
 from orchestrator import versions
 from orchestrator.catalog import Catalog
+from orchestrator.letters import State
 from orchestrator.preflight import stored
 from orchestrator.preflight.instances import examine
 from orchestrator.preflight.report import Report
+from orchestrator.preflight.stored import Trouble
 from orchestrator.replay.reading import stream
 from orchestrator.replay.recorded import Recorded
 from orchestrator.saga.state import Status
-from orchestrator.schema import parked_event, saga
+from orchestrator.schema import collected_letter, parked_event, saga
 
 PAGE = 500
 _ENDED = frozenset(status.value for status in Status if status.terminal)
-_READABLE_ONCE = ("handler_failed", "retries_exhausted", "unhandled", "expired")
-"""Reasons of dead letters that could be read when they died; the others are dead because they could not."""
+_READABLE_ONCE = ("handler_failed", "retries_exhausted", "unhandled")
+"""Reasons of dead letters that could be read when they died; most others are dead because they could not."""
 
 
 async def preflight(
@@ -73,25 +75,44 @@ def _contents(report: Report, recorded: Recorded, catalog: Catalog) -> None:
 
 async def _bodies(report: Report, connection: AsyncConnection, catalog: Catalog) -> None:
     """Messages that have still to be read by somebody."""
-    for table, ours in ((outbox, True), (parked_event, False), (dead_letter, False)):
-        async for row in _rows(connection, table):
-            if table is dead_letter and row.reason not in _READABLE_ONCE:
-                continue
+    registry = catalog.registry
+    for table, ours in ((outbox, True), (parked_event, False)):
+        async for row in _pages(connection, select(table), table.c.id):
+            mine = ours and registry.speaks(row.type)  # announcements of dead letters lie there, too
             report.looked_at[table.name] += 1
-            body = row.body if isinstance(row.body, str) else row.body.decode("utf-8", errors="replace")
-            mine = ours and catalog.registry.speaks(row.type)  # announcements of dead letters lie there, too
-            found = stored.in_body(table.name, f"#{row.id}", body, catalog.registry, ours=mine)
-            if found is not None:
-                report.trouble(found)
+            _body(report, stored.in_body(table.name, f"#{row.id}", row.body, registry, ours=mine))
+    async for row in _pages(connection, _LETTERS, collected_letter.c.id):
+        body = row.body if row.body is not None else bytes(row.whole).decode("utf-8", errors="replace")
+        report.looked_at[collected_letter.name] += 1
+        _body(report, stored.in_body(collected_letter.name, str(row.id), body, registry, ours=False))
 
 
-async def _rows(connection: AsyncConnection, table: Table) -> AsyncIterator[Row[Any]]:
-    after = 0
-    while True:
-        query = select(table).where(table.c.id > after).order_by(table.c.id).limit(PAGE)
-        rows = (await connection.execute(query)).all()
+def _body(report: Report, found: Trouble | None) -> None:
+    if found is not None:
+        report.trouble(found)
+
+
+def _letters() -> Select[Any]:
+    """Open dead letters of every service that could be read once, as far as this database has them whole."""
+    letter, own = collected_letter.c, dead_letter.c
+    # What the broker let expire names an exchange, and nobody has read it.
+    parked_too_long = and_(letter.reason == "expired", letter.exchange == "")
+    return (
+        select(letter.id, letter.body, own.body.label("whole"))
+        .outerjoin(dead_letter, and_(own.letter_id == letter.id, letter.body.is_(None)))
+        .where(letter.state == State.OPEN, or_(letter.reason.in_(_READABLE_ONCE), parked_too_long))
+        .where(or_(letter.encoding == "text", own.body.is_not(None)))
+    )
+
+
+_LETTERS = _letters()
+
+
+async def _pages(connection: AsyncConnection, query: Select[Any], identity: Column[Any]) -> AsyncIterator[Row[Any]]:
+    page = query.order_by(identity).limit(PAGE)
+    rows = (await connection.execute(page)).all()
+    while rows:
         for row in rows:
             yield row
-        if len(rows) < PAGE:
-            return
-        after = rows[-1].id
+        last = rows[-1].id
+        rows = (await connection.execute(page.where(identity > last))).all() if len(rows) == PAGE else []

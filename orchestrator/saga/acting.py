@@ -21,12 +21,12 @@ class Acting(Moving):
     def person(self, given: PersonActed) -> Transition:
         """What the action leads to; a refusal says why not."""
         if self.state.status.terminal:
-            return _refused(f"the saga is {self.state.status.value}; nothing can change it")
+            return _refused(ended(self.state.status))
         if self.state == SagaState():
             return _refused("the saga has not started; there is nothing to act on")
         match given.action:
             case Action.ABANDON:
-                self._fact(f.Abandoned(f"{given.who}: {given.why}"))
+                self._fact(abandoned(given))
                 refusal = ""
             case Action.RESCHEDULE:
                 refusal = self._reschedule(given)
@@ -171,6 +171,16 @@ class Acting(Moving):
             for name in crossing.passed():
                 self._fact(f.StepSkipped(name))
         return refusal
+
+
+def abandoned(given: PersonActed) -> f.Abandoned:
+    """What a person's ABANDON establishes, whatever the instance and its definition."""
+    return f.Abandoned(f"{given.who}: {given.why}")
+
+
+def ended(status: Status) -> str:
+    """Why nothing can be done to an instance with this terminal status."""
+    return f"the saga is {status.value}; nothing can change it"
 
 
 def _by(given: PersonActed) -> str:

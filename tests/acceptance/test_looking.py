@@ -157,14 +157,16 @@ def test_what_is_old_is_pruned_after_a_dry_run_and_a_question(amends: Amends, tm
     dry = amends("prune", *ages, "--dry-run")
     assert (dry.exit_code, dry.stdout) == (
         0,
-        "would remove 2 sagas with 5 transitions, 0 inbox entries, 0 dead letters\n",
+        "would remove 2 sagas with 5 transitions, 0 inbox entries, 0 dead letters of its own, 0 collected\n",
     )
     refused = amends("prune", *ages)
     assert refused.exit_code == 1
     assert len(json.loads(amends("list", "-o", "json").stdout)) == 4
     done = amends("prune", *ages, "--archive", "kept", "--yes")
     assert done.exit_code == 0, done.stderr
-    assert done.stdout.startswith("removed 2 sagas with 5 transitions, 0 inbox entries, 0 dead letters; archived in ")
+    assert done.stdout.startswith(
+        "removed 2 sagas with 5 transitions, 0 inbox entries, 0 dead letters of its own, 0 collected; archived in "
+    )
     assert "has not ended; a participant's inbox must keep what came since then" in done.stderr
     (archive,) = (tmp_path / "kept").iterdir()
     assert sorted(each.key for each in recorded_in(archive)) == ["1", "2"]

@@ -391,5 +391,48 @@ async def test_what_cannot_be_read_is_left_alone(office: Office, elsewhere: Data
     operator = Operator(elsewhere, office.catalog, office.clock)
     assert (await operator.act(_work(1), _by_bea(Action.ABANDON))).why == "the row of its saga cannot be read"
     assert (
-        await operator.act(_work(2), _by_bea(Action.ABANDON))
+        await operator.act(_work(2), _by_bea(Action.RETRY))
     ).why == "no definition of work v5 is loaded here; see AMENDS_SAGAS"
+
+
+async def test_what_nobody_has_the_definition_of_can_be_abandoned(office: Office, elsewhere: Database) -> None:
+    """Its end needs nothing of the definition: only who, why and when; with the definition it folds and replays."""
+    await office.employ(_saga())
+    await office.handle(office.begun(1))
+    await office.handle(office.answer(1, "dig", Done()))
+    operator = Operator(elsewhere, Catalog([]), office.clock)
+    before = await _tables(office)
+    rehearsed = await operator.rehearse(_work(1), _by_bea(Action.ABANDON))
+    assert await _tables(office) == before
+    assert (rehearsed.result, rehearsed.was, rehearsed.status) == (Result.POSSIBLE, "running", "abandoned")
+
+    done = await operator.act(_work(1), _by_bea(Action.ABANDON), rehearsed)
+    assert (done.result, done.was, done.status, done.step) == (Result.DONE, "running", "abandoned", "fill")
+    assert (done.name, done.version, done.key, done.revision) == ("work", 1, "1", 3)
+    row = (await office.sagas())["1"]
+    assert (row.status, row.reason, row.revision) == ("abandoned", "bea: refund 7731 in the bank's console", 3)
+    assert (row.deadline, row.updated_at) == (None, office.clock.now())
+    assert await office.audit() == 1
+    async with office.database.reading() as connection:
+        told = await reading.recorded(connection, row)
+    assert done.transitions == told.transitions[-1:]
+    assert replay(told, office.catalog).difference is None
+    # What was under way is late.
+    await office.handle(office.answer(1, "fill", Done()))
+    assert (await office.sagas())["1"].status == "abandoned"
+
+    again = await operator.act(_work(1), _by_bea(Action.ABANDON))
+    assert (again.result, again.why) == (Result.REFUSED, "the saga is abandoned; nothing can change it")
+
+
+async def test_abandoned_without_a_definition_only_as_it_was_shown(office: Office, elsewhere: Database) -> None:
+    """Where it has moved since a person saw it, nothing is done."""
+    await office.employ(_saga())
+    await office.handle(office.begun(1))
+    operator = Operator(elsewhere, Catalog([]), office.clock)
+    seen = await operator.rehearse(_work(1), _by_bea(Action.ABANDON))
+    await office.handle(office.answer(1, "dig", Done()))
+
+    assert (await operator.act(_work(1), _by_bea(Action.ABANDON), seen)).why == (
+        "it has moved since it was shown; look at it again"
+    )

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
 from sqlalchemy import update
 
+from messaging.dead_letters import bury
 from messaging.schema import outbox
-from orchestrator import CONTINUE, versions
+from orchestrator import CONTINUE, letters, versions
 from orchestrator.catalog import Catalog
+from orchestrator.letters import Decision, State
 from orchestrator.preflight.checking import count, preflight
 from orchestrator.preflight.instances import Verdict
 from orchestrator.saga.state import saga_id
 from orchestrator.schema import parked_event
 from tests.contract.messaging.bench import NOON, row
+from tests.contract.orchestrator.letters import collected, dead_letter
 from tests.contract.orchestrator.office import Office
 from tests.unit.work import Approved, Done, approval, pivot, step, work_saga
 
@@ -87,3 +92,43 @@ async def test_messages_that_wait_and_do_not_fit_are_named(office: Office) -> No
     told = {(where, wire_type): sentence for (where, wire_type, sentence) in report.troubles}
     assert told[("parked_event", "work.approved")].startswith("work.approved v1: id: Input should be a valid integer")
     assert told[("outbox", "")].startswith("cannot be read: the body is")
+
+
+_OUTGROWN = (
+    b'{"specversion":"1.0","id":"01a207e9-785f-73e8-bba0-f41537ca759a","source":"s","type":"work.do",'
+    b'"time":"2026-03-01T12:00:00Z","dataversion":1,"data":{"note":"%s"}}'
+)
+
+
+async def test_open_dead_letters_of_every_service_are_read(office: Office) -> None:
+    """Those that were readable once, whole wherever they lie; neither what nobody could read nor what is done with."""
+    await in_flight(office)
+    large = dead_letter(
+        letter=UUID(int=2),
+        service="orchestrator",
+        type="work.approved",
+        reason="expired",
+        body=_OUTGROWN.replace(b"work.do", b"work.approved") % (b"x" * 70_000),
+    )
+    handled, outgrown = UUID(int=3), _OUTGROWN % b"x"
+    await collected(
+        office,
+        dead_letter(letter=UUID(int=1), service="work", type="work.do", body=outgrown),
+        large,
+        dead_letter(letter=handled, service="work", type="work.do", body=outgrown),
+        dead_letter(letter=UUID(int=4), service="work", type="work.do", body=outgrown, reason="invalid"),
+        dead_letter(letter=UUID(int=5), service="work", type="work.do", body=_OUTGROWN % (b"x" * 70_000)),
+        dead_letter(letter=UUID(int=6), reason="expired", exchange="amends.events", body=b"{"),
+        dead_letter(letter=UUID(int=7), type="shop.closed", body=_OUTGROWN.replace(b"work.do", b"shop.closed") % b"x"),
+    )
+    async with office.database.transaction() as connection:
+        await bury(connection, [large])
+        decision = Decision(State.DISCARDED, "ann", "", NOON)
+        await letters.decide(connection, letters.COLLECTED, decision, [(handled, None)])
+    report = await preflight(office.database, Catalog([STARTED]))
+
+    assert report.looked_at["collected_letter"] == 3
+    assert {(where, wire_type): rows.examples for (where, wire_type, _), rows in report.troubles.items()} == {
+        ("collected_letter", "work.do"): ["00000000-0000-0000-0000-000000000001"],
+        ("collected_letter", "work.approved"): ["00000000-0000-0000-0000-000000000002"],
+    }

@@ -12,16 +12,18 @@ import pytest
 from sqlalchemy import select, update
 
 from messaging import bulk
-from messaging.archive import Archive, UnreadableArchive
+from messaging.archive import Archive, UnreadableArchive, read
 from messaging.pruning import cutoff
-from orchestrator import pruning
+from orchestrator import letters, pruning
 from orchestrator.archive import recorded_in
+from orchestrator.letters import Decision, State
 from orchestrator.pruning import Prunable, Wanted
 from orchestrator.replay.reading import stream
 from orchestrator.replay.recorded import Recorded
 from orchestrator.saga.state import Direction, saga_id
-from orchestrator.schema import saga, saga_attribute, saga_definition, saga_history, saga_search
+from orchestrator.schema import collected_letter, saga, saga_attribute, saga_definition, saga_history, saga_search
 from tests.contract.messaging.bench import NOON
+from tests.contract.orchestrator.letters import collected, dead_letter
 from tests.contract.orchestrator.office import Office
 from tests.unit.work import Done, Refused, Undone, pivot, step, work_saga
 
@@ -71,20 +73,20 @@ async def test_only_sagas_that_ended_long_ago_go_with_all_that_is_theirs(office:
     done = await pruning.prune(office.database, _wanted("work"), removed=told.append, batch=1)
 
     gone = sum(len(before[key].transitions) for key in ("1", "2", "3"))
-    assert counted == done == Prunable(3, gone, 0, 0, ())
+    assert counted == done == Prunable(3, gone, 0, 0, 0, ())
     assert (gone, sum(told)) == (12, 3)
     assert set(await office.sagas()) == {"4", "5", "6"}
     kept = {saga_id("work", number) for number in (4, 5, 6)}
     assert await _ids(office, saga_history.c.saga_id) == kept
     assert await _ids(office, saga_attribute.c.saga_id) == kept
-    assert await pruning.prune(office.database, _wanted("work")) == Prunable(0, 0, 0, 0, ())
+    assert await pruning.prune(office.database, _wanted("work")) == Prunable(0, 0, 0, 0, 0, ())
 
 
 async def test_another_saga_is_left_alone(office: Office) -> None:
     """With a name, only instances of that saga go, and no inbox entry."""
     await _work(office)
     entries = len(await office.statuses())
-    assert await pruning.prune(office.database, _wanted("other")) == Prunable(0, 0, 0, 0, ())
+    assert await pruning.prune(office.database, _wanted("other")) == Prunable(0, 0, 0, 0, 0, ())
     assert len(await office.sagas()) == 6
     assert len(await office.statuses()) == entries
     done = await pruning.prune(office.database, _wanted())
@@ -100,6 +102,68 @@ async def test_the_archive_holds_what_was_removed_as_a_replay_takes_it(office: O
     assert archive.path is not None
     found = {each.key: each for each in recorded_in(archive.path)}
     assert found == {key: before[key] for key in ("1", "2", "3")}
+
+
+async def _letters(office: Office) -> None:
+    """Six letters of noon: three open (one of them no text), one of each other state; a seventh of yesterday."""
+    await collected(
+        office,
+        *(dead_letter(letter=UUID(int=number)) for number in range(1, 6)),
+        dead_letter(letter=UUID(int=6), body=b"\xff\xfe\x00\x01"),
+        dead_letter(letter=UUID(int=7), at=LATER - DAY),
+    )
+    async with office.database.transaction() as connection:
+        for number, state in ((3, State.HANDLED), (4, State.DISCARDED), (5, State.REDRIVEN)):
+            decision = Decision(state, "ann", "it was a test", NOON + DAY)
+            await letters.decide(connection, letters.COLLECTED, decision, [(UUID(int=number), None)])
+
+
+async def test_collected_letters_go_by_age_whatever_became_of_them(office: Office, tmp_path: Path) -> None:
+    """Every service's, archived first, column by column as they lay there."""
+    await _letters(office)
+    before = {str(row.id): row for row in await office.rows(collected_letter)}
+    async with office.database.reading() as connection:
+        counted = await pruning.prunable(connection, _wanted())
+    archive, told = Archive(tmp_path, "orchestrator", LATER), list[int]()
+    done = await pruning.prune(office.database, _wanted(), archive, removed=told.append, batch=2)
+
+    assert counted == done == Prunable(0, 0, 0, 0, 6, ())
+    assert sum(told) == 6
+    assert [row.id for row in await office.rows(collected_letter)] == [UUID(int=7)]
+    assert archive.path is not None
+    lines = {line["id"]: line for line in read(archive.path)}
+    assert sorted(lines) == [str(UUID(int=number)) for number in range(1, 7)]
+    assert {line["kind"] for line in lines.values()} == {"collected_letter"}
+    noon = "2026-03-01 12:00:00+00:00"
+    assert [lines[str(UUID(int=6))][name] for name in ("body", "encoding", "at", "state")] == [
+        "//4AAQ==",
+        "base64",
+        noon,
+        "open",
+    ]
+    discarded = lines[str(UUID(int=4))]
+    assert (discarded["decided_by"], discarded["decided_why"]) == ("ann", "it was a test")
+    assert set(discarded) == {"kind", *before[discarded["id"]]._fields}
+
+
+async def test_with_a_saga_named_collected_letters_stay(office: Office) -> None:
+    """They belong to no one saga."""
+    await _letters(office)
+    assert await pruning.prune(office.database, _wanted("work")) == Prunable(0, 0, 0, 0, 0, ())
+    assert len(await office.rows(collected_letter)) == 7
+
+
+async def test_a_letter_that_has_changed_since_it_was_read_is_left_alone(office: Office) -> None:
+    """It has failed once more, or somebody has decided: what is archived is not what would be deleted."""
+    await _letters(office)
+    seen = {row.id: (row.at, row.state) for row in await office.rows(collected_letter) if row.state == "open"}
+    await collected(office, dead_letter(letter=UUID(int=1), at=LATER))
+    async with office.database.transaction() as connection:
+        decision = Decision(State.DISCARDED, "ann", "", LATER)
+        await letters.decide(connection, letters.COLLECTED, decision, [(UUID(int=2), None)])
+
+    assert await pruning._remove_letters(office.database, seen) == 2
+    assert [row.id.int for row in await office.rows(collected_letter)] == [1, 2, 3, 4, 5]
 
 
 class _Killed(Exception):

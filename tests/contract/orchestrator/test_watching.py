@@ -13,13 +13,15 @@ from sqlalchemy import insert
 
 from messaging import deferred, schema
 from messaging.database import Database
-from messaging.dead_letters import DeadLetter, bury
 from messaging.deferred import DeferredRow
+from orchestrator import letters
 from orchestrator.cli.opening import Output
 from orchestrator.cli.watching import _All, _follow, _Screen
+from orchestrator.letters import Decision, State
 from orchestrator.watching import Pile, Rates, rates, snapshot
 from tests.contract.messaging.bench import NOON, row, until
 from tests.contract.orchestrator.conftest import make_tables
+from tests.contract.orchestrator.letters import collected, dead_letter
 from tests.contract.orchestrator.office import Office
 from tests.contract.orchestrator.records import store
 from tests.contract.proxy import Proxy
@@ -43,12 +45,15 @@ async def test_a_look_counts_what_there_is_and_names_who_waits_longest(office: O
     await store(office.database, [*(each.recorded for each in plays), other.recorded])
     await office.commit_rows([row(1), row(2)])
     waits = DeferredRow(UUID(int=1), "q", "parcel.pack", None, "{}", NOON + _after(40), NOON + _after(90), 1, "")
-    letter = DeadLetter(
-        UUID(int=1), "depot", "q", "invalid", "", None, None, None, "", "", "{}", b"", 0, NOON + _after(50)
-    )
     async with office.database.transaction() as connection:
         await deferred.put_off(connection, "depot", [waits])
-        await bury(connection, [letter])
+    await collected(
+        office, *(dead_letter(letter=UUID(int=number), at=NOON + _after(40 + number)) for number in range(1, 5))
+    )
+    async with office.database.transaction() as connection:
+        for number, state in ((1, State.DISCARDED), (2, State.REDRIVEN)):
+            decision = Decision(state, "ann", "", NOON + _after(55))
+            await letters.decide(connection, letters.COLLECTED, decision, [(UUID(int=number), None)])
     await office.employ(saga)
     async with office.database.reading() as connection:
         seen = await snapshot(connection, NOON + _after(60))
@@ -65,7 +70,8 @@ async def test_a_look_counts_what_there_is_and_names_who_waits_longest(office: O
     assert seen.outbox == Pile(2, 60.0)
     assert seen.deferred == Pile(1, 20.0)
     assert seen.parked == Pile(0, None)
-    assert seen.dead_letters == Pile(1, 10.0)
+    # The first is discarded, the second sent again: two wait for a person, the older for 17 seconds.
+    assert seen.dead_letters == Pile(2, 17.0)
 
 
 async def test_rates_are_what_has_changed_between_two_looks(office: Office) -> None:

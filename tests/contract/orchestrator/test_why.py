@@ -32,6 +32,7 @@ from orchestrator.diagnosis import gather
 from orchestrator.diagnosis.durations import percentile
 from orchestrator.diagnosis.findings import Diagnosis, NearMiss, NobodyReads, NoQueue
 from orchestrator.letters import Decision, State
+from orchestrator.saga.inputs import Action
 from orchestrator.saga.state import Direction, command_id, saga_id
 from tests.contract.messaging.bench import NOON, row, statements
 from tests.contract.orchestrator.letters import collected, dead_letter
@@ -686,7 +687,9 @@ async def test_a_definition_that_is_not_loaded(office: Office) -> None:
     """It is said, and what can be told without it is told."""
     await office.employ(work_saga(step("dig"), pivot("sign")))
     await begin(office, 9)
-    found = in_words(await diagnosis(office, saga_id("work", 9), Catalog([LETTER])))
+    looked = await diagnosis(office, saga_id("work", 9), Catalog([LETTER]))
+    found = in_words(looked)
+    assert [each.action for each in looked.repairs] == [Action.ABANDON]
 
     assert found["Most likely"] == [
         (

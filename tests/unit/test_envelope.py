@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.message import Event
@@ -225,6 +225,7 @@ def test_a_message_of_ours_that_no_reader_would_take_is_refused() -> None:
 _WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=40)
 
 
+@settings(deadline=None)
 @given(
     id=st.uuids(),
     source=_WORDS,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.money import Money
@@ -85,6 +85,7 @@ def run(book: Books, command: AuthorizePayment | VoidPayment | RefundPayment | C
         return
 
 
+@settings(deadline=None)
 @given(st.lists(COMMANDS, max_size=30))
 def test_no_sequence_of_commands_makes_or_loses_money(
     commands: list[AuthorizePayment | VoidPayment | RefundPayment | CapturePayment],
@@ -119,6 +120,7 @@ def test_no_sequence_of_commands_makes_or_loses_money(
         assert balances[f"customer:{account.customer_id}"] == -(account.held + account.captured)
 
 
+@settings(deadline=None)
 @given(st.lists(COMMANDS, max_size=15))
 def test_a_batch_decides_like_its_messages_one_by_one(
     commands: list[AuthorizePayment | VoidPayment | RefundPayment | CapturePayment],

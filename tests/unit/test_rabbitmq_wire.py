@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pamqp import commands, frame
 from pamqp.body import ContentBody
@@ -127,6 +127,7 @@ async def read(chunks: list[bytes], *channels: int) -> tuple[list[RawDelivery], 
 HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 
 
+@settings(deadline=None)
 @given(
     bodies=st.lists(st.binary(max_size=9_000), min_size=1, max_size=4),
     cuts=st.lists(st.integers(min_value=1, max_value=20_000), max_size=12),
@@ -274,6 +275,7 @@ def test_flags_that_amqp_does_not_know() -> None:
     assert got.body == b"body"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_no_properties_can_raise(properties: bytes) -> None:
     """Whatever the bytes are, a delivery comes out, and its body with it."""

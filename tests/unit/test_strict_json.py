@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from messaging.strict_json import MAX_DEPTH, NotStrictJson, loads, storable
@@ -81,6 +81,7 @@ def test_a_number_as_large_as_a_float_holds_is_read() -> None:
     assert loads(b"1" + b"0" * 308) == 10**308
 
 
+@settings(deadline=None)
 @given(_JSON)
 def test_what_is_strict_json_is_read_as_python_writes_it(value: object) -> None:
     """Whatever Python's own writer makes of good values comes back equal, escaped or not."""
@@ -88,6 +89,7 @@ def test_what_is_strict_json_is_read_as_python_writes_it(value: object) -> None:
         assert loads(json.dumps(value, ensure_ascii=ascii_only).encode()) == value
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
     """There is no third way out."""

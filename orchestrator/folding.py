@@ -5,7 +5,6 @@ Whatever a saga's own function raises belongs to that one instance: it becomes s
 
 from __future__ import annotations
 
-import traceback
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -35,10 +34,9 @@ from orchestrator.instance import (
 )
 from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, Input, PersonActed
 from orchestrator.saga.machine import Transition, Verdict, decide, fold, stuck
+from orchestrator.saga.story import story
 from orchestrator.schema import saga as saga_table
 from orchestrator.schema import saga_history
-
-LONGEST_TRACEBACK = 4000
 
 
 class Folding:
@@ -213,13 +211,11 @@ class Folding:
         return transition
 
     def _failed(self, instance: Instance, given: Input, error: Exception) -> Transition:
-        story = "".join(traceback.format_exception(error))[-LONGEST_TRACEBACK:].replace("\x00", "\ufffd")
-        if isinstance(given, PersonActed):
-            return stuck(instance.state, given, story)
-        structlog.get_logger().error(
-            "saga_stuck", saga=instance.name, saga_id=str(instance.id), error=f"{type(error).__name__}: {error}"
-        )
-        return stuck(instance.state, given, story)
+        if not isinstance(given, PersonActed):
+            structlog.get_logger().error(
+                "saga_stuck", saga=instance.name, saga_id=str(instance.id), error=f"{type(error).__name__}: {error}"
+            )
+        return stuck(instance.state, given, story(error))
 
     def _moved(self, instance: Instance, given: Input, transition: Transition) -> Moved | None:
         """The transition in the form it is stored and sent; raises where the definition's own values cannot be."""

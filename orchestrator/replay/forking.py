@@ -9,7 +9,6 @@ The history itself is not touched, and nothing is sent.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -30,6 +29,7 @@ from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, Input
 from orchestrator.saga.machine import Transition, Verdict, decide, fold, stuck
 from orchestrator.saga.state import Direction, SagaState, Status, StepStatus, command_id
 from orchestrator.saga.steps import Step
+from orchestrator.saga.story import story
 
 MOST_DEADLINES = 100
 """Deadlines that pass after the last input when nobody answers: a pivot would be repeated for ever."""
@@ -213,7 +213,7 @@ class _Forking:
         try:
             transition = decide(saga, self._recorded.id, self._state, given)
         except Exception as error:  # noqa: BLE001 - DESIGN rule: what a definition raises makes that one instance stuck
-            return stuck(self._state, given, "".join(traceback.format_exception(error)))
+            return stuck(self._state, given, story(error))
         self._saga = saga if transition.verdict is Verdict.APPLIED else self._saga
         return transition
 

@@ -7,7 +7,6 @@ instance stuck. What would be stored is stored here too, as the same JSON, and r
 
 from __future__ import annotations
 
-import traceback
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic
@@ -22,10 +21,10 @@ from orchestrator.saga.inputs import DeadlinePassed, EventArrived, Input
 from orchestrator.saga.machine import Transition, Verdict, decide, fold, stuck
 from orchestrator.saga.state import SagaState, Send, saga_id
 from orchestrator.saga.steps import D
+from orchestrator.saga.story import story
 
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 """What the virtual clock shows when a test begins, unless it says otherwise."""
-_LONGEST_TRACEBACK = 4000
 
 
 class Unstorable(Exception):
@@ -73,7 +72,8 @@ class Playing(Generic[D]):
         source = event.wire_type.partition(".")[0]
         given = EventArrived(self.now, identity, event, source, causation_id)
         transition = self.take(given)
-        if transition.verdict is Verdict.PARKED:
+        # The same answer once more is the same message: it is parked once.
+        if transition.verdict is Verdict.PARKED and identity not in {each.message_id for each in self.parked}:
             self.parked.append(given)
         return transition
 
@@ -108,8 +108,7 @@ class Playing(Generic[D]):
             raise
         except Exception as error:  # noqa: BLE001 - as in the engine: what a definition raises makes its instance stuck
             self.raised = error
-            story = "".join(traceback.format_exception(error))[-_LONGEST_TRACEBACK:].replace("\x00", "\ufffd")
-            transition = stuck(self.state, given, story)
+            transition = stuck(self.state, given, story(error))
             self._keep(given, transition)
         if transition.facts or not from_parking or transition.verdict is not Verdict.PARKED:
             data = None if self.state is None else self.state.data

@@ -26,7 +26,7 @@ from orchestrator.testing.expectations import Ledger
 from orchestrator.testing.playing import START, Moment, Playing
 from orchestrator.testing.telling import listed, reason, standing, timeline
 
-Deed = Literal["retry", "skip", "compensate", "resolve", "cancel", "abandon"]
+Deed = Literal["retry", "skip", "compensate", "resolve", "cancel", "abandon", "reschedule"]
 
 
 def given(saga: Saga[D], event: Event, *, at: datetime = START) -> Scenario[D]:
@@ -174,18 +174,24 @@ class Scenario(Generic[D]):
         step: str | None = None,
         *,
         answer: Event | None = None,
+        due: timedelta | None = None,
         who: str = "a person",
         why: str = "a test",
         refused: str | None = None,
     ) -> Self:
-        """A person decides: retry, skip (with an answer), compensate, resolve, cancel, abandon.
+        """A person decides: retry, skip (with an answer), compensate, resolve, cancel, abandon, reschedule.
+
+        `due` is how long from now a rescheduled step has; without it, its deadline is revoked.
 
         With `refused`, it is not possible, for a reason with these words in it; otherwise it must be.
         """
         __tracebackhide__ = True
+        if due is not None and action != Action.RESCHEDULE:
+            raise ValueError(f"{action} moves no deadline; due= belongs to reschedule")
         self._ledger.turn()
         playing = self._playing
-        transition = playing.take(PersonActed(playing.now, Action(action), who, why, step, answer))
+        moment = None if due is None else playing.now + due
+        transition = playing.take(PersonActed(playing.now, Action(action), who, why, step, answer, moment))
         self._ledger.note()
         if (transition.verdict is Verdict.REFUSED) is (refused is None):
             expected = "to be possible" if refused is None else f"to be refused because of {refused!r}"

@@ -168,6 +168,28 @@ def test_a_person_repairs_what_is_stuck() -> None:
     placed().person("abandon", why="a test order").expect_abandoned()
 
 
+def test_a_person_moves_and_revokes_a_deadline() -> None:
+    """Due so long from now, or never; other actions move none."""
+    order = placed().person("reschedule", "authorize_payment", due=hours(2))
+    order.person("reschedule", "authorize_payment", due=hours(2), refused="is due then already")
+    revoked = placed().person("reschedule", "authorize_payment")
+    assert (order.due, revoked.due) == (hours(2), None)
+    with pytest.raises(ValueError, match="retry moves no deadline; due= belongs to reschedule"):
+        order.person("retry", due=hours(1))
+
+
+def test_an_answer_that_comes_twice_to_a_stuck_saga_is_parked_once() -> None:
+    """It is one message: when the saga goes on, it is taken up once."""
+
+    def taken(data: Work, event: Done) -> Work:
+        raise ZeroDivisionError
+
+    work = begun(step("dig", on_success=taken)).answers(Done()).answers(Done()).expect_stuck("ZeroDivisionError")
+    work.person("compensate")
+    late = [each for each in work.transitions if each.note == "its command is no longer waited for"]
+    assert len(late) == 1
+
+
 def test_a_saga_whose_own_code_raises_is_stuck() -> None:
     """As in the engine; and what was raised is told and chained when an expectation then fails."""
 

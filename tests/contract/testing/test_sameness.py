@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -24,9 +26,11 @@ from orchestrator import CONTINUE, Parallel, Retry, Saga, Wait, seconds
 from orchestrator import testing as kit
 from orchestrator.catalog import Catalog
 from orchestrator.engine import Engine
+from orchestrator.folding import Folding
+from orchestrator.operations.action import FOR_EVER
 from orchestrator.replay.reading import recorded
 from orchestrator.replay.recorded import Recorded
-from orchestrator.saga.inputs import EventArrived
+from orchestrator.saga.inputs import Action, EventArrived, PersonActed
 from orchestrator.schema import metadata
 from orchestrator.schema import saga as saga_table
 from orchestrator.testing.memory_database import MemoryDatabase
@@ -120,6 +124,17 @@ class RealEngine:
             work = Transaction(connection, given.at, "orchestrator", "orchestrator")
             await self.engine.handle(work, Batch(fresh=[received]))
 
+    async def person(self, identity: UUID, given: PersonActed) -> None:
+        """This action on this instance, at its moment."""
+        async with self.database.transaction() as connection:
+            work = Transaction(connection, given.at, "orchestrator", "orchestrator")
+            folding = Folding(self.catalog, FOR_EVER, work)
+            await folding.load({identity})
+            instance = folding.instance(identity)
+            assert instance is not None
+            folding.person(instance, given)
+            await folding.write()
+
     async def until(self, end: Any) -> None:
         """Whatever comes due until then, each at its own moment, as the engine's poller would find it."""
         while True:
@@ -152,6 +167,8 @@ async def _play(saga: Saga[Any], choices: list[tuple[str, int]]) -> tuple[Record
             await real.until(scenario.now)
         elif isinstance(arrived := fresh[0].given, EventArrived):
             await real.event(arrived, str(scenario.recorded.id))
+        elif isinstance(arrived, PersonActed):
+            await real.person(scenario.recorded.id, arrived)
 
     await follow()
     for kind, number in choices:
@@ -173,6 +190,9 @@ def _act(scenario: kit.Scenario[Work], kind: str, number: int) -> bool:
         heard = [each for each in events if each.wire_type in known]
         scenario.receives(heard[number % len(heard)])
         return True
+    if kind == "person":
+        _decide(scenario, number)
+        return True
     under_way = scenario._answering._under_way()
     if kind == "late":
         sent = {each.id for each in under_way}
@@ -188,10 +208,32 @@ def _act(scenario: kit.Scenario[Work], kind: str, number: int) -> bool:
     return True
 
 
-KINDS = st.sampled_from(["answer", "answer", "answer", "refuse", "late", "event", "time"])
+DEEDS = [each for each in Action if each is not Action.MIGRATE]
+
+
+def _decide(scenario: kit.Scenario[Work], number: int) -> None:
+    """A person does something, possible or not, to a step that is waited for, if one is."""
+    playing, action = scenario._playing, DEEDS[number % len(DEEDS)]
+    names = scenario._state.current or tuple(playing.saga.stages)
+    answers: dict[Action, list[Event | None]] = {
+        Action.SKIP: [Done(), Approved(id=7), Signed(id=7), Approved(id=8), None],
+        Action.CANCEL: [Withdrawn(id=7), None],
+    }
+    possible = answers.get(action, [None])
+    due = None if number % 3 == 0 or action is not Action.RESCHEDULE else playing.now + seconds(number)
+    given = PersonActed(
+        playing.now, action, "bea", "a test", names[number % len(names)], possible[number % len(possible)], due
+    )
+    scenario._ledger.turn()
+    playing.take(given)
+    scenario._ledger.note()
+
+
+KINDS = st.sampled_from(["answer", "answer", "answer", "refuse", "late", "event", "time", "person", "person"])
 
 
 @pytest.mark.parametrize("name", SAGAS)
+@example(choices=[*[("answer", 1)] * 4, ("person", 5), ("time", 4), ("person", 0), ("person", 6), ("person", 4)])
 @example(choices=[("event", 0), ("time", 0), ("answer", 1), ("answer", 1), ("answer", 1), ("time", 1)])
 @given(choices=st.lists(st.tuples(KINDS, st.integers(0, 60)), max_size=25))
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -221,3 +263,12 @@ def test_the_stories_go_to_all_ends() -> None:
     assert ("running", "ship", 5) == (early.status, early.step, len(real.transitions))
     undone, _ = asyncio.run(_play(SAGAS["steps"], [("answer", 1), ("event", 1), *[("answer", 1)] * 3]))
     assert "compensated" == undone.status
+    skipped, same = asyncio.run(_play(SAGAS["waits"], [("person", 1), ("answer", 1), ("person", 3), ("person", 3)]))
+    assert _deeds(skipped) == _deeds(same) == [Action.SKIP, Action.RESOLVE, Action.RESOLVE]
+    assert skipped.step == "ship"
+
+
+def _deeds(found: Recorded) -> list[str]:
+    """What persons have done, by the history."""
+    inputs = [json.loads(each.input) for each in found.transitions]
+    return [each["action"] for each in inputs if each["kind"] == "person"]

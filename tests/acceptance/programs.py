@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.acceptance import zygote
 from tests.acceptance.pages import ROOT
 
 BOUND = 90.0
@@ -41,10 +42,19 @@ def environment(**given: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT), "NO_PROXY": "*"} | given
 
 
-def finished(command: tuple[str, ...], cwd: Path, **given: str) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end."""
+def finished(command: tuple[str, ...], cwd: Path, stdin: str = "", **given: str) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end; `amends` as a fork of one that has loaded it."""
+    if command[: len(AMENDS)] == AMENDS:
+        command = (*zygote.client(), *command[len(AMENDS) :])
     return subprocess.run(
-        command, cwd=cwd, env=environment(**given), capture_output=True, text=True, timeout=BOUND, check=False
+        command,
+        cwd=cwd,
+        env=environment(**given),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=BOUND,
+        check=False,
     )
 
 

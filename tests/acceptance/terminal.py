@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from tests.acceptance import zygote
 from tests.acceptance.programs import BOUND, environment
 
 
@@ -29,10 +30,7 @@ class Terminal:
         """
         programs = self.folder / ".bin"
         programs.mkdir(exist_ok=True)
-        command = "-c 'from orchestrator.cli import main; main()'"
-        if at is not None:
-            command = f"-m tests.acceptance.at {at.isoformat()}"
-        for name, words in (("amends", f"{sys.executable} {command}"), ("python", sys.executable)):
+        for name, words in (("amends", self._amends(at)), ("python", sys.executable)):
             (programs / name).write_text(f'#!/bin/sh\nexec {words} "$@"\n', "utf-8")
             (programs / name).chmod(0o755)
         path = f"{programs}{os.pathsep}{os.environ['PATH']}"
@@ -49,6 +47,14 @@ class Terminal:
         )
         lines = ended.stdout.replace(str(self.folder), "/app").strip().splitlines()
         return "\n".join(line.rstrip() for line in lines)
+
+    def _amends(self, at: datetime | None) -> str:
+        if "PYTHONPATH" not in self.given:
+            moment = () if at is None else (f"--at={at.isoformat()}",)
+            return " ".join((*zygote.client(), *moment))
+        # The code is the reader's own, and may be changed between two commands.
+        command = f"-m tests.acceptance.at {at.isoformat()}" if at else "-c 'from orchestrator.cli import main; main()'"
+        return f"{sys.executable} {command}"
 
 
 def told(text: str) -> str:

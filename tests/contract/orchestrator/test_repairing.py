@@ -16,7 +16,7 @@ from messaging.clock import SystemClock
 from orchestrator import versions
 from orchestrator.saga.state import saga_id
 from orchestrator.schema import saga_history
-from tests.acceptance.programs import AMENDS, BOUND, environment
+from tests.acceptance.programs import AMENDS, finished
 from tests.contract.messaging.bench import NOON
 from tests.contract.orchestrator.office import Office
 from tests.contract.orchestrator.two_versions import FIRST, SECOND
@@ -33,17 +33,7 @@ def amends(database_url: str, tmp_path: Path) -> Amends:
     async def run(*words: str, stdin: str = "", **given: str) -> subprocess.CompletedProcess[str]:
         variables = {"DATABASE_URL": database_url, "AMENDS_SAGAS": SAGAS} | given
         # In a thread: the engine of the test may be in a transaction that has to go on meanwhile.
-        return await asyncio.to_thread(
-            subprocess.run,
-            (*AMENDS, *words),
-            cwd=tmp_path,
-            env=environment(**variables),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=BOUND,
-            check=False,
-        )
+        return await asyncio.to_thread(finished, (*AMENDS, *words), tmp_path, stdin, **variables)
 
     return run
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from tests.acceptance import zygote
+from tests.acceptance.pages import ROOT
 from tests.acceptance.programs import BOUND, environment
 
 
@@ -24,7 +25,7 @@ class Terminal:
     columns: int = 100
 
     def types(self, commands: str, *, at: datetime | None = None) -> str:
-        """Everything that these lines print, on both outputs, as if `folder` were /app.
+        """Everything that these lines print, on both outputs, as if `folder` were /app, and our checkout too.
 
         `at` is what the commands' clock shows, if not now.
         """
@@ -45,7 +46,7 @@ class Terminal:
             check=False,
             timeout=BOUND,
         )
-        lines = ended.stdout.replace(str(self.folder), "/app").strip().splitlines()
+        lines = ended.stdout.replace(str(self.folder), "/app").replace(str(ROOT), "/app").strip().splitlines()
         return "\n".join(line.rstrip() for line in lines)
 
     def _amends(self, at: datetime | None) -> str:

@@ -50,11 +50,29 @@ def reach(settings: ServiceSettings, act: Callable[[Database], Awaitable[T]], *,
     except DATABASE_ERRORS as error:
         if is_transient(error):
             fail(does_not_answer(settings.database, error), EX_UNAVAILABLE, program=program)
-        if in_words(error) == "file is not a database":
-            fail(f"{shown} is no SQLite database; set DATABASE_URL to one", EX_CONFIG, program=program)
-        fail(
-            f"{shown} has not our tables ({in_words(error)}); run `{program} migrate` first", EX_CONFIG, program=program
-        )
+        words, code = _refusal(error, program)
+        fail(f"{shown} {words}", code, program=program)
+
+
+def _refusal(error: BaseException, program: str) -> tuple[str, int]:
+    """What an error that does not pass by itself says of the database, and how to mend it; the exit code."""
+    said = in_words(error)
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    if said == "file is not a database":
+        return "is no SQLite database; set DATABASE_URL to one", EX_CONFIG
+    if "readonly database" in said or state in _MAY_NOT:
+        return f"may not be written by you ({said}); use a user who may", EX_CONFIG
+    if "malformed" in said:
+        return f"is damaged ({said}); restore it from a backup", EX_CONFIG
+    if state in _NO_TABLE or said.startswith(("no such table", "no such column")):
+        return f"has not our tables ({said}); run `{program} migrate` first", EX_CONFIG
+    return f"refused that: {said}", 1
+
+
+_NO_TABLE = ("42P01", "42703")
+"""SQLSTATE: undefined table, undefined column (PostgreSQL, appendix A)."""
+_MAY_NOT = ("42501", "25006")
+"""SQLSTATE: insufficient privilege, read-only transaction."""
 
 
 def fail(words: str, code: int, *, program: str) -> NoReturn:

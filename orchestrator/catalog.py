@@ -6,6 +6,7 @@ A team's own sagas live in its own packages; AMENDS_SAGAS names the modules to l
 from __future__ import annotations
 
 import importlib
+import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -121,8 +122,21 @@ def load(modules: Sequence[str]) -> Catalog:
             raise InvalidSaga(
                 f"AMENDS_SAGAS names {name!r}, but {error}; install the package or mend the name"
             ) from error
+        except InvalidSaga:
+            raise
+        except (Exception, SystemExit) as error:
+            raise InvalidSaga(f"AMENDS_SAGAS names {name!r}, which cannot be imported: {_told(error)}") from error
         here = [value for value in vars(module).values() if isinstance(value, Saga)]
         if not here:
             raise InvalidSaga(f"AMENDS_SAGAS names {name!r}, which holds no Saga at module level")
         found.update((id(saga), saga) for saga in here)
     return Catalog(found.values())
+
+
+def _told(error: BaseException) -> str:
+    """What an import raised, and where: a mistake in the syntax has its own place, any other its last line."""
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error.msg} ({error.filename}:{error.lineno})"
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}{f': {said}' if said else ''} ({place.filename}:{place.lineno})"

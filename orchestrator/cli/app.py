@@ -6,6 +6,7 @@ Data goes to stdout, logs and complaints to stderr. Exit codes: 0 fine, 1 not fo
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import typer
@@ -75,4 +76,10 @@ lay_out_examples((app, config, waiting.parked, waiting.outbox, waiting.deferred,
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script."""
+    words = sys.argv[1:] if arguments is None else arguments
+    for number, word in enumerate(words, 1):
+        if any("\ud800" <= each <= "\udfff" for each in word):
+            # No database, no JSON and no terminal takes what is no text.
+            typer.echo(f"amends: argument {number} is no UTF-8 text: {word!a}", err=True)
+            raise SystemExit(2)
     app(args=None if arguments is None else list(arguments), prog_name="amends")

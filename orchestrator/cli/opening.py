@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -20,6 +19,7 @@ from messaging.database import Database
 from messaging.process import EX_CONFIG
 from messaging.reaching import Output, OutputOption, reach
 from messaging.settings import ServiceSettings
+from messaging.strict_json import NotStrictJson, loads
 from orchestrator import catalog as catalogs
 from orchestrator.catalog import Catalog
 from orchestrator.saga.steps import InvalidSaga
@@ -67,11 +67,14 @@ def json_given(text: str) -> Any:
     """JSON from an argument: the text itself, `@FILE`, or `-` for standard input; ends the command with 2."""
     try:
         content = sys.stdin.read() if text == "-" else Path(text[1:]).read_text() if text.startswith("@") else text
-        return json.loads(content)
+        return loads(content.encode())
     except OSError as error:
         fail(f"{text[1:]} cannot be read: {error.strerror}", 2)
-    except ValueError as error:
-        fail(f"that is no JSON: {error}", 2)
+    except UnicodeError:
+        fail(f"{text[1:] or 'standard input'} is no UTF-8 text", 2)
+    except NotStrictJson as error:
+        said = str(error)
+        fail(f"that is {said}" if said.startswith("no JSON") else f"that JSON cannot be taken: {said}", 2)
 
 
 def moment(text: str, option: str = "--since") -> datetime:

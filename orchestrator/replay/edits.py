@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from contracts.message import Event
 from contracts.registry import InvalidMessage, Registry, UnknownMessage
+from messaging.strict_json import NotStrictJson, loads
 from orchestrator.saga.inputs import EventArrived, Input
 
 
@@ -77,7 +78,7 @@ class Change:
         if not isinstance(given, EventArrived):
             raise CannotFork(f"--edit {self.seq}: that input is no event and carries nothing to edit")
         data = given.event.model_dump(mode="json", by_alias=True)
-        _put(data, self.path.split("."), _value(self.value), f"--edit {self.seq}")
+        _put(data, self.path.split("."), _value(self.value, f"--edit {self.seq}"), f"--edit {self.seq}")
         event = parsed(registry, given.event.wire_type, given.event.wire_version, data, f"--edit {self.seq}")
         edited = replace(items[place], given=replace(given, event=event), how="edited")
         return [*items[:place], edited, *items[place + 1 :]]
@@ -115,17 +116,22 @@ def _place(items: Sequence[Item], seq: int, option: str) -> int:
 
 
 def _put(data: Any, path: Sequence[str], value: Any, option: str) -> None:
-    within: Callable[[], str] = lambda: ", ".join(data) if isinstance(data, dict) else "no fields"  # noqa: E731
-    if not isinstance(data, dict) or path[0] not in data:
-        raise CannotFork(f"{option}: there is no field {path[0]!r}; there is {within()}")
+    if not isinstance(data, dict):
+        raise CannotFork(f"{option}: there is no field {path[0]!r}: what it would be in has no fields")
+    if path[0] not in data:
+        raise CannotFork(f"{option}: there is no field {path[0]!r}; there is {', '.join(data)}")
     if len(path) > 1:
         _put(data[path[0]], path[1:], value, option)
     else:
         data[path[0]] = value
 
 
-def _value(text: str) -> Any:
+def _value(text: str, option: str) -> Any:
     try:
-        return json.loads(text)
-    except ValueError:
-        return text
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return text  # no JSON: the text itself
+    try:
+        return loads(text.encode())
+    except NotStrictJson as error:
+        raise CannotFork(f"{option}: the value cannot be taken: {error}") from error

@@ -105,7 +105,7 @@ def as_row(instance: Instance, now: datetime) -> dict[str, Any]:
         "version": saga.version,
         "key": instance.key,
         "status": state.status.value,
-        "step": ", ".join(state.current),
+        "step": "" if state.status.terminal else ", ".join(state.current),
         "reason": state.reason,
         "data": history.dump_data(state.data),
         "progress": history.dump_progress(state),

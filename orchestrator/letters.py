@@ -137,9 +137,7 @@ async def shelf_of(connection: AsyncConnection) -> Shelf:
     def find(sync: Connection) -> Shelf | None:
         there = inspect(sync)
         if there.has_table(saga.name) and not there.has_table(collected_letter.name):
-            raise NoLetters(
-                "this database has the orchestrator's tables of an older version"
-            )
+            raise NoLetters("this database has the orchestrator's tables of an older version")
         return next((each for each in (COLLECTED, OWN) if there.has_table(each.table.name)), None)
 
     found = await connection.run_sync(find)

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from orchestrator.cli.changes import changes
 from orchestrator.cli.pictures import length, status
-from orchestrator.cli.timeline import Entry, Story, story
+from orchestrator.cli.timeline import Entry, Sent, Story, story
 from orchestrator.replay.forking import Fork
 
 
@@ -33,7 +33,8 @@ class Row:
             self.recorded is not None
             and self.forked is not None
             and self.recorded.moved == self.forked.moved
-            and [each.type for each in self.recorded.sent] == [each.type for each in self.forked.sent]
+            and [(each.type, each.data) for each in self.recorded.sent]
+            == [(each.type, each.data) for each in self.forked.sent]
             and self.recorded.data == self.forked.data
             and not self.how
         )
@@ -91,9 +92,19 @@ def _cell(entry: Entry | None, began: datetime, row: Row, *, how: str = "") -> s
     done = f" [bold cyan]({escape(how)})[/]" if how and how != "clock" else ""
     lines = [f"[bold]{entry.seq}[/] +{length(entry.at - began)} {escape(f'{entry.source}: {entry.input}')}{done}"]
     lines += [f"  [yellow]{escape(each)}[/]" if each in entry.notes else f"  {escape(each)}" for each in entry.moved]
-    lines += [f"  sends {escape(each.type)}" for each in entry.sent]
+    for message in entry.sent:
+        lines.append(f"  sends {escape(message.type)}")
+        if entry is row.forked:
+            lines += [f"    {escape(words)}" for words in _otherwise(message, row.recorded)]
     text = "\n".join(lines)
     return f"[dim]{text}[/]" if row.same else text
+
+
+def _otherwise(message: Sent, recorded: Entry | None) -> Iterator[str]:
+    """What a message of the fork says that the one recorded beside it did not."""
+    before = next((each for each in recorded.sent if each.id == message.id), None) if recorded is not None else None
+    for change in changes(before.data, message.data) if before is not None else ():
+        yield f"{change.path}: {json.dumps(change.before)}, here {json.dumps(change.after)}"
 
 
 def _ends(found: Fork, was: Story, is_: Story, console: Console) -> None:

@@ -10,10 +10,12 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from contracts.registry import Registry
 from orchestrator import Migration, seconds
 from orchestrator.catalog import Catalog
+from orchestrator.cli.fork_pictures import side_by_side
 from orchestrator.replay.edits import CannotFork, Change, Drop, Duplicate, Edit, Swap
 from orchestrator.replay.forking import Fork, Inject, Timeout, fork
 from orchestrator.replay.replaying import replay
@@ -304,3 +306,12 @@ def test_before_the_first_transition_there_is_an_instance_that_has_not_started()
     empty = replace(completed().recorded, transitions=())
     found = fork(empty, Catalog([journey()]), 0)
     assert (found.forked.transitions, found.forked.version, found.waits_for) == ((), 1, ())
+
+
+def test_a_message_that_says_something_else_is_shown_with_what(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same command with other content is not the same."""
+    found = forked(completed(), 1, Change(2, "note", "!"))
+    side_by_side(found, Console(width=110, no_color=True))
+    shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "sends work.do sends work.do" in shown
+    assert 'seen[0]: "stock done", here "stock done!"' in shown

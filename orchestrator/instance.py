@@ -105,7 +105,7 @@ def as_row(instance: Instance, now: datetime) -> dict[str, Any]:
         "version": saga.version,
         "key": instance.key,
         "status": state.status.value,
-        "step": "" if state.status.terminal else ", ".join(state.current),
+        "step": state.waits_for,
         "reason": state.reason,
         "data": history.dump_data(state.data),
         "progress": history.dump_progress(state),

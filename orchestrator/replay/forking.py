@@ -261,7 +261,7 @@ class _Forking:
             self._recorded,
             version=self._saga.version,
             status=state.status.value,
-            step=", ".join(state.current),
+            step=state.waits_for,
             reason=state.reason,
             data=history.dump_data(state.data),
             progress=history.dump_progress(state),

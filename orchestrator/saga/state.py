@@ -126,6 +126,11 @@ class SagaState:
         """The steps it is waiting for."""
         return tuple(name for name, step in self.steps.items() if step.underway)
 
+    @property
+    def waits_for(self) -> str:
+        """The same for people; nothing once it has ended, however its steps were left."""
+        return "" if self.status.terminal else ", ".join(self.current)
+
 
 def saga_id(name: str, key: object) -> UUID:
     """The id of the one instance of this saga for this key (rule 1)."""

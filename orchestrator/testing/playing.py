@@ -171,7 +171,7 @@ class Playing(Generic[D]):
             version=self.saga.version,
             key=self.key,
             status=state.status.value,
-            step=", ".join(state.current),
+            step=state.waits_for,
             reason=state.reason,
             data=history.dump_data(state.data),
             progress=history.dump_progress(state),

@@ -47,7 +47,7 @@ class Recording(Play):
             version=self.saga.version,
             key=self.key,
             status=self.current.status.value,
-            step=", ".join(self.current.current),
+            step=self.current.waits_for,
             reason=self.current.reason,
             data=history.dump_data(self.current.data),
             progress=history.dump_progress(self.current),

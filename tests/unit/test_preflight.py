@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any, Never, NoReturn
 
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from contracts.message import Event
+from contracts.message import Command, Event
 from contracts.registry import Registry
-from orchestrator import Delay, Migration, Saga, Start, Step, seconds
+from orchestrator import Delay, Migration, Saga, Start, Step, Wait, hours, seconds
 from orchestrator.catalog import Catalog
 from orchestrator.preflight import stored
 from orchestrator.preflight.instances import Verdict, examine
@@ -20,12 +20,14 @@ from orchestrator.saga.inputs import Action, PersonActed
 from tests.unit.journey import journey
 from tests.unit.recording import Recording
 from tests.unit.work import (
+    Approved,
     Begun,
     Do,
     Done,
     Undo,
     Work,
     approval,
+    pause,
     pivot,
     retriable,
     step,
@@ -118,6 +120,126 @@ def test_a_compensation_under_way_must_stay() -> None:
     assert verdict(play, changed(money=step("money", compensation=None))) == (
         STUCK,
         "it waits for money to be compensated, which has no compensation any more",
+    )
+
+
+class SignedOff(Event, type="work.signed_off", key="id"):
+    """Another way to agree."""
+
+    id: int
+
+
+class Accepted(Event, type="work.accepted"):
+    """Another answer."""
+
+
+class DoOtherwise(Command[Accepted, Never], type="work.do"):
+    """Do, answered otherwise."""
+
+    step: str
+    seen: tuple[str, ...]
+
+
+class UndoOtherwise(Command[Accepted, Never], type="work.undo"):
+    """Undo, answered otherwise."""
+
+    step: str
+    seen: tuple[str, ...]
+
+
+def do_otherwise(data: Work) -> DoOtherwise:
+    """The same text on the wire as the action of stock."""
+    return DoOtherwise(step="stock", seen=data.log)
+
+
+def undo_otherwise(data: Work) -> UndoOtherwise:
+    """The same text on the wire as the compensation of stock."""
+    return UndoOtherwise(step="stock", seen=data.log)
+
+
+def awaiting(*stages: Any) -> Recording:
+    """An instance that waits at the first of these."""
+    play = Recording(work_saga(*stages))
+    play.event(Begun(id=7))
+    return play
+
+
+def signed(key: Any, event: type[Event] = Approved) -> Wait[Work]:
+    """The approval, by another event or another key."""
+    return Wait(event, key=key, name="approval", timeout=hours(1), on_event=approval().on_event)
+
+
+def test_what_is_waited_for_must_stay_the_event_it_was() -> None:
+    """The event may be under way already, and nobody would take it."""
+    other = work_saga(signed(lambda event: event.id, SignedOff), step("stock"))
+    assert verdict(awaiting(approval(), step("stock")), other) == (
+        NEEDS,
+        "it waits at approval for work.approved v1, and would wait for work.signed_off v1",
+    )
+
+
+def test_what_is_waited_for_must_find_its_instance() -> None:
+    """Behind the wait, the key may change."""
+    play, other = awaiting(approval(), step("stock")), work_saga(signed(lambda event: event.by), step("stock"))
+    assert verdict(play, other) == (
+        NEEDS,
+        "it waits at approval for work.approved v1, which would find it by another key",
+    )
+    play.event(Approved(id=7))
+    assert verdict(play, other) == FITS
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "reason"),
+    [
+        (approval(), pause("approval", hours(1)), "it waits for approval, which was a wait and is a delay now"),
+        (pause("approval", hours(1)), approval(), "it waits for approval, which was a delay and is a wait now"),
+        (approval(), step("approval"), "it waits for approval, which sent no command and is a step now"),
+    ],
+    ids=["a delay", "a wait", "a step"],
+)
+def test_a_wait_must_not_become_something_else(was: Any, now: Any, reason: str) -> None:
+    """What would end the one never ends the other."""
+    assert verdict(awaiting(was, step("stock")), work_saga(now, step("stock"))) == (STUCK, reason)
+
+
+def test_a_wait_that_became_a_step_is_seen_without_its_old_definition() -> None:
+    """Its row says that no command was sent."""
+    play = awaiting(approval("stock"))
+    examined = examine(play.recorded, Catalog([work_saga(step("stock"))]), None)
+    assert (examined.verdict, examined.reason) == (STUCK, "it waits for stock, which sent no command and is a step now")
+
+
+def test_a_step_under_way_keeps_its_answers() -> None:
+    """The command is the same text, and its participant answers as it did."""
+    play = awaiting(step("stock"))
+    other = work_saga(Step("stock", do_otherwise, compensation=step("stock").compensation))
+    assert verdict(play, other) == (
+        NEEDS,
+        "it waits for stock to be answered with work.done v1 or work.refused v1, and would take work.accepted v1",
+    )
+    # Without the definition as it was written down, it has not changed.
+    assert examine(play.recorded, Catalog([other]), None).verdict is Verdict.COMPATIBLE
+
+
+def test_a_compensation_under_way_keeps_its_answer() -> None:
+    """Ahead of it, the answer may change."""
+    play, other = awaiting(step("stock")), work_saga(step("stock", compensation=undo_otherwise))
+    assert verdict(play, other) == FITS
+    play.deadlines(3)
+    assert play.steps["stock"] == "compensating"
+    assert verdict(play, other) == (
+        NEEDS,
+        "it waits for the compensation of stock to be answered with work.undone v1, and would take work.accepted v1",
+    )
+
+
+def test_a_step_under_way_keeps_its_place_on_the_way_back() -> None:
+    """It would still be answered, but never again be undone."""
+    play = awaiting(step("stock", compensation=None))
+    assert verdict(play, work_saga(pivot("stock"))) == (
+        NEEDS,
+        "it waits for stock, which was a compensable step and is a pivot step now",
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Never, NoReturn
 
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from contracts.message import Command, Event
 from contracts.registry import Registry
@@ -306,6 +306,83 @@ def in_history(event_class: type[Event], written: dict[str, Any]) -> list[tuple[
     line = replace(first, input=json.dumps(given), commands="[]")
     recorded = replace(play.recorded, transitions=(line,))
     return [(each.type, each.sentence) for each in stored.in_history(recorded, Registry([event_class]))]
+
+
+@pytest.mark.parametrize(
+    ("torn", "sentence"),
+    [
+        ({"input": '{"kind": "ev'}, "EOF while parsing a string at line 1 column 12"),
+        ({"input": "[]"}, "an input is no JSON object"),
+        ({"input": '{"type": "work.begun", "version": "one", "data": {}}'}, "a message without type, version or data"),
+        ({"input": '{"type": "work.begun", "version": 1}'}, "a message without type, version or data"),
+        ({"commands": ""}, "EOF while parsing a value at line 1 column 0"),
+        ({"commands": "{}"}, "what was sent is no JSON list"),
+        ({"commands": '["work.do"]'}, "a message without type, version or data"),
+        ({"commands": '[{"version": 1, "data": {}}]'}, "a message without type, version or data"),
+    ],
+)
+def test_a_torn_history_is_trouble_and_the_rest_is_read(torn: dict[str, str], sentence: str) -> None:
+    """The transition is named, and nothing behind it is left unread."""
+    play = waiting()
+    first, second, *_ = play.recorded.transitions
+    unknown = replace(second, input=second.input.replace("work.done", "work.gone"), commands="[]")
+    recorded = replace(play.recorded, transitions=(replace(first, **torn), unknown))  # type: ignore[arg-type]
+    found = [(each.row, each.sentence) for each in stored.in_history(recorded, Registry([Begun]))]
+    assert found == [
+        (f"{play.id} #1", f"transition 1 cannot be read: {sentence}"),
+        (f"{play.id} #2", "work.gone is not a message this process knows"),
+    ]
+
+
+@pytest.mark.parametrize("data", ["", "{", '{"id": 7', "[]", "7"])
+def test_torn_data_is_trouble(data: str) -> None:
+    """Said of the instance, whose definition cannot go on with it."""
+    (found,) = stored.in_data(replace(waiting().recorded, data=data), journey())
+    assert (found.where, found.sentence.startswith("the data does not fit Work: ")) == ("saga", True)
+
+
+class Picky(Work):
+    """Data whose own validator expects what not every instance has."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def picky(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Raises KeyError."""
+        return values | {"id": values["number"]}
+
+
+def test_data_that_a_validator_chokes_on_is_trouble() -> None:
+    """Whatever it raises: it is the row that does not fit."""
+    picky = Saga(
+        name="work",
+        version=1,
+        data=Picky,
+        starts_on=Start(Begun, picked, key=lambda event: event.id),
+        steps=(Step("stock", do_picky),),
+    )
+    found = [each.sentence for each in stored.in_data(waiting().recorded, picky)]
+    assert found == ["the data does not fit Picky: 'number'"]
+
+
+def do_picky(data: Picky) -> Do:
+    """The action of its only step."""
+    return Do(step="stock", seen=data.log)
+
+
+def picked(event: Begun) -> Picky:
+    """The first data."""
+    return Picky.model_validate({"number": event.id})
+
+
+@pytest.mark.parametrize("column", ["input", "facts", "commands"])
+@pytest.mark.parametrize("text", ["", "{", "{}", "[]", "7", "null", '["x"]', '[{"x": 1}]'])
+def test_a_torn_history_in_flight_is_a_verdict(column: str, text: str) -> None:
+    """Whatever a text was torn to, the instance is told and the next one is looked at."""
+    play = waiting()
+    first, *rest = play.recorded.transitions
+    torn = replace(first, **{column: text})  # type: ignore[arg-type]
+    examined = examine(replace(play.recorded, transitions=(torn, *rest)), Catalog([journey()]), None)
+    assert examined.verdict is not Verdict.COMPATIBLE
 
 
 class Less(BaseModel):

@@ -2,8 +2,9 @@
 
 Three questions, in this order. Can it go on at all: is its definition loaded, can its row be read, is what it waits for
 still a step? What would happen next: does what it would send when nobody answers, or when it turns back, raise? And did
-it happen so: does its history replay, and would what it has done still be undone? The first two are told as "will get
-stuck", the last as "needs a new version": instances in flight keep the old definition, new ones start with the new one.
+it happen so: does its history replay, would what it waits for still be taken, and what it has done still be undone? The
+first two are told as "will get stuck", the last as "needs a new version": instances in flight keep the old definition,
+new ones start with the new one.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from uuid import UUID
 
 from orchestrator import history
 from orchestrator.catalog import Catalog
+from orchestrator.preflight import awaited
+from orchestrator.preflight.awaited import Description
 from orchestrator.replay.difference import Kind
 from orchestrator.replay.recorded import Recorded
 from orchestrator.replay.replaying import replay
@@ -69,7 +72,7 @@ def examine(recorded: Recorded, catalog: Catalog, before: Description | None) ->
         )
     except history.CorruptHistory as error:
         return _examined(recorded, Verdict.GETS_STUCK, f"its row cannot be read: {_one_line(error)}")
-    blocked = next(_blocked(saga, recorded.id, state, recorded.updated_at), None)
+    blocked = next(_blocked(saga, recorded.id, state, recorded.updated_at, before), None)
     if blocked is not None:
         return _examined(recorded, Verdict.GETS_STUCK, blocked)
     difference = replay(recorded, catalog).difference
@@ -77,14 +80,10 @@ def examine(recorded: Recorded, catalog: Catalog, before: Description | None) ->
         # Not loaded can only be a version that it has left: what it did under that one is past.
         verdict = Verdict.GETS_STUCK if difference.kind is Kind.HISTORY else Verdict.NEEDS_VERSION
         return _examined(recorded, verdict, difference.sentence, difference.seq)
-    lost = None if before is None else next(_lost(saga, state, before), None)
-    if lost is not None:
-        return _examined(recorded, Verdict.NEEDS_VERSION, lost)
+    noticed = None if before is None else next(_noticed(saga, state, before), None)
+    if noticed is not None:
+        return _examined(recorded, Verdict.NEEDS_VERSION, noticed)
     return _examined(recorded, Verdict.COMPATIBLE)
-
-
-Description = dict[str, Any]
-"""A definition as `fingerprint.describe` told it."""
 
 
 def _examined(recorded: Recorded, verdict: Verdict, reason: str = "", seq: int = 0) -> Examined:
@@ -104,7 +103,9 @@ def _examined(recorded: Recorded, verdict: Verdict, reason: str = "", seq: int =
 # -- can it go on --------------------------------------------------------------------------------------------
 
 
-def _blocked(saga: Saga[Any], identity: UUID, state: SagaState, at: datetime) -> Iterator[str]:
+def _blocked(
+    saga: Saga[Any], identity: UUID, state: SagaState, at: datetime, before: Description | None
+) -> Iterator[str]:
     for name in state.current:
         stage = saga.stages.get(name)
         if stage is None:
@@ -115,6 +116,10 @@ def _blocked(saga: Saga[Any], identity: UUID, state: SagaState, at: datetime) ->
             yield f"it waits for an answer to {name}, which sends nothing any more"
         elif state.steps[name].attempt and not isinstance(stage, Step):
             yield f"it waits for an answer to {name}, which is a {'wait' if isinstance(stage, Wait) else 'delay'} now"
+        elif not state.steps[name].attempt and isinstance(stage, Step):
+            yield f"it waits for {name}, which sent no command and is a step now"
+    if before is not None:
+        yield from awaited.become_another(saga, state, before)
     yield from _undoing(saga, state)
     yield from _silence(saga, identity, state, at)
 
@@ -151,7 +156,13 @@ def _undoable(stage: Step[Any] | Wait[Any] | Delay[Any]) -> bool:
     return isinstance(stage, Step) and stage.compensation is not None
 
 
-# -- would it be undone --------------------------------------------------------------------------------------
+# -- would it be answered, would it be undone ----------------------------------------------------------------
+
+
+def _noticed(saga: Saga[Any], state: SagaState, before: Description) -> Iterator[str]:
+    """What no history shows of a changed definition, and the instance would notice."""
+    yield from awaited.changed(saga, state, before)
+    yield from _lost(saga, state, before)
 
 
 def _lost(saga: Saga[Any], state: SagaState, before: Description) -> Iterator[str]:

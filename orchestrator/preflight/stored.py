@@ -35,12 +35,18 @@ def in_history(recorded: Recorded, registry: Registry) -> Iterator[Trouble]:
     """What came in and what was sent, in every transition. What was sent is read elsewhere: here it may be unknown."""
     for line in recorded.transitions:
         row = f"{recorded.id} #{line.seq}"
-        given = from_json(line.input)
-        sent = [each for each in from_json(line.commands) if registry.speaks(each["type"])]
-        for content in ([given] if "type" in given else []) + sent:
-            sentence = _written(content["type"], content["version"], content["data"], registry)
-            if sentence is not None:
-                yield Trouble("saga_history", row, content["type"], sentence)
+        for read, text in ((_came, line.input), (_sent, line.commands)):
+            try:
+                contents = read(text)
+            except (ValueError, TypeError) as error:
+                yield Trouble("saga_history", row, "", f"transition {line.seq} cannot be read: {_line(error)}")
+                continue
+            for wire_type, version, data in contents:
+                if read is _sent and not registry.speaks(wire_type):
+                    continue
+                sentence = _written(wire_type, version, data, registry)
+                if sentence is not None:
+                    yield Trouble("saga_history", row, wire_type, sentence)
 
 
 def in_data(recorded: Recorded, saga: Saga[Any]) -> Iterator[Trouble]:
@@ -48,13 +54,13 @@ def in_data(recorded: Recorded, saga: Saga[Any]) -> Iterator[Trouble]:
     if recorded.data == "null":
         return
     try:
-        data = saga.data.model_validate_json(recorded.data)
-    except ValueError as error:
+        written = history.dump_data(saga.data.model_validate_json(recorded.data))
+    except (ValueError, KeyError, TypeError, IndexError) as error:  # as a row is read: its validators are the user's
         yield Trouble(
             "saga", str(recorded.id), saga.name, f"the data does not fit {saga.data.__name__}: {_line(error)}"
         )
         return
-    sentence = _changed(from_json(recorded.data), from_json(history.dump_data(data)))
+    sentence = _changed(from_json(recorded.data), from_json(written))
     if sentence is not None:
         yield Trouble("saga", str(recorded.id), saga.name, sentence)
 
@@ -72,6 +78,33 @@ def in_body(where: str, row: str, body: str, registry: Registry, *, ours: bool) 
         return None
     sentence = _written(envelope.type, envelope.version, data, registry, ours=ours)
     return None if sentence is None else Trouble(where, row, envelope.type, sentence)
+
+
+_Content = tuple[str, int, Any]
+"""Wire type, version and data of a message, as a history holds it."""
+
+
+def _came(text: str) -> list[_Content]:
+    """The message of an input, where it has one; raises ValueError or TypeError where Amends writes no such text."""
+    given = from_json(text)
+    if not isinstance(given, dict):
+        raise TypeError("an input is no JSON object")
+    return [_content(given)] if "type" in given else []
+
+
+def _sent(text: str) -> list[_Content]:
+    """The messages that a transition sent; raises ValueError or TypeError where Amends writes no such text."""
+    sent = from_json(text)
+    if not isinstance(sent, list):
+        raise TypeError("what was sent is no JSON list")
+    return [_content(each) for each in sent]
+
+
+def _content(told: object) -> _Content:
+    match told:
+        case {"type": str(wire_type), "version": int(version), "data": data}:
+            return wire_type, version, data
+    raise ValueError("a message without type, version or data")
 
 
 def _written(wire_type: str, version: int, data: Any, registry: Registry, *, ours: bool = True) -> str | None:

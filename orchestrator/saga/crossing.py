@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
-from contracts.message import Message
+from contracts.message import Command, Message
 from orchestrator.saga import facts as f
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.migration import Migration
@@ -83,15 +83,22 @@ class Crossing:
             awaited, instead = before.event.wire_type, after.event.wire_type
             if awaited != instead:
                 yield f"it waits for {awaited} at {name}, where {version} waits for {instead}"
+            elif now in self._new.other_keys[self._old.version]:
+                yield f"it waits at {name} for the {awaited} with its key, which {version} reads otherwise"
 
     def _under_way(self, name: str, step: StepState, before: Step[Any], after: Step[Any]) -> Iterator[str]:
-        """The command that is awaited may be sent again under its id, so it has to stay the same."""
+        """The command that is awaited may be sent again under its id, and its answer may be under way: both stay."""
         data = self._state.data if step.made_from is None else step.made_from
         action = step.awaiting is Direction.ACTION
         sent = _made(before.action if action else before.compensation, data)
         again = _made(after.action if action else after.compensation, self._converted(data))
         if sent != again:
             yield f"{name} is under way with {_told(sent)}; v{self._new.version} would send {_told(again)} under its id"
+            return
+        old, new = (saga.commands if action else saga.compensations for saga in (self._old, self._new))
+        answered, takes = _answers(old.get(name)), _answers(new.get(self._migration.now_called(name)))
+        if answered != takes:
+            yield f"{name} is under way and is answered with {answered}, where v{self._new.version} takes {takes}"
 
     def _converted(self, data: Any) -> Any:
         converted = self._migration.convert(data)
@@ -113,6 +120,11 @@ def _made(make: Callable[[Any], Message] | None, data: Any) -> tuple[str, int, s
         return None
     message = make(data)
     return message.wire_type, message.wire_version, message.model_dump_json(by_alias=True)
+
+
+def _answers(command: type[Command[Any, Any]] | None) -> str:
+    """By wire type, as the machine takes them: an older version of an event is the same event."""
+    return "nothing" if command is None else " or ".join(event.wire_type for event in command.answers())
 
 
 def _told(command: tuple[str, int, str] | None) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Generic
 from contracts.message import Command, Event, Message
 from orchestrator.saga.attributes import check_search
 from orchestrator.saga.checking import check
-from orchestrator.saga.migration import Migration, check_migrations
+from orchestrator.saga.migration import Migration, check_migrations, other_keys
 from orchestrator.saga.steps import Cancel, D, Delay, Stage, Start, Step, Wait
 
 
@@ -67,6 +67,11 @@ class Saga(Generic[D]):
         check_migrations(self, migrations)
         self.migrations = migrations
         """How instances of other versions come to this one. No part of the fingerprint: they change no instance."""
+        self.other_keys = {each.old.version: other_keys(self, each) for each in migrations}
+        """Waits that are found by another key than in the version an instance comes from, by that version.
+
+        Known from here on, since telling it takes the source of the keys, and the machine reads no files.
+        """
 
     def __repr__(self) -> str:
         return f"Saga({self.name!r}, version={self.version})"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
 from pydantic import BaseModel
 
-from orchestrator.saga.steps import D, InvalidSaga, Kind, Step
+from orchestrator.saga.meaning import meaning_of
+from orchestrator.saga.steps import D, InvalidSaga, Kind, Step, Wait
 
 if TYPE_CHECKING:
     from orchestrator.saga.definition import Saga
@@ -41,6 +42,18 @@ class Migration(Generic[Old, D]):
     def now_called(self, name: str) -> str:
         """The new name of a step of the old version."""
         return self.steps.get(name, name)
+
+
+def other_keys(new: Saga[Any], migration: Migration[Any, Any]) -> frozenset[str]:
+    """The waits of the new version whose event finds its instance by another key than it did in the old one."""
+    return frozenset(
+        migration.now_called(name)
+        for name, before in migration.old.stages.items()
+        if isinstance(before, Wait)
+        and isinstance(after := new.stages.get(migration.now_called(name)), Wait)
+        and before.key is not after.key
+        and meaning_of(before.key) != meaning_of(after.key)
+    )
 
 
 def check_migrations(new: Saga[Any], migrations: object) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any, Never, NoReturn
 
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
-from contracts.message import Event
+from contracts.message import Command, Event
 from contracts.registry import Registry
-from orchestrator import Delay, Migration, Saga, Start, Step, seconds
+from orchestrator import Delay, Migration, Saga, Start, Step, Wait, hours, seconds
 from orchestrator.catalog import Catalog
 from orchestrator.preflight import stored
 from orchestrator.preflight.instances import Verdict, examine
@@ -20,12 +20,14 @@ from orchestrator.saga.inputs import Action, PersonActed
 from tests.unit.journey import journey
 from tests.unit.recording import Recording
 from tests.unit.work import (
+    Approved,
     Begun,
     Do,
     Done,
     Undo,
     Work,
     approval,
+    pause,
     pivot,
     retriable,
     step,
@@ -121,6 +123,126 @@ def test_a_compensation_under_way_must_stay() -> None:
     )
 
 
+class SignedOff(Event, type="work.signed_off", key="id"):
+    """Another way to agree."""
+
+    id: int
+
+
+class Accepted(Event, type="work.accepted"):
+    """Another answer."""
+
+
+class DoOtherwise(Command[Accepted, Never], type="work.do"):
+    """Do, answered otherwise."""
+
+    step: str
+    seen: tuple[str, ...]
+
+
+class UndoOtherwise(Command[Accepted, Never], type="work.undo"):
+    """Undo, answered otherwise."""
+
+    step: str
+    seen: tuple[str, ...]
+
+
+def do_otherwise(data: Work) -> DoOtherwise:
+    """The same text on the wire as the action of stock."""
+    return DoOtherwise(step="stock", seen=data.log)
+
+
+def undo_otherwise(data: Work) -> UndoOtherwise:
+    """The same text on the wire as the compensation of stock."""
+    return UndoOtherwise(step="stock", seen=data.log)
+
+
+def awaiting(*stages: Any) -> Recording:
+    """An instance that waits at the first of these."""
+    play = Recording(work_saga(*stages))
+    play.event(Begun(id=7))
+    return play
+
+
+def signed(key: Any, event: type[Event] = Approved) -> Wait[Work]:
+    """The approval, by another event or another key."""
+    return Wait(event, key=key, name="approval", timeout=hours(1), on_event=approval().on_event)
+
+
+def test_what_is_waited_for_must_stay_the_event_it_was() -> None:
+    """The event may be under way already, and nobody would take it."""
+    other = work_saga(signed(lambda event: event.id, SignedOff), step("stock"))
+    assert verdict(awaiting(approval(), step("stock")), other) == (
+        NEEDS,
+        "it waits at approval for work.approved v1, and would wait for work.signed_off v1",
+    )
+
+
+def test_what_is_waited_for_must_find_its_instance() -> None:
+    """Behind the wait, the key may change."""
+    play, other = awaiting(approval(), step("stock")), work_saga(signed(lambda event: event.by), step("stock"))
+    assert verdict(play, other) == (
+        NEEDS,
+        "it waits at approval for work.approved v1, which would find it by another key",
+    )
+    play.event(Approved(id=7))
+    assert verdict(play, other) == FITS
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "reason"),
+    [
+        (approval(), pause("approval", hours(1)), "it waits for approval, which was a wait and is a delay now"),
+        (pause("approval", hours(1)), approval(), "it waits for approval, which was a delay and is a wait now"),
+        (approval(), step("approval"), "it waits for approval, which sent no command and is a step now"),
+    ],
+    ids=["a delay", "a wait", "a step"],
+)
+def test_a_wait_must_not_become_something_else(was: Any, now: Any, reason: str) -> None:
+    """What would end the one never ends the other."""
+    assert verdict(awaiting(was, step("stock")), work_saga(now, step("stock"))) == (STUCK, reason)
+
+
+def test_a_wait_that_became_a_step_is_seen_without_its_old_definition() -> None:
+    """Its row says that no command was sent."""
+    play = awaiting(approval("stock"))
+    examined = examine(play.recorded, Catalog([work_saga(step("stock"))]), None)
+    assert (examined.verdict, examined.reason) == (STUCK, "it waits for stock, which sent no command and is a step now")
+
+
+def test_a_step_under_way_keeps_its_answers() -> None:
+    """The command is the same text, and its participant answers as it did."""
+    play = awaiting(step("stock"))
+    other = work_saga(Step("stock", do_otherwise, compensation=step("stock").compensation))
+    assert verdict(play, other) == (
+        NEEDS,
+        "it waits for stock to be answered with work.done v1 or work.refused v1, and would take work.accepted v1",
+    )
+    # Without the definition as it was written down, it has not changed.
+    assert examine(play.recorded, Catalog([other]), None).verdict is Verdict.COMPATIBLE
+
+
+def test_a_compensation_under_way_keeps_its_answer() -> None:
+    """Ahead of it, the answer may change."""
+    play, other = awaiting(step("stock")), work_saga(step("stock", compensation=undo_otherwise))
+    assert verdict(play, other) == FITS
+    play.deadlines(3)
+    assert play.steps["stock"] == "compensating"
+    assert verdict(play, other) == (
+        NEEDS,
+        "it waits for the compensation of stock to be answered with work.undone v1, and would take work.accepted v1",
+    )
+
+
+def test_a_step_under_way_keeps_its_place_on_the_way_back() -> None:
+    """It would still be answered, but never again be undone."""
+    play = awaiting(step("stock", compensation=None))
+    assert verdict(play, work_saga(pivot("stock"))) == (
+        NEEDS,
+        "it waits for stock, which was a compensable step and is a pivot step now",
+    )
+
+
 def test_a_compensation_that_would_raise_is_found_before_it_is_needed() -> None:
     """With the data this instance has, and the place in the user's code."""
     kind, reason = verdict(waiting(), changed(stock=step("stock", timeout=seconds(30), compensation=must_fail)))
@@ -184,6 +306,83 @@ def in_history(event_class: type[Event], written: dict[str, Any]) -> list[tuple[
     line = replace(first, input=json.dumps(given), commands="[]")
     recorded = replace(play.recorded, transitions=(line,))
     return [(each.type, each.sentence) for each in stored.in_history(recorded, Registry([event_class]))]
+
+
+@pytest.mark.parametrize(
+    ("torn", "sentence"),
+    [
+        ({"input": '{"kind": "ev'}, "EOF while parsing a string at line 1 column 12"),
+        ({"input": "[]"}, "an input is no JSON object"),
+        ({"input": '{"type": "work.begun", "version": "one", "data": {}}'}, "a message without type, version or data"),
+        ({"input": '{"type": "work.begun", "version": 1}'}, "a message without type, version or data"),
+        ({"commands": ""}, "EOF while parsing a value at line 1 column 0"),
+        ({"commands": "{}"}, "what was sent is no JSON list"),
+        ({"commands": '["work.do"]'}, "a message without type, version or data"),
+        ({"commands": '[{"version": 1, "data": {}}]'}, "a message without type, version or data"),
+    ],
+)
+def test_a_torn_history_is_trouble_and_the_rest_is_read(torn: dict[str, str], sentence: str) -> None:
+    """The transition is named, and nothing behind it is left unread."""
+    play = waiting()
+    first, second, *_ = play.recorded.transitions
+    unknown = replace(second, input=second.input.replace("work.done", "work.gone"), commands="[]")
+    recorded = replace(play.recorded, transitions=(replace(first, **torn), unknown))  # type: ignore[arg-type]
+    found = [(each.row, each.sentence) for each in stored.in_history(recorded, Registry([Begun]))]
+    assert found == [
+        (f"{play.id} #1", f"transition 1 cannot be read: {sentence}"),
+        (f"{play.id} #2", "work.gone is not a message this process knows"),
+    ]
+
+
+@pytest.mark.parametrize("data", ["", "{", '{"id": 7', "[]", "7"])
+def test_torn_data_is_trouble(data: str) -> None:
+    """Said of the instance, whose definition cannot go on with it."""
+    (found,) = stored.in_data(replace(waiting().recorded, data=data), journey())
+    assert (found.where, found.sentence.startswith("the data does not fit Work: ")) == ("saga", True)
+
+
+class Picky(Work):
+    """Data whose own validator expects what not every instance has."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def picky(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Raises KeyError."""
+        return values | {"id": values["number"]}
+
+
+def test_data_that_a_validator_chokes_on_is_trouble() -> None:
+    """Whatever it raises: it is the row that does not fit."""
+    picky = Saga(
+        name="work",
+        version=1,
+        data=Picky,
+        starts_on=Start(Begun, picked, key=lambda event: event.id),
+        steps=(Step("stock", do_picky),),
+    )
+    found = [each.sentence for each in stored.in_data(waiting().recorded, picky)]
+    assert found == ["the data does not fit Picky: 'number'"]
+
+
+def do_picky(data: Picky) -> Do:
+    """The action of its only step."""
+    return Do(step="stock", seen=data.log)
+
+
+def picked(event: Begun) -> Picky:
+    """The first data."""
+    return Picky.model_validate({"number": event.id})
+
+
+@pytest.mark.parametrize("column", ["input", "facts", "commands"])
+@pytest.mark.parametrize("text", ["", "{", "{}", "[]", "7", "null", '["x"]', '[{"x": 1}]'])
+def test_a_torn_history_in_flight_is_a_verdict(column: str, text: str) -> None:
+    """Whatever a text was torn to, the instance is told and the next one is looked at."""
+    play = waiting()
+    first, *rest = play.recorded.transitions
+    torn = replace(first, **{column: text})  # type: ignore[arg-type]
+    examined = examine(replace(play.recorded, transitions=(torn, *rest)), Catalog([journey()]), None)
+    assert examined.verdict is not Verdict.COMPATIBLE
 
 
 class Less(BaseModel):

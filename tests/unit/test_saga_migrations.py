@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Never
 
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from contracts.message import Event
+from contracts.message import Command, Event
 from orchestrator import InvalidSaga, Migration, Parallel, Retry, Saga, Start, Step, Wait, hours
 from orchestrator.saga.fingerprint import fingerprint
 from orchestrator.saga.inputs import Action, PersonActed
@@ -16,6 +16,7 @@ from orchestrator.saga.machine import Transition, fold
 from orchestrator.saga.state import command_id
 from tests.unit.play import ACTION, COMPENSATION, Play, Status, Verdict
 from tests.unit.work import (
+    Approved,
     Begun,
     Do,
     Done,
@@ -321,6 +322,74 @@ def test_a_wait_under_way_waits_for_the_same() -> None:
     assert (
         obstacle(play, signed, step("stock"))
         == "it waits for work.approved at approval, where v2 waits for work.signed"
+    )
+
+
+def test_a_wait_under_way_is_found_by_the_same_key() -> None:
+    """Its event would be looked for at another instance; behind the wait, the key may change."""
+    play, new = started(work_saga(approval(), step("stock"))), (approved_by(lambda event: event.by), step("stock"))
+    assert obstacle(play, *new) == "it waits at approval for the work.approved with its key, which v2 reads otherwise"
+    play.event(Approved(id=7))
+    assert not obstacle(play, *new)
+
+
+def test_a_key_that_is_only_written_elsewhere_is_the_same() -> None:
+    """Another function with the same code."""
+    play = started(work_saga(approved_by(lambda event: event.id), step("stock")))
+    assert not obstacle(play, approved_by(lambda event: event.id), step("stock"))
+
+
+def approved_by(key: Callable[[Approved], object]) -> Wait[Work]:
+    """The approval, found by this key."""
+    return Wait(Approved, key=key, name="approval")
+
+
+class Accepted(Event, type="work.accepted"):
+    """Another answer."""
+
+
+class DoOtherwise(Command[Accepted, Never], type="work.do"):
+    """Do, answered otherwise."""
+
+    step: str
+    seen: tuple[str, ...]
+
+
+class UndoOtherwise(Command[Accepted, Never], type="work.undo"):
+    """Undo, answered otherwise."""
+
+    step: str
+    seen: tuple[str, ...]
+
+
+def do_otherwise(data: Work) -> DoOtherwise:
+    """The same text on the wire as the action of stock."""
+    return DoOtherwise(step="stock", seen=data.log)
+
+
+def undo_otherwise(data: Work) -> UndoOtherwise:
+    """The same text on the wire as the compensation of stock."""
+    return UndoOtherwise(step="stock", seen=data.log)
+
+
+def test_a_command_under_way_keeps_its_answers() -> None:
+    """Its participant answers what it was asked; the answer would be taken for a broken contract."""
+    play = started(work_saga(step("stock")))
+    other = Step("stock", do_otherwise, compensation=undoing("stock"))
+    assert obstacle(play, other) == (
+        "stock is under way and is answered with work.done or work.refused, where v2 takes work.accepted"
+    )
+
+
+def test_a_compensation_under_way_keeps_its_answer() -> None:
+    """Until it is under way, what answers it may change."""
+    old, other = work_saga(step("stock")), step("stock", compensation=undo_otherwise)
+    assert not obstacle(started(old), other)
+    play = started(old)
+    play.deadlines(3)
+    assert {"stock": "compensating"} == play.steps
+    assert obstacle(play, other) == (
+        "stock is under way and is answered with work.undone, where v2 takes work.accepted"
     )
 
 

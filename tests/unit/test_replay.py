@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from orchestrator.catalog import Catalog
 from orchestrator.replay.recorded import Recorded
 from orchestrator.replay.replaying import Difference, Kind, replay
 from orchestrator.saga.inputs import Action
+from orchestrator.saga.story import LONGEST_TRACEBACK
 from tests.unit.journey import journey
 from tests.unit.recording import Recording
 from tests.unit.work import (
@@ -142,6 +144,51 @@ def test_a_traceback_is_compared_by_what_was_raised() -> None:
         Kind.NO_LONGER_STUCK,
         "no longer becomes stuck (ValueError: no data for 7)",
     )
+
+
+class BadValueError(ValueError):
+    """Told by its bare name, like an exception that Python itself has."""
+
+
+BadValueError.__module__ = "builtins"
+
+
+def _fails(saga: Saga[Any]) -> Recording:
+    play = recording(saga)
+    play.answer("stock", Done())
+    assert play.status == "stuck"
+    return play
+
+
+def test_an_exception_whose_line_ends_like_anothers_is_another() -> None:
+    """By its name, or by what the message says in a line of its own."""
+    play = _fails(_raising(lambda: BadValueError("x")))
+    assert found(play, _raising(lambda: ValueError("x"))) == (
+        2,
+        Kind.BECOMES_STUCK,
+        "would become stuck for another reason: ValueError: x",
+    )
+    assert difference(play, _raising_elsewhere(lambda: BadValueError("x"))) is None
+    quoting = _fails(_raising(lambda: RuntimeError("it said\nValueError: x")))
+    assert found(quoting, _raising(lambda: ValueError("x")))[1] is Kind.BECOMES_STUCK
+    assert difference(quoting, _raising_elsewhere(lambda: RuntimeError("it said\nValueError: x"))) is None
+
+
+@pytest.mark.parametrize("length", [3700, 3900, 3981, 3982, 3983, 3984, 3985, 3986, 3987, 3988, 3989, 3990, 5000])
+def test_an_error_that_filled_what_is_kept_of_a_traceback_is_the_same(length: int) -> None:
+    """What was cut off is the beginning: frames, then the exception's own name."""
+
+    def cut(saga: Saga[Any]) -> Recorded:
+        recorded = _fails(saga).recorded
+        line = recorded.transitions[1]
+        (fact,) = json.loads(line.facts)
+        kept = fact["reason"][-LONGEST_TRACEBACK:]
+        told = replace(line, facts=json.dumps([fact | {"reason": kept}], separators=(",", ":")))
+        return replace(recorded, reason=kept, transitions=(recorded.transitions[0], told))
+
+    play = cut(_raising(lambda: BadValueError("x" * length)))
+    assert difference(play, _raising_elsewhere(lambda: BadValueError("x" * length))) is None
+    assert found(play, _raising(lambda: BadValueError("x" * length + "y")))[1] is Kind.BECOMES_STUCK
 
 
 def test_a_stuck_saga_that_a_person_has_freed_replays() -> None:

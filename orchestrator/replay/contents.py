@@ -21,7 +21,12 @@ Finding = tuple[Kind, str, tuple[str, ...], tuple[str, ...]]
 
 def explain(passage: Passage, recorded: Side, now: Side) -> Difference | None:
     """All that differs, the messages first; None where the texts mean the same."""
-    found = [*_messages(passage, recorded, now), *_deadlines(passage, recorded, now), *_data(passage, recorded, now)]
+    found = [
+        *_messages(passage, recorded, now),
+        *_deadlines(passage, recorded, now),
+        *_data(passage, recorded, now),
+        *_made_from(passage, recorded, now),
+    ]
     if not found:
         return None
     return Difference(
@@ -100,6 +105,8 @@ def _deadline(passage: Passage, was: Json, is_: Json) -> str:
     before, after = words.waited(was["due"], since), words.waited(is_["due"], since)
     if is_["fact"] == "wait_begun":
         return f"{is_['step']} waits for {after} instead of {before}"
+    if is_["fact"] == "deadline_moved":
+        return f"{is_['step']} is due after {after} instead of {before}"
     what = "compensation" if is_["direction"] == "compensation" else "command"
     whose = f"attempt {is_['attempt']} of {is_['step']}'s {what}"
     hint = _attempts(passage.saga.stages.get(is_["step"]), is_, before)
@@ -131,6 +138,26 @@ def _data(passage: Passage, recorded: Side, now: Side) -> Iterator[Finding]:
     if before is None or after is None:
         kept = from_json(history.dump_data(passage.state.data if passage.state else None))
         before, after = (kept if before is None else before), (kept if after is None else after)
+    yield from _compared(passage, f"{_migrated(now)}the data", before, after)
+
+
+def _made_from(passage: Passage, recorded: Side, now: Side) -> Iterator[Finding]:
+    """What a migration made of the data of commands under way; a later answer may leave no other trace of it."""
+    before, after = recorded.fact("migrated"), now.fact("migrated")
+    if before is None or after is None:
+        return
+    for step, data in after["made_from"].items():
+        what = f"{_migrated(now)}what {step}'s command was made from"
+        for kind, sentence, was, is_ in _compared(passage, what, before["made_from"][step], data):
+            yield kind, sentence, tuple(f"{step}: {each}" for each in was), tuple(f"{step}: {each}" for each in is_)
+
+
+def _migrated(side: Side) -> str:
+    fact = side.fact("migrated")
+    return "" if fact is None else f"migrated to v{fact['to_version']}, "
+
+
+def _compared(passage: Passage, what: str, before: Json | None, after: Json | None) -> Iterator[Finding]:
     try:
         found = data_changes(before, after, passage.saga)
     except ValueError as error:
@@ -143,7 +170,7 @@ def _data(passage: Passage, recorded: Side, now: Side) -> Iterator[Finding]:
         )
         return
     if found:
-        yield Kind.DATA, f"the data has {_told(found)}", *_sides(found)
+        yield Kind.DATA, f"{what} has {_told(found)}", *_sides(found)
 
 
 # -- saying it -----------------------------------------------------------------------------------------------

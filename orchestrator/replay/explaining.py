@@ -23,6 +23,7 @@ from orchestrator.replay.sides import Side
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.machine import Transition, Verdict, fold, stuck
 from orchestrator.saga.state import SagaState, Status
+from orchestrator.saga.story import LONGEST_TRACEBACK
 
 # What an exception says of where an object lay, of a library's version, or of how long an envelope was (one that was
 # traced is longer), is not what went wrong.
@@ -154,8 +155,19 @@ def _same_error(recorded: str, error: Exception) -> bool:
     """Whether a recorded traceback ends with this exception; its frames and their lines are nobody's promise."""
     told = "".join(traceback.format_exception_only(error)).replace("\x00", "\ufffd")
     said, says = (_INCIDENTAL.sub("", text) for text in (recorded, told))
-    # Of a story that is too long to be kept whole, the end is; no other reason ends with the line.
-    return said.endswith(says) or (recorded.endswith("\n") and told.endswith(recorded))
+    if len(told) > LONGEST_TRACEBACK and recorded.endswith("\n") and told.endswith(recorded):
+        return True  # of an exception that is too long to be kept whole, the end is
+    return said.endswith(says) and _begins_there(said[: -len(says)])
+
+
+def _begins_there(before: str) -> bool:
+    """Whether what was raised begins after this part of a traceback: it follows the code of a frame, which is indented.
+
+    A message that has several lines, or another exception's longer name, may end like what is raised now.
+    """
+    above, _, rest = before.rpartition("\n")
+    # The first line may have lost its beginning, and its indent with it.
+    return not rest and ("\n" not in above or above.rpartition("\n")[2].startswith("  "))
 
 
 # -- saying it -----------------------------------------------------------------------------------------------

@@ -37,11 +37,11 @@ class Rewriter(Protocol):
 
 
 class UnknownContent(ValueError):
-    """Something in a bundle is of no contract that is known here, so nobody can say what in it is sensitive."""
+    """Something in a bundle is of no contract or kind that is known here: nobody can say what in it is sensitive."""
 
 
 class Rewriting:
-    """A bundle, part by part; raises UnknownContent where a message's contract is not known."""
+    """A bundle, part by part; raises UnknownContent where a message's contract or what a fact says is not known."""
 
     def __init__(self, saga: Saga[Any], rewriter: Rewriter) -> None:
         self._messages = {(each.wire_type, each.wire_version): each for each in saga.messages()}
@@ -80,15 +80,20 @@ class Rewriting:
         return None if value is None else self._rewriter.content(value, self._saga.data)
 
     def _progress(self, progress: Json) -> Json:
-        steps = {name: [*step[:5], self._data(step[5])] for name, step in progress["steps"].items()}
+        steps = {name: [*step[:5], self._data(step[5]), *step[6:]] for name, step in progress["steps"].items()}
         return progress | {"reason_before": self._rewriter.words(progress["reason_before"]), "steps": steps}
 
     def _input(self, given: Json) -> Json:
         return self._message(given) | self._of(given, ("source", "who", "why"), ("message_id", "causation_id"))
 
     def _fact(self, fact: Json) -> Json:
+        _check(fact)
         changed = self._of(fact, ("reason", "why"), ())
-        return fact | changed | ({"data": self._data(fact["data"])} if "data" in fact else {})
+        if "data" in fact:
+            changed["data"] = self._data(fact["data"])
+        if "made_from" in fact:
+            changed["made_from"] = {step: self._data(each) for step, each in fact["made_from"].items()}
+        return fact | changed
 
     def _command(self, command: Json) -> Json:
         return self._message(command) | self._of(command, (), ("id", "compensates"))
@@ -129,6 +134,40 @@ class Rewriting:
 _KEPT = frozenset(
     {"specversion", "type", "time", "datacontenttype", "dataversion", "dataschema", "traceparent", *_IDS, *_TEXTS}
 )
+
+
+FACTS = {
+    "started": ("data",),
+    "data_changed": ("data",),
+    "command_sent": ("step", "direction", "round", "attempt", "due"),
+    "wait_begun": ("step", "due"),
+    "step_succeeded": ("step",),
+    "step_skipped": ("step",),
+    "step_refused": ("step",),
+    "step_in_doubt": ("step",),
+    "step_compensated": ("step",),
+    "compensation_begun": ("reason",),
+    "became_stuck": ("reason", "gave_up"),
+    "resumed": (),
+    "deadline_moved": ("step", "due"),
+    "migrated": ("from_version", "to_version", "data", "renamed", "made_from"),
+    "completed": (),
+    "compensated": (),
+    "abandoned": ("reason",),
+    "came_late": ("why",),
+}
+"""What each kind of fact says. `Rewriting` puts something in the place of data, made_from, reason and why; the rest is
+nobody's."""
+
+
+def _check(fact: Json) -> None:
+    """Raises UnknownContent where a fact says what is not enumerated here."""
+    kind = fact["fact"]
+    if kind not in FACTS:
+        raise UnknownContent(f"it holds a fact {kind}, which this version of Amends does not know")
+    unknown = sorted(fact.keys() - {"fact", *FACTS[kind]})
+    if unknown:
+        raise UnknownContent(f"its fact {kind} says {', '.join(unknown)}, which this version of Amends does not know")
 
 
 def _text(value: object) -> str:

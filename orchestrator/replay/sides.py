@@ -37,11 +37,7 @@ class Side:
     @property
     def moves(self) -> tuple[Json, ...]:
         """What moved: the facts without data and moments."""
-        return tuple(
-            {name: value for name, value in each.items() if name not in {"data", "due"}}
-            for each in self.facts
-            if each["fact"] != "data_changed"
-        )
+        return tuple(_move(each) for each in self.facts if each["fact"] != "data_changed")
 
     @property
     def types(self) -> dict[str, str]:
@@ -51,7 +47,7 @@ class Side:
     @property
     def data(self) -> Any:
         """The data the transition leaves, where it touches it; None elsewhere."""
-        found = [each["data"] for each in self.facts if each["fact"] in {"started", "data_changed"}]
+        found = [each["data"] for each in self.facts if each["fact"] in {"started", "data_changed", "migrated"}]
         return found[-1] if found else None
 
     def told(self) -> tuple[str, ...]:
@@ -59,6 +55,13 @@ class Side:
         moved = [words.of_fact(each, self.types) for each in self.facts]
         announced = [f"announces {each['type']}" for each in self.commands if not each["step"]]
         return tuple([each for each in moved if each is not None] + announced)
+
+
+def _move(fact: Json) -> Json:
+    move = {name: value for name, value in fact.items() if name not in {"data", "due"}}
+    if isinstance(fact.get("made_from"), dict):
+        move["made_from"] = sorted(fact["made_from"])  # of which steps it is data
+    return move
 
 
 def _objects(text: str, wanted: set[str]) -> tuple[Json, ...]:

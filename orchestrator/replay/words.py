@@ -62,7 +62,18 @@ def of_fact(fact: Json, commands: Mapping[str, str]) -> str | None:
         case "abandoned":
             return f"is abandoned: {fact['reason']}"
         case other:
-            return _ENDS.get(other, str(other))
+            return _by_people(fact) or _ENDS.get(other, str(other))
+
+
+def _by_people(fact: Json) -> str | None:
+    match fact["fact"]:
+        case "migrated":
+            renamed = "".join(f", {old} is called {new}" for old, new in fact["renamed"].items())
+            return f"goes on as v{fact['to_version']}, was v{fact['from_version']}{renamed}"
+        case "deadline_moved":
+            return f"{fact['step']} has {'another deadline' if fact['due'] else 'no deadline any more'}"
+        case _:
+            return None
 
 
 _VERBS = {

@@ -4,31 +4,49 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import fields, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from uuid import UUID, uuid5
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from contracts import SENSITIVE, Sensitive
 from contracts.message import Event
 from messaging.envelope import Envelope, encode
+from orchestrator import Migration, Parallel, Saga, Start, Step
 from orchestrator.catalog import Catalog
+from orchestrator.history import dump_facts
 from orchestrator.replay.bundle import Bundle, ParkedMessage, as_text
 from orchestrator.replay.recorded import Recorded
 from orchestrator.replay.redacting import CannotRedact, redacted
 from orchestrator.replay.replacing import Hidden, Replacing
 from orchestrator.replay.replaying import replay
+from orchestrator.replay.rewriting import FACTS
 from orchestrator.replay.tokens import Tokens
+from orchestrator.saga import facts as f
+from orchestrator.saga.inputs import PersonActed
 from orchestrator.saga.state import saga_id
 from tests.golden.files import catalog, golden, read
-from tests.unit.clinic import Address, Admitted, Agreed, Insured, Left, NotInsured, Released, Treated, clinic
+from tests.unit.clinic import (
+    Address,
+    Admitted,
+    Agreed,
+    Insure,
+    Insured,
+    Left,
+    NotInsured,
+    Release,
+    Released,
+    Treated,
+    clinic,
+)
 from tests.unit.play import NOON, Action
 from tests.unit.recording import Recording
 
@@ -270,6 +288,169 @@ def test_a_corrupt_history_stops_it() -> None:
         recorded = replace(play.recorded, progress=broken)
         with pytest.raises(CannotRedact, match="is not as Amends writes it"):
             redacted(_bundle(recorded), SAGA, SECRET)
+
+
+# -- what people have done to it -----------------------------------------------------------------------------
+
+
+class Chart(BaseModel):
+    """The data of version 1."""
+
+    model_config = ConfigDict(frozen=True)
+
+    email: Sensitive[str]
+    name: Sensitive[str]
+    policy: Sensitive[str] = ""
+
+
+class Folder(BaseModel):
+    """The data of version 2, where the same things have other names."""
+
+    model_config = ConfigDict(frozen=True)
+
+    address: Sensitive[str]
+    full_name: Sensitive[str]
+    insurance: Sensitive[str] = ""
+
+
+def _chart(event: Admitted) -> Chart:
+    return Chart(email=event.email, name=event.name)
+
+
+def _foldered(chart: Chart) -> Folder:
+    return Folder(address=chart.email, full_name=chart.name, insurance=chart.policy)
+
+
+def _guessed(chart: Chart) -> Folder:
+    """What the first command was made from gets a value that lies nowhere else."""
+    return Folder(address=chart.email, full_name=chart.name, insurance=chart.policy or "hardship-fund")
+
+
+def _charted() -> Saga[Chart]:
+    def insure(data: Chart) -> Insure:
+        return Insure(number=1, name=data.name)
+
+    def release(data: Chart) -> Release:
+        return Release(policy="none", who=data.name)
+
+    def insured(data: Chart, event: Insured) -> Chart:
+        return data.model_copy(update={"policy": event.policy})
+
+    return Saga(
+        name="ward",
+        version=1,
+        data=Chart,
+        starts_on=Start(Admitted, _chart, key=lambda event: event.email),
+        steps=(
+            Parallel(
+                Step("first", insure, on_success=insured, compensation=release),
+                Step("second", insure, compensation=release),
+            ),
+        ),
+    )
+
+
+def _renamed(old: Saga[Chart], convert: Callable[[Chart], Folder]) -> Saga[Folder]:
+    def insure(data: Folder) -> Insure:
+        return Insure(number=1, name=data.full_name)
+
+    def release(data: Folder) -> Release:
+        return Release(policy="none", who=data.full_name)
+
+    return Saga(
+        name="ward",
+        version=2,
+        data=Folder,
+        starts_on=Start(Admitted, lambda event: _foldered(_chart(event)), key=lambda event: event.email),
+        steps=(Parallel(Step("first", insure, compensation=release), Step("later", insure, compensation=release)),),
+        migrations=(Migration(old, convert, steps={"second": "later"}),),
+    )
+
+
+def _migrated(convert: Callable[[Chart], Folder] = _foldered) -> tuple[Recording, Catalog]:
+    """Under way with a command that was made from earlier data, and whose step is called otherwise in version 2."""
+    old = _charted()
+    play = Recording(old, PATIENT.email)
+    play.event(PATIENT)
+    play.answer("first", Insured(policy="POL-77-ab"))
+    play.saga = _renamed(old, convert)
+    play.take(PersonActed(play.now, Action.MIGRATE, "bea", "v2 is out", from_version=1, to_version=2))
+    return play, Catalog([old, play.saga])
+
+
+def test_a_migrated_instance_is_redacted_and_replays() -> None:
+    """Also in what the data has become that a command under way was made from."""
+    play, known = _migrated()
+    (fact,) = json.loads(play.lines[-1].facts)
+    assert fact["made_from"]["later"] == {
+        "address": "ada@lovelace.example",
+        "full_name": "Ada O'Byron",
+        "insurance": "",
+    }
+    bundle = redacted(_bundle(play.recorded), play.saga, SECRET)
+    text = as_text(bundle)
+    assert [] == [each for each in ("lovelace", "Byron", "POL-77") if each in text]
+    (made,) = json.loads(bundle.recorded.transitions[-1].facts)
+    assert ["address", "full_name", "insurance"] == list(made["made_from"]["later"])
+    assert made["made_from"]["later"]["full_name"] == made["data"]["full_name"]
+    assert replay(play.recorded, known).difference is None
+    assert replay(bundle.recorded, known).difference is None
+
+
+def test_a_value_that_lies_only_where_a_command_was_made_from_is_redacted() -> None:
+    """The migration's own function has made it, and the row forgets it with the answer."""
+    play, _ = _migrated(_guessed)
+    play.answer("second", Insured(policy="POL-77-ab"))
+    assert as_text(_bundle(play.recorded)).count("hardship-fund") == 1
+    assert "hardship" not in as_text(redacted(_bundle(play.recorded), play.saga, SECRET))
+
+
+def test_an_instance_with_a_renamed_step_is_redacted_and_replays_to_its_end() -> None:
+    """Its participant knows the commands by the old name: ids are derived from that still."""
+    play, known = _migrated()
+    play.answer("second", NotInsured(reason="no money"))
+    play.answer("first", Released())
+    assert play.status == "compensated"
+    bundle = redacted(_bundle(play.recorded), play.saga, SECRET)
+    steps = json.loads(bundle.recorded.progress)["steps"]
+    assert steps["later"][6:] == [False, "second"]
+    assert "lovelace" not in as_text(bundle)
+    assert replay(bundle.recorded, known).difference is None
+
+
+def test_an_instance_with_a_revoked_deadline_is_redacted_and_replays() -> None:
+    """What few instances have lies behind what all have, and stays."""
+    play = _admitted()
+    play.take(PersonActed(play.now, Action.RESCHEDULE, "bea", "she is away", "insurance", due=None))
+    bundle = _redacted(play)
+    assert json.loads(bundle.recorded.progress)["steps"]["insurance"][6:] == [True, None]
+    assert "lovelace" not in as_text(bundle)
+    assert replay(play.recorded, Catalog([SAGA])).difference is None
+    assert replay(bundle.recorded, Catalog([SAGA])).difference is None
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ('[{"fact":"step_succeeded","step":"first","note":"typhus"}]', "its fact step_succeeded says note"),
+        ('[{"fact":"step_succeeded","step":"first","data":{}}]', "its fact step_succeeded says data"),
+        ('[{"fact":"dreamed","step":"first"}]', "it holds a fact dreamed"),
+    ],
+)
+def test_a_fact_that_says_what_is_not_known_here_stops_it(facts: str, said: str) -> None:
+    """A newer version of Amends has written it: nobody can say what in it is sensitive."""
+    play = _admitted()
+    recorded = replace(play.recorded, transitions=(replace(play.lines[0], facts=facts),))
+    with pytest.raises(CannotRedact, match=rf"{said}.*: nobody can say what in it is sensitive"):
+        redacted(_bundle(recorded), SAGA, SECRET)
+
+
+def test_of_every_kind_of_fact_it_is_known_what_it_says() -> None:
+    """Whoever adds a kind or a field has to say here whether it holds what is somebody's."""
+    kinds: tuple[Any, ...] = get_args(f.Fact)
+    empty: Any = [kind(**{field.name: None for field in fields(kind)}) for kind in kinds]
+    written = {each.pop("fact"): set(each) for each in json.loads(dump_facts(empty))}
+    assert written == {kind: set(said) for kind, said in FACTS.items()}
 
 
 @pytest.mark.parametrize("path", golden(), ids=lambda path: f"{path.parent.name}/{path.stem}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -9,11 +10,17 @@ from typing import Any
 import pytest
 
 from contracts.message import Command
-from orchestrator import PIVOT, Delay, Parallel, Retry, Saga, Start, Step, Wait, days, hours, seconds
+from contracts.registry import Registry
+from orchestrator import PIVOT, Delay, Migration, Parallel, Retry, Saga, Start, Step, Wait, days, hours, seconds
 from orchestrator.catalog import Catalog
+from orchestrator.history import load_input
+from orchestrator.replay import contents, words
+from orchestrator.replay.outcome import Passage
 from orchestrator.replay.recorded import Recorded
 from orchestrator.replay.replaying import Difference, Kind, replay
-from orchestrator.saga.inputs import Action
+from orchestrator.replay.sides import Side
+from orchestrator.saga.inputs import Action, PersonActed
+from orchestrator.saga.story import LONGEST_TRACEBACK
 from tests.unit.journey import journey
 from tests.unit.recording import Recording
 from tests.unit.work import (
@@ -21,6 +28,7 @@ from tests.unit.work import (
     Begun,
     Done,
     Refused,
+    Undo,
     Undone,
     Withdrawn,
     Work,
@@ -142,6 +150,51 @@ def test_a_traceback_is_compared_by_what_was_raised() -> None:
         Kind.NO_LONGER_STUCK,
         "no longer becomes stuck (ValueError: no data for 7)",
     )
+
+
+class BadValueError(ValueError):
+    """Told by its bare name, like an exception that Python itself has."""
+
+
+BadValueError.__module__ = "builtins"
+
+
+def _fails(saga: Saga[Any]) -> Recording:
+    play = recording(saga)
+    play.answer("stock", Done())
+    assert play.status == "stuck"
+    return play
+
+
+def test_an_exception_whose_line_ends_like_anothers_is_another() -> None:
+    """By its name, or by what the message says in a line of its own."""
+    play = _fails(_raising(lambda: BadValueError("x")))
+    assert found(play, _raising(lambda: ValueError("x"))) == (
+        2,
+        Kind.BECOMES_STUCK,
+        "would become stuck for another reason: ValueError: x",
+    )
+    assert difference(play, _raising_elsewhere(lambda: BadValueError("x"))) is None
+    quoting = _fails(_raising(lambda: RuntimeError("it said\nValueError: x")))
+    assert found(quoting, _raising(lambda: ValueError("x")))[1] is Kind.BECOMES_STUCK
+    assert difference(quoting, _raising_elsewhere(lambda: RuntimeError("it said\nValueError: x"))) is None
+
+
+@pytest.mark.parametrize("length", [3700, 3900, 3981, 3982, 3983, 3984, 3985, 3986, 3987, 3988, 3989, 3990, 5000])
+def test_an_error_that_filled_what_is_kept_of_a_traceback_is_the_same(length: int) -> None:
+    """What was cut off is the beginning: frames, then the exception's own name."""
+
+    def cut(saga: Saga[Any]) -> Recorded:
+        recorded = _fails(saga).recorded
+        line = recorded.transitions[1]
+        (fact,) = json.loads(line.facts)
+        kept = fact["reason"][-LONGEST_TRACEBACK:]
+        told = replace(line, facts=json.dumps([fact | {"reason": kept}], separators=(",", ":")))
+        return replace(recorded, reason=kept, transitions=(recorded.transitions[0], told))
+
+    play = cut(_raising(lambda: BadValueError("x" * length)))
+    assert difference(play, _raising_elsewhere(lambda: BadValueError("x" * length))) is None
+    assert found(play, _raising(lambda: BadValueError("x" * length + "y")))[1] is Kind.BECOMES_STUCK
 
 
 def test_a_stuck_saga_that_a_person_has_freed_replays() -> None:
@@ -269,6 +322,145 @@ def test_an_answer_that_came_in_time_and_would_be_late_is_not_accepted() -> None
     earlier = work_saga(step("stock"), step("money"), step("ship"), cancel_on=cancel_on_withdrawal())
     assert found(play, earlier)[:2] == pivot_sent
     assert found(play, earlier)[2] == "would accept work.withdrawn, which came late"
+
+
+# -- what people have done to it -----------------------------------------------------------------------------
+
+
+def same(data: Work) -> Work:
+    """The data is as it was."""
+    return data
+
+
+def checked(data: Work) -> Work:
+    """The migration says so in the data."""
+    return data.told("checked")
+
+
+def checked_if_new(data: Work) -> Work:
+    """Only what the first commands were made from becomes something else."""
+    return data if data.log else data.told("checked")
+
+
+def _versions(convert: Callable[[Work], Work], steps: dict[str, str] | None = None) -> tuple[Saga[Work], Saga[Work]]:
+    def forgetful(data: Work, event: Done) -> Work:
+        return Work(id=data.id, log=("forgotten",))
+
+    left, right = (steps or {}).get("left", "left"), (steps or {}).get("right", "right")
+    old = work_saga(Parallel(_asking("left"), _asking("right")), step("mail"))
+    new = work_saga(
+        Parallel(_asking(left, on_success=forgetful), _asking(right, on_success=forgetful)),
+        step("mail"),
+        version=2,
+        migrations=(Migration(old, convert, steps=steps),),
+    )
+    return old, new
+
+
+def _asking(name: str, **options: Any) -> Step[Work]:
+    """A step whose command tells nothing of the data, so that any data leads to the same one."""
+    wiring: dict[str, Any] = {"on_success": lambda data, event: data.told(f"{name} done")}
+    return Step(name, ask, compensation=unask, **(wiring | options))
+
+
+def unask(data: Work) -> Undo:
+    """Take it back."""
+    return Undo(step="any", seen=())
+
+
+def _migrated(*, to_the_end: bool, steps: dict[str, str] | None = None) -> Recording:
+    """Brought to version 2 while right is under way with a command made before left was done."""
+    old, new = _versions(same, steps)
+    play = recording(old)
+    play.answer("left", Done())
+    play.saga = new
+    play.take(PersonActed(play.now, Action.MIGRATE, "bea", "v2 is out", from_version=1, to_version=2))
+    if to_the_end:
+        for name in ("right", "mail"):
+            play.answer(name, Done())
+        assert play.status == "completed"
+    return play
+
+
+@pytest.mark.parametrize("to_the_end", [False, True])
+def test_a_migration_that_makes_other_data_is_told(to_the_end: bool) -> None:
+    """At the migration, for the code's fault; also where a later answer has written over it."""
+    play = _migrated(to_the_end=to_the_end)
+    assert difference(play, *_versions(same)) is None
+    assert found(play, *_versions(checked)) == (
+        3,
+        Kind.DATA,
+        "migrated to v2, the data has another log; migrated to v2, what right's command was made from has another log",
+    )
+    different = difference(play, *_versions(checked_if_new))
+    assert different == Difference(
+        3,
+        Kind.DATA,
+        "migrated to v2, what right's command was made from has another log",
+        "migrate by bea: v2 is out",
+        ("right: log: []",),
+        ('right: log: ["checked"]',),
+    )
+
+
+def test_data_of_a_migration_that_does_not_fit_any_more_is_told() -> None:
+    """The new version's model wants other things than when it was recorded."""
+    play = _migrated(to_the_end=False)
+    line = play.lines[2]
+    for old, new in (('"data":{"id":7', '"data":{"number":7'), ('"right":{"id":7', '"right":{"number":7')):
+        edited = replace(line, facts=line.facts.replace(old, new))
+        assert edited != line
+        passage = Passage(
+            play.recorded,
+            play.saga,
+            Catalog(_versions(same)).registry,
+            None,
+            line,
+            load_input(line.input, Registry([])),
+        )
+        told = contents.explain(passage, Side.of(edited.facts, "[]"), Side.of(line.facts, "[]"))
+        assert told is not None
+        assert told.kind is Kind.UNREADABLE
+        assert told.sentence.startswith("the recorded data does not fit Work any more: ")
+
+
+def test_a_migration_that_renames_otherwise_is_told() -> None:
+    """Both sides say which steps have which names."""
+    play = _migrated(to_the_end=False, steps={"left": "west"})
+    old, new = _versions(same, {"left": "west"})
+    assert difference(play, old, new) is None
+    other = _versions(same, {"left": "port"})
+    assert found(play, *other) == (
+        3,
+        Kind.OUTCOME,
+        "goes on as v2, was v1, left is called port; recorded: goes on as v2, was v1, left is called west",
+    )
+
+
+@pytest.mark.parametrize(
+    ("fact", "told"),
+    [
+        ({"fact": "migrated", "from_version": 1, "to_version": 3, "renamed": {}}, "goes on as v3, was v1"),
+        ({"fact": "deadline_moved", "step": "stock", "due": "2026-03-01T12:00:00Z"}, "stock has another deadline"),
+        ({"fact": "deadline_moved", "step": "stock", "due": None}, "stock has no deadline any more"),
+    ],
+)
+def test_what_people_do_is_told_in_words(fact: dict[str, Any], told: str) -> None:
+    """As everything else that an instance does."""
+    assert words.of_fact(fact, {}) == told
+
+
+def test_a_moved_deadline_that_was_edited_is_a_finding() -> None:
+    """Facts that say another moment than the person did."""
+    play = recording(work_saga(step("stock")))
+    play.take(PersonActed(play.now, Action.RESCHEDULE, "bea", "away", "stock", due=play.now + hours(1)))
+    edited = replace(play.lines[1], facts=play.lines[1].facts.replace("T13:00:00Z", "T14:00:00Z"))
+    row = replace(
+        play.recorded,
+        transitions=(play.lines[0], edited),
+        progress=play.recorded.progress.replace("T13:00:00Z", "T14:00:00Z"),
+    )
+    assert found(row, work_saga(step("stock"))) == (2, Kind.DEADLINE, "stock is due after 1 h instead of 2 h")
 
 
 # -- what no code has caused ---------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from messaging.reaching import Output, OutputOption, reach
 from messaging.settings import ServiceSettings
 from orchestrator import catalog as catalogs
 from orchestrator.catalog import Catalog
+from orchestrator.cli.pictures import plain_lines
 from orchestrator.saga.steps import InvalidSaga
 from orchestrator.settings import OrchestratorSettings
 
@@ -118,5 +119,5 @@ def screen() -> Console:
 
 
 def fail(words: str, code: int) -> NoReturn:
-    """One line on stderr, and the end of the command."""
-    reaching.fail(words, code, program=PROGRAM)
+    """One line on stderr, and the end of the command; what the words quote moves no cursor."""
+    reaching.fail(plain_lines(words), code, program=PROGRAM)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from orchestrator.cli.choosing import (
     criteria_of,
 )
 from orchestrator.cli.editing import changed, given
-from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, screen, with_database
+from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, login, screen, with_database
 from orchestrator.cli.pictures import plain
 from orchestrator.letter_decisions import Correction, Outcome
 from orchestrator.letters import Counted, Criteria, Decision, Letter, NoLetters, NoSuchLetter, State, Waiting
@@ -233,7 +232,7 @@ class _Order:
         """What is kept with the letters; ends the command with 2 where it is not said why."""
         if not self.reason and not self.dry_run:
             fail('say why: --reason "the handler is mended"', 2)
-        return Decision(state, self.who or _user(), self.reason or "", SystemClock().now())
+        return Decision(state, self.who or login(), self.reason or "", SystemClock().now())
 
 
 Act = Callable[..., Awaitable[list[Outcome]]]
@@ -339,10 +338,3 @@ def _with_letters(act: Callable[[Database], Awaitable[T]]) -> T:
         fail(str(error), 1)
     except NoLetters as error:
         fail(f"{error}; run `amends migrate` first, or set DATABASE_URL", EX_CONFIG)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        fail("this account has no name; say who decides with --as NAME", 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import sys
@@ -35,6 +36,7 @@ __all__ = [
     "fail",
     "json_given",
     "length_of",
+    "login",
     "moment",
     "moment_ahead",
     "screen",
@@ -110,6 +112,14 @@ def _moment(text: str, complaint: str) -> datetime:
     except ValueError:
         fail(complaint, 2)
     return moment if moment.tzinfo is not None else moment.astimezone()
+
+
+def login() -> str:
+    """Who has given the command; ends it with 2 where that has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        fail("your login has no name here; say who you are with --as NAME", 2)
 
 
 def screen() -> Console:

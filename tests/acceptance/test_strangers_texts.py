@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from messaging import migrate
 from messaging.database import Database
 from orchestrator.assembly import MIGRATIONS
 from orchestrator.cli.app import app
+from orchestrator.cli.letter_pictures import letter
 from orchestrator.cli.opening import fail
 from orchestrator.cli.pictures import safe_lines
+from orchestrator.letters import Letter, State
 from orchestrator.replay.recorded import Recorded
 from tests.contract.orchestrator.digging import DIGGING
 from tests.contract.orchestrator.records import store
 from tests.unit.begun import RecordedPlay
+from tests.unit.play import NOON
 from tests.unit.work import Done, Refused
 
 HOSTILE = "no\x1b[2J\x07\r\b\x9b2J[bold]loud[/bold]"
@@ -82,6 +88,19 @@ def test_no_command_obeys_what_a_stranger_wrote(hostile: str, command: str) -> N
     assert not isinstance(told.exception, Exception), told.exception
     assert [each for each in CONTROLS if each in told.output] == []
     assert SHOWN in told.stdout or command in ("preflight", "replay --all")
+
+
+def test_a_dead_letter_is_shown_and_not_obeyed() -> None:
+    """JSON lets some control characters stand as they are, and others come of its escapes."""
+    body = f'{{"reason": "a\x9b2J\\u009b2J\\u007f{SHOWN}"}}'.encode()
+    hostile = Letter(
+        UUID(int=1), HOSTILE, HOSTILE, HOSTILE, f"{HOSTILE}\n{HOSTILE}", HOSTILE, HOSTILE, HOSTILE, "", HOSTILE,
+        {"headers": HOSTILE}, len(body), 1, 1, NOON, NOON, State.OPEN, None, None, None, None, None, body,
+    )  # fmt: skip
+    told = StringIO()
+    letter(hostile, None, Console(file=told, width=250))
+    assert [each for each in f"{CONTROLS}\x7f" if each in told.getvalue()] == []
+    assert f'"reason": "a\ufffd2J\ufffd2J\ufffd{SHOWN}"' in told.getvalue()
 
 
 def test_complaints_quote_without_obeying(capsys: pytest.CaptureFixture[str]) -> None:

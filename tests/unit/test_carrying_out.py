@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import pytest
@@ -55,7 +55,7 @@ def test_a_login_without_a_name_is_told_to_give_one(
 
     monkeypatch.setattr(getpass, "getuser", nobody)
     manner = Manner(None, "why", dry_run=False, yes=True, output=Output.TABLE)
-    act = {
+    act: dict[str, Callable[[], object]] = {
         "person": lambda: manner.person(Action.RETRY),
         "letters": lambda: discard(everything=True, reason="why", yes=True),
     }

@@ -15,10 +15,11 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from orchestrator.percentiles import percentile
 from orchestrator.replay.reading import PAGE, stream
 from orchestrator.saga.state import Status
 from orchestrator.schema import saga
-from orchestrator.tallying import StepTally, Tally, percentile
+from orchestrator.tallying import StepTally, Tally
 
 SAMPLE = 5_000
 """Instances of a saga whose histories are read."""
@@ -142,4 +143,6 @@ def _step(name: str, tally: StepTally) -> StepStatistics:
 
 def _durations(took: Sequence[float]) -> Durations:
     ordered = sorted(took)
-    return Durations(len(ordered), *(percentile(ordered, share) for share in (0.5, 0.95, 0.99)))
+    if not ordered:
+        return Durations(0, None, None, None)
+    return Durations(len(ordered), *(percentile(ordered, percent) for percent in (50, 95, 99)))

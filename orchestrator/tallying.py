@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -115,18 +114,6 @@ class Tally:
 
     def _step(self, name: str) -> StepTally:
         return self.steps.setdefault(name, StepTally())
-
-
-def percentile(values: Sequence[float], share: float) -> float | None:
-    """The value below which this share of the sorted `values` lies, between two of them where it must; as SQL's
-    percentile_cont. None of nothing.
-    """
-    if not values:
-        return None
-    place = share * (len(values) - 1)
-    low = int(place)
-    high = min(low + 1, len(values) - 1)
-    return values[low] + (values[high] - values[low]) * (place - low)
 
 
 def _reason(given: dict[str, Any]) -> str:

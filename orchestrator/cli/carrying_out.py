@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from orchestrator import queries
 from orchestrator.catalog import Catalog
 from orchestrator.cli import repair_pictures
 from orchestrator.cli.bundled import only_in_database
-from orchestrator.cli.opening import Output, catalog_of, fail, screen, with_database
+from orchestrator.cli.opening import Output, catalog_of, fail, login, screen, with_database
 from orchestrator.instance import SOURCE
 from orchestrator.operations.action import Operator, Outcome, Result
 from orchestrator.operations.choice import Chosen
@@ -48,14 +47,7 @@ class Manner:
         """The action as an input; ends the command with 2 where it does not say who or why."""
         if not self.why.strip():
             fail("say why: the reason is kept in the history", 2)
-        return PersonActed(SystemClock().now(), action, self.who or _login(), self.why.strip(), step)
-
-
-def _login() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):
-        fail("your login has no name here; say who you are with --as NAME", 2)
+        return PersonActed(SystemClock().now(), action, self.who or login(), self.why.strip(), step)
 
 
 def meant(wanted: str | None, choose: Choose | None, *, option: str, saga: str | None) -> Choose:

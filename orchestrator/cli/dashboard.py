@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli.pictures import length, status
+from orchestrator.cli.pictures import length, safe, status
 from orchestrator.queries import Listed
 from orchestrator.saga.state import Status
 from orchestrator.watching import Pile, Rates, Snapshot
@@ -55,7 +54,7 @@ def _counts(seen: Snapshot) -> Table:
     for name in _STATUSES:
         table.add_column(status(name), justify="right", no_wrap=True)
     for saga, statuses in seen.sagas.items():
-        table.add_row(escape(saga), *(str(statuses.get(name, 0) or "·") for name in _STATUSES))
+        table.add_row(safe(saga), *(str(statuses.get(name, 0) or "·") for name in _STATUSES))
     return table
 
 
@@ -85,7 +84,7 @@ def _instances(found: Sequence[Listed], now: datetime, width: int) -> Table:
     table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(width - 22 - key, 12))
     for each in found:
         words = each.reason.strip().rpartition("\n")[2] if each.status == Status.STUCK.value else f"at {each.step}"
-        table.add_row(str(each.id)[:8], _ago(now, each.updated_at), f"{each.name} {escape(each.key)}", escape(words))
+        table.add_row(str(each.id)[:8], _ago(now, each.updated_at), f"{safe(each.name)} {safe(each.key)}", safe(words))
     return table
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -29,7 +28,8 @@ from orchestrator.cli.choosing import (
     criteria_of,
 )
 from orchestrator.cli.editing import changed, given
-from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, screen, with_database
+from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, login, screen, with_database
+from orchestrator.cli.pictures import plain
 from orchestrator.letter_decisions import Correction, Outcome
 from orchestrator.letters import Counted, Criteria, Decision, Letter, NoLetters, NoSuchLetter, State, Waiting
 from orchestrator.redriving import Undeliverable
@@ -232,7 +232,7 @@ class _Order:
         """What is kept with the letters; ends the command with 2 where it is not said why."""
         if not self.reason and not self.dry_run:
             fail('say why: --reason "the handler is mended"', 2)
-        return Decision(state, self.who or _user(), self.reason or "", SystemClock().now())
+        return Decision(state, self.who or login(), self.reason or "", SystemClock().now())
 
 
 Act = Callable[..., Awaitable[list[Outcome]]]
@@ -258,7 +258,7 @@ def _carry_out(order: _Order, words: str, state: State, act: Act) -> None:
         fail(f"no {chosen.which.value} dead letter is like that; `amends dead-letters list` shows what there is", 1)
     typer.echo(f"{words}: {number} dead letter{'s' if number != 1 else ''}", err=True)
     for each in totals[:20]:
-        typer.echo(f"  {each.letters} {each.type or 'of no type'} in {each.service} ({each.reason})", err=True)
+        typer.echo(plain(f"  {each.letters} {each.type or 'of no type'} in {each.service} ({each.reason})"), err=True)
     _confirm(order)
     outcomes = _with_letters(lambda database: act(database, criteria, decision, dry_run=order.dry_run))
     if order.output is Output.JSON:
@@ -306,9 +306,13 @@ def _redrive_corrected(order: _Order, edit: str | None, changes: list[str]) -> N
         data = changed(letter, changes) if changes else given(letter, edit or "")
         planned = send(data, dry_run=True)
         if not planned.vouched:
-            typer.echo(f"{letter.type} is not known to this checkout: nothing vouches for the data", err=True)
-        typer.echo(f"send to every reader of {letter.type} a new message {planned.sent_as}", err=True)
-        typer.echo(f"  in the place of {letter.message_id or 'one without an id'}, dead letter {letter.id}", err=True)
+            typer.echo(
+                f"{plain(letter.type or '')} is not known to this checkout: nothing vouches for the data", err=True
+            )
+        typer.echo(f"send to every reader of {plain(letter.type or '')} a new message {planned.sent_as}", err=True)
+        typer.echo(
+            f"  in the place of {plain(letter.message_id or 'one without an id')}, dead letter {letter.id}", err=True
+        )
         _confirm(order)
         sent = planned if order.dry_run else send(data, dry_run=False)
     except Undeliverable as error:
@@ -334,10 +338,3 @@ def _with_letters(act: Callable[[Database], Awaitable[T]]) -> T:
         fail(str(error), 1)
     except NoLetters as error:
         fail(f"{error}; run `amends migrate` first, or set DATABASE_URL", EX_CONFIG)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        fail("this account has no name; say who decides with --as NAME", 2)

@@ -15,6 +15,7 @@ from orchestrator.catalog import Catalog
 from orchestrator.catalog import load as load_catalog
 from orchestrator.cli.bundled import bundle_named
 from orchestrator.cli.opening import catalog_of, fail, with_database
+from orchestrator.cli.pictures import plain_lines
 from orchestrator.replay.bundle import Bundle, InvalidBundle, as_text, sealed_again
 from orchestrator.replay.collecting import collected
 from orchestrator.replay.redacting import CannotRedact, redacted
@@ -146,4 +147,4 @@ def _write(texts: dict[Path, str], *, force: bool) -> None:
 
 
 def _warn(words: str) -> None:
-    typer.echo(f"amends: {words}", err=True)
+    typer.echo(f"amends: {plain_lines(words)}", err=True)

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from orchestrator.cli.changes import changes
-from orchestrator.cli.pictures import length, status
+from orchestrator.cli.pictures import length, safe, status
 from orchestrator.cli.timeline import Entry, Sent, Story, story
 from orchestrator.replay.forking import Fork
 
@@ -43,7 +42,7 @@ class Row:
 def side_by_side(found: Fork, console: Console) -> None:
     """Head, both timelines from the point of the fork, what was not heard, and how the ends differ."""
     was, is_ = story(found.recorded), story(found.forked)
-    _line(console, f"[bold]{escape(was.name)}[/] v{was.version}  {was.id}  key {escape(was.key)}")
+    _line(console, f"[bold]{safe(was.name)}[/] v{was.version}  {was.id}  key {safe(was.key)}")
     _line(
         console,
         f"forked after transition {found.at} of {len(was.entries)}; nothing is sent, the history stays as it is",
@@ -57,7 +56,7 @@ def side_by_side(found: Fork, console: Console) -> None:
     console.print(table)
     for each in found.unheard:
         if each.origin is None:
-            _line(console, f"[yellow]not heard[/] {escape(each.input)}: {escape(each.why)}")
+            _line(console, f"[yellow]not heard[/] {safe(each.input)}: {safe(each.why)}")
     console.print()
     _ends(found, was, is_, console)
 
@@ -79,7 +78,7 @@ def rows(found: Fork, was: Story, is_: Story) -> Iterator[Row]:
 
 def _other_cell(row: Row, began: datetime) -> str:
     if row.forked is None:
-        return f"[dim]{escape(row.missing)}[/]"
+        return f"[dim]{safe(row.missing)}[/]"
     if row.same:
         moment = row.forked.at if row.recorded is None or row.forked.at != row.recorded.at else None
         return f"[dim]the same{f', at +{length(moment - began)}' if moment is not None else ''}[/]"
@@ -89,13 +88,13 @@ def _other_cell(row: Row, began: datetime) -> str:
 def _cell(entry: Entry | None, began: datetime, row: Row, *, how: str = "") -> str:
     if entry is None:
         return ""
-    done = f" [bold cyan]({escape(how)})[/]" if how and how != "clock" else ""
-    lines = [f"[bold]{entry.seq}[/] +{length(entry.at - began)} {escape(f'{entry.source}: {entry.input}')}{done}"]
-    lines += [f"  [yellow]{escape(each)}[/]" if each in entry.notes else f"  {escape(each)}" for each in entry.moved]
+    done = f" [bold cyan]({safe(how)})[/]" if how and how != "clock" else ""
+    lines = [f"[bold]{entry.seq}[/] +{length(entry.at - began)} {safe(f'{entry.source}: {entry.input}')}{done}"]
+    lines += [f"  [yellow]{safe(each)}[/]" if each in entry.notes else f"  {safe(each)}" for each in entry.moved]
     for message in entry.sent:
-        lines.append(f"  sends {escape(message.type)}")
+        lines.append(f"  sends {safe(message.type)}")
         if entry is row.forked:
-            lines += [f"    {escape(words)}" for words in _otherwise(message, row.recorded)]
+            lines += [f"    {safe(words)}" for words in _otherwise(message, row.recorded)]
     text = "\n".join(lines)
     return f"[dim]{text}[/]" if row.same else text
 
@@ -112,15 +111,15 @@ def _ends(found: Fork, was: Story, is_: Story, console: Console) -> None:
     _line(console, f"in the fork  {_end(is_, found.waits_for)}")
     for each in changes(was.data, is_.data):
         if each.kind != "added":
-            _line(console, f"  [red]- {escape(f'{each.path}: {json.dumps(each.before, ensure_ascii=False)}')}[/]")
+            _line(console, f"  [red]- {safe(f'{each.path}: {json.dumps(each.before, ensure_ascii=False)}')}[/]")
         if each.kind != "removed":
-            _line(console, f"  [green]+ {escape(f'{each.path}: {json.dumps(each.after, ensure_ascii=False)}')}[/]")
+            _line(console, f"  [green]+ {safe(f'{each.path}: {json.dumps(each.after, ensure_ascii=False)}')}[/]")
 
 
 def _end(told: Story, waits_for: Sequence[str]) -> str:
     reason = told.reason.strip().rpartition("\n")[2]
-    waiting = f", waits for {escape('; '.join(waits_for))}" if waits_for else ""
-    return f"{status(told.status)}{f': {escape(reason)}' if reason else ''}{waiting}"
+    waiting = f", waits for {safe('; '.join(waits_for))}" if waits_for else ""
+    return f"{status(told.status)}{f': {safe(reason)}' if reason else ''}{waiting}"
 
 
 def _line(console: Console, markup: str) -> None:

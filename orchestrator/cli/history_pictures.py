@@ -8,13 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from orchestrator.cli.changes import Change
-from orchestrator.cli.pictures import clock, length, status
+from orchestrator.cli.pictures import clock, length, safe, safe_lines, status
 from orchestrator.cli.timeline import Entry, Story, last_line
 
 TABLE_WIDTH = 100
@@ -23,19 +22,19 @@ TABLE_WIDTH = 100
 
 def story(told: Story, console: Console, *, with_data: bool, with_messages: bool) -> None:
     """The whole story; `with_data` tells how the data changed, `with_messages` what inputs and commands carried."""
-    console.print(f"[bold]{escape(told.name)}[/] v{told.version}  {told.id}", highlight=False)
-    console.print(f"key      {escape(told.key)}", highlight=False)
+    console.print(f"[bold]{safe(told.name)}[/] v{told.version}  {told.id}", highlight=False)
+    console.print(f"key      {safe(told.key)}", highlight=False)
     waiting = f", waiting for {told.step}" if told.step else ""
-    console.print(f"status   {status(told.status)}{escape(waiting)}", highlight=False)
+    console.print(f"status   {status(told.status)}{safe(waiting)}", highlight=False)
     reason = told.reason.strip()
     if reason:
-        console.print(f"reason   {escape(last_line(reason))}", highlight=False)
+        console.print(f"reason   {safe(last_line(reason))}", highlight=False)
     took = length(told.updated_at - told.started_at)
     console.print(f"started  {clock(told.started_at)}, last moved {clock(told.updated_at)} ({took})", highlight=False)
     if told.deadline is not None:
         console.print(f"deadline {clock(told.deadline)}", highlight=False)
     steps = ", ".join(f"{name} {each.replace('_', ' ')}" for name, each in told.steps.items())
-    console.print(f"steps    {escape(steps) or 'none reached'}", highlight=False)
+    console.print(f"steps    {safe(steps) or 'none reached'}", highlight=False)
     console.print()
     if with_data or with_messages or console.width < TABLE_WIDTH:
         for each in told.entries:
@@ -45,9 +44,9 @@ def story(told: Story, console: Console, *, with_data: bool, with_messages: bool
         console.print(_table(told.entries, told.started_at))
     for event in told.parked:
         words = f"parked   {event.type} since {clock(event.at)}: {event.reason}"
-        console.print(escape(words), style="yellow", highlight=False)
+        console.print(safe(words), style="yellow", highlight=False)
     if "\n" in reason:
-        console.print(f"\n{escape(reason)}", style="dim", highlight=False, soft_wrap=True)
+        console.print(f"\n{safe_lines(reason)}", style="dim", highlight=False, soft_wrap=True)
 
 
 def _table(entries: Sequence[Entry], began: datetime) -> Table:
@@ -58,10 +57,10 @@ def _table(entries: Sequence[Entry], began: datetime) -> Table:
         table.add_row(
             str(each.seq),
             f"+{length(each.at - began)}",
-            escape(each.source),
-            escape(each.input),
+            safe(each.source),
+            safe(each.input),
             "\n".join(_moved(each)),
-            "\n".join(escape(message.type) for message in each.sent),
+            "\n".join(safe(message.type) for message in each.sent),
             _took(each),
         )
     return table
@@ -70,15 +69,15 @@ def _table(entries: Sequence[Entry], began: datetime) -> Table:
 def _lines(entry: Entry, began: datetime, *, with_data: bool, with_messages: bool) -> Iterator[tuple[int, str]]:
     """One transition below the other, where there is no room beside it; each line with its indent."""
     took = f", {_took(entry)} after its command" if entry.took is not None else ""
-    yield 0, f"[bold]{entry.seq}[/]  +{length(entry.at - began)}  {escape(f'{entry.source}: {entry.input}')}{took}"
+    yield 0, f"[bold]{entry.seq}[/]  +{length(entry.at - began)}  {safe(f'{entry.source}: {entry.input}')}{took}"
     if with_messages and entry.carried is not None:
-        yield 5, f"[dim]{escape(_json(entry.carried))}[/]"
+        yield 5, f"[dim]{safe(_json(entry.carried))}[/]"
     for words in _moved(entry):
         yield 3, words
     for message in entry.sent:
-        yield 3, f"sends {escape(message.type)}"
+        yield 3, f"sends {safe(message.type)}"
         if with_messages:
-            yield 5, f"[dim]{escape(_json(message.data))}[/]"
+            yield 5, f"[dim]{safe(_json(message.data))}[/]"
     if with_data:
         for words in _difference(entry.changes):
             yield 3, words
@@ -98,15 +97,15 @@ def _took(entry: Entry) -> str:
 
 def _moved(entry: Entry) -> Iterator[str]:
     for words in entry.moved:
-        yield f"[yellow]{escape(words)}[/]" if words in entry.notes else escape(words)
+        yield f"[yellow]{safe(words)}[/]" if words in entry.notes else safe(words)
 
 
 def _difference(changed: Sequence[Change]) -> Iterator[str]:
     for each in changed:
         if each.kind != "added":
-            yield f"[red]- {escape(f'{each.path}: {_json(each.before)}')}[/]"
+            yield f"[red]- {safe(f'{each.path}: {_json(each.before)}')}[/]"
         if each.kind != "removed":
-            yield f"[green]+ {escape(f'{each.path}: {_json(each.after)}')}[/]"
+            yield f"[green]+ {safe(f'{each.path}: {_json(each.after)}')}[/]"
 
 
 def _json(value: Any) -> str:

@@ -12,10 +12,9 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from orchestrator.cli.pictures import safe
+from orchestrator.cli.pictures import plain, plain_lines, safe
 from orchestrator.letter_decisions import Outcome
 from orchestrator.letters import Counted, Letter, State, Waiting
 
@@ -80,7 +79,7 @@ def letter(told: Letter, saga: Waiting | None, console: Console) -> None:
     line("message", safe(told.message_id or "without an id"))
     if saga is not None:
         waiting = f", waiting for {saga.step}" if saga.step else ""
-        line("saga", f"{saga.name} {safe(saga.key)} is {saga.status}{safe(waiting)}  {saga.id}")
+        line("saga", f"{safe(saga.name)} {safe(saga.key)} is {safe(saga.status)}{safe(waiting)}  {saga.id}")
     elif told.correlation_id:
         line("saga", f"{safe(told.correlation_id)}, of which this database knows nothing")
     outside = {name: value for name, value in told.properties.items() if value}
@@ -113,10 +112,11 @@ def _body(told: Letter, console: Console) -> None:
         return
     console.print(f"body     {told.size} bytes", highlight=False)
     try:
-        console.print_json(told.body.decode(), ensure_ascii=False)
+        readable = json.dumps(json.loads(told.body.decode()), indent=2, ensure_ascii=False)
+        console.print_json(plain_lines(readable), ensure_ascii=False)
     except ValueError:
         shown = told.body[:_QUOTED]
-        console.print(escape(repr(shown)) + (" …" if len(told.body) > _QUOTED else ""), highlight=False, soft_wrap=True)
+        console.print(safe(repr(shown)) + (" …" if len(told.body) > _QUOTED else ""), highlight=False, soft_wrap=True)
 
 
 def outcomes(found: Sequence[Outcome], done: str, *, dry_run: bool) -> None:
@@ -125,7 +125,7 @@ def outcomes(found: Sequence[Outcome], done: str, *, dry_run: bool) -> None:
     would = "would be " if dry_run else ""
     for each in good[:_MOST_SHOWN]:
         new = f" as {each.sent_as}" if each.sent_as else ""
-        typer.echo(f"{would}{done} {each.letter} {each.type or 'of no type'} ({each.service}){new}")
+        typer.echo(plain(f"{would}{done} {each.letter} {each.type or 'of no type'} ({each.service}){new}"))
     if len(good) > _MOST_SHOWN:
         typer.echo(f"and {len(good) - _MOST_SHOWN} more")
     problems: dict[str, list[Outcome]] = {}
@@ -134,7 +134,7 @@ def outcomes(found: Sequence[Outcome], done: str, *, dry_run: bool) -> None:
             problems.setdefault(each.problem, []).append(each)
     for problem, alike in problems.items():
         ids = ", ".join(str(each.letter)[:8] for each in alike[:5]) + (", …" if len(alike) > 5 else "")
-        typer.echo(f"amends: not sent again: {ids}: {problem}", err=True)
+        typer.echo(f"amends: not sent again: {ids}: {plain_lines(problem)}", err=True)
     if done == State.REDRIVEN.value and good and not dry_run:
         typer.echo("in the outbox; they leave with the running service's relay", err=True)
 

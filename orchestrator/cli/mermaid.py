@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from orchestrator.cli.pictures import plain
 from orchestrator.cli.timeline import DEADLINE, Entry, Story
 
 ORCHESTRATOR = "orchestrator"
@@ -54,5 +55,5 @@ def _end(told: Story) -> str:
 def _escaped(text: str) -> str:
     """Text that mermaid takes for nothing but text: it ends a line at `;`, and reads `#` and `<` as markup."""
     marks = {"#": "#35;", ";": "#59;", "<": "#lt;", ">": "#gt;"}
-    escaped = "".join(marks.get(each, each) for each in " ".join(text.split()))
+    escaped = "".join(marks.get(each, each) for each in plain(" ".join(text.split())))
     return escaped.replace("%%", "#37;#37;")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,7 @@ from messaging.settings import ServiceSettings
 from messaging.strict_json import NotStrictJson, loads
 from orchestrator import catalog as catalogs
 from orchestrator.catalog import Catalog
+from orchestrator.cli.pictures import plain_lines
 from orchestrator.saga.steps import InvalidSaga
 from orchestrator.settings import OrchestratorSettings
 
@@ -34,6 +36,7 @@ __all__ = [
     "fail",
     "json_given",
     "length_of",
+    "login",
     "moment",
     "moment_ahead",
     "screen",
@@ -114,6 +117,14 @@ def _moment(text: str, complaint: str) -> datetime:
     return moment if moment.tzinfo is not None else moment.astimezone()
 
 
+def login() -> str:
+    """Who has given the command; ends it with 2 where that has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        fail("your login has no name here; say who you are with --as NAME", 2)
+
+
 def screen() -> Console:
     """The terminal; a file or a pipe is as wide as it has to be."""
     console = Console()
@@ -121,5 +132,5 @@ def screen() -> Console:
 
 
 def fail(words: str, code: int) -> NoReturn:
-    """One line on stderr, and the end of the command."""
-    reaching.fail(words, code, program=PROGRAM)
+    """One line on stderr, and the end of the command; what the words quote moves no cursor."""
+    reaching.fail(plain_lines(words), code, program=PROGRAM)

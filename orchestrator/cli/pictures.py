@@ -41,14 +41,14 @@ def listing(found: Sequence[Listed], totals: Mapping[tuple[str, str], int], cons
         for each in found:
             cells = (
                 str(each.id)[:8],
-                escape(each.key),
+                safe(each.key),
                 status(each.status),
                 length(each.updated_at - each.started_at),
                 clock(each.updated_at),
-                f"{each.name} v{each.version}",
+                f"{safe(each.name)} v{each.version}",
             )
             shown = dict(zip(_COLUMNS, cells, strict=True))
-            doing = [escape(each.step or _short(each.reason))] if step_width else []
+            doing = [safe(each.step or _short(each.reason))] if step_width else []
             table.add_row(*(shown[column] for column in columns), *doing)
         # A key that is longer than the terminal is wide is whole all the same: the terminal breaks the line.
         whole = sum(columns.values()) + _GAP * len(columns) + step_width
@@ -56,7 +56,7 @@ def listing(found: Sequence[Listed], totals: Mapping[tuple[str, str], int], cons
     by_saga: dict[str, list[str]] = {}
     for (name, each_status), number in sorted(totals.items()):
         by_saga.setdefault(name, []).append(f"{number} {each_status}")
-    words = "; ".join(f"{name} {', '.join(counted)}" for name, counted in by_saga.items())
+    words = "; ".join(f"{safe(name)} {', '.join(counted)}" for name, counted in by_saga.items())
     console.print(f"{len(found)} shown; in all: {words or 'no saga yet'}", style="dim", highlight=False, soft_wrap=True)
 
 
@@ -89,7 +89,7 @@ def listed_as_json(each: Listed) -> dict[str, Any]:
 
 def status(status: str) -> str:
     """A status in its color."""
-    return f"[{_COLORS.get(status, 'default')}]{status}[/]"
+    return f"[{_COLORS.get(status, 'default')}]{safe(status)}[/]"
 
 
 def clock(moment: datetime) -> str:
@@ -112,6 +112,21 @@ def _short(text: str) -> str:
     return line if len(line) <= 40 else f"{line[:39]}…"
 
 
+def plain(text: str) -> str:
+    """What a stranger wrote, in one line that moves no cursor and rings no bell; where nothing reads markup."""
+    return "".join(each if each.isprintable() else "\ufffd" for each in text)
+
+
+def plain_lines(text: str) -> str:
+    """The same for a text of several lines, which it keeps."""
+    return "\n".join(map(plain, text.split("\n")))
+
+
 def safe(text: str) -> str:
     """For a terminal: what a stranger wrote moves no cursor and colors nothing."""
-    return escape("".join(each if each.isprintable() else "\ufffd" for each in text))
+    return escape(plain(text))
+
+
+def safe_lines(text: str) -> str:
+    """The same for a text of several lines, which it keeps."""
+    return escape(plain_lines(text))

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -17,6 +16,7 @@ from messaging.process import load
 from orchestrator import versions
 from orchestrator.catalog import Catalog
 from orchestrator.cli.opening import Output, OutputOption, catalog_of, moment, screen, with_database
+from orchestrator.cli.pictures import safe, safe_lines
 from orchestrator.preflight.checking import count
 from orchestrator.preflight.checking import preflight as check
 from orchestrator.preflight.instances import Verdict
@@ -91,19 +91,19 @@ def show(report: Report, accepted: tuple[Changed, ...], console: Console) -> Non
     if report.instances:
         console.print(_instances(report))
     for each in report.changed:
-        _line(console, f"\n[bold]{escape(each.name)}[/] v{each.version} is not what it was when it last started:")
+        _line(console, f"\n[bold]{safe(each.name)}[/] v{each.version} is not what it was when it last started:")
         for words in each.differences:
             # The source of a function takes several lines; all of them stay below its name.
-            _line(console, "  " + escape(words).replace("\n", "\n    "))
+            _line(console, "  " + safe_lines(words).replace("\n", "\n    "))
     for (name, version, reason), finding in report.findings.items():
         color = _COLORS[finding.verdict]
-        _line(console, f"\n[{color}]{finding.verdict.value}[/]: {escape(reason)}")
+        _line(console, f"\n[{color}]{finding.verdict.value}[/]: {safe_lines(reason)}")
         shown = ", ".join(map(str, finding.ids)) + (", …" if finding.instances > len(finding.ids) else "")
-        _line(console, f"  {_number(finding.instances, 'instance')} of {escape(name)} v{version}: {shown}")
+        _line(console, f"  {_number(finding.instances, 'instance')} of {safe(name)} v{version}: {shown}")
     for (where, wire_type, sentence), rows in report.troubles.items():
-        _line(console, f"\n[bold red]does not fit[/]: {escape(f'{wire_type} in {where}' if wire_type else where)}")
-        shown = ", ".join(rows.examples) + (", …" if rows.rows > len(rows.examples) else "")
-        _line(console, f"  {escape(sentence)}\n  {_number(rows.rows, 'row')}: {shown}")
+        _line(console, f"\n[bold red]does not fit[/]: {safe(f'{wire_type} in {where}' if wire_type else where)}")
+        shown = safe(", ".join(rows.examples)) + (", …" if rows.rows > len(rows.examples) else "")
+        _line(console, f"  {safe_lines(sentence)}\n  {_number(rows.rows, 'row')}: {shown}")
     if report.unlisted:
         _line(console, f"\n{report.unlisted:,} more that do not fit, for yet other reasons")
     looked = ", ".join(f"{table} ({number:,})" for table, number in sorted(report.looked_at.items()))
@@ -118,13 +118,13 @@ def _instances(report: Report) -> Table:
         table.add_column(verdict.value, justify="right", no_wrap=True)
     for (name, version), counted in sorted(report.instances.items()):
         cells = [f"[{_COLORS[verdict]}]{counted[verdict]:,}[/]" if counted[verdict] else "0" for verdict in Verdict]
-        table.add_row(f"{escape(name)} v{version}", *cells)
+        table.add_row(f"{safe(name)} v{version}", *cells)
     return table
 
 
 def _conclusion(report: Report, accepted: tuple[Changed, ...]) -> str:
     names = ", ".join(f"{each.name} v{each.version}" for each in accepted)
-    told = f"\naccepted: {escape(names)} as it is here; a process with it starts now" if accepted else ""
+    told = f"\naccepted: {safe(names)} as it is here; a process with it starts now" if accepted else ""
     if not report.fits:
         return f"[bold red]does not fit[/]: do not deploy this checkout onto this database{told}"
     if report.changed and not accepted:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from orchestrator.cli import timeline
+from orchestrator.cli.pictures import safe
 from orchestrator.operations.action import Outcome, Result
 
 _WHOLE = ("id", "key", "saga", "result")
@@ -25,11 +25,11 @@ def outcomes(found: Sequence[Outcome], console: Console) -> None:
     """A line an instance: what moves and what is sent, or why not."""
     cells = {
         "id": [str(each.id)[:8] for each in found],
-        "key": [escape(each.key) for each in found],
-        "saga": [f"{each.name} v{each.version}" if each.name else "" for each in found],
+        "key": [safe(each.key) for each in found],
+        "saga": [f"{safe(each.name)} v{each.version}" if each.name else "" for each in found],
         "result": [f"[{_COLORS[each.result]}]{each.result}[/]" for each in found],
-        "so": [escape("\n".join(_so(each))) for each in found],
-        "sent": ["\n".join(_sent(each)) for each in found],
+        "so": ["\n".join(map(safe, _so(each))) for each in found],
+        "sent": ["\n".join(map(safe, _sent(each))) for each in found],
     }
     # A narrow terminal does without what the id says as well.
     for column in ("saga", "key"):

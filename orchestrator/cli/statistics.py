@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from messaging.clock import SystemClock
@@ -62,7 +61,7 @@ def _show(found: Sequence[SagaStatistics], console: Console) -> None:
         console.print("no saga has moved", style="dim")
     for each in found:
         counted = ", ".join(f"{number} {pictures.status(status)}" for status, number in each.statuses.items())
-        console.print(f"[bold]{each.saga}[/]  {each.instances} instances: {counted}", highlight=False)
+        console.print(f"[bold]{pictures.safe(each.saga)}[/]  {each.instances} instances: {counted}", highlight=False)
         console.print(
             f"ended {_rate(each.ended_per_second)}; from start to end {_words(each.duration)}", highlight=False
         )
@@ -71,7 +70,7 @@ def _show(found: Sequence[SagaStatistics], console: Console) -> None:
         for step in each.steps:
             if step.reasons:
                 reasons = ", ".join(f"{number} {reason}" for reason, number in step.reasons.items())
-                console.print(f"{step.step} refused: {escape(reasons)}", highlight=False)
+                console.print(f"{pictures.safe(step.step)} refused: {pictures.safe(reasons)}", highlight=False)
         if each.unreadable:
             console.print(f"{each.unreadable} histories cannot be read; `amends replay` names them", style="yellow")
         read = each.sampled - each.unreadable
@@ -92,7 +91,9 @@ def _table(steps: Sequence[StepStatistics], *, roomy: bool) -> Table:
         took = [each.duration.p50, each.duration.p95, each.duration.p99]
         if not roomy:
             del took[1]
-        table.add_row(each.step, *(str(number) for number in numbers), *(_length(seconds) for seconds in took))
+        table.add_row(
+            pictures.safe(each.step), *(str(number) for number in numbers), *(_length(seconds) for seconds in took)
+        )
     return table
 
 

@@ -10,10 +10,9 @@ from datetime import datetime
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from orchestrator.catalog import Catalog
-from orchestrator.cli.pictures import length, status
+from orchestrator.cli.pictures import length, safe, status
 from orchestrator.cli.timeline import Entry, story
 from orchestrator.replay.edits import CannotFork
 from orchestrator.replay.forking import fork
@@ -28,7 +27,7 @@ def step_through(recorded: Recorded, catalog: Catalog, console: Console) -> None
     told = story(recorded)
     place, with_data = 1, True
     moments = [_waiting(recorded, catalog, each.seq) for each in told.entries]
-    console.print(f"[bold]{escape(told.name)}[/] v{told.version}  {told.id}  key {escape(told.key)}", highlight=False)
+    console.print(f"[bold]{safe(told.name)}[/] v{told.version}  {told.id}  key {safe(told.key)}", highlight=False)
     for word in _words(console):
         match word:
             case "":
@@ -48,7 +47,9 @@ def step_through(recorded: Recorded, catalog: Catalog, console: Console) -> None
             case number if number.isdigit() and 1 <= int(number) <= len(told.entries):
                 place = int(number)
             case other:
-                console.print(f"{escape(other)!r}? {KEYS}; there are transitions 1 to {len(told.entries)}", style="dim")
+                console.print(
+                    f"{safe(repr(other))}? {KEYS}; there are transitions 1 to {len(told.entries)}", style="dim"
+                )
                 continue
         _show(told.entries[place - 1], len(told.entries), told.started_at, moments[place - 1], console, with_data)
 
@@ -67,25 +68,23 @@ def _show(
 ) -> None:
     console.rule(f"{entry.seq} of {last}, +{length(entry.at - began)}", align="left", style="dim")
     took = f"  ({entry.took:.3f}s after its command)" if entry.took is not None else ""
-    console.print(f"[bold]{escape(entry.source)}[/]: {escape(entry.input)}{took}", highlight=False)
+    console.print(f"[bold]{safe(entry.source)}[/]: {safe(entry.input)}{took}", highlight=False)
     if entry.carried is not None:
-        console.print(
-            f"  carried {escape(json.dumps(entry.carried, ensure_ascii=False))}", style="dim", highlight=False
-        )
+        console.print(f"  carried {safe(json.dumps(entry.carried, ensure_ascii=False))}", style="dim", highlight=False)
     for words in entry.moved:
-        console.print(f"  {escape(words)}", style="yellow" if words in entry.notes else "", highlight=False)
+        console.print(f"  {safe(words)}", style="yellow" if words in entry.notes else "", highlight=False)
     for message in entry.sent:
-        carried = escape(json.dumps(message.data, ensure_ascii=False))
-        console.print(f"  sends [bold]{escape(message.type)}[/] [dim]{carried}[/]", highlight=False)
+        carried = safe(json.dumps(message.data, ensure_ascii=False))
+        console.print(f"  sends [bold]{safe(message.type)}[/] [dim]{carried}[/]", highlight=False)
     if with_data and entry.data is not None:
         changed = {each.path.partition(".")[0].partition("[")[0] for each in entry.changes}
         for name, value in entry.data.items():
             line = f"{name}: {json.dumps(value, ensure_ascii=False)}"
-            console.print(f"  {'*' if name in changed else ' '} {escape(line)}", highlight=False)
+            console.print(f"  {'*' if name in changed else ' '} {safe(line)}", highlight=False)
     kind, waits_for = moment
     console.print(f"  now {status(kind)}", highlight=False)
     for each in waits_for:
-        console.print(f"  waits for {escape(each)}", highlight=False)
+        console.print(f"  waits for {safe(each)}", highlight=False)
 
 
 def _words(console: Console) -> Iterator[str]:

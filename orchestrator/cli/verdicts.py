@@ -7,17 +7,17 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
+from orchestrator.cli.pictures import safe, safe_lines
 from orchestrator.replay.difference import Difference, Replayed
 from orchestrator.replay.tally import Counted, Tally
 
 
 def verdict(found: Replayed, console: Console) -> None:
     """One instance."""
-    _line(console, f"[bold]{escape(found.name)}[/] v{found.version}  {found.id}  key {escape(found.key)}")
+    _line(console, f"[bold]{safe(found.name)}[/] v{found.version}  {found.id}  key {safe(found.key)}")
     if found.difference is None:
         _line(console, f"[green]same[/]: {_number(found.transitions, 'transition')} as recorded")
     else:
@@ -42,7 +42,7 @@ def tally(found: Tally, seconds: float, console: Console) -> None:
         _sentence(example.difference, console)
         ids = ", ".join(str(each.id) for each in finding.examples)
         more = ", …" if finding.instances > len(finding.examples) else ""
-        _line(console, f"{_number(finding.instances, 'instance')} of {escape(name)} v{version}: {ids}{more}")
+        _line(console, f"{_number(finding.instances, 'instance')} of {safe(name)} v{version}: {ids}{more}")
         _place(example.difference, console, f"in {example.id} " if finding.instances > 1 else "")
     if found.unlisted:
         console.print()
@@ -55,12 +55,12 @@ def tally(found: Tally, seconds: float, console: Console) -> None:
 
 
 def _sentence(found: Difference, console: Console) -> None:
-    _line(console, f"[bold red]different[/]: {escape(found.sentence)}")
+    _line(console, f"[bold red]different[/]: {safe_lines(found.sentence)}")
 
 
 def _place(found: Difference, console: Console, where: str = "") -> None:
     if found.seq:
-        came = f": {escape(found.input)}" if found.input else ""
+        came = f": {safe(found.input)}" if found.input else ""
         _line(console, f"{where}at transition {found.seq}{came}")
     if found.recorded or found.now:
         table = Table(box=None, pad_edge=False, header_style="bold")
@@ -79,7 +79,7 @@ def _table(found: Tally) -> Table:
     for (name, version), counted in sorted(found.counted.items()):
         different = counted.different.total()
         table.add_row(
-            f"{name} v{version}",
+            f"{safe(name)} v{version}",
             f"{counted.instances:,}",
             f"{counted.transitions:,}",
             f"[green]{counted.same:,}[/]",
@@ -94,7 +94,7 @@ def _by_kind(counted: Counted) -> str:
 
 
 def _side(lines: Sequence[str]) -> str:
-    return escape("\n".join(lines) or "nothing")
+    return safe_lines("\n".join(lines) or "nothing")
 
 
 def _number(count: int, what: str) -> str:

@@ -14,7 +14,6 @@ from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -30,7 +29,7 @@ from messaging.waiting import (
     outbox_waiting,
 )
 from orchestrator.cli.opening import Output, OutputOption, length_of, screen, with_database
-from orchestrator.cli.pictures import clock, length
+from orchestrator.cli.pictures import clock, length, safe_lines
 from orchestrator.parked_list import ParkedWaiting, parked_waiting
 from orchestrator.settings import OrchestratorSettings
 
@@ -167,7 +166,7 @@ def _table(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> Table:
         # What is copied or counted stays whole; words may take several lines.
         table.add_column(column, no_wrap=column in ("row", "age", "tries"), overflow="fold")
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*(safe_lines(cell) for cell in row))
     return table
 
 

@@ -13,7 +13,6 @@ from typing import Annotated, Protocol, Self
 import typer
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -141,7 +140,7 @@ class _Screen:
     def say(self, words: str) -> None:
         """A line that stays."""
         # A pipe gets a line a line; a terminal breaks between words.
-        self.console.print(words, markup=False, highlight=False, soft_wrap=self.live is None)
+        self.console.print(pictures.plain(words), markup=False, highlight=False, soft_wrap=self.live is None)
 
 
 class _Complaining:
@@ -257,9 +256,9 @@ def _standing(story: timeline.Story) -> str:
     waited = pictures.length(SystemClock().now() - story.updated_at)
     words = pictures.status(story.status)
     if story.step:
-        words += f", waiting for {story.step} since {waited}"
+        words += f", waiting for {pictures.safe(story.step)} since {waited}"
     if story.deadline is not None:
         words += f", deadline {pictures.clock(story.deadline)}"
     if story.reason:
-        words += f" ({escape(story.reason.strip().rpartition(chr(10))[2])})"
+        words += f" ({pictures.safe(story.reason.strip().rpartition(chr(10))[2])})"
     return words

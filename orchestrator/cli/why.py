@@ -10,7 +10,6 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from messaging import logging
 from messaging.bus import BusUnavailable
@@ -97,7 +96,7 @@ def _name(cause: Cause) -> str:
 
 def picture(found: Diagnosis, console: Console) -> None:
     """A head, and the sentences below their headings."""
-    console.print(f"[bold]{escape(found.name)}[/] v{found.version}  {found.id}", highlight=False)
+    console.print(f"[bold]{pictures.safe(found.name)}[/] v{found.version}  {found.id}", highlight=False)
     console.print(f"key {pictures.safe(found.key)}, {pictures.status(found.status)}", highlight=False)
     for section in sections(found):
         console.print(f"\n[bold]{section.title}[/]", highlight=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -14,6 +13,7 @@ from sqlalchemy import Row, Select, func, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from orchestrator.diagnosis.findings import Usual
+from orchestrator.percentiles import percentile
 from orchestrator.saga.state import Direction, Status
 from orchestrator.schema import saga, saga_history
 
@@ -60,14 +60,9 @@ def spans(history: Iterable[Row[Any]]) -> Iterable[tuple[tuple[str, Direction], 
                         yield key, (row.at - since).total_seconds()
 
 
-def percentile(ordered: Sequence[float], part: float) -> float:
-    """The least value that at least this part (0 to 1) of the values do not exceed; they are in order."""
-    return ordered[max(math.ceil(part * len(ordered)), 1) - 1]
-
-
 def _usual(seconds: list[float]) -> Usual:
     ordered = sorted(seconds)
-    return Usual(percentile(ordered, 0.5), percentile(ordered, 0.99), len(ordered))
+    return Usual(percentile(ordered, 50), percentile(ordered, 99), len(ordered))
 
 
 def _latest(name: str) -> Select[Any]:

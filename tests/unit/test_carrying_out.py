@@ -1,14 +1,17 @@
-"""What a command says when it is cut off between one instance and the next."""
+"""Who acts, and what a command says when it is cut off between one instance and the next."""
 
 from __future__ import annotations
 
+import getpass
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import pytest
+import typer
 
-from orchestrator.cli.carrying_out import Opened, finish
+from orchestrator.cli.carrying_out import Manner, Opened, finish
+from orchestrator.cli.dead_letters import discard
 from orchestrator.cli.opening import Output
 from orchestrator.operations.action import Outcome, Result
 from orchestrator.operations.choice import Chosen
@@ -38,3 +41,25 @@ def test_what_was_done_before_the_database_went_is_told(capsys: pytest.CaptureFi
     assert ended.value.code == 69
     told = json.loads(capsys.readouterr().out)
     assert [(each["key"], each["result"]) for each in told] == [("A-1", "done")]
+
+
+@pytest.mark.parametrize("missing", [KeyError("uid"), OSError("no name"), ImportError("pwd")])
+@pytest.mark.parametrize("command", ["person", "letters"])
+def test_a_login_without_a_name_is_told_to_give_one(
+    command: str, missing: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever decides is kept in the history, so nobody decides namelessly; the same words for sagas and letters."""
+
+    def nobody() -> str:
+        raise missing
+
+    monkeypatch.setattr(getpass, "getuser", nobody)
+    manner = Manner(None, "why", dry_run=False, yes=True, output=Output.TABLE)
+    act: dict[str, Callable[[], object]] = {
+        "person": lambda: manner.person(Action.RETRY),
+        "letters": lambda: discard(everything=True, reason="why", yes=True),
+    }
+    with pytest.raises(typer.Exit) as ended:
+        act[command]()
+    assert ended.value.exit_code == 2
+    assert capsys.readouterr().err == "amends: your login has no name here; say who you are with --as NAME\n"

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
 from orchestrator import Retry, seconds
-from orchestrator.tallying import Tally, percentile
+from orchestrator.tallying import Tally
 from tests.unit.begun import RecordedPlay
 from tests.unit.play import Action
 from tests.unit.work import Approved, Done, Refused, Undone, approval, pause, pivot, step, work_saga
@@ -65,21 +63,3 @@ def test_a_history_that_cannot_be_read_is_counted_as_that_and_stops_nobody() -> 
     tally.add(replace(whole, transitions=(replace(whole.transitions[0], input='{"kind": "ev'),)))
     tally.add(whole)
     assert (tally.instances, tally.unreadable, tally.steps["dig"].sent) == (2, 1, 1)
-
-
-@pytest.mark.parametrize(
-    ("values", "share", "expected"),
-    [
-        ([], 0.5, None),
-        ([3.0], 0.99, 3.0),
-        ([1.0, 2.0], 0.5, 1.5),
-        ([1.0, 2.0, 10.0], 0.5, 2.0),
-        ([float(number) for number in range(101)], 0.95, 95.0),
-        ([0.0, 10.0], 1.0, 10.0),
-    ],
-)
-def test_a_percentile_lies_between_values_as_sql_says(
-    values: list[float], share: float, expected: float | None
-) -> None:
-    """The same as percentile_cont of PostgreSQL."""
-    assert percentile(values, share) == expected

@@ -29,7 +29,6 @@ from orchestrator.catalog import Catalog
 from orchestrator.cli.sentences import sections
 from orchestrator.cli.why import picture
 from orchestrator.diagnosis import gather
-from orchestrator.diagnosis.durations import percentile
 from orchestrator.diagnosis.findings import Diagnosis, NearMiss, NobodyReads, NoQueue
 from orchestrator.letters import Decision, State
 from orchestrator.saga.inputs import Action
@@ -752,11 +751,3 @@ async def test_few_queries_whatever_there_is(office: Office) -> None:
     assert len(few) == len(many) == 8
     assert found.awaited[0].usual is not None
     assert found.awaited[0].usual.sample == 39
-
-
-def test_percentiles_are_values_that_were_measured() -> None:
-    """The nearest rank: half of the values are at most the median."""
-    assert percentile([5.0], 0.5) == 5.0
-    assert percentile([1.0, 2.0, 3.0, 4.0], 0.5) == 2.0
-    assert percentile([1.0, 2.0, 3.0, 4.0], 0.99) == 4.0
-    assert percentile([float(number) for number in range(1, 201)], 0.99) == 198.0

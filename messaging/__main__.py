@@ -2,7 +2,7 @@
 
 migrate            make or update the outbox, inbox, deferred and dead-letter tables in DATABASE_URL
 serve MODULE:NAME  run a participant as a service of its own
-prune              remove old inbox entries and dead letters
+prune              remove old inbox entries and discarded dead letters
 """
 
 from __future__ import annotations

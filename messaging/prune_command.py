@@ -33,6 +33,9 @@ ArchiveOption = Annotated[
     typer.Option("--archive", metavar="DIR", help="Write what is removed there first, but for inbox entries."),
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Count and show; remove nothing.")]
+UndecidedOption = Annotated[
+    bool, typer.Option("--undecided", help="Dead letters too that are neither handled nor discarded.")
+]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -43,19 +46,23 @@ def prune_command(settings_of: Callable[[], ServiceSettings], program: str) -> C
         *,
         older_than: OlderThanOption,
         archive: ArchiveOption = None,
+        undecided: UndecidedOption = False,
         dry_run: DryRunOption = False,
         yes: YesOption = False,
         output: OutputOption = Output.TABLE,
     ) -> None:
-        """Remove old inbox entries and dead letters, in small batches, while the service runs.
+        """Remove old inbox entries and discarded dead letters, in small batches, while the service runs.
 
-        Inbox entries are kept for 7 days at least: they make repeated messages harmless.
+        Inbox entries are kept for 7 days at least: they make repeated messages harmless. Dead letters that are open or
+        were sent again stay, unless --undecided says otherwise: whether their sagas have ended, a service cannot know.
 
         Example: python -m messaging prune --older-than 90d --archive /var/backups/amends --yes
         """
         settings, now = settings_of(), SystemClock().now()
-        cut = cutoff_of(older_than, now, program)
-        found = reach(settings, lambda database: _count(database, cut), program=program)
+        cut = cutoff_of(older_than, now, program, undecided=undecided)
+        found, lying = reach(settings, lambda database: _count(database, cut), program=program)
+        if not undecided:
+            warn_of_undecided(lying, program)
         kept = Archive(archive, settings.service, now) if archive is not None else None
         if found == Prunable(0, 0) or dry_run:
             tell(_would(found), found, output)
@@ -72,9 +79,9 @@ def prune_command(settings_of: Callable[[], ServiceSettings], program: str) -> C
     return prune
 
 
-async def _count(database: Database, cut: Cutoff) -> Prunable:
+async def _count(database: Database, cut: Cutoff) -> tuple[Prunable, int]:
     async with database.reading() as connection:
-        return await pruning.prunable(connection, cut)
+        return await pruning.prunable(connection, cut), await pruning.undecided(connection, cut)
 
 
 def _would(found: Prunable) -> str:
@@ -88,15 +95,25 @@ def _words(found: Prunable) -> str:
 # -- what the orchestrator's command shares ------------------------------------------------------------------
 
 
-def cutoff_of(older_than: str, now: datetime, program: str) -> Cutoff:
+def cutoff_of(older_than: str, now: datetime, program: str, *, undecided: bool = False) -> Cutoff:
     """`--older-than` as moments; ends the command with 2."""
     age = span(older_than)
     if age is None:
         fail(f"--older-than {older_than!r}: write 12h or 30d", 2, program=program)
     try:
-        return pruning.cutoff(age, now)
+        return pruning.cutoff(age, now, undecided=undecided)
     except OverflowError:
         fail(f"--older-than {older_than!r} is before any calendar; write 12h or 30d", 2, program=program)
+
+
+def warn_of_undecided(letters: int, program: str) -> None:
+    """Say on stderr what stays though it is old, and how to mend that."""
+    if letters:
+        typer.echo(
+            f"{program}: {letters} dead letters that old are undecided and stay; `amends dead-letters redrive` or "
+            "`discard` decides about them, --undecided removes them",
+            err=True,
+        )
 
 
 def confirm(words: str, *, yes: bool) -> None:

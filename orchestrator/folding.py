@@ -86,9 +86,8 @@ class Folding:
 
     def _read(self, row: Any) -> Instance:
         saga = self._catalog.get(row.name, row.version)
-        instance = Instance(
-            row.id, row.name, saga, row.key, None, row.revision, row.revision, row.started_at, version=row.version
-        )
+        instance = Instance(row.id, row.name, saga, row.key, None, row.revision, row.revision, row.started_at)
+        instance.version, instance.status = row.version, row.status
         if saga is None:
             return instance
         try:
@@ -143,8 +142,10 @@ class Folding:
         for event in instance.parked:
             if event.retry_at > self._work.now:
                 continue
-            too_long = self._work.now - event.parked_at > self._patience and event.id not in self._unreadable
-            if too_long and not worth_waiting(instance, event):
+            too_long = self._work.now - event.parked_at > self._patience
+            # Newer code may yet read what this cannot, unless the instance awaits nothing whatever it says.
+            waits = event.id in self._unreadable and not instance.ended
+            if too_long and not waits and not worth_waiting(instance, event):
                 self._work.bury(parked.letter(event, SOURCE, self._work.now))
                 # It was taken in when it was parked; sent again, it is to be taken in again.
                 self._work.settled[event.message_id] = Entry(InboxStatus.FAILED)

@@ -17,6 +17,7 @@ from orchestrator.saga.definition import Saga
 from orchestrator.saga.state import SagaState, Send, Status
 
 SOURCE = "orchestrator"
+_ENDED = frozenset(status.value for status in Status if status.terminal)
 
 
 @dataclass(slots=True)
@@ -34,11 +35,18 @@ class Instance:
     traceparent: str | None = None
     version: int = 0
     """Of its row; says which definition is missing where `saga` is None."""
+    status: str = ""
+    """Of its row, as it was loaded: known also where `state` is not."""
     unreadable: str = ""
     """Why its row cannot be used, where that is so."""
     parked: list[ParkedEvent] = field(default_factory=list)
     attributes: Mapping[str, str] | None = None
     """What it can be found by, where this batch has changed it."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it awaits nothing any more; needs no definition."""
+        return self.state.status.terminal if self.state is not None else self.status in _ENDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +75,12 @@ def changed_attributes(instance: Instance, after: SagaState) -> Mapping[str, str
 
 def worth_waiting(instance: Instance, event: ParkedEvent) -> bool:
     """Whether a parked event may yet be awaited, however long that takes."""
+    if instance.ended:
+        return False  # whoever ended it, also where nobody has its definition any more
     state, saga = instance.state, instance.saga
     if instance.loaded_revision and (state is None or saga is None):
         return True  # its row or its definition cannot be read here and now
-    if state is None or saga is None or state.status.terminal:
+    if state is None or saga is None:
         return False
     # What waits for a person waits as long as the person takes; an early approval, as long as the way to it.
     ahead = (wait for wait in saga.waits if wait.event.wire_type == event.type and wait.name not in state.steps)

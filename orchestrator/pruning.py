@@ -1,8 +1,9 @@
-"""Removing sagas that ended long ago, with their history, everybody's old dead letters, and definitions that no
-instance needs any more.
+"""Removing sagas that ended long ago, with their history, everybody's old dead letters once they are handled or
+discarded, and definitions that no instance needs any more.
 
 In small batches, each archived before a short transaction deletes it. An instance that has moved since it was read (a
-late answer) is left alone: its revision proves it. One that has not ended is never touched.
+late answer) is left alone: its revision proves it. One that has not ended is never touched, and neither is a dead
+letter of it about which nobody has decided.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, exists, func, select, tuple_
+from sqlalchemy import Column, ColumnElement, Uuid, case, cast, delete, exists, false, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from messaging import bulk, pruning
+from messaging import bulk, pruning, schema
 from messaging.archive import Archive
 from messaging.database import Database
 from messaging.pruning import Cutoff
@@ -28,6 +30,7 @@ from orchestrator.schema import collected_letter, saga, saga_attribute, saga_def
 BATCH = 100
 """Instances in one transaction."""
 _ENDED = tuple(status.value for status in Status if status.terminal)
+_UNDECIDED = (State.OPEN, State.REDRIVEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +62,25 @@ async def prunable(connection: AsyncConnection, wanted: Wanted) -> Prunable:
     """How much `prune` would remove."""
     rest, collected = pruning.Prunable(0, 0), 0
     if wanted.saga is None:
-        rest = await pruning.prunable(connection, wanted.cutoff)
-        old = select(func.count()).select_from(collected_letter).where(collected_letter.c.state.in_(State))
-        old = old.where(collected_letter.c.at < wanted.cutoff.before)
-        collected = int((await connection.execute(old)).scalar_one())
+        rest = await pruning.prunable(connection, wanted.cutoff, _known)
+        for state in State:
+            conditions = _collected(wanted.cutoff, state, connection.dialect.name)
+            old = select(func.count()).select_from(collected_letter).where(*conditions)
+            collected += int((await connection.execute(old)).scalar_one())
     query = select(func.count(), func.sum(saga.c.revision)).where(saga.c.status.in_(_ENDED), *_conditions(wanted))
     instances, transitions = (await connection.execute(query)).one()
     definitions = await _unused(connection, wanted)
     named = _named(definitions)
     return Prunable(instances, int(transitions or 0), rest.inbox, rest.dead_letters, collected, named)
+
+
+async def undecided(connection: AsyncConnection, wanted: Wanted) -> int:
+    """How many collected dead letters are that old and neither handled nor discarded; its own are among them."""
+    if wanted.saga is not None:
+        return 0
+    table = collected_letter.c
+    query = select(func.count()).where(table.state.in_(_UNDECIDED), table.at < wanted.cutoff.before)
+    return int((await connection.execute(query)).scalar_one())
 
 
 async def oldest_under_way(connection: AsyncConnection) -> datetime | None:
@@ -104,8 +117,8 @@ async def prune(
                 break
     rest, collected = pruning.Prunable(0, 0), 0
     if wanted.saga is None:
-        rest = await pruning.prune(database, wanted.cutoff, archive, removed=removed)
-        collected = await _prune_collected(database, wanted.cutoff.before, archive, removed, batch)
+        rest = await pruning.prune(database, wanted.cutoff, archive, knowing=_known, removed=removed)
+        collected = await _prune_collected(database, wanted.cutoff, archive, removed, batch)
     forgotten = await _forget(database, wanted)
     return Prunable(instances, transitions, rest.inbox, rest.dead_letters, collected, forgotten)
 
@@ -148,17 +161,43 @@ async def _remove(database: Database, seen: Mapping[UUID, int]) -> tuple[int, in
     return len(ids), len(moves)
 
 
+def _under_way(correlation: Column[str | None], dialect: str) -> ColumnElement[bool]:
+    """Whether this correlation id is that of an instance that has not ended; it may be any text."""
+    digits: ColumnElement[Any] = func.lower(func.replace(correlation, "-", ""))
+    if dialect == "postgresql":
+        # A cast of anything else would end the query; the instance's id is left bare, so that its index answers.
+        digits = cast(case((digits.regexp_match("^[0-9a-f]{32}$"), digits)), Uuid)
+    return exists().where(saga.c.id == digits, saga.c.status.not_in(_ENDED))
+
+
+def _known(dialect: str) -> pruning.Known:
+    """Of the orchestrator's own letters: a person decides about them in the collection, where they lie too."""
+    own, table = schema.dead_letter.c, collected_letter.c
+    discarded = exists().where(table.id == own.letter_id, table.state == State.DISCARDED)
+    return pruning.Known(discarded, _under_way(own.correlation_id, dialect))
+
+
+def _collected(cut: Cutoff, state: State, dialect: str) -> list[ColumnElement[bool]]:
+    """What must hold of a letter in this state that may go."""
+    table = collected_letter.c
+    conditions = [table.state == state, table.at < cut.before]
+    if state in _UNDECIDED:
+        conditions.append(~_under_way(table.correlation_id, dialect) if cut.undecided else false())
+    return conditions
+
+
 async def _prune_collected(
-    database: Database, before: datetime, archive: Archive | None, removed: Callable[[int], None], batch: int
+    database: Database, cut: Cutoff, archive: Archive | None, removed: Callable[[int], None], batch: int
 ) -> int:
-    """Everybody's letters that failed last before then, whatever became of them."""
+    """Everybody's letters that failed last before then, as far as they may go."""
     total, table = 0, collected_letter
     for state in State:
-        # One state at a time, oldest first: the index on both.
-        query = select(table).where(table.c.state == state, table.c.at < before).order_by(table.c.at).limit(batch)
         while True:
             began = pruning.moment()
             async with database.reading() as connection:
+                # One state at a time, oldest first: the index on both.
+                conditions = _collected(cut, state, connection.dialect.name)
+                query = select(table).where(*conditions).order_by(table.c.at).limit(batch)
                 rows = (await connection.execute(query)).mappings().all()
             if archive is not None:
                 archive.append([pruning.letter_line(table.name, row) for row in rows])

@@ -45,6 +45,10 @@ saga = Table(
     Index("ix_saga_status_updated_at", "status", "updated_at"),
     # start: "which versions of this saga are in flight?"
     Index("ix_saga_name_version_status", "name", "version", "status"),
+    # find: "which instance has this key?"; a hash, because a key is of any length and a B-tree's entry is not
+    Index("ix_saga_key", "key", postgresql_using="hash"),
+    # list: "the latest of all"
+    Index("ix_saga_updated_at_id", "updated_at", "id"),
 )
 
 saga_history = Table(
@@ -152,4 +156,6 @@ collected_letter = Table(
     Index("ix_collected_letter_state_at", "state", "at"),
     # show and why: "which letters belong to this saga?"
     Index("ix_collected_letter_correlation_id", "correlation_id"),
+    # show: "which letters are of this message?"; a hash, because a stranger's message id is of any length
+    Index("ix_collected_letter_message_id", "message_id", postgresql_using="hash"),
 )

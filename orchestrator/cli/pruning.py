@@ -16,6 +16,7 @@ from messaging.prune_command import (
     ArchiveOption,
     DryRunOption,
     OlderThanOption,
+    UndecidedOption,
     YesOption,
     archived_in,
     confirm,
@@ -23,6 +24,7 @@ from messaging.prune_command import (
     progress,
     pruned,
     tell,
+    warn_of_undecided,
 )
 from orchestrator import pruning
 from orchestrator.cli.opening import PROGRAM, Output, OutputOption, with_database
@@ -35,6 +37,7 @@ from orchestrator.settings import OrchestratorSettings
 class _Found:
     prunable: Prunable
     oldest_under_way: datetime | None
+    undecided: int
 
 
 def prune(
@@ -44,24 +47,30 @@ def prune(
         str | None, typer.Option(help="Only instances of this saga; inbox and dead letters then stay.")
     ] = None,
     archive: ArchiveOption = None,
+    undecided: UndecidedOption = False,
     dry_run: DryRunOption = False,
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Remove sagas that ended long ago, and other old rows.
 
-    With the sagas goes their history; the rest are inbox entries, dead letters and definitions nobody needs. In small
-    batches, while the orchestrator runs; a saga that has not ended is never touched. An archive is written before
-    anything is deleted, and holds whole histories. Inbox entries are kept for 7 days at least.
+    With the sagas goes their history; the rest are inbox entries, dead letters that were handled or discarded, and
+    definitions nobody needs. In small batches, while the orchestrator runs; a saga that has not ended is never touched,
+    nor is, also with --undecided, an undecided dead letter of it. An archive is written before anything is deleted, and
+    holds whole histories. Inbox entries are kept for 7 days at least.
 
     Example: amends prune --older-than 30d --archive /var/backups/amends --dry-run
     """
     settings, now = load(OrchestratorSettings), SystemClock().now()
-    wanted = Wanted(cutoff_of(older_than, now, PROGRAM), saga)
+    wanted = Wanted(cutoff_of(older_than, now, PROGRAM, undecided=undecided), saga)
 
     async def look(database: Database) -> _Found:
         async with database.reading() as connection:
-            return _Found(await pruning.prunable(connection, wanted), await pruning.oldest_under_way(connection))
+            return _Found(
+                await pruning.prunable(connection, wanted),
+                await pruning.oldest_under_way(connection),
+                await pruning.undecided(connection, wanted),
+            )
 
     found = with_database(settings, look)
     if found.oldest_under_way is not None and found.oldest_under_way < wanted.cutoff.inbox_before:
@@ -70,6 +79,8 @@ def prune(
             "came since then",
             err=True,
         )
+    if not undecided:
+        warn_of_undecided(found.undecided, PROGRAM)
     kept = Archive(archive, settings.service, now) if archive is not None else None
     if dry_run or _nothing(found.prunable):
         tell(_would(found.prunable), found.prunable, output)

@@ -14,7 +14,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from messaging import migrate
+from messaging.__main__ import app as messaging_app
 from messaging.database import Database
+from messaging.dead_letters import bury
 from orchestrator import search
 from orchestrator.archive import recorded_in
 from orchestrator.assembly import MIGRATIONS
@@ -23,6 +25,8 @@ from orchestrator.cli.app import app
 from orchestrator.replay.recorded import Recorded
 from tests.acceptance.programs import AMENDS, environment, eventually
 from tests.contract.messaging.bench import NOON, Bench, row
+from tests.contract.orchestrator.letters import collected, dead_letter
+from tests.contract.orchestrator.office import Office
 from tests.contract.orchestrator.records import store
 from tests.unit.begun import RecordedPlay
 from tests.unit.work import Done, Refused, pivot, step, work_saga
@@ -175,3 +179,33 @@ def test_what_is_old_is_pruned_after_a_dry_run_and_a_question(amends: Amends, tm
     assert amends("prune", *ages, "--yes").stdout == "nothing is that old\n"
     wrong = amends("prune", "--older-than", "long")
     assert (wrong.exit_code, wrong.stderr) == (2, "amends: --older-than 'long': write 12h or 30d\n")
+
+
+def test_old_letters_about_which_nobody_has_decided_are_told_of_and_stay(amends: Amends, database_url: str) -> None:
+    """The orchestrator's and a service's command say how many stay and what to do; --undecided removes them."""
+
+    async def fail() -> None:
+        bench = Bench(Database(database_url))
+        async with bench.database.transaction() as connection:
+            await bury(connection, [dead_letter()])
+        await bench.close()
+        office = Office(Database(database_url))
+        await collected(office, dead_letter())
+        await office.close()
+
+    asyncio.run(fail())
+    ages = ("--older-than", f"{(datetime.now(UTC) - NOON - timedelta(days=1)).days}d", "--yes")
+    advice = (
+        "1 dead letters that old are undecided and stay; `amends dead-letters redrive` or `discard` decides about "
+        "them, --undecided removes them\n"
+    )
+    kept = CliRunner().invoke(messaging_app, ["prune", *ages])
+    assert (kept.exit_code, kept.stdout, kept.stderr) == (0, "nothing is that old\n", f"python -m messaging: {advice}")
+    first = amends("prune", *ages)
+    assert "0 dead letters of its own, 0 collected" in first.stdout
+    assert f"amends: {advice}" in first.stderr
+    second = amends("prune", *ages, "--undecided")
+    assert second.stdout == (
+        "removed 0 sagas with 0 transitions, 0 inbox entries, 1 dead letters of its own, 1 collected\n"
+    )
+    assert "undecided" not in second.stderr

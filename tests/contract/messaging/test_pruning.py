@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from messaging import inbox, pruning, schema
 from messaging.archive import Archive, ArchiveFailed, UnreadableArchive, read
+from messaging.database import Database
 from messaging.dead_letters import DeadLetter, bury
 from messaging.inbox import Status
 from messaging.pruning import Prunable
@@ -36,6 +41,14 @@ def _letter(number: int, days_ago: int, body: bytes = b"{}") -> DeadLetter:
         attempts=0,
         at=NOON - days_ago * DAY,
     )
+
+
+async def _bury(bench: Bench, *letters: DeadLetter, state: str = "discarded") -> None:
+    """Dead letters that came into this state."""
+    async with bench.database.transaction() as connection:
+        await bury(connection, letters)
+        mine = schema.dead_letter.c.letter_id.in_([each.letter_id for each in letters])
+        await connection.execute(schema.dead_letter.update().where(mine).values(state=state))
 
 
 async def _entry(bench: Bench, number: int, days_ago: int, status: Status = Status.DONE) -> None:
@@ -69,12 +82,55 @@ async def test_inbox_entries_live_a_week_whatever_is_asked_for(bench: Bench) -> 
     """An age of an hour removes dead letters of that age, and no inbox entry younger than seven days."""
     await _entry(bench, 1, 8)
     await _entry(bench, 2, 6)
-    async with bench.database.transaction() as connection:
-        await bury(connection, [_letter(3, 1), _letter(4, 0)])
+    await _bury(bench, _letter(3, 1), _letter(4, 0))
     done = await pruning.prune(bench.database, pruning.cutoff(timedelta(hours=1), NOON))
     assert done == Prunable(inbox=1, dead_letters=1)
     assert await bench.statuses() == {2: "done"}
     assert await bench.letters() == [("invalid", str(UUID(int=4)))]
+
+
+async def test_dead_letters_that_nobody_has_decided_about_go_only_when_that_is_asked_for(bench: Bench) -> None:
+    """Open ones and those sent again are told of and stay; asked for, they go by age."""
+    await _bury(bench, _letter(1, 31), _letter(2, 3), state="open")
+    await _bury(bench, _letter(3, 31), state="redriven")
+    await _bury(bench, _letter(4, 31))
+    cut, asked = pruning.cutoff(30 * DAY, NOON), pruning.cutoff(30 * DAY, NOON, undecided=True)
+    async with bench.database.reading() as connection:
+        assert await pruning.prunable(connection, cut) == Prunable(0, 1)
+        assert await pruning.undecided(connection, cut) == 2
+    assert await pruning.prune(bench.database, cut) == Prunable(0, 1)
+    assert {row.letter_id.int for row in await bench.rows(schema.dead_letter)} == {1, 2, 3}
+
+    async with bench.database.reading() as connection:
+        assert await pruning.prunable(connection, asked) == Prunable(0, 2)
+    assert await pruning.prune(bench.database, asked) == Prunable(0, 2)
+    assert {row.letter_id.int for row in await bench.rows(schema.dead_letter)} == {2}
+
+
+class _Deciding(Archive):
+    """While it writes, somebody decides otherwise about the first letter."""
+
+    def __init__(self, directory: Path, database: Path) -> None:
+        super().__init__(directory, "depot", NOON)
+        self._database = database
+
+    def append(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        super().append(lines)
+        with closing(sqlite3.connect(self._database)) as other, other:
+            other.execute("UPDATE dead_letter SET state = 'redriven' WHERE message_id = ?", (str(UUID(int=1)),))
+
+
+async def test_a_letter_about_which_somebody_decides_meanwhile_stays(tmp_path: Path) -> None:
+    """Sent again between reading and deleting, it is no discarded one any more."""
+    database = Database(f"sqlite:///{tmp_path / 'depot.db'}")
+    async with database.transaction() as connection:
+        await connection.run_sync(schema.metadata.create_all)
+    bench = Bench(database)
+    await _bury(bench, _letter(1, 31), _letter(2, 31))
+    archive = _Deciding(tmp_path / "kept", tmp_path / "depot.db")
+    assert await pruning.prune(database, pruning.cutoff(30 * DAY, NOON), archive) == Prunable(0, 1)
+    assert [(row.letter_id.int, row.state) for row in await bench.rows(schema.dead_letter)] == [(1, "redriven")]
+    await bench.close()
 
 
 async def test_it_goes_batch_by_batch(bench: Bench) -> None:
@@ -89,8 +145,7 @@ async def test_it_goes_batch_by_batch(bench: Bench) -> None:
 
 async def test_dead_letters_are_archived_whole_before_they_go(bench: Bench, tmp_path: Path) -> None:
     """Every column and byte of them is a line of the archive; the body as base64."""
-    async with bench.database.transaction() as connection:
-        await bury(connection, [_letter(1, 40, b"\xff\x00"), _letter(2, 31), _letter(3, 3)])
+    await _bury(bench, _letter(1, 40, b"\xff\x00"), _letter(2, 31), _letter(3, 3))
     archive = Archive(tmp_path / "kept", "depot", NOON)
     assert await pruning.prune(bench.database, pruning.cutoff(30 * DAY, NOON), archive) == Prunable(0, 2)
     assert archive.path == tmp_path / "kept" / "depot-20260301T120000Z.jsonl.gz"
@@ -106,8 +161,7 @@ async def test_dead_letters_are_archived_whole_before_they_go(bench: Bench, tmp_
 async def test_nothing_goes_that_could_not_be_archived(bench: Bench, tmp_path: Path) -> None:
     """A directory that is a file is told in one line, and the letter is still there."""
     (tmp_path / "kept").write_text("a file")
-    async with bench.database.transaction() as connection:
-        await bury(connection, [_letter(1, 31)])
+    await _bury(bench, _letter(1, 31))
     with pytest.raises(ArchiveFailed, match=r"kept cannot be written: File exists"):
         await pruning.prune(bench.database, pruning.cutoff(DAY, NOON), Archive(tmp_path / "kept", "depot", NOON))
     assert await bench.letters() == [("invalid", str(UUID(int=1)))]

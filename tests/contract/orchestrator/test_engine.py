@@ -13,6 +13,9 @@ from sqlalchemy import update
 from messaging import schema
 from messaging.database import Database
 from orchestrator import Retry, Saga, hours, seconds
+from orchestrator.catalog import Catalog
+from orchestrator.operations.action import Operator, Result
+from orchestrator.saga.inputs import Action, PersonActed
 from orchestrator.saga.state import Direction, command_id, saga_id
 from orchestrator.schema import parked_event
 from orchestrator.schema import saga as saga_table
@@ -185,6 +188,38 @@ async def test_answers_of_a_version_that_is_not_loaded_here_wait(office: Office)
 
     assert (await office.sagas())["1"].step == "fill"
     assert await office.audit() == 1
+
+
+@pytest.mark.parametrize("readable", [True, False])
+async def test_what_comes_for_an_ended_instance_of_a_version_that_is_not_loaded_expires(
+    office: Office, readable: bool
+) -> None:
+    """Abandoned without its definition, it awaits nothing, whether the event's contract is loaded or not; what
+    is under way still waits.
+    """
+    definition = work_saga(step("dig"), pivot("sign"), version=2)
+    await office.employ(definition)
+    await office.handle(office.begun(1), office.begun(2))
+    await office.retire()
+    operator = Operator(office.database, Catalog([]), office.clock)
+    done = await operator.act(saga_id("work", 1), PersonActed(NOON, Action.ABANDON, "bea", "no code for it"))
+    assert done.result is Result.DONE, done.why
+    await office.employ(_two(), patience=timedelta(hours=1))
+    late = office.answer(1, "dig", Done())
+    await office.handle(late, office.answer(2, "dig", Done()))
+    if not readable:
+        async with office.database.transaction() as connection:
+            strange = late.body.decode().replace("work.done", "work.teleported")
+            await connection.execute(
+                update(parked_event).where(parked_event.c.saga_id == saga_id("work", 1)).values(body=strange)
+            )
+    async with asyncio.timeout(20):
+        while len(await office.parked()) > 1:
+            office.clock.advance(60)
+            await asyncio.sleep(0.005)
+
+    assert [row.saga_id for row in await office.parked()] == [saga_id("work", 2)]
+    assert await office.letters() == [("expired", late.message_id)]
 
 
 async def test_deadlines_of_a_version_that_is_not_loaded_here_hide_no_others(office: Office) -> None:

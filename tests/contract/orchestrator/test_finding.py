@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from hashlib import sha256
+from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from orchestrator import queries
+from orchestrator import letters, queries
 from orchestrator.saga.state import saga_id
 from orchestrator.schema import saga
+from tests.contract.messaging.bench import NOON
+from tests.contract.orchestrator.letters import collected, dead_letter
 from tests.contract.orchestrator.office import Office
 from tests.unit.work import pivot, step, work_saga
 
@@ -73,3 +81,83 @@ async def test_nothing_is_found(three: Office) -> None:
         assert await _refused(three, wanted) == (
             f"no saga has the id or the key {wanted!r}; `amends list` shows what there is"
         )
+
+
+async def _plans(office: Office, look: Callable[[AsyncConnection], Awaitable[object]]) -> list[str]:
+    """How the database answers each statement that `look` sends, in its own words; a small table is no excuse."""
+    engine, sent = office.database.engine.sync_engine, list[tuple[str, Any]]()
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
+        sent.append((statement, parameters))
+
+    async with office.database.transaction() as connection:
+        sqlite = connection.dialect.name == "sqlite"
+        if not sqlite:
+            await connection.execute(text("SET LOCAL enable_seqscan = off"))
+        event.listen(engine, "before_cursor_execute", note)
+        try:
+            await look(connection)
+        finally:
+            event.remove(engine, "before_cursor_execute", note)
+        plans = []
+        for statement, parameters in sent:
+            explained = f"EXPLAIN {'QUERY PLAN ' if sqlite else ''}{statement}"
+            plans.append("\n".join(str(row) for row in await connection.exec_driver_sql(explained, parameters)))
+    return plans
+
+
+async def _finding(connection: AsyncConnection) -> None:
+    with suppress(queries.NoSuchSaga):
+        await queries.find(connection, "9a")
+
+
+def _reads_all(plan: str) -> bool:
+    """SQLite says SCAN for a walk along an index too, and then names it."""
+    return "Seq Scan" in plan or any("SCAN saga" in line and " USING INDEX " not in line for line in plan.split("\n"))
+
+
+async def test_an_instance_is_found_without_reading_the_table(three: Office) -> None:
+    """First by the index on the key, then by the primary key."""
+    by_key, by_id = await _plans(three, _finding)
+    assert "ix_saga_key" in by_key
+    assert "pk_saga" in by_id or "sqlite_autoindex_saga_1" in by_id
+    assert not _reads_all(by_key)
+    assert not _reads_all(by_id)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "index"),
+    [
+        ({}, "ix_saga_updated_at_id"),
+        ({"since": NOON}, "ix_saga_updated_at_id"),
+        ({"key": "9"}, "ix_saga_key"),
+        ({"status": "running"}, "ix_saga_status_updated_at"),
+    ],
+)
+async def test_a_listing_does_not_read_the_table(three: Office, conditions: dict[str, Any], index: str) -> None:
+    """It walks along the index on the moment of the last move, or that of what was asked for."""
+    plan, *_attributes = await _plans(three, lambda connection: queries.listing(connection, **conditions))
+    assert index in plan
+    assert not _reads_all(plan)
+
+
+async def test_the_letters_of_a_message_are_found_without_reading_them_all(three: Office) -> None:
+    """By the index on the message's id, beside the primary key."""
+
+    async def look(connection: AsyncConnection) -> None:
+        with suppress(letters.NoSuchLetter):
+            await letters.find(connection, letters.COLLECTED, "9a")
+
+    (plan,) = await _plans(three, look)
+    assert "ix_collected_letter_message_id" in plan
+    assert "Seq Scan" not in plan
+    assert "SCAN" not in plan
+
+
+async def test_keys_and_message_ids_may_be_longer_than_an_index_page(three: Office) -> None:
+    """Neither is bounded, and an instance that cannot be written would stop its whole batch."""
+    long = "".join(sha256(str(number).encode()).hexdigest() for number in range(200))
+    async with three.database.transaction() as connection:
+        await connection.execute(saga.update().where(saga.c.key == "10").values(key=long))
+    assert await _found(three, long) == ("work", long)
+    await collected(three, dead_letter(message_id=long))

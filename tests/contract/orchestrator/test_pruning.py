@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -11,8 +11,9 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select, update
 
-from messaging import bulk
+from messaging import bulk, schema
 from messaging.archive import Archive, UnreadableArchive, read
+from messaging.dead_letters import bury
 from messaging.pruning import cutoff
 from orchestrator import letters, pruning
 from orchestrator.archive import recorded_in
@@ -58,8 +59,8 @@ async def _ids(office: Office, column: Any) -> set[UUID]:
         return set((await connection.execute(select(column))).scalars())
 
 
-def _wanted(name: str | None = None, now: datetime = LATER, days: int = 30) -> Wanted:
-    return Wanted(cutoff(days * DAY, now), name)
+def _wanted(name: str | None = None, *, undecided: bool = False) -> Wanted:
+    return Wanted(cutoff(30 * DAY, LATER, undecided=undecided), name)
 
 
 async def test_only_sagas_that_ended_long_ago_go_with_all_that_is_theirs(office: Office) -> None:
@@ -118,14 +119,59 @@ async def _letters(office: Office) -> None:
             await letters.decide(connection, letters.COLLECTED, decision, [(UUID(int=number), None)])
 
 
-async def test_collected_letters_go_by_age_whatever_became_of_them(office: Office, tmp_path: Path) -> None:
+async def test_collected_letters_go_only_once_they_are_decided(office: Office) -> None:
+    """What was handled or discarded; open ones and those sent again are told of and stay."""
+    await _letters(office)
+    async with office.database.reading() as connection:
+        counted = await pruning.prunable(connection, _wanted())
+        assert await pruning.undecided(connection, _wanted()) == 4
+    assert counted == await pruning.prune(office.database, _wanted()) == Prunable(0, 0, 0, 0, 2, ())
+    assert [row.id.int for row in await office.rows(collected_letter)] == [1, 2, 5, 6, 7]
+
+
+async def test_undecided_letters_of_a_saga_that_has_not_ended_stay_whatever_is_asked_for(office: Office) -> None:
+    """The orchestrator's own and the collected; those of ended sagas, of none, and of what is no saga's id go."""
+    await _work(office)
+    whose = [str(saga_id("work", number)) for number in (1, 4, 5)]
+    whose += [str(saga_id("work", 4)).replace("-", "").upper(), str(saga_id("work", 99)), "saga-1"]
+    told = [
+        *(dead_letter(letter=UUID(int=number), correlation_id=each) for number, each in enumerate(whose, 1)),
+        dead_letter(letter=UUID(int=7), correlation_id=None),
+    ]
+    await collected(office, *told)
+    async with office.database.transaction() as connection:
+        await bury(connection, told)
+    async with office.database.reading() as connection:
+        counted = await pruning.prunable(connection, _wanted(undecided=True))
+        assert await pruning.undecided(connection, _wanted(undecided=True)) == 7
+    done = await pruning.prune(office.database, _wanted(undecided=True), batch=2)
+    assert (counted.dead_letters, counted.collected_letters) == (done.dead_letters, done.collected_letters) == (4, 4)
+    assert [row.id.int for row in await office.rows(collected_letter)] == [2, 3, 4]
+    assert sorted(row.letter_id.int for row in await office.rows(schema.dead_letter)) == [2, 3, 4]
+
+
+async def test_the_orchestrators_own_letters_go_once_they_are_discarded_in_the_collection(office: Office) -> None:
+    """There a person decides about them; they lie in its own table too, and go from both."""
+    told = [dead_letter(letter=UUID(int=number)) for number in (1, 2)]
+    await collected(office, *told)
+    async with office.database.transaction() as connection:
+        await bury(connection, told)
+        decision = Decision(State.DISCARDED, "ann", "it was a test", NOON + DAY)
+        await letters.decide(connection, letters.COLLECTED, decision, [(UUID(int=1), None)])
+    async with office.database.reading() as connection:
+        counted = await pruning.prunable(connection, _wanted())
+    assert counted == await pruning.prune(office.database, _wanted()) == Prunable(0, 0, 0, 1, 1, ())
+    assert [row.letter_id.int for row in await office.rows(schema.dead_letter)] == [2]
+
+
+async def test_undecided_letters_go_by_age_when_that_is_asked_for(office: Office, tmp_path: Path) -> None:
     """Every service's, archived first, column by column as they lay there."""
     await _letters(office)
     before = {str(row.id): row for row in await office.rows(collected_letter)}
     async with office.database.reading() as connection:
-        counted = await pruning.prunable(connection, _wanted())
+        counted = await pruning.prunable(connection, _wanted(undecided=True))
     archive, told = Archive(tmp_path, "orchestrator", LATER), list[int]()
-    done = await pruning.prune(office.database, _wanted(), archive, removed=told.append, batch=2)
+    done = await pruning.prune(office.database, _wanted(undecided=True), archive, removed=told.append, batch=2)
 
     assert counted == done == Prunable(0, 0, 0, 0, 6, ())
     assert sum(told) == 6
@@ -149,7 +195,8 @@ async def test_collected_letters_go_by_age_whatever_became_of_them(office: Offic
 async def test_with_a_saga_named_collected_letters_stay(office: Office) -> None:
     """They belong to no one saga."""
     await _letters(office)
-    assert await pruning.prune(office.database, _wanted("work")) == Prunable(0, 0, 0, 0, 0, ())
+    named = _wanted("work", undecided=True)
+    assert await pruning.prune(office.database, named) == Prunable(0, 0, 0, 0, 0, ())
     assert len(await office.rows(collected_letter)) == 7
 
 

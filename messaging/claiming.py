@@ -90,4 +90,7 @@ async def _claim_again(
             work.settled[message] = Entry(Status.DONE)
         else:
             repeated.append((each, entry))
+    # Whoever repeats a command goes on until it is answered; a handled event comes again for hours at most.
+    commands = [each.envelope.id for each, _ in repeated if isinstance(each.message, Command)]
+    await inbox.touch(work.connection, name, commands, work.now)
     return failed, repeated

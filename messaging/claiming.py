@@ -17,10 +17,18 @@ Repeated = list[tuple[Received, Entry]]
 
 
 async def claim(work: Work, readable: Sequence[Received]) -> tuple[list[Received], Repeated]:
-    """Which of these are the consumer's to act on, and which have been acted on before."""
+    """Which of these are the consumer's to act on, and which have been acted on before.
+
+    What a person has sent again to another service is neither.
+    """
     fresh = await _claim_deferred(work, [each for each in readable if each.deferred])
     first = _first(each for each in readable if not each.deferred)
     again = await redriven.readable(work.connection, work.consumer, first.values())
+    first = {
+        message: each
+        for message, each in first.items()
+        if message in again or not redriven.meant_for_another(each.envelope, each.data)
+    }
     claimed = await inbox.claim(work.connection, work.consumer, first, work.now)
     fresh.extend(each for each in first.values() if each.envelope.id in claimed)
     work.redriven.update({message: letter for message, letter in again.items() if message in claimed})
@@ -38,6 +46,7 @@ async def bury(work: Work, unreadable: Sequence[Unreadable]) -> None:
     letters = {
         letter: dead_letters.of_unreadable(name, each, letter, work.now)
         for each in unreadable
+        if each in again or each.envelope is None or not redriven.meant_for_another(each.envelope, each.data)
         for letter in (again.get(each) or dead_letters.unreadable_id(each, name),)
     }
     fresh = await inbox.claim(work.connection, name, letters, work.now, Status.FAILED)

@@ -172,14 +172,19 @@ async def counts(connection: AsyncConnection, shelf: Shelf, criteria: Criteria) 
 
 async def find(connection: AsyncConnection, shelf: Shelf, wanted: str) -> Letter:
     """The letter with this id or the beginning of it, or of this message; raises NoSuchLetter saying what there is."""
-    condition = shelf.table.c.message_id == wanted
     digits = wanted.strip().lower().replace("-", "")
-    if digits and len(digits) <= 32 and all(digit in "0123456789abcdef" for digit in digits):
+    hexadecimal = bool(digits) and len(digits) <= 32 and all(digit in "0123456789abcdef" for digit in digits)
+    message = str(UUID(digits)) if hexadecimal and len(digits) == 32 else wanted
+    conditions = [shelf.table.c.message_id.in_({wanted, message})]
+    if hexadecimal:
         # A range, not a pattern: the index answers it on both databases.
-        condition |= shelf.identity.between(UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f")))
-        condition |= shelf.table.c.message_id == (str(UUID(digits)) if len(digits) == 32 else wanted)
-    query = select(*shelf.columns).where(condition).order_by(shelf.table.c.at.desc()).limit(6)
-    found = [_letter(row) for row in await connection.execute(query)]
+        conditions.append(shelf.identity.between(UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))))
+    fitting: dict[UUID, Letter] = {}
+    # One query each: joined by OR, neither index would be used.
+    for condition in conditions:
+        query = select(*shelf.columns).where(condition).order_by(shelf.table.c.at.desc()).limit(6)
+        fitting |= {row.id: _letter(row) for row in await connection.execute(query)}
+    found = sorted(fitting.values(), key=lambda each: each.at, reverse=True)
     if not found:
         raise NoSuchLetter(f"no dead letter has the id {wanted!r}; `amends dead-letters list --state all` shows them")
     if len(found) > 1:

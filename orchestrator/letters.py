@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, ColumnElement, Connection, Row, Table, and_, func, inspect, literal, null, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, Row, Table, and_, func, inspect, literal, null, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import bulk, schema
@@ -194,16 +194,21 @@ async def find(connection: AsyncConnection, shelf: Shelf, wanted: str) -> Letter
     return whole
 
 
-async def page(
-    connection: AsyncConnection, shelf: Shelf, criteria: Criteria, limit: int, after: Letter | None = None
-) -> list[Letter]:
-    """The next letters, oldest first, without their bodies, locked until the transaction ends."""
-    query = select(*shelf.columns).where(_condition(shelf, criteria))
-    if after is not None:
-        at = shelf.table.c.at
-        query = query.where(or_(at > after.at, and_(at == after.at, shelf.identity > after.id)))
-    query = query.order_by(shelf.table.c.at, shelf.identity).limit(limit).with_for_update()
-    return [_letter(row) for row in await connection.execute(query)]
+async def chosen(connection: AsyncConnection, shelf: Shelf, criteria: Criteria) -> tuple[UUID, ...]:
+    """The ids of the letters that are like that now, oldest first."""
+    query = select(shelf.identity).where(_condition(shelf, criteria))
+    rows = await connection.execute(query.order_by(shelf.table.c.at, shelf.identity))
+    return tuple(row[0] for row in rows)
+
+
+async def locked(connection: AsyncConnection, shelf: Shelf, criteria: Criteria) -> list[Letter]:
+    """The letters that are like that, oldest first, without their bodies, locked until the transaction ends.
+
+    They are locked in the order of their ids, as the collector does: two that lock the same ones wait, never for each
+    other. What somebody has changed while we waited is looked at again, and left out if it is like that no more.
+    """
+    query = select(*shelf.columns).where(_condition(shelf, criteria)).order_by(shelf.identity).with_for_update()
+    return sorted((_letter(row) for row in await connection.execute(query)), key=lambda each: (each.at, each.id))
 
 
 async def with_bodies(connection: AsyncConnection, shelf: Shelf, letters: Sequence[Letter]) -> list[Letter]:

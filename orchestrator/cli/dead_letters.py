@@ -155,8 +155,8 @@ def redrive(
 ) -> None:
     """Send dead letters again, each as the message it was.
 
-    Whoever has handled it already drops it. With --edit or --set a corrected event is sent in the place of one, as a
-    new message for all its readers.
+    Only the service in which it died handles it again. With --edit or --set a corrected event is sent in the place of
+    one, as a new message for all its readers.
 
     Example: amends dead-letters redrive --all --service payment --died-of handler_failed --reason "handler mended"
     """

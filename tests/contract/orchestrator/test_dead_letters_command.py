@@ -35,6 +35,7 @@ from orchestrator.letter_decisions import Outcome
 from orchestrator.letters import Criteria, Decision, State
 from orchestrator.saga.state import saga_id
 from orchestrator.schema import collected_letter, saga
+from tests.contract.messaging.bench import statements
 from tests.contract.orchestrator.letters import announced, collected, dead_letter
 from tests.contract.orchestrator.office import Office
 
@@ -193,6 +194,19 @@ async def test_a_letter_is_shown_whole_with_what_its_saga_is_doing(post: Post) -
         "running",
         "c-1",
     )
+
+
+async def test_a_letter_is_looked_for_by_one_index_at_a_time(post: Post) -> None:
+    """An OR over its own id and its message's would read the whole table."""
+    with statements(post.database) as sent:
+        async with post.database.reading() as connection:
+            shelf = await letters.shelf_of(connection)
+            sent.clear()
+            found = await letters.find(connection, shelf, str(COMMAND).upper())
+
+    assert found.message_id == str(COMMAND)
+    assert [each for each in sent if " OR " in each] == []
+    assert len([each for each in sent if "ORDER BY collected_letter.at DESC" in each]) == 2
 
 
 async def test_what_is_no_text_is_shown_all_the_same(post: Post) -> None:

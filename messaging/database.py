@@ -184,6 +184,12 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, InterfaceError)
 
 
+def rolled_back(error: BaseException) -> bool:
+    """Whether nothing of the transaction was committed for sure, and the same again may succeed."""
+    lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    return is_transient(error) and not lost
+
+
 def _prepare_sqlite(engine: AsyncEngine) -> None:
     @event.listens_for(engine.sync_engine, "connect")
     def configure(connection: Any, _record: Any) -> None:

@@ -250,12 +250,16 @@ def unreadable_id(unreadable: Unreadable, service: str) -> UUID:
     Of a message whose envelope could be read, it is the data that counts, in whichever of the three ways it came.
     """
     delivery, envelope = unreadable.delivery, unreadable.envelope
-    if envelope is None:
-        said = f"{_short(delivery.message_id)}\n{sha256(delivery.body).hexdigest()}{delivery.malformed}"
-    else:
-        data = sha256(json.dumps(unreadable.data, sort_keys=True).encode()).hexdigest()
-        said = f"{envelope.id}\n{envelope.type}\n{envelope.version}\n{data}"
+    if envelope is not None:
+        return said_id(envelope, unreadable.data, service)
+    said = f"{_short(delivery.message_id)}\n{sha256(delivery.body).hexdigest()}{delivery.malformed}"
     return letter_id(said, service)
+
+
+def said_id(envelope: Envelope, data: object, service: str) -> UUID:
+    """The letter that a message with this envelope and this data is where its type is unknown or its data invalid."""
+    told = sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+    return letter_id(f"{envelope.id}\n{envelope.type}\n{envelope.version}\n{told}", service)
 
 
 def _short(text: str | None) -> str | None:

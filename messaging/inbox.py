@@ -50,7 +50,7 @@ class Entry:
 
 
 _CLAIMED = ("message_id", "consumer", "status", "received_at")
-_SETTLED = ("status", "answer_id", "answer_type", "answer_body")
+_SETTLED = ("status", "received_at", "answer_id", "answer_type", "answer_body")
 
 
 async def claim(
@@ -92,16 +92,29 @@ async def entries(
     }
 
 
+async def touch(connection: AsyncConnection, consumer: str, ids: Collection[UUID], now: datetime) -> None:
+    """Make the entries of these ids as young as their messages, which have come again and may go on coming.
+
+    Pruning goes by that age: of a command that a saga repeats for weeks the answer must not be forgotten meanwhile.
+    """
+    records = [{"message_id": identity, "consumer": consumer, "received_at": now} for identity in sorted(ids)]
+    await bulk.update(connection, inbox, ("message_id", "consumer"), ("received_at",), records)
+
+
 async def settle(
-    connection: AsyncConnection, consumer: str, outcomes: Mapping[UUID, Entry] | Sequence[tuple[UUID, Entry]]
+    connection: AsyncConnection,
+    consumer: str,
+    outcomes: Mapping[UUID, Entry] | Sequence[tuple[UUID, Entry]],
+    now: datetime,
 ) -> None:
-    """Write what has become of ids that were claimed before."""
+    """Write what has become of ids that were claimed before; their age counts from now on."""
     pairs = outcomes.items() if isinstance(outcomes, Mapping) else outcomes
     records = [
         {
             "message_id": identity,
             "consumer": consumer,
             "status": entry.status,
+            "received_at": now,
             "answer_id": entry.answer.id if entry.answer else None,
             "answer_type": entry.answer.type if entry.answer else None,
             "answer_body": entry.answer.body if entry.answer else None,

@@ -5,8 +5,8 @@ it has removed what it had got to, and goes on when it is run again.
 
 An inbox entry is what makes a repeated message harmless. It may go only when the message cannot come again: everything
 that repeats one by itself (the broker, a relay, `deferred`, the parking of early events) gives up or succeeds within
-days, but a saga repeats a command for as long as it waits for the answer. So entries live SHORTEST_INBOX at least,
-whatever is asked for, and should live longer than any saga may be under way.
+days, but a saga repeats a command for as long as it waits for the answer, which makes its entry young again each time.
+So entries live SHORTEST_INBOX at least, whatever is asked for, and should live longer than any saga may be under way.
 
 A dead letter that is handled leaves its table by itself, so what lies there is undecided, but for what a person has
 discarded. Only that goes, unless more is asked for: with a letter goes all that is left of a message.

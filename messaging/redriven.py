@@ -1,18 +1,23 @@
 """Messages that come again after they had become dead letters here: which letter each of them is.
 
 A person's redrive names the letter in the envelope. That makes it a letter of ours only where it lies in our table, or
-bears the name that we ourselves would give it: another reader of the same event is not concerned.
+bears the name that we ourselves would give it: another reader of the same event is not concerned, and drops it even
+where its inbox has forgotten the event.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
-from uuid import UUID
+from hashlib import sha256
+from typing import Any
+from uuid import UUID, uuid5
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import bulk, schema
-from messaging.dead_letters import letter_id, unreadable_id
+from messaging.dead_letters import letter_id, said_id
+from messaging.envelope import Envelope
 from messaging.received import Received, Unreadable
 
 
@@ -23,21 +28,17 @@ async def readable(
 
     A message that a person has sent again names its letter; `unmarked` looks for all others too.
     """
-    named = {each.envelope.id: each.envelope.redrives for each in messages if each.envelope.redrives is not None}
-    own = {
-        each.envelope.id: letter_id(str(each.envelope.id), service)
+    named = {
+        each.envelope.id: each.envelope.redrives or letter_id(str(each.envelope.id), service)
         for each in messages
-        if unmarked or each.envelope.id in named
+        if unmarked or each.envelope.redrives is not None
     }
-    if not own:
-        return {}
-    here = await _lying_here(connection, {*named.values(), *own.values()})
+    here = await _lying_here(connection, set(named.values()))
     return {
-        message: letter
-        for message in own
-        for letter in (named.get(message, own[message]),)
-        # What the broker gave up lies in no table of ours, but bears the name that we would give it.
-        if letter in here or (message in named and letter == own[message])
+        each.envelope.id: named[each.envelope.id]
+        for each in messages
+        if each.envelope.id in named
+        and (named[each.envelope.id] in here or _named_by_us(each.envelope, each.data, service))
     }
 
 
@@ -46,12 +47,38 @@ async def unreadable(
 ) -> dict[Unreadable, UUID]:
     """The same for what can still not be read."""
     named = {
-        each: each.envelope.redrives
+        each: (each.envelope, each.envelope.redrives)
         for each in deliveries
         if each.envelope is not None and each.envelope.redrives is not None
     }
-    here = await _lying_here(connection, set(named.values()))
-    return {each: letter for each, letter in named.items() if letter in here or letter == unreadable_id(each, service)}
+    here = await _lying_here(connection, {letter for _, letter in named.values()})
+    return {
+        each: letter
+        for each, (envelope, letter) in named.items()
+        if letter in here or _named_by_us(envelope, each.data, service)
+    }
+
+
+def meant_for_another(envelope: Envelope, data: Any) -> bool:
+    """Whether a message that is no letter of ours is another service's, sent again: not for us, handled or forgotten.
+
+    A corrected message names a letter too, and is a new one for everybody.
+    """
+    return envelope.redrives is not None and envelope.id != correction_id(envelope.redrives, data)
+
+
+def correction_id(letter: UUID, data: Any) -> UUID:
+    """The id of the message that is sent with this data in the letter's place, however often that is done."""
+    return uuid5(letter, sha256(json.dumps(data, sort_keys=True).encode()).hexdigest())
+
+
+def _named_by_us(envelope: Envelope, data: Any, service: str) -> bool:
+    """Whether the letter has a name that we would give it, whether we can read its message or not.
+
+    What the broker gave up lies in no table of ours, and what lay there may have been pruned.
+    """
+    names = (letter_id(str(envelope.id), service), said_id(envelope, data, service))
+    return envelope.redrives in names
 
 
 async def _lying_here(connection: AsyncConnection, letters: set[UUID]) -> set[UUID]:

@@ -74,7 +74,7 @@ class Work:
         await self._forget_handled()
         await dead_letters.bury(self.connection, self._letters)
         await deferred.put_off(self.connection, self.consumer, self.deferrals)
-        await inbox.settle(self.connection, self.consumer, self.settled)
+        await inbox.settle(self.connection, self.consumer, self.settled, self.now)
         appended = await outbox.append(
             self.connection,
             self.sends,

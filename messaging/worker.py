@@ -16,24 +16,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
-from uuid import UUID
 
 import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from contracts.message import Command
 from contracts.registry import Registry
-from messaging import dead_letters, deferred, inbox, redriven
+from messaging import claiming
 from messaging.bisecting import HandlerFailed, apart
 from messaging.bus import Bus, Delivery, Subscription
 from messaging.clock import Checkpoint, Clock, Entropy, no_checkpoint
 from messaging.database import Database, in_words, is_transient
-from messaging.inbox import Entry, Status
+from messaging.inbox import Entry
 from messaging.polling import Poller
 from messaging.received import Arrival, Received, Unreadable
 from messaging.relay import Relay
@@ -297,9 +295,9 @@ class Worker:
             done = await self._relay.delete_confirmed(connection)
             work = Work(connection, self._clock.now(), self._service, self._consumer.name)
             try:
-                await self._bury(work, unreadable)
-                batch = await self._claim(work, readable)
-                await act(work, Batch(batch.fresh, batch.repeated, ticks))
+                await claiming.bury(work, unreadable)
+                fresh, repeated = await claiming.claim(work, readable)
+                await act(work, Batch(fresh, repeated, ticks))
                 pending = await work.write(self._relay, self._grace)
             finally:
                 await work.close()
@@ -312,73 +310,6 @@ class Worker:
         self._checkpoint("committed")
         await self._settle(arrivals)
         self._checkpoint("acknowledged")
-
-    async def _claim(self, work: Work, readable: list[Received]) -> Batch:
-        """Which of these are ours to act on, and which have been acted on before."""
-        batch = Batch()
-        await self._claim_deferred(work, batch, [each for each in readable if each.deferred])
-        first: dict[UUID, Received] = {}
-        for each in readable:
-            if not each.deferred:
-                first.setdefault(each.envelope.id, each)
-        again = await redriven.readable(work.connection, self._consumer.name, first.values())
-        fresh = await inbox.claim(work.connection, self._consumer.name, first, work.now)
-        batch.fresh.extend(each for each in first.values() if each.envelope.id in fresh)
-        work.redriven.update({message: letter for message, letter in again.items() if message in fresh})
-        before = [each for each in first.values() if each.envelope.id not in fresh]
-        if before:
-            await self._claim_again(work, batch, before, again)
-        return batch
-
-    async def _claim_deferred(self, work: Work, batch: Batch, waited: list[Received]) -> None:
-        if not waited:
-            return
-        name = self._consumer.name
-        taken = await deferred.take(work.connection, name, {each.envelope.id for each in waited})
-        first: dict[UUID, Received] = {}
-        for each in waited:
-            if each.envelope.id in taken:
-                first.setdefault(each.envelope.id, each)
-        batch.fresh.extend(first.values())
-        work.settled.update({identity: Entry(Status.DONE) for identity in first})
-        work.redriven.update(await redriven.readable(work.connection, name, first.values(), unmarked=True))
-
-    async def _claim_again(self, work: Work, batch: Batch, before: list[Received], again: Mapping[UUID, UUID]) -> None:
-        """What the inbox knows already: answered or dropped, unless it has failed and is to be tried again."""
-        name = self._consumer.name
-        known = await inbox.entries(work.connection, name, [each.envelope.id for each in before], lock=True)
-        for each in before:
-            message, entry = each.envelope.id, known.get(each.envelope.id)
-            if entry is None:
-                continue
-            if message in again and entry.status not in (Status.DEFERRED, Status.STARTED):
-                work.redriven[message] = again[message]
-            if entry.status is Status.FAILED and (message in again or isinstance(each.message, Command)):
-                # A person has sent it again, or whoever still waits for the answer; the handler may have been mended.
-                work.redriven.setdefault(message, dead_letters.letter_id(str(message), name))
-                batch.fresh.append(each)
-                work.settled[message] = Entry(Status.DONE)
-            else:
-                batch.repeated.append((each, entry))
-
-    async def _bury(self, work: Work, unreadable: list[Unreadable]) -> None:
-        """Keep what nobody can read, once each, however often it is delivered, unless a person has sent it again."""
-        if not unreadable:
-            return
-        name = self._consumer.name
-        again = await redriven.unreadable(work.connection, name, unreadable)
-        letters = {
-            letter: dead_letters.of_unreadable(name, each, letter, work.now)
-            for each in unreadable
-            for letter in (again.get(each) or dead_letters.unreadable_id(each, name),)
-        }
-        fresh = await inbox.claim(work.connection, name, letters, work.now, Status.FAILED)
-        for identity, letter in letters.items():
-            if identity in fresh or identity in again.values():
-                structlog.get_logger().warning(
-                    "dead_letter", reason=letter.reason, type=letter.type, error=letter.error, queue=letter.queue
-                )
-                work.bury(letter)
 
     def _read(self, delivery: Delivery) -> Received | Unreadable:
         return self._consumer.read(delivery)

@@ -5,16 +5,18 @@ Sent through the outbox of the database in which they lie: what was decided and 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from uuid import UUID
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts.registry import Registry
 from messaging import outbox
-from messaging.database import Database
+from messaging.database import Database, rolled_back
 from messaging.outbox import OutboxRow
 from orchestrator import letters, redriving
 from orchestrator.letters import Criteria, Decision, Letter, Shelf
@@ -22,6 +24,8 @@ from orchestrator.redriving import Undeliverable
 
 PAGE = 100
 """Letters in one transaction: as many bodies as are held in memory at once."""
+TRIES = 5
+"""How often a page whose transaction collides with somebody else's is begun again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +39,19 @@ class Outcome:
     problem: str | None = None
 
 
-async def redrive(database: Database, criteria: Criteria, decision: Decision, *, dry_run: bool) -> list[Outcome]:
-    """Send every such letter again, oldest first, as the message it was."""
+async def redrive(
+    database: Database, criteria: Criteria, decision: Decision, found: list[Outcome], *, dry_run: bool
+) -> None:
+    """Send the letters that `criteria.ids` names again, in that order, as the messages they were.
 
-    async def send(connection: AsyncConnection, shelf: Shelf, found: Sequence[Letter]) -> list[Outcome]:
+    Only those that are still as the rest of `criteria` says. What became of each is appended to `found` as soon as it
+    is committed.
+    """
+
+    async def send(connection: AsyncConnection, shelf: Shelf, page: Sequence[Letter]) -> list[Outcome]:
         outcomes: list[Outcome] = []
         rows: list[tuple[Letter, OutboxRow]] = []
-        for letter in await letters.with_bodies(connection, shelf, found):
+        for letter in await letters.with_bodies(connection, shelf, page):
             try:
                 row = redriving.again(letter, decision.at)
             except Undeliverable as error:
@@ -53,18 +63,20 @@ async def redrive(database: Database, criteria: Criteria, decision: Decision, *,
             await _send(connection, shelf, decision, rows)
         return outcomes
 
-    return await _page_by_page(database, criteria, send)
+    await _page_by_page(database, criteria, send, found)
 
 
-async def discard(database: Database, criteria: Criteria, decision: Decision, *, dry_run: bool) -> list[Outcome]:
-    """Mark every such letter as one that nobody will send again; its row stays."""
+async def discard(
+    database: Database, criteria: Criteria, decision: Decision, found: list[Outcome], *, dry_run: bool
+) -> None:
+    """Mark such letters, chosen in the same way, as ones that nobody will send again; their rows stay."""
 
-    async def mark(connection: AsyncConnection, shelf: Shelf, found: Sequence[Letter]) -> list[Outcome]:
+    async def mark(connection: AsyncConnection, shelf: Shelf, page: Sequence[Letter]) -> list[Outcome]:
         if not dry_run:
-            await letters.decide(connection, shelf, decision, [(each.id, None) for each in found])
-        return [Outcome(each.id, each.service, each.type) for each in found]
+            await letters.decide(connection, shelf, decision, [(each.id, None) for each in page])
+        return [Outcome(each.id, each.service, each.type) for each in page]
 
-    return await _page_by_page(database, criteria, mark)
+    await _page_by_page(database, criteria, mark, found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +97,7 @@ async def redrive_corrected(
     async with database.transaction() as connection:
         shelf = await letters.shelf_of(connection)
         open_ones = Criteria(ids=(letter,), states=frozenset({letters.State.OPEN}))
-        found = await letters.page(connection, shelf, open_ones, 1)
+        found = await letters.locked(connection, shelf, open_ones)
         if not found:
             raise Undeliverable("somebody has just decided about it; look at it again")
         (whole,) = await letters.with_bodies(connection, shelf, found)
@@ -103,19 +115,29 @@ async def _send(
     await letters.decide(connection, shelf, decision, [(letter.id, row.message_id) for letter, row in rows])
 
 
-async def _page_by_page(
-    database: Database,
-    criteria: Criteria,
-    act: Callable[[AsyncConnection, Shelf, Sequence[Letter]], Awaitable[list[Outcome]]],
-) -> list[Outcome]:
-    """A transaction a page, oldest first, each letter once, whatever became of those before."""
-    outcomes: list[Outcome] = []
-    last: Letter | None = None
+Act = Callable[[AsyncConnection, Shelf, Sequence[Letter]], Awaitable[list[Outcome]]]
+
+
+async def _page_by_page(database: Database, criteria: Criteria, act: Act, found: list[Outcome]) -> None:
+    """A transaction a page, each letter once, whatever became of those before.
+
+    The ids are given, not looked for: a letter that fails again meanwhile would be found for ever.
+    """
+    for start in range(0, len(criteria.ids), PAGE):
+        found.extend(await _page(database, replace(criteria, ids=criteria.ids[start : start + PAGE]), act))
+
+
+async def _page(database: Database, criteria: Criteria, act: Act) -> list[Outcome]:
+    failures = 0
     while True:
-        async with database.transaction() as connection:
-            shelf = await letters.shelf_of(connection)
-            found = await letters.page(connection, shelf, criteria, PAGE, last)
-            outcomes.extend(await act(connection, shelf, found))
-        if len(found) < PAGE:
+        try:
+            async with database.transaction() as connection:
+                shelf = await letters.shelf_of(connection)
+                outcomes = await act(connection, shelf, await letters.locked(connection, shelf, criteria))
+        except DBAPIError as error:
+            failures += 1
+            if not rolled_back(error) or failures == TRIES:
+                raise
+            await asyncio.sleep(0.05 * 2**failures)
+        else:
             return outcomes
-        last = found[-1]

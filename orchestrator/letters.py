@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, ColumnElement, Connection, Row, Table, and_, func, inspect, literal, null, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, Row, Table, and_, func, inspect, literal, null, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import bulk, schema
@@ -174,14 +174,19 @@ async def counts(connection: AsyncConnection, shelf: Shelf, criteria: Criteria) 
 
 async def find(connection: AsyncConnection, shelf: Shelf, wanted: str) -> Letter:
     """The letter with this id or the beginning of it, or of this message; raises NoSuchLetter saying what there is."""
-    condition = shelf.table.c.message_id == wanted
     digits = wanted.strip().lower().replace("-", "")
-    if digits and len(digits) <= 32 and all(digit in "0123456789abcdef" for digit in digits):
+    hexadecimal = bool(digits) and len(digits) <= 32 and all(digit in "0123456789abcdef" for digit in digits)
+    message = str(UUID(digits)) if hexadecimal and len(digits) == 32 else wanted
+    conditions = [shelf.table.c.message_id.in_({wanted, message})]
+    if hexadecimal:
         # A range, not a pattern: the index answers it on both databases.
-        condition |= shelf.identity.between(UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f")))
-        condition |= shelf.table.c.message_id == (str(UUID(digits)) if len(digits) == 32 else wanted)
-    query = select(*shelf.columns).where(condition).order_by(shelf.table.c.at.desc()).limit(6)
-    found = [_letter(row) for row in await connection.execute(query)]
+        conditions.append(shelf.identity.between(UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))))
+    fitting: dict[UUID, Letter] = {}
+    # One query each: joined by OR, neither index would be used.
+    for condition in conditions:
+        query = select(*shelf.columns).where(condition).order_by(shelf.table.c.at.desc()).limit(6)
+        fitting |= {row.id: _letter(row) for row in await connection.execute(query)}
+    found = sorted(fitting.values(), key=lambda each: each.at, reverse=True)
     if not found:
         raise NoSuchLetter(f"no dead letter has the id {wanted!r}; `amends dead-letters list --state all` shows them")
     if len(found) > 1:
@@ -191,16 +196,21 @@ async def find(connection: AsyncConnection, shelf: Shelf, wanted: str) -> Letter
     return whole
 
 
-async def page(
-    connection: AsyncConnection, shelf: Shelf, criteria: Criteria, limit: int, after: Letter | None = None
-) -> list[Letter]:
-    """The next letters, oldest first, without their bodies, locked until the transaction ends."""
-    query = select(*shelf.columns).where(_condition(shelf, criteria))
-    if after is not None:
-        at = shelf.table.c.at
-        query = query.where(or_(at > after.at, and_(at == after.at, shelf.identity > after.id)))
-    query = query.order_by(shelf.table.c.at, shelf.identity).limit(limit).with_for_update()
-    return [_letter(row) for row in await connection.execute(query)]
+async def chosen(connection: AsyncConnection, shelf: Shelf, criteria: Criteria) -> tuple[UUID, ...]:
+    """The ids of the letters that are like that now, oldest first."""
+    query = select(shelf.identity).where(_condition(shelf, criteria))
+    rows = await connection.execute(query.order_by(shelf.table.c.at, shelf.identity))
+    return tuple(row[0] for row in rows)
+
+
+async def locked(connection: AsyncConnection, shelf: Shelf, criteria: Criteria) -> list[Letter]:
+    """The letters that are like that, oldest first, without their bodies, locked until the transaction ends.
+
+    They are locked in the order of their ids, as the collector does: two that lock the same ones wait, never for each
+    other. What somebody has changed while we waited is looked at again, and left out if it is like that no more.
+    """
+    query = select(*shelf.columns).where(_condition(shelf, criteria)).order_by(shelf.identity).with_for_update()
+    return sorted((_letter(row) for row in await connection.execute(query)), key=lambda each: (each.at, each.id))
 
 
 async def with_bodies(connection: AsyncConnection, shelf: Shelf, letters: Sequence[Letter]) -> list[Letter]:

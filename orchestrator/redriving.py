@@ -1,7 +1,9 @@
 """A dead letter as a message that can be sent again: the same one, or a corrected one in its place.
 
-Sent again, it keeps its message id and its body, so that whoever has handled it drops it. What is added is one
-attribute, `redrives`, which names the letter: the service in which it died handles it again, and nobody else does.
+Sent again, it keeps its message id and its body. What is added is one attribute, `redrives`, which names the letter: by
+that name the service in which it died knows it as its own and handles it again, unless its inbox says that this has
+been done. Every other reader drops it. A corrected one names its letter too, but its id follows from the letter and its
+data: by that every reader knows it as a new message.
 """
 
 from __future__ import annotations
@@ -9,14 +11,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import datetime
-from hashlib import sha256
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from contracts.registry import Registry, UnknownMessage
 from messaging.bus import Delivery
 from messaging.envelope import MAX_BODY, Envelope, MalformedMessage, decode, frame, is_structured
 from messaging.outbox import OutboxRow
+from messaging.redriven import correction_id
 from messaging.strict_json import NotStrictJson, loads
 from messaging.topology import COMMANDS, EVENTS
 from orchestrator.letters import Letter
@@ -63,10 +65,9 @@ def corrected(letter: Letter, data: object, registry: Registry, now: datetime) -
         key = registry.parse(before.type, before.version, data).ordering_key or key
     except UnknownMessage:
         known = False
-    canonical = json.dumps(data, sort_keys=True).encode()
     envelope = replace(
         before,
-        id=uuid5(letter.id, sha256(canonical).hexdigest()),
+        id=correction_id(letter.id, data),
         time=now,
         # A saga knows an answer by the command that caused it: an answer goes on naming that.
         causation_id=before.causation_id or letter.message_id or str(letter.id),

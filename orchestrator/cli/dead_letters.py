@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Protocol, TypeVar
 
 import typer
 
@@ -155,8 +155,8 @@ def redrive(
 ) -> None:
     """Send dead letters again, each as the message it was.
 
-    Whoever has handled it already drops it. With --edit or --set a corrected event is sent in the place of one, as a
-    new message for all its readers.
+    Only the service in which it died handles it again. With --edit or --set a corrected event is sent in the place of
+    one, as a new message for all its readers.
 
     Example: amends dead-letters redrive --all --service payment --died-of handler_failed --reason "handler mended"
     """
@@ -235,7 +235,12 @@ class _Order:
         return Decision(state, self.who or login(), self.reason or "", SystemClock().now())
 
 
-Act = Callable[..., Awaitable[list[Outcome]]]
+class Act(Protocol):
+    """What is done with the letters that were shown."""
+
+    async def __call__(
+        self, database: Database, criteria: Criteria, decision: Decision, found: list[Outcome], *, dry_run: bool
+    ) -> None: ...
 
 
 def _carry_out(order: _Order, words: str, state: State, act: Act) -> None:
@@ -247,10 +252,12 @@ def _carry_out(order: _Order, words: str, state: State, act: Act) -> None:
     decision = order.decision(state)
 
     async def plan(database: Database) -> tuple[Criteria, list[Counted]]:
-        async with database.reading() as connection:
+        async with database.snapshot() as connection:
             shelf = await letters.shelf_of(connection)
             criteria = await criteria_of(connection, shelf, chosen)
-            return criteria, await letters.counts(connection, shelf, criteria)
+            # What is shown is what is acted on: not what comes while he thinks it over, or while we are at it.
+            shown = replace(criteria, ids=await letters.chosen(connection, shelf, criteria))
+            return shown, await letters.counts(connection, shelf, criteria)
 
     criteria, totals = _with_letters(plan)
     number = sum(each.letters for each in totals)
@@ -260,13 +267,24 @@ def _carry_out(order: _Order, words: str, state: State, act: Act) -> None:
     for each in totals[:20]:
         typer.echo(plain(f"  {each.letters} {each.type or 'of no type'} in {each.service} ({each.reason})"), err=True)
     _confirm(order)
-    outcomes = _with_letters(lambda database: act(database, criteria, decision, dry_run=order.dry_run))
+    outcomes: list[Outcome] = []
+    try:
+        _with_letters(lambda database: act(database, criteria, decision, outcomes, dry_run=order.dry_run))
+    except BaseException:
+        # The database has gone, or somebody has pressed Ctrl-C: what was done until then is done, and must be known.
+        if outcomes:
+            _print(order, outcomes, state)
+        raise
+    _print(order, outcomes, state)
+    if any(each.problem for each in outcomes):
+        raise typer.Exit(1)
+
+
+def _print(order: _Order, outcomes: Sequence[Outcome], state: State) -> None:
     if order.output is Output.JSON:
         typer.echo(json.dumps([letter_pictures.outcome_as_json(each) for each in outcomes], indent=2))
     else:
         letter_pictures.outcomes(outcomes, state.value, dry_run=order.dry_run)
-    if any(each.problem for each in outcomes):
-        raise typer.Exit(1)
 
 
 def _confirm(order: _Order) -> None:
@@ -320,10 +338,7 @@ def _redrive_corrected(order: _Order, edit: str | None, changes: list[str]) -> N
     except InvalidMessage as error:
         fail(f"it would not fit its contract: {error}", 1)
     outcome = Outcome(letter.id, letter.service, letter.type, sent.sent_as)
-    if order.output is Output.JSON:
-        typer.echo(json.dumps([letter_pictures.outcome_as_json(outcome)], indent=2))
-    else:
-        letter_pictures.outcomes([outcome], State.REDRIVEN.value, dry_run=order.dry_run)
+    _print(order, [outcome], State.REDRIVEN)
 
 
 # -- the database --------------------------------------------------------------------------------------------

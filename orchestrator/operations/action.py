@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging.clock import Clock
-from messaging.database import Conflict, Database, in_words, is_transient
+from messaging.database import Conflict, Database, in_words, rolled_back
 from messaging.work import Work
 from orchestrator import versions
 from orchestrator.catalog import Catalog
@@ -97,7 +97,7 @@ class Operator:
                 return await self._once(identity, given, shown, rehearsal=rehearsal)
             except (Conflict, DBAPIError) as error:
                 failures += 1
-                if not _rolled_back(error):
+                if not rolled_back(error):
                     raise
                 if failures == TRIES:
                     why = f"somebody else kept moving it ({in_words(error)}); try again"
@@ -206,9 +206,3 @@ def _moved_since(shown: Outcome | None, instance: Instance) -> str:
     if shown is None or shown.revision - len(shown.transitions) == instance.loaded_revision:
         return ""
     return "it has moved since it was shown; look at it again"
-
-
-def _rolled_back(error: Conflict | DBAPIError) -> bool:
-    """Whether nothing of it was committed for sure, and the same again may succeed."""
-    lost = isinstance(error, DBAPIError) and error.connection_invalidated
-    return is_transient(error) and not lost

@@ -6,20 +6,24 @@ import gzip
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from messaging import inbox, pruning, schema
 from messaging.archive import Archive, ArchiveFailed, UnreadableArchive, read
 from messaging.database import Database
 from messaging.dead_letters import DeadLetter, bury
 from messaging.inbox import Status
+from messaging.participant import Participant
 from messaging.pruning import Prunable
 from tests.contract.messaging.bench import NOON, Bench
+from tests.contract.messaging.parcels import Pack, Packed, Refused, Unpack, done, note, packer
 
 DAY = timedelta(days=1)
 
@@ -210,3 +214,62 @@ def test_what_is_no_archive_is_called_that(tmp_path: Path, content: bytes, says:
     path.write_bytes(content)
     with pytest.raises(UnreadableArchive, match=says):
         list(read(path))
+
+
+async def _prune(bench: Bench) -> int:
+    """As a nightly prune does with the least age that it takes; returns how many inbox entries went."""
+    cut = pruning.cutoff(7 * DAY, bench.clock.now())
+    return (await pruning.prune(bench.database, cut)).inbox
+
+
+async def test_a_command_that_is_repeated_for_longer_than_entries_live_runs_once(bench: Bench) -> None:
+    """Each repetition that is answered from the inbox makes its entry young again."""
+    await bench.serve(packer())
+    command = bench.delivery(Pack(parcel="p1"), id=UUID(int=7))
+    for _ in range(4):
+        await bench.handle(replace(command, tag=bench.bus.tag()))
+        bench.clock.advance(6 * DAY.total_seconds())
+        assert await _prune(bench) == 0
+    await bench.relay.flush()
+
+    assert await done(bench.database) == [("p1", "packed")]
+    assert len(bench.bus.sent("parcel.packed")) == 4
+
+
+async def test_a_command_that_was_undone_first_stays_dropped_for_as_long_as_it_is_repeated(bench: Bench) -> None:
+    """Its tombstone becomes young again too."""
+    await bench.serve(packer())
+    undo = bench.delivery(Unpack(parcel="p1"), id=UUID(int=8), compensates=UUID(int=7))
+    await bench.handle(undo)
+    command = bench.delivery(Pack(parcel="p1"), id=UUID(int=7))
+    for _ in range(4):
+        bench.clock.advance(6 * DAY.total_seconds())
+        await bench.handle(replace(command, tag=bench.bus.tag()))
+        await _prune(bench)
+
+    assert await done(bench.database) == [("p1", "unpacked")]
+
+
+async def test_a_command_that_is_handled_after_days_of_failing_is_remembered_from_then_on(bench: Bench) -> None:
+    """An old failure's entry becomes that of a young answer."""
+    participant = Participant("depot")
+    broken = True
+
+    @participant.handles(Pack)
+    async def pack(command: Pack, db: AsyncSession) -> Packed | Refused:
+        if broken:
+            raise ValueError("no shelf")
+        await note(db, command.parcel, "packed")
+        return Packed(parcel=command.parcel)
+
+    await bench.serve(participant)
+    command = bench.delivery(Pack(parcel="p1"), id=UUID(int=7))
+    await bench.handle(command)
+    broken = False
+    bench.clock.advance(6 * DAY.total_seconds())
+    await bench.handle(replace(command, tag=bench.bus.tag()))
+    bench.clock.advance(2 * DAY.total_seconds())
+
+    assert await _prune(bench) == 0
+    await bench.handle(replace(command, tag=bench.bus.tag()))
+    assert await done(bench.database) == [("p1", "packed")]

@@ -12,8 +12,9 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from contracts.message import Event
-from messaging import schema
+from messaging import pruning, schema
 from messaging.bus import Delivery
+from messaging.dead_letters import letter_id
 from messaging.participant import Participant, RetryLater
 from tests.contract.messaging.bench import Bench
 from tests.contract.messaging.parcels import Ordered, Pack, Packed, Refused, done, note, packer
@@ -241,3 +242,79 @@ async def test_a_correction_takes_the_place_of_what_died(bench: Bench) -> None:
     assert await done(bench.database) == [("p2", "ordered")]
     assert await bench.letters() == []
     assert await bench.statuses() == {7: "failed", 8: "done"}
+
+
+async def _forgotten(bench: Bench) -> None:
+    """Let everything be pruned that may be."""
+    bench.clock.advance(timedelta(days=40).total_seconds())
+    await pruning.prune(bench.database, pruning.cutoff(timedelta(days=7), bench.clock.now()))
+    assert await bench.statuses() == {}
+
+
+async def test_another_services_redrive_is_dropped_where_the_event_was_handled_and_forgotten(bench: Bench) -> None:
+    """Its inbox entry is gone, so that only the letter's name tells that it is meant for somebody else."""
+    reader = _Reader()
+    reader.says = None
+    await bench.serve(reader.participant)
+    event = bench.delivery(Ordered(parcel="p1"), id=SEVEN)
+    await bench.handle(event)
+    await _forgotten(bench)
+
+    await bench.handle(_again(bench, event, letter_id(str(SEVEN), "billing")))
+
+    assert await done(bench.database) == [("p1", "ordered")]
+    assert await bench.statuses() == {}
+
+
+async def test_another_services_redrive_makes_no_dead_letter_of_what_cannot_be_read(bench: Bench) -> None:
+    """Whoever does not speak its type does not complain of it a second time."""
+    await bench.serve(packer())
+    event = bench.delivery(Burned(parcel="p1"), id=SEVEN)
+
+    await bench.handle(_again(bench, event, letter_id(str(SEVEN), "billing")))
+
+    assert await bench.letters() == []
+    assert await _told(bench) == []
+
+
+@pytest.mark.parametrize("reason", ["unknown", "handler_failed"])
+async def test_a_redrive_is_handled_where_its_letter_has_been_pruned(bench: Bench, reason: str) -> None:
+    """The name that this service gave it says whose letter it is, whatever it died of."""
+    reader = packer() if reason == "unknown" else _Reader().participant
+    await bench.serve(reader)
+    event = bench.delivery(Burned(parcel="p1") if reason == "unknown" else Ordered(parcel="p1"), id=SEVEN)
+    await bench.handle(event)
+    assert await bench.letters() == [(reason, str(SEVEN))]
+    letter = await _letter(bench)
+    await _forgotten(bench)
+    await bench.retire()
+    mended = packer()
+
+    @mended.on(Burned)
+    async def burned(event: Burned, db: AsyncSession) -> None:
+        await note(db, event.parcel, "mended")
+
+    @mended.on(Ordered)
+    async def ordered(event: Ordered, db: AsyncSession) -> None:
+        await note(db, event.parcel, "mended")
+
+    await bench.serve(mended)
+    await bench.handle(_again(bench, event, letter))
+
+    assert await done(bench.database) == [("p1", "mended")]
+    assert (await _told(bench))[-1] == ("depot.handled", str(letter))
+
+
+async def test_another_services_corrected_event_is_a_new_message_for_everybody(bench: Bench) -> None:
+    """It names that service's letter, and its own id follows from that and from what it says."""
+    reader = _Reader()
+    reader.says = None
+    await bench.serve(reader.participant)
+    letter = letter_id(str(SEVEN), "billing")
+    # UUID version 5 of the letter and the SHA-256 of {"note": "", "parcel": "p2"}
+    corrected = bench.delivery(Ordered(parcel="p2"), id=UUID("1feb6e51-94e0-5fec-878a-c82291561b13"))
+
+    await bench.handle(_again(bench, corrected, letter))
+    await bench.handle(_again(bench, corrected, letter))
+
+    assert await done(bench.database) == [("p2", "ordered")]

@@ -1,0 +1,105 @@
+"""Which of the messages in a batch are to be acted on: each id once, in the transaction that acts on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from uuid import UUID
+
+import structlog
+
+from contracts.message import Command
+from messaging import dead_letters, deferred, inbox, redriven
+from messaging.inbox import Entry, Status
+from messaging.received import Received, Unreadable
+from messaging.work import Work
+
+Repeated = list[tuple[Received, Entry]]
+
+
+async def claim(work: Work, readable: Sequence[Received]) -> tuple[list[Received], Repeated]:
+    """Which of these are the consumer's to act on, and which have been acted on before.
+
+    What a person has sent again to another service is neither.
+    """
+    fresh = await _claim_deferred(work, [each for each in readable if each.deferred])
+    first = _first(each for each in readable if not each.deferred)
+    again = await redriven.readable(work.connection, work.consumer, first.values())
+    first = {
+        message: each
+        for message, each in first.items()
+        if message in again or not redriven.meant_for_another(each.envelope, each.data)
+    }
+    claimed = await inbox.claim(work.connection, work.consumer, first, work.now)
+    fresh.extend(each for each in first.values() if each.envelope.id in claimed)
+    work.redriven.update({message: letter for message, letter in again.items() if message in claimed})
+    before = [each for each in first.values() if each.envelope.id not in claimed]
+    failed, repeated = await _claim_again(work, before, again)
+    return fresh + failed, repeated
+
+
+async def bury(work: Work, unreadable: Sequence[Unreadable]) -> None:
+    """Keep what nobody can read, once each, however often it is delivered, unless a person has sent it again."""
+    if not unreadable:
+        return
+    name = work.consumer
+    again = await redriven.unreadable(work.connection, name, unreadable)
+    letters = {
+        letter: dead_letters.of_unreadable(name, each, letter, work.now)
+        for each in unreadable
+        if each in again or each.envelope is None or not redriven.meant_for_another(each.envelope, each.data)
+        for letter in (again.get(each) or dead_letters.unreadable_id(each, name),)
+    }
+    fresh = await inbox.claim(work.connection, name, letters, work.now, Status.FAILED)
+    for identity, letter in letters.items():
+        if identity in fresh or identity in again.values():
+            structlog.get_logger().warning(
+                "dead_letter", reason=letter.reason, type=letter.type, error=letter.error, queue=letter.queue
+            )
+            work.bury(letter)
+
+
+def _first(messages: Iterable[Received]) -> dict[UUID, Received]:
+    """Each message id once, as it came first."""
+    first: dict[UUID, Received] = {}
+    for each in messages:
+        first.setdefault(each.envelope.id, each)
+    return first
+
+
+async def _claim_deferred(work: Work, waited: Sequence[Received]) -> list[Received]:
+    if not waited:
+        return []
+    taken = await deferred.take(work.connection, work.consumer, {each.envelope.id for each in waited})
+    first = _first(each for each in waited if each.envelope.id in taken)
+    work.settled.update({identity: Entry(Status.DONE) for identity in first})
+    work.redriven.update(await redriven.readable(work.connection, work.consumer, first.values(), unmarked=True))
+    return list(first.values())
+
+
+async def _claim_again(
+    work: Work, before: Sequence[Received], again: Mapping[UUID, UUID]
+) -> tuple[list[Received], Repeated]:
+    """What the inbox knows already: answered or dropped, unless it has failed and is to be tried again."""
+    failed: list[Received] = []
+    repeated: Repeated = []
+    if not before:
+        return failed, repeated
+    name = work.consumer
+    known = await inbox.entries(work.connection, name, [each.envelope.id for each in before], lock=True)
+    for each in before:
+        message, entry = each.envelope.id, known.get(each.envelope.id)
+        if entry is None:
+            continue
+        if message in again and entry.status not in (Status.DEFERRED, Status.STARTED):
+            work.redriven[message] = again[message]
+        if entry.status is Status.FAILED and (message in again or isinstance(each.message, Command)):
+            # A person has sent it again, or whoever still waits for the answer; the handler may have been mended.
+            work.redriven.setdefault(message, dead_letters.letter_id(str(message), name))
+            failed.append(each)
+            work.settled[message] = Entry(Status.DONE)
+        else:
+            repeated.append((each, entry))
+    # Whoever repeats a command goes on until it is answered; a handled event comes again for hours at most.
+    commands = [each.envelope.id for each, _ in repeated if isinstance(each.message, Command)]
+    await inbox.touch(work.connection, name, commands, work.now)
+    return failed, repeated

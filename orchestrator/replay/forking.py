@@ -125,6 +125,8 @@ class _Forking:
         self._origins: list[int | None] = []
         self._hows: list[str] = []
         self._parked: list[tuple[Item, str]] = []
+        self._kept_for_later: set[UUID] = set()
+        """The messages that were parked here at some time."""
         self._unheard: list[Unheard] = []
 
     # -- what comes ------------------------------------------------------------------------------------------
@@ -147,6 +149,8 @@ class _Forking:
 
     def take(self, item: Item) -> None:
         """An input that was recorded, or made from one."""
+        if not item.how and isinstance(item.given, EventArrived) and item.given.message_id in self._kept_for_later:
+            return  # the recorded engine tried again what it had parked; so did this fork, when it was time here
         if self._diverged(item):
             if isinstance(item.given, DeadlinePassed):
                 return  # from here on the clock decides
@@ -185,6 +189,8 @@ class _Forking:
             self._keep(replace(item, given=given), transition)
         if transition.verdict is Verdict.PARKED:
             self._parked.append((item, transition.note))
+            if isinstance(given, EventArrived):
+                self._kept_for_later.add(given.message_id)
         elif transition.verdict is Verdict.APPLIED:
             self._reconsider()
         elif not transition.facts:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from io import StringIO
 from typing import Any, Never
+from uuid import UUID
 
 import pytest
 
@@ -18,7 +19,7 @@ from orchestrator.replay.edits import CannotFork, Change, Drop, Duplicate, Edit,
 from orchestrator.replay.forking import Fork, Inject, Timeout, fork
 from orchestrator.replay.replaying import replay
 from orchestrator.replay.stopping import NothingToStop, stop_at
-from orchestrator.saga.inputs import Action, PersonActed
+from orchestrator.saga.inputs import Action, EventArrived, PersonActed
 from tests.unit.journey import journey
 from tests.unit.recording import Recording
 from tests.unit.work import (
@@ -360,3 +361,29 @@ def test_an_injected_event_answers_the_command_of_a_step_that_was_renamed() -> N
     play.take(PersonActed(play.now, Action.MIGRATE, "bea", "names", from_version=1, to_version=2))
     found = fork(play.recorded, Catalog([old, new]), 2, after=[Inject("work.done", {})])
     assert (found.unheard, told(found), found.forked.step) == ((), ["do ship"], "ship")
+
+
+def test_what_raised_and_was_tried_again_comes_once_in_a_fork() -> None:
+    """The history tells of the same message twice, because it was parked between; it does not come twice."""
+    asked: list[str] = []
+
+    def second_time(data: Work, _event: Approved) -> Work:
+        asked.append("")
+        if len(asked) % 2:
+            raise ZeroDivisionError("cannot take that")
+        return data.told("approved")
+
+    play = Recording(work_saga(step("stock"), approval(on_event=second_time), pivot("ship")))
+    play.event(Begun(id=7))
+    play.answer("stock", Done())
+    parked = EventArrived(play.now, UUID(int=1), Approved(id=7), "test")
+    play.take(parked)
+    play.person(Action.RETRY)
+    play.take(parked)
+    assert play.recorded.step == "ship"
+    found = fork(play.recorded, Catalog([play.saga]), 1)
+    recorded = play.recorded
+    assert [line.input for line in found.forked.transitions] == [line.input for line in recorded.transitions]
+    # The traceback that is the reason of the one in between tells who called.
+    assert found.forked.transitions[4] == recorded.transitions[4]
+    assert (found.forked.step, found.forked.data, found.unheard) == ("ship", recorded.data, ())

@@ -21,7 +21,7 @@ from orchestrator.saga import facts as f
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, Input, PersonActed
 from orchestrator.saga.machine import Transition, decide, evolve, fold, stuck
-from orchestrator.saga.state import Direction, SagaState, StepState, StepStatus, command_id, saga_id
+from orchestrator.saga.state import Direction, SagaState, StepState, StepStatus, saga_id, step_command_id
 from orchestrator.saga.steps import PIVOT, RETRIABLE, Cancel, Retry, Start, Step, Wait, seconds
 
 PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
@@ -159,7 +159,7 @@ def _inputs(state: SagaState | None, now: datetime) -> Iterator[Input]:
 
 def _command(name: str, step: StepState) -> UUID:
     undoing = step.status in (StepStatus.COMPENSATING, StepStatus.COMPENSATED)
-    return command_id(_ID, name, Direction.COMPENSATION if undoing else Direction.ACTION, step.round)
+    return step_command_id(_ID, name, step, Direction.COMPENSATION if undoing else Direction.ACTION, step.round)
 
 
 def _shape(state: SagaState) -> Any:

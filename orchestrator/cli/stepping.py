@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime
 
 import typer
@@ -14,9 +13,10 @@ from rich.console import Console
 from orchestrator.catalog import Catalog
 from orchestrator.cli.pictures import length, safe, status
 from orchestrator.cli.timeline import Entry, story
-from orchestrator.replay.edits import CannotFork
-from orchestrator.replay.forking import fork
+from orchestrator.replay.past import CannotRead, past
 from orchestrator.replay.recorded import Recorded
+from orchestrator.replay.waiting import waits_for
+from orchestrator.saga.state import SagaState
 
 KEYS = "n next, b back, a number jumps, d data, h head, e end, q quit"
 _ARROWS = {"\x1b[C": "n", "\x1b[B": "n", "\x1b[D": "b", "\x1b[A": "b", " ": "n", "\r": "n", "\n": "n", "\x04": "q"}
@@ -26,7 +26,7 @@ def step_through(recorded: Recorded, catalog: Catalog, console: Console) -> None
     """Show a point in time, take a key (a line, where there is no terminal), show the next; until `q`."""
     told = story(recorded)
     place, with_data = 1, True
-    moments = [_waiting(recorded, catalog, each.seq) for each in told.entries]
+    moments = _moments(recorded, catalog)
     console.print(f"[bold]{safe(told.name)}[/] v{told.version}  {told.id}  key {safe(told.key)}", highlight=False)
     for word in _words(console):
         match word:
@@ -54,13 +54,14 @@ def step_through(recorded: Recorded, catalog: Catalog, console: Console) -> None
         _show(told.entries[place - 1], len(told.entries), told.started_at, moments[place - 1], console, with_data)
 
 
-def _waiting(recorded: Recorded, catalog: Catalog, seq: int) -> tuple[str, tuple[str, ...]]:
-    """Its status after transition `seq`, and what it waits for there."""
+def _moments(recorded: Recorded, catalog: Catalog) -> list[tuple[str, tuple[str, ...]]]:
+    """For each transition the status after it, and what is waited for there."""
     try:
-        there = fork(replace(recorded, transitions=recorded.transitions[:seq]), catalog, seq)
-    except CannotFork as error:
-        return "unknown", (str(error),)
-    return there.forked.status, there.waits_for
+        been = past(recorded, catalog)
+    except CannotRead as error:
+        return [("unknown", (str(error),))] * len(recorded.transitions)
+    states = [state or SagaState() for state in been.states[1:]]
+    return [(state.status.value, waits_for(saga, state)) for saga, state in zip(been.sagas, states, strict=True)]
 
 
 def _show(

@@ -17,18 +17,17 @@ from uuid import UUID, uuid5
 
 from pydantic_core import from_json
 
-from contracts.message import Command
 from orchestrator import history
 from orchestrator.catalog import Catalog
 from orchestrator.replay import words
 from orchestrator.replay.edits import CannotFork, Edit, Item, newest, parsed
 from orchestrator.replay.past import CannotRead, Past, past
 from orchestrator.replay.recorded import Recorded, RecordedTransition
+from orchestrator.replay.waiting import waits_for
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, Input, PersonActed
 from orchestrator.saga.machine import Transition, Verdict, decide, fold, stuck
-from orchestrator.saga.state import Direction, SagaState, Status, StepStatus, command_id
-from orchestrator.saga.steps import Step
+from orchestrator.saga.state import Direction, SagaState, awaited_command_id
 from orchestrator.saga.story import story
 
 MOST_DEADLINES = 100
@@ -126,6 +125,8 @@ class _Forking:
         self._origins: list[int | None] = []
         self._hows: list[str] = []
         self._parked: list[tuple[Item, str]] = []
+        self._kept_for_later: set[UUID] = set()
+        """The messages that were parked here at some time."""
         self._unheard: list[Unheard] = []
 
     # -- what comes ------------------------------------------------------------------------------------------
@@ -148,6 +149,8 @@ class _Forking:
 
     def take(self, item: Item) -> None:
         """An input that was recorded, or made from one."""
+        if not item.how and isinstance(item.given, EventArrived) and item.given.message_id in self._kept_for_later:
+            return  # the recorded engine tried again what it had parked; so did this fork, when it was time here
         if self._diverged(item):
             if isinstance(item.given, DeadlinePassed):
                 return  # from here on the clock decides
@@ -186,6 +189,8 @@ class _Forking:
             self._keep(replace(item, given=given), transition)
         if transition.verdict is Verdict.PARKED:
             self._parked.append((item, transition.note))
+            if isinstance(given, EventArrived):
+                self._kept_for_later.add(given.message_id)
         elif transition.verdict is Verdict.APPLIED:
             self._reconsider()
         elif not transition.facts:
@@ -200,10 +205,13 @@ class _Forking:
             for each in list(self._parked):
                 item = replace(each[0], given=replace(each[0].given, at=self._now))
                 transition = self._decided(item.given)
-                if transition.verdict is not Verdict.PARKED:
+                if transition.facts:
+                    self._keep(item, transition)
+                if transition.verdict is Verdict.PARKED:
+                    # Where the definition's own code raised on it, that has made the instance stuck: it stays parked.
+                    self._parked[self._parked.index(each)] = (each[0], transition.note if transition.facts else each[1])
+                else:
                     self._parked.remove(each)
-                    if transition.facts:
-                        self._keep(item, transition)
                     moved = True
 
     def _decided(self, given: Input) -> Transition:
@@ -243,12 +251,11 @@ class _Forking:
         if self._state is None:
             return None
         for name in self._state.current:
-            back = self._state.steps[name].status is StepStatus.COMPENSATING
-            commands = self._saga.compensations if back else self._saga.commands
-            command = commands.get(name)
+            step = self._state.steps[name]
+            back = step.awaiting is Direction.COMPENSATION
+            command = (self._saga.compensations if back else self._saga.commands).get(name)
             if command is not None and any(answer.wire_type == wire_type for answer in command.answers()):
-                direction = Direction.COMPENSATION if back else Direction.ACTION
-                return command_id(self._recorded.id, name, direction, self._state.steps[name].round)
+                return awaited_command_id(self._recorded.id, name, step)
         return None
 
     # -- the end ---------------------------------------------------------------------------------------------
@@ -276,22 +283,8 @@ class _Forking:
             tuple(self._origins),
             tuple(self._hows),
             tuple(self._unheard),
-            tuple(self._waits_for(state)),
+            waits_for(self._saga, state),
         )
-
-    def _waits_for(self, state: SagaState) -> list[str]:
-        if state.status.terminal or state.status is Status.STUCK:
-            return []
-        return [self._wait(name, state) for name in state.current]
-
-    def _wait(self, name: str, state: SagaState) -> str:
-        reached = state.steps[name]
-        until = f" until {reached.due.isoformat(sep=' ', timespec='seconds')}" if reached.due else ""
-        back = reached.status is StepStatus.COMPENSATING
-        command: type[Command[Any, Any]] | None = (self._saga.compensations if back else self._saga.commands).get(name)
-        if command is None or not isinstance(self._saga.stages.get(name), Step):
-            return f"{name}{until}"
-        return f"the answer to {command.wire_type} ({name}){until}"
 
 
 def _commands(lines: Sequence[RecordedTransition]) -> dict[UUID, str]:

@@ -10,7 +10,7 @@ from orchestrator.saga import facts as f
 from orchestrator.saga.acting import Acting
 from orchestrator.saga.inputs import EventArrived
 from orchestrator.saga.moving import is_a
-from orchestrator.saga.state import Direction, Status, StepState, StepStatus, command_id
+from orchestrator.saga.state import Direction, Status, StepState, StepStatus, step_command_id
 from orchestrator.saga.steps import Delay, Kind, OnTimeout, Step, Wait
 from orchestrator.saga.transition import Transition, Verdict
 
@@ -70,7 +70,7 @@ class Deciding(Acting):
         for name, step in reversed(tuple(self.state.steps.items())):
             awaited = step.awaiting
             for direction, number in self._sent(step):
-                if command_id(self.identity, step.sent_as or name, direction, number) != given.causation_id:
+                if step_command_id(self.identity, name, step, direction, number) != given.causation_id:
                     continue
                 if direction is awaited and number == step.round:
                     return self._answer(name, given.event)

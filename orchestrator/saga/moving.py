@@ -17,8 +17,8 @@ from orchestrator.saga.state import (
     Send,
     Status,
     StepStatus,
-    command_id,
     outcome_id,
+    step_command_id,
 )
 from orchestrator.saga.steps import Delay, Kind, Parallel, Step, Wait
 from orchestrator.saga.transition import Transition, Verdict
@@ -153,11 +153,10 @@ class Moving:
         wait = step.timeout
         if (direction is Direction.ACTION and step.kind is not Kind.COMPENSABLE) or attempt < retry.attempts:
             wait += retry.wait(attempt)
-        sent_as = known.sent_as if known is not None and known.sent_as else step.name
         undone: UUID | None = None
         if direction is Direction.COMPENSATION and known is not None and known.action_round:
-            undone = command_id(self.identity, sent_as, Direction.ACTION, known.action_round)
-        identity = command_id(self.identity, sent_as, direction, round)
+            undone = step_command_id(self.identity, step.name, known, Direction.ACTION, known.action_round)
+        identity = step_command_id(self.identity, step.name, known, direction, round)
         self.sends.append(Send(identity, message, step.name, undone))
         self._fact(f.CommandSent(step.name, direction, round, attempt, self.now + wait))
 

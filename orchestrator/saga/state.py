@@ -149,6 +149,18 @@ def command_id(saga: UUID, step: str, direction: Direction, round: int) -> UUID:
     return _uuid5(saga, f"{step}/{direction.value}/{round}")
 
 
+def step_command_id(saga: UUID, name: str, step: StepState | None, direction: Direction, round: int) -> UUID:
+    """The message id of a command of the step that is called `name` now; `step` is None where it is not reached yet."""
+    sent_as = step.sent_as if step is not None else None
+    return command_id(saga, sent_as or name, direction, round)
+
+
+def awaited_command_id(saga: UUID, name: str, step: StepState) -> UUID | None:
+    """The message id of the command that this step waits for an answer to; None where it waits for none."""
+    direction = step.awaiting
+    return None if direction is None else step_command_id(saga, name, step, direction, step.round)
+
+
 def outcome_id(saga: UUID, outcome: str) -> UUID:
     """The message id of the event that announces an instance's end."""
     return uuid5(saga, f"outcome/{outcome}")

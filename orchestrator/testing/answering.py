@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from contracts.message import Command, Event
-from orchestrator.saga.state import Direction, SagaState, StepStatus, command_id
+from orchestrator.saga.state import Direction, SagaState, awaited_command_id
 from orchestrator.saga.steps import Cancel, Start, Step, Wait
 from orchestrator.testing.expectations import Ledger
 from orchestrator.testing.playing import Playing
@@ -132,10 +132,12 @@ class Answering:
             if not isinstance(self._playing.saga.stages.get(name), Step):
                 continue
             step = state.steps[name]
-            back = step.status is StepStatus.COMPENSATING
-            direction = Direction.COMPENSATION if back else Direction.ACTION
+            identity = awaited_command_id(self._playing.id, name, step)
+            if identity is None:
+                continue
+            back = step.awaiting is Direction.COMPENSATION
             commands = self._playing.saga.compensations if back else self._playing.saga.commands
-            found.append(Asked(command_id(self._playing.id, name, direction, step.round), name, commands[name]))
+            found.append(Asked(identity, name, commands[name]))
         return found
 
     def _sent(self) -> list[Asked]:

@@ -17,7 +17,7 @@ from orchestrator import history
 from orchestrator.replay.recorded import Recorded, RecordedTransition
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.facts import Fact
-from orchestrator.saga.inputs import DeadlinePassed, EventArrived, Input
+from orchestrator.saga.inputs import DeadlinePassed, EventArrived, Input, PersonActed
 from orchestrator.saga.machine import Transition, Verdict, decide, fold, stuck
 from orchestrator.saga.state import SagaState, Send, saga_id
 from orchestrator.saga.steps import D
@@ -82,6 +82,14 @@ class Playing(Generic[D]):
         transition = self._apply(given)
         if transition.verdict is Verdict.APPLIED:
             self._reconsider()
+        return transition
+
+    def migrate(self, saga: Saga[Any], given: PersonActed) -> Transition:
+        """A person brings it to this definition, which decides whether it goes; then it is the instance's own."""
+        before, self.saga = self.saga, saga
+        transition = self.take(given)
+        if transition.verdict is not Verdict.APPLIED:
+            self.saga = before
         return transition
 
     def pass_time(self, duration: timedelta) -> None:

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Generic, Literal, Self
+from typing import Generic, Literal, Self, TypeVar, cast
+
+from pydantic import BaseModel
 
 from contracts.message import Event, Message
 from orchestrator.replay.recorded import Recorded
@@ -20,13 +22,31 @@ from orchestrator.saga.definition import Saga
 from orchestrator.saga.inputs import Action, PersonActed
 from orchestrator.saga.state import SagaState, Send, Status
 from orchestrator.saga.steps import D, Kind, Step
-from orchestrator.saga.transition import Verdict
+from orchestrator.saga.transition import Transition, Verdict
 from orchestrator.testing.answering import Answering
 from orchestrator.testing.expectations import Ledger
 from orchestrator.testing.playing import START, Moment, Playing
 from orchestrator.testing.telling import listed, reason, standing, timeline
 
-Deed = Literal["retry", "skip", "compensate", "resolve", "cancel", "abandon", "reschedule"]
+Deed = Literal[
+    "retry",
+    "skip",
+    "compensate",
+    "resolve",
+    "cancel",
+    "abandon",
+    "reschedule",
+    Action.RETRY,
+    Action.SKIP,
+    Action.COMPENSATE,
+    Action.RESOLVE,
+    Action.CANCEL,
+    Action.ABANDON,
+    Action.RESCHEDULE,
+]
+"""What `person` does: everything but a migration, which `migrates_to` does."""
+
+E = TypeVar("E", bound=BaseModel)
 
 
 def given(saga: Saga[D], event: Event, *, at: datetime = START) -> Scenario[D]:
@@ -170,7 +190,7 @@ class Scenario(Generic[D]):
 
     def person(
         self,
-        action: Action | Deed,
+        action: Deed,
         step: str | None = None,
         *,
         answer: Event | None = None,
@@ -188,18 +208,36 @@ class Scenario(Generic[D]):
         __tracebackhide__ = True
         if due is not None and action != Action.RESCHEDULE:
             raise ValueError(f"{action} moves no deadline; due= belongs to reschedule")
+        deed = Action(action)
+        if deed is Action.MIGRATE:
+            raise ValueError("a migration needs the definition it goes to: .migrates_to(NEW_SAGA)")
         self._ledger.turn()
         playing = self._playing
         moment = None if due is None else playing.now + due
-        transition = playing.take(PersonActed(playing.now, Action(action), who, why, step, answer, moment))
+        transition = playing.take(PersonActed(playing.now, deed, who, why, step, answer, moment))
         self._ledger.note()
-        if (transition.verdict is Verdict.REFUSED) is (refused is None):
-            expected = "to be possible" if refused is None else f"to be refused because of {refused!r}"
-            note = f"it is refused: {reason(transition.note)}" if refused is None else "it was possible"
-            self._ledger.fail(f"expected   {action} by {who} {expected}\nbut        {note}")
-        if refused is not None and refused not in transition.note:
-            self._ledger.fail(f"expected   a refusal because of {refused!r}\nit was     {transition.note}")
+        self._possible(f"{action} by {who}", transition, refused)
         return self
+
+    def migrates_to(
+        self, saga: Saga[E], *, who: str = "a person", why: str = "a test", refused: str | None = None
+    ) -> Scenario[E]:
+        """A person brings the instance to another version of its saga, by the Migration which that one lists.
+
+        With `refused`, it is not possible, for a reason with these words in it, and the instance stays as it is.
+        Raises ValueError where this is not another version of the same saga.
+        """
+        __tracebackhide__ = True
+        playing = self._playing
+        if saga.name != playing.saga.name or saga.version == playing.saga.version:
+            raise ValueError(f"{playing.saga.name!r} cannot migrate to {saga.name!r} v{saga.version}")
+        self._ledger.turn()
+        start = playing.saga.version
+        crossing = PersonActed(playing.now, Action.MIGRATE, who, why, from_version=start, to_version=saga.version)
+        transition = playing.migrate(saga, crossing)
+        self._ledger.note()
+        self._possible(f"migrate to v{saga.version} by {who}", transition, refused)
+        return cast(Scenario[E], self)
 
     # -- what can be seen ------------------------------------------------------------------------------------
 
@@ -284,6 +322,15 @@ class Scenario(Generic[D]):
                     f"expected   {stage.name} to be given up\nbut        a {stage.kind.value} step never is: "
                     "its command is sent again for ever; say how long: .advance(minutes(5))"
                 )
+
+    def _possible(self, deed: str, transition: Transition, refused: str | None) -> None:
+        __tracebackhide__ = True
+        if (transition.verdict is Verdict.REFUSED) is (refused is None):
+            expected = "to be possible" if refused is None else f"to be refused because of {refused!r}"
+            note = f"it is refused: {reason(transition.note)}" if refused is None else "it was possible"
+            self._ledger.fail(f"expected   {deed} {expected}\nbut        {note}")
+        if refused is not None and refused not in transition.note:
+            self._ledger.fail(f"expected   a refusal because of {refused!r}\nit was     {transition.note}")
 
     def _none(self, left: Sequence[Send], words: str) -> None:
         __tracebackhide__ = True

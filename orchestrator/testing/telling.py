@@ -86,7 +86,8 @@ def _input(given: Input, key: str) -> str:
         return "deadline passed"
     step = f" {given.step}" if given.step else ""
     answer = f" with {told(given.answer, key)}" if given.answer is not None else ""
-    return f"{given.who}: {given.action.value}{step}{answer} ({given.why})"
+    version = f" to v{given.to_version}" if given.to_version is not None else ""
+    return f"{given.who}: {given.action.value}{step}{answer}{version} ({given.why})"
 
 
 def _verdict(moment: Moment) -> str:

@@ -110,7 +110,7 @@ def find(mutation: str, seeds: Sequence[int]) -> tuple[int | None, list[str]]:
     seen: list[str] = []
     with broken(mutation):
         for seed in seeds:
-            problems = simulator().run(seed).problems
+            problems = simulator().run(seed, MUTATIONS[mutation].vary).problems
             seen += problems
             if any(MUTATIONS[mutation].sign in problem for problem in problems):
                 return seed, seen

@@ -8,7 +8,7 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -65,9 +65,9 @@ class Simulator:
         """Remove every file."""
         shutil.rmtree(self._directory)
 
-    def run(self, seed: int) -> Run:
-        """One seed, with everything that happens under it."""
-        plan = draw(seed)
+    def run(self, seed: int, vary: Callable[[Plan], Plan] | None = None) -> Run:
+        """One seed, with everything that happens under it; `vary` makes another plan of that which is drawn."""
+        plan = draw(seed) if vary is None else vary(draw(seed))
         directory = Path(tempfile.mkdtemp(dir=self._directory))
         world = World(plan, self._templates, directory, self._engines)
         _log_into(world)

@@ -7,23 +7,38 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from io import StringIO
-from typing import Any
+from typing import Any, Never
+from uuid import UUID
 
 import pytest
 from rich.console import Console
 
 from contracts.registry import Registry
-from orchestrator import Migration, seconds
+from orchestrator import Migration, Step, seconds
 from orchestrator.catalog import Catalog
 from orchestrator.cli.fork_pictures import side_by_side
 from orchestrator.replay.edits import CannotFork, Change, Drop, Duplicate, Edit, Swap
 from orchestrator.replay.forking import Fork, Inject, Timeout, fork
 from orchestrator.replay.replaying import replay
 from orchestrator.replay.stopping import NothingToStop, stop_at
-from orchestrator.saga.inputs import Action, PersonActed
+from orchestrator.saga.inputs import Action, EventArrived, PersonActed
 from tests.unit.journey import journey
 from tests.unit.recording import Recording
-from tests.unit.work import Begun, Done, Refused, Undone, Work, pivot, retriable, step, work_saga
+from tests.unit.work import (
+    Approved,
+    Begun,
+    Done,
+    Refused,
+    Undone,
+    Work,
+    approval,
+    doing,
+    pivot,
+    retriable,
+    step,
+    undoing,
+    work_saga,
+)
 
 
 def completed() -> Recording:
@@ -315,3 +330,71 @@ def test_a_message_that_says_something_else_is_shown_with_what(capsys: pytest.Ca
     shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "sends work.do sends work.do" in shown
     assert 'seen[0]: "stock done", here "stock done!"' in shown
+
+
+# -- code that raises, and steps with another name -----------------------------------------------------------
+
+
+def raising(_data: Work, _event: Approved) -> Never:
+    """A function of the user's that cannot cope."""
+    raise ZeroDivisionError("cannot take that")
+
+
+def test_what_comes_early_and_raises_once_it_is_awaited_makes_the_fork_stuck() -> None:
+    """As the engine would be: the transition that says so is the fork's, and the event stays parked."""
+    play = Recording(work_saga(step("stock"), approval(on_event=raising), pivot("ship")))
+    play.event(Begun(id=7))
+    play.answer("stock", Done())
+    play.event(Approved(id=7))
+    assert play.status == "stuck"
+    found = forked(play, 1, Swap(2, 3))
+    assert (found.forked.status, found.waits_for) == ("stuck", ())
+    assert [json.loads(line.input).get("type") for line in found.forked.transitions] == [
+        "work.begun",
+        "work.done",
+        "work.approved",
+    ]
+    assert (found.origins, [each.why for each in found.unheard]) == ((2, 3), ["parked: its own code raised"])
+
+
+def test_an_injected_event_answers_the_command_of_a_step_that_was_renamed() -> None:
+    """Its command was sent under the old name, and the fork goes on after it."""
+    old = work_saga(step("stock"), pivot("ship"))
+    new = work_saga(
+        Step("store", doing("stock"), compensation=undoing("stock")),
+        pivot("ship"),
+        version=2,
+        migrations=(Migration(old, same, steps={"stock": "store"}),),
+    )
+    play = Recording(old)
+    play.event(Begun(id=7))
+    play.saga = new
+    play.take(PersonActed(play.now, Action.MIGRATE, "bea", "names", from_version=1, to_version=2))
+    found = fork(play.recorded, Catalog([old, new]), 2, after=[Inject("work.done", {})])
+    assert (found.unheard, told(found), found.forked.step) == ((), ["do ship"], "ship")
+
+
+def test_what_raised_and_was_tried_again_comes_once_in_a_fork() -> None:
+    """The history tells of the same message twice, because it was parked between; it does not come twice."""
+    asked: list[str] = []
+
+    def second_time(data: Work, _event: Approved) -> Work:
+        asked.append("")
+        if len(asked) % 2:
+            raise ZeroDivisionError("cannot take that")
+        return data.told("approved")
+
+    play = Recording(work_saga(step("stock"), approval(on_event=second_time), pivot("ship")))
+    play.event(Begun(id=7))
+    play.answer("stock", Done())
+    parked = EventArrived(play.now, UUID(int=1), Approved(id=7), "test")
+    play.take(parked)
+    play.person(Action.RETRY)
+    play.take(parked)
+    assert play.recorded.step == "ship"
+    found = fork(play.recorded, Catalog([play.saga]), 1)
+    recorded = play.recorded
+    assert [line.input for line in found.forked.transitions] == [line.input for line in recorded.transitions]
+    # The traceback that is the reason of the one in between tells who called.
+    assert found.forked.transitions[4] == recorded.transitions[4]
+    assert (found.forked.step, found.forked.data, found.unheard) == ("ship", recorded.data, ())

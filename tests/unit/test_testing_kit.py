@@ -29,7 +29,7 @@ from contracts.payment import (
     PaymentVoided,
     VoidPayment,
 )
-from orchestrator import Parallel, Retry, Saga, Start, Wait, hours, minutes, seconds
+from orchestrator import Migration, Parallel, Retry, Saga, Start, Step, Wait, hours, minutes, seconds
 from orchestrator.sagas.fulfill_order import FULFILL_ORDER, Fulfillment
 from orchestrator.testing import ExpectationFailed, Scenario, given
 from orchestrator.testing.playing import Unstorable
@@ -46,9 +46,11 @@ from tests.unit.work import (
     Work,
     approval,
     cancel_on_withdrawal,
+    doing,
     pivot,
     retriable,
     step,
+    undoing,
     work_saga,
 )
 
@@ -384,3 +386,58 @@ def test_the_pivot_may_be_refused() -> None:
 def test_an_announcement_can_be_expected_by_its_class() -> None:
     """As any message."""
     begun(pivot("ship")).answers(Done()).expect_completed(Finished).expect_nothing()
+
+
+# -- another version of the saga -----------------------------------------------------------------------------
+
+
+def same(data: Work) -> Work:
+    """The data is as it was."""
+    return data
+
+
+def renamed(old: Saga[Work]) -> Saga[Work]:
+    """Version 2 of stock and money, where stock is called store and something is put on a label at the end."""
+    store = Step("store", doing("stock"), compensation=undoing("store"))
+    return work_saga(
+        store, step("money"), step("label"), version=2, migrations=(Migration(old, same, steps={"stock": "store"}),)
+    )
+
+
+def test_an_instance_goes_on_as_another_version() -> None:
+    """What is under way is answered under the step's new name, the rest is the new version's, and so is its record."""
+    old = work_saga(step("stock"), step("money"))
+    work = given(old, Begun(id=7)).expect(Do).migrates_to(renamed(old)).expect_nothing()
+    work.expect_waiting("store").answers(Done(), to="store")
+    work.expect(Do(step="money", seen=())).answers(Done()).expect(Do(step="label", seen=("money done",)))
+    assert (2, 1) == (work.recorded.version, work.recorded.started_version)
+    assert "a person: migrate to v2 (a test)" in work.timeline
+
+
+def test_what_is_parked_is_looked_at_by_the_version_it_goes_on_as() -> None:
+    """An approval that came before the old version's wait is taken by the new one's."""
+    old = work_saga(step("stock"), approval())
+    new = work_saga(step("stock"), approval(), pivot("ship"), version=2, migrations=(Migration(old, same),))
+    work = given(old, Begun(id=7)).receives(Approved(id=7)).expect_parked().expect(Do).migrates_to(new)
+    work.answers(Done(), to="stock").expect_waiting("ship")
+
+
+def test_a_migration_that_is_not_possible_changes_nothing() -> None:
+    """Said by the test it is expected, otherwise the test fails; the instance stays with its version."""
+    old = work_saga(step("stock"), step("money"))
+    work = given(old, Begun(id=7)).expect(Do)
+    without = work_saga(step("stock"), version=2)
+    assert "it is refused: work v2 has no Migration from v1" in complaint(lambda: work.migrates_to(without))
+    work.migrates_to(without, refused="has no Migration")
+    assert "it was possible" in complaint(lambda: work.migrates_to(renamed(old), refused="has no Migration"))
+    other = given(old, Begun(id=7)).migrates_to(without, refused="has no Migration").answers(Done())
+    assert (1, ("money",)) == (other.recorded.version, tuple(other._state.current))
+
+
+def test_only_another_version_of_the_same_saga_can_be_migrated_to() -> None:
+    """Anything else is a mistake of the test's."""
+    work = begun(step("stock"))
+    with pytest.raises(ValueError, match="'work' cannot migrate to 'play' v2"):
+        work.migrates_to(work_saga(step("stock"), name="play", version=2))
+    with pytest.raises(ValueError, match=r"a migration needs the definition it goes to: \.migrates_to\(NEW_SAGA\)"):
+        work.person("migrate")  # type: ignore[arg-type]  # as an untyped test would

@@ -18,6 +18,7 @@ from uuid import uuid4
 import aio_pika
 import psycopg
 import pytest
+import structlog
 import yarl
 from psycopg import sql
 from sqlalchemy.engine import URL, make_url
@@ -54,6 +55,14 @@ def _given(variable: str, what: str) -> str:
     if _IN_CI:
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A command that a test runs in this process sets up its logging, on an output that is closed after the test."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")

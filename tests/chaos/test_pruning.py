@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, text
 
 from messaging import migrate
 from messaging.database import Database
@@ -43,8 +44,23 @@ async def _ended_long_ago(database: Database) -> None:
         await connection.execute(insert(saga_history), [line | {"saga_id": each} for each in ids])
 
 
+async def _at_rest(database: Database) -> None:
+    """Wait until the server has ended what the killed one had asked of it last; SQLite has no server."""
+    busy = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle' "
+        "AND pid <> pg_backend_pid()"
+    )
+    async with asyncio.timeout(20):
+        while database.dialect == "postgresql":
+            async with database.reading() as connection:
+                if (await connection.execute(busy)).scalar_one() == 0:
+                    return
+            await asyncio.sleep(0.02)
+
+
 async def _left(database: Database) -> tuple[set[int], int]:
-    async with database.reading() as connection:
+    await _at_rest(database)
+    async with database.snapshot() as connection:
         ids = {each.int for each in (await connection.execute(select(saga.c.id))).scalars()}
         return ids, int((await connection.execute(select(func.count()).select_from(saga_history))).scalar_one())
 

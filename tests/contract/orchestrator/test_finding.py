@@ -148,10 +148,12 @@ async def test_the_letters_of_a_message_are_found_without_reading_them_all(three
         with suppress(letters.NoSuchLetter):
             await letters.find(connection, letters.COLLECTED, "9a")
 
-    (plan,) = await _plans(three, look)
-    assert "ix_collected_letter_message_id" in plan
-    assert "Seq Scan" not in plan
-    assert "SCAN" not in plan
+    plans = await _plans(three, look)
+    assert len(plans) == 2
+    assert "ix_collected_letter_message_id" in plans[0]
+    for plan in plans:
+        assert "Seq Scan" not in plan
+        assert "SCAN" not in plan
 
 
 async def test_keys_and_message_ids_may_be_longer_than_an_index_page(three: Office) -> None:

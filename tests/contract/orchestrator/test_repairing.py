@@ -217,7 +217,7 @@ WHY = ("--reason", "because")
         (
             ("skip", "{id}", "dig", "--with", "{{", *WHY),
             2,
-            "that is no JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
+            "that is no JSON: Expecting property name enclosed in double quotes at character 1",
         ),
         (
             ("skip", "{id}", "dug", "--with", "{}", *WHY),

@@ -748,6 +748,6 @@ async def test_few_queries_whatever_there_is(office: Office) -> None:
         found = await look()
     await database.close()
 
-    assert len(few) == len(many) == 8
+    assert len(few) == len(many) == 9
     assert found.awaited[0].usual is not None
     assert found.awaited[0].usual.sample == 39

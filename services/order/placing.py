@@ -180,13 +180,16 @@ async def place_all(
             results.append(row if isinstance(row, WrongRow) else await client.place(row))
             progress("placing", len(results), total)
 
+    said: list[ServiceUnavailable] = []
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(concurrency):
                 group.create_task(work())
     except* ServiceUnavailable as absent:
-        # Every worker says the same; one of them is enough.
-        raise _first(absent) from None
+        # Every worker says the same; one of them is enough. What is raised in here, some Pythons wrap in a group again.
+        said.append(_first(absent))
+    if said:
+        raise said[0]
     return results
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from orchestrator import changed
 
 Data = dict[str, Any]
 
@@ -21,37 +23,27 @@ class Change:
 
 def changes(before: Data | None, after: Data | None) -> tuple[Change, ...]:
     """The fields that differ, those of `after` in its order, then those that are gone."""
-    old, new = dict(_fields(before or {}, "")), dict(_fields(after or {}, ""))
-    found = [
-        Change(path, "changed", old[path], value) if path in old else Change(path, "added", None, value)
-        for path, value in new.items()
-        if path not in old or not _same(old[path], value)
-    ]
-    found.extend(
-        Change(path, "removed", value)
-        for path, value in old.items()
-        if path not in new and not (value in ([], {}) and _filled(path, new))
-    )
-    return tuple(found)
+    places = changed.changes(before or {}, after or {}, by_element=True)
+    found = [change for each in places for change in _fields_of(each)]
+    return tuple(sorted(found, key=lambda change: change.kind == "removed"))
 
 
-def _filled(path: str, new: Iterable[str]) -> bool:
-    """Whether what was empty holds something now, which is told already."""
-    return any(each.startswith((f"{path}[", f"{path}.")) for each in new)
-
-
-def _same(one: Any, other: Any) -> bool:
-    # To Python 1, 1.0 and True are equal; to whoever reads the data they are not.
-    return type(one) is type(other) and bool(one == other)
+def _fields_of(place: changed.Changed) -> Iterator[Change]:
+    old, new = dict(_fields(place.before, place.path)), dict(_fields(place.after, place.path))
+    for path, value in new.items():
+        yield Change(path, "changed", old[path], value) if path in old else Change(path, "added", None, value)
+    for path, value in old.items():
+        if path not in new:
+            yield Change(path, "removed", value)
 
 
 def _fields(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     """Every value that holds no others, by its path; an empty list or object is one too."""
-    if isinstance(value, dict) and (value or not path):
+    if isinstance(value, dict) and value:
         for name, each in value.items():
-            yield from _fields(each, f"{path}.{name}" if path else name)
+            yield from _fields(each, f"{path}.{name}")
     elif isinstance(value, list) and value:
         for index, each in enumerate(value):
             yield from _fields(each, f"{path}[{index}]")
-    else:
+    elif value is not changed.MISSING:
         yield path, value

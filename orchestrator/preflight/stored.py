@@ -16,8 +16,8 @@ from pydantic_core import from_json, to_json
 from contracts.registry import InvalidMessage, Registry, UnknownMessage
 from messaging.envelope import MalformedMessage, decode_stored
 from orchestrator import history
+from orchestrator.changed import MISSING, Changed, changes
 from orchestrator.replay.recorded import Recorded
-from orchestrator.replay.shapes import MISSING, Changed, changes
 from orchestrator.saga.definition import Saga
 
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from pydantic_core import from_json
 
 from orchestrator import history
+from orchestrator.changed import MISSING, Changed
 from orchestrator.replay import words
 from orchestrator.replay.difference import Difference, Kind
 from orchestrator.replay.outcome import Passage
-from orchestrator.replay.shapes import MISSING, Changed
 from orchestrator.replay.sides import Json, Side, data_changes, message_changes
 from orchestrator.saga.steps import Kind as StepKind
 from orchestrator.saga.steps import Step
@@ -190,4 +190,8 @@ def _told(found: Sequence[Changed]) -> str:
 
 
 def _sides(found: Sequence[Changed]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    return tuple(each.sides[0] for each in found), tuple(each.sides[1] for each in found)
+    return tuple(_side(each.path, each.before) for each in found), tuple(_side(each.path, each.after) for each in found)
+
+
+def _side(path: str, value: object) -> str:
+    return f"{path}: {'nothing' if value is MISSING else json.dumps(value, ensure_ascii=False)}"

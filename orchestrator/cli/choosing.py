@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from orchestrator import letters, queries
 from orchestrator.cli.opening import moment
 from orchestrator.letters import Criteria, NoSuchLetter, Shelf, State
+from orchestrator.times import clock
 
 
 class Which(StrEnum):
@@ -114,7 +115,7 @@ async def _correlation_id(connection: AsyncConnection, wanted: str) -> str:
 
 def _story(letter: letters.Letter) -> str:
     if letter.state is State.HANDLED and letter.handled_at is not None:
-        return f"by {letter.service} at {letter.handled_at.isoformat(timespec='seconds')}"
+        return f"by {letter.service} at {clock(letter.handled_at)}"
     if letter.decided_at is None:
-        return f"since {letter.at.isoformat(timespec='seconds')}"
-    return f"by {letter.decided_by} at {letter.decided_at.isoformat(timespec='seconds')}: {letter.decided_why}"
+        return f"since {clock(letter.at)}"
+    return f"by {letter.decided_by} at {clock(letter.decided_at)}: {letter.decided_why}"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli.pictures import length, safe, status
+from orchestrator.cli.pictures import safe, status
 from orchestrator.queries import Listed
 from orchestrator.saga.state import Status
+from orchestrator.times import short, time_of_day
 from orchestrator.watching import Pile, Rates, Snapshot
 
 _STATUSES = [each.value for each in Status]
@@ -24,7 +25,7 @@ def line(seen: Snapshot, rates: Rates | None) -> str:
     piles = (("outbox", seen.outbox), ("deferred", seen.deferred), ("parked", seen.parked))
     waiting = f" oldest={_ago(seen.at, seen.waiting[0].updated_at)}" if seen.waiting else ""
     return (
-        f"{_clock(seen.at)} {counted} {speed}overdue={seen.overdue}{waiting} "
+        f"{time_of_day(seen.at)} {counted} {speed}overdue={seen.overdue}{waiting} "
         + " ".join(f"{name}={pile.rows}{_aged(pile)}" for name, pile in piles)
         + f" dead_letters={seen.dead_letters.rows}"
     )
@@ -45,7 +46,9 @@ def screenful(seen: Snapshot, rates: Rates | None, trouble: str, width: int) -> 
 
 def _head(seen: Snapshot, rates: Rates | None) -> Text:
     words = "measuring" if rates is None else f"{rates.started:.1f}/s started, {rates.ended:.1f}/s ended"
-    return Text.assemble((_clock(seen.at), "bold"), f"  {seen.number()} sagas, {seen.under_way} under way; {words}")
+    return Text.assemble(
+        (time_of_day(seen.at), "bold"), f"  {seen.number()} sagas, {seen.under_way} under way; {words}"
+    )
 
 
 def _counts(seen: Snapshot) -> Table:
@@ -89,16 +92,12 @@ def _instances(found: Sequence[Listed], now: datetime, width: int) -> Table:
 
 
 def _aged(pile: Pile) -> str:
-    return "" if pile.oldest is None else f"({length(timedelta(seconds=max(pile.oldest, 0)))})"
+    return "" if pile.oldest is None else f"({short(pile.oldest)})"
 
 
 def _since(pile: Pile) -> str:
-    return "" if pile.oldest is None else f", oldest {length(timedelta(seconds=max(pile.oldest, 0)))}"
+    return "" if pile.oldest is None else f", oldest {short(pile.oldest)}"
 
 
 def _ago(now: datetime, moment: datetime) -> str:
-    return length(max(now - moment, timedelta(0)))
-
-
-def _clock(moment: datetime) -> str:
-    return moment.astimezone().strftime("%H:%M:%S")
+    return short(now - moment)

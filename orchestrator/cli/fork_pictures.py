@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.cli.changes import changes
-from orchestrator.cli.pictures import length, safe, status
+from orchestrator.cli.pictures import safe, status
 from orchestrator.cli.timeline import Entry, Sent, Story, story
 from orchestrator.replay.forking import Fork
+from orchestrator.times import short
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def _other_cell(row: Row, began: datetime) -> str:
         return f"[dim]{safe(row.missing)}[/]"
     if row.same:
         moment = row.forked.at if row.recorded is None or row.forked.at != row.recorded.at else None
-        return f"[dim]the same{f', at +{length(moment - began)}' if moment is not None else ''}[/]"
+        return f"[dim]the same{f', at +{short(moment - began)}' if moment is not None else ''}[/]"
     return _cell(row.forked, began, row, how=row.how)
 
 
@@ -89,7 +90,7 @@ def _cell(entry: Entry | None, began: datetime, row: Row, *, how: str = "") -> s
     if entry is None:
         return ""
     done = f" [bold cyan]({safe(how)})[/]" if how and how != "clock" else ""
-    lines = [f"[bold]{entry.seq}[/] +{length(entry.at - began)} {safe(f'{entry.source}: {entry.input}')}{done}"]
+    lines = [f"[bold]{entry.seq}[/] +{short(entry.at - began)} {safe(f'{entry.source}: {entry.input}')}{done}"]
     lines += [f"  [yellow]{safe(each)}[/]" if each in entry.notes else f"  {safe(each)}" for each in entry.moved]
     for message in entry.sent:
         lines.append(f"  sends {safe(message.type)}")

@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.cli.changes import Change
-from orchestrator.cli.pictures import clock, length, safe, safe_lines, status
+from orchestrator.cli.pictures import safe, safe_lines, status
 from orchestrator.cli.timeline import Entry, Story, last_line
+from orchestrator.times import clock, short
 
 TABLE_WIDTH = 100
 """Columns below which a table of transitions would break every word."""
@@ -29,7 +30,7 @@ def story(told: Story, console: Console, *, with_data: bool, with_messages: bool
     reason = told.reason.strip()
     if reason:
         console.print(f"reason   {safe(last_line(reason))}", highlight=False)
-    took = length(told.updated_at - told.started_at)
+    took = short(told.updated_at - told.started_at)
     console.print(f"started  {clock(told.started_at)}, last moved {clock(told.updated_at)} ({took})", highlight=False)
     if told.deadline is not None:
         console.print(f"deadline {clock(told.deadline)}", highlight=False)
@@ -56,7 +57,7 @@ def _table(entries: Sequence[Entry], began: datetime) -> Table:
     for each in entries:
         table.add_row(
             str(each.seq),
-            f"+{length(each.at - began)}",
+            f"+{short(each.at - began)}",
             safe(each.source),
             safe(each.input),
             "\n".join(_moved(each)),
@@ -69,7 +70,7 @@ def _table(entries: Sequence[Entry], began: datetime) -> Table:
 def _lines(entry: Entry, began: datetime, *, with_data: bool, with_messages: bool) -> Iterator[tuple[int, str]]:
     """One transition below the other, where there is no room beside it; each line with its indent."""
     took = f", {_took(entry)} after its command" if entry.took is not None else ""
-    yield 0, f"[bold]{entry.seq}[/]  +{length(entry.at - began)}  {safe(f'{entry.source}: {entry.input}')}{took}"
+    yield 0, f"[bold]{entry.seq}[/]  +{short(entry.at - began)}  {safe(f'{entry.source}: {entry.input}')}{took}"
     if with_messages and entry.carried is not None:
         yield 5, f"[dim]{safe(_json(entry.carried))}[/]"
     for words in _moved(entry):

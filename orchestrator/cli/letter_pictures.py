@@ -7,7 +7,7 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import typer
@@ -17,6 +17,7 @@ from rich.table import Table
 from orchestrator.cli.pictures import plain, plain_lines, safe
 from orchestrator.letter_decisions import Outcome
 from orchestrator.letters import Counted, Letter, State, Waiting
+from orchestrator.times import clock, coarse
 
 _COLORS = {State.OPEN: "bold red", State.REDRIVEN: "yellow", State.HANDLED: "green", State.DISCARDED: "dim"}
 _MOST_SHOWN = 20
@@ -51,7 +52,7 @@ def _table(found: Sequence[Letter], now: datetime, room: int, *, several_states:
     for each in found:
         cells = {
             "id": str(each.id)[:8],
-            "age": _age(now - each.at),
+            "age": coarse(now - each.at),
             "reason": safe(each.reason),
             "type": safe(each.type or "?"),
             "state": f"[{_COLORS[each.state]}]{each.state.value}[/]",
@@ -72,8 +73,8 @@ def letter(told: Letter, saga: Waiting | None, console: Console) -> None:
     console.print(f"[bold]{safe(told.type or 'a message of no type')}[/] in {safe(told.service)}", highlight=False)
     line("id", str(told.id))
     line("state", f"[{_COLORS[told.state]}]{told.state.value}[/]{_decision(told)}")
-    times = "" if told.failures == 1 else f"; {told.failures} times since {_clock(told.first_at)}"
-    line("failed", f"{_clock(told.at)}{times}" + (f"; put off {told.attempts} times before" if told.attempts else ""))
+    times = "" if told.failures == 1 else f"; {told.failures} times since {clock(told.first_at)}"
+    line("failed", f"{clock(told.at)}{times}" + (f"; put off {told.attempts} times before" if told.attempts else ""))
     line("reason", safe(told.reason))
     line("queue", f"{safe(told.queue)}, routing key {safe(told.routing_key)}")
     line("message", safe(told.message_id or "without an id"))
@@ -94,11 +95,11 @@ def letter(told: Letter, saga: Waiting | None, console: Console) -> None:
 def _decision(told: Letter) -> str:
     said = ""
     if told.handled_at is not None:
-        said += f" by {told.service} at {_clock(told.handled_at)}" if told.state is State.HANDLED else ""
+        said += f" by {told.service} at {clock(told.handled_at)}" if told.state is State.HANDLED else ""
     if told.decided_at is not None:
         done = "sent again" if told.redriven_as else "discarded"
         as_new = f" as {told.redriven_as}" if told.redriven_as and str(told.redriven_as) != told.message_id else ""
-        said += f"; {done}{as_new} by {told.decided_by} at {_clock(told.decided_at)}: {told.decided_why}"
+        said += f"; {done}{as_new} by {told.decided_by} at {clock(told.decided_at)}: {told.decided_why}"
     return safe(said)
 
 
@@ -166,18 +167,6 @@ def outcome_as_json(each: Outcome) -> dict[str, Any]:
     """What became of one letter, for programs."""
     content: dict[str, Any] = json.loads(json.dumps(asdict(each), default=str))
     return content
-
-
-def _clock(moment: datetime) -> str:
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _age(length: timedelta) -> str:
-    seconds = max(int(length.total_seconds()), 0)
-    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if seconds >= size:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"
 
 
 def _last_line(text: str) -> str:

@@ -1,11 +1,10 @@
-"""Sagas on a terminal: the listing, and how a status, a moment and a length of time are written."""
+"""Sagas on a terminal: the listing, and how a status and a stranger's text are written."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime, timedelta
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from orchestrator.queries import Listed
+from orchestrator.times import clock, short
 
 _COLORS = {
     "running": "cyan",
@@ -43,7 +43,7 @@ def listing(found: Sequence[Listed], totals: Mapping[tuple[str, str], int], cons
                 str(each.id)[:8],
                 safe(each.key),
                 status(each.status),
-                length(each.updated_at - each.started_at),
+                short(each.updated_at - each.started_at),
                 clock(each.updated_at),
                 f"{safe(each.name)} v{each.version}",
             )
@@ -90,21 +90,6 @@ def listed_as_json(each: Listed) -> dict[str, Any]:
 def status(status: str) -> str:
     """A status in its color."""
     return f"[{_COLORS.get(status, 'default')}]{safe(status)}[/]"
-
-
-def clock(moment: datetime) -> str:
-    """A moment in the reader's own time zone, to the second."""
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
-def length(length: timedelta) -> str:
-    """A length of time, as exactly as it matters."""
-    seconds = length.total_seconds()
-    if seconds < 60:
-        return f"{seconds:.2f}s"
-    if seconds < 3600:
-        return f"{int(seconds // 60)}m{int(seconds % 60):02d}s"
-    return f"{int(seconds // 3600)}h{int(seconds % 3600 // 60):02d}m"
 
 
 def _short(text: str) -> str:

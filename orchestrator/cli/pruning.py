@@ -28,9 +28,9 @@ from messaging.prune_command import (
 )
 from orchestrator import pruning
 from orchestrator.cli.opening import PROGRAM, Output, OutputOption, with_database
-from orchestrator.cli.pictures import clock
 from orchestrator.pruning import Prunable, Wanted
 from orchestrator.settings import OrchestratorSettings
+from orchestrator.times import clock
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,12 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from orchestrator.cli.pictures import clock
 from orchestrator.cli.timeline import last_line
 from orchestrator.diagnosis import findings
 from orchestrator.diagnosis.findings import Almost, Awaited, Awaits, Cause, Diagnosis, Place, StuckBy, Then
 from orchestrator.saga.inputs import Action
 from orchestrator.saga.state import Direction
+from orchestrator.times import about, clock
 
 MOST_LATE = 5
 """Late inputs that are told one by one; programs get them all."""
@@ -40,26 +40,13 @@ def sections(found: Diagnosis) -> list[Section]:
     return [each for each in told if each.lines]
 
 
-def span(seconds: float) -> str:
-    """A length of time, as somebody would say it."""
-    if seconds < 10:
-        return f"{seconds:.2g} s" if seconds >= 0.001 else "no time"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = int(seconds // 60)
-    if minutes < 120:
-        return f"{minutes} min"
-    hours = minutes // 60
-    return f"{hours} h {minutes % 60} min" if hours < 48 else f"{hours // 24} days {hours % 24} h"
-
-
 # -- the verdict: stuck, ended, or nothing ---------------------------------------------------------------------
 
 
 def _verdict(found: Diagnosis) -> Iterator[str]:
     if found.ended_at is not None:
         why = f": {found.reason.strip()}" if found.reason else ""
-        took = span((found.ended_at - found.started_at).total_seconds())
+        took = about(found.ended_at - found.started_at)
         yield f"It is {found.status} since {clock(found.ended_at)}, {took} after it began{why}."
     if (stuck := found.stuck) is not None:
         since = f"It is stuck since {clock(stuck.since)} and waits for a person"
@@ -118,7 +105,7 @@ def _cause(cause: Cause) -> str:
             )
         case findings.NobodyActs(deadline, late):
             return (
-                f"Its deadline passed at {clock(deadline)}, {span(late)} ago, and nobody has acted on it: no "
+                f"Its deadline passed at {clock(deadline)}, {about(late)} ago, and nobody has acted on it: no "
                 "orchestrator runs that knows this saga, or it cannot reach its database."
             )
         case findings.StillInOutbox():
@@ -140,9 +127,9 @@ def _cause(cause: Cause) -> str:
 
 def _in_outbox(cause: findings.StillInOutbox) -> str:
     if not cause.held_up:
-        return f"{cause.type} was written to the outbox {span(cause.age)} ago and is about to leave."
+        return f"{cause.type} was written to the outbox {about(cause.age)} ago and is about to leave."
     tries = f", {_tries(cause.attempts)}" if cause.attempts else ""
-    words = f"{cause.type} has not left the outbox: row {cause.id}, {span(cause.age)} old{tries}"
+    words = f"{cause.type} has not left the outbox: row {cause.id}, {about(cause.age)} old{tries}"
     if cause.last_error:
         words += f", last error: {cause.last_error}"
     if cause.ahead:
@@ -215,7 +202,7 @@ def _consumers(number: int) -> str:
 
 def _where(found: Diagnosis, each: Awaited) -> Iterator[str]:
     waited = (found.now - each.since).total_seconds()
-    since = f"since {clock(each.since)}, for {span(waited)}"
+    since = f"since {clock(each.since)}, for {about(waited)}"
     match each.awaits:
         case Awaits.TIME:
             yield f"{each.step} has let time pass {since}."
@@ -251,7 +238,7 @@ def _compared(each: Awaited, waited: float) -> str:
     elif waited > usual.p50:
         verdict = "that is longer than half of them took"
     others = "1 other" if usual.sample == 1 else f"{usual.sample:,} others"
-    return f"Usually it takes {span(usual.p50)} (p50) to {span(usual.p99)} (p99), by {others}: {verdict}."
+    return f"Usually it takes {about(usual.p50)} (p50) to {about(usual.p99)} (p99), by {others}: {verdict}."
 
 
 def _next(found: Diagnosis, each: Awaited) -> str:

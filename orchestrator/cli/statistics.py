@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -19,6 +18,7 @@ from orchestrator.cli import pictures
 from orchestrator.cli.opening import Output, OutputOption, fail, moment, screen, with_database
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.statistics import SAMPLE, Durations, SagaStatistics, StepStatistics, statistics
+from orchestrator.times import short
 
 ROOMY = 100
 """Columns from which on everything fits."""
@@ -102,7 +102,7 @@ def _words(duration: Durations) -> str:
 
 
 def _length(seconds: float | None) -> str:
-    return "-" if seconds is None else pictures.length(timedelta(seconds=seconds))
+    return "-" if seconds is None else short(seconds)
 
 
 def _rate(per_second: float) -> str:

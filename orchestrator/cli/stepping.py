@@ -11,12 +11,13 @@ import typer
 from rich.console import Console
 
 from orchestrator.catalog import Catalog
-from orchestrator.cli.pictures import length, safe, status
+from orchestrator.cli.pictures import safe, status
 from orchestrator.cli.timeline import Entry, story
 from orchestrator.replay.past import CannotRead, past
 from orchestrator.replay.recorded import Recorded
 from orchestrator.replay.waiting import waits_for
 from orchestrator.saga.state import SagaState
+from orchestrator.times import short
 
 KEYS = "n next, b back, a number jumps, d data, h head, e end, q quit"
 _ARROWS = {"\x1b[C": "n", "\x1b[B": "n", "\x1b[D": "b", "\x1b[A": "b", " ": "n", "\r": "n", "\n": "n", "\x04": "q"}
@@ -67,7 +68,7 @@ def _moments(recorded: Recorded, catalog: Catalog) -> list[tuple[str, tuple[str,
 def _show(
     entry: Entry, last: int, began: datetime, moment: tuple[str, tuple[str, ...]], console: Console, with_data: bool
 ) -> None:
-    console.rule(f"{entry.seq} of {last}, +{length(entry.at - began)}", align="left", style="dim")
+    console.rule(f"{entry.seq} of {last}, +{short(entry.at - began)}", align="left", style="dim")
     took = f"  ({entry.took:.3f}s after its command)" if entry.took is not None else ""
     console.print(f"[bold]{safe(entry.source)}[/]: {safe(entry.input)}{took}", highlight=False)
     if entry.carried is not None:

@@ -13,9 +13,9 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.cli.changes import Change, changes
-from orchestrator.cli.pictures import clock
 from orchestrator.history import CorruptHistory
 from orchestrator.replay.recorded import Recorded, RecordedTransition
+from orchestrator.times import clock
 
 CLOCK = "clock"
 DEADLINE = "deadline passed"

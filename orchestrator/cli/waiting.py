@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, TypeVar
 
 import typer
@@ -29,9 +29,10 @@ from messaging.waiting import (
     outbox_waiting,
 )
 from orchestrator.cli.opening import Output, OutputOption, length_of, screen, with_database
-from orchestrator.cli.pictures import clock, length, safe_lines
+from orchestrator.cli.pictures import safe_lines
 from orchestrator.parked_list import ParkedWaiting, parked_waiting
 from orchestrator.settings import OrchestratorSettings
+from orchestrator.times import clock, short
 
 T = TypeVar("T", ParkedWaiting, OutboxWaiting, DeferredWaiting)
 
@@ -72,7 +73,7 @@ def list_parked(
     def cells(each: ParkedWaiting) -> tuple[str, ...]:
         behind = f"{each.status}{f', at {each.step}' if each.step else ''}" if each.status else "not started"
         return (
-            _age(each.age),
+            short(each.age),
             each.type,
             f"{each.saga} {str(each.saga_id)[:8]}",
             behind,
@@ -103,7 +104,7 @@ def list_outbox(
         ahead = each.stands_behind
         behind = f"row {ahead.id}, {ahead.type}" if ahead else ""
         error = each.last_error or (ahead.last_error if ahead else None) or ""
-        return (str(each.id), _age(each.age), each.type, _key(each.key), str(each.attempts), behind, error)
+        return (str(each.id), short(each.age), each.type, _key(each.key), str(each.attempts), behind, error)
 
     _list(outbox_waiting, _filter(type, older_than, limit), output, columns, cells, "in the outbox")
 
@@ -127,7 +128,7 @@ def list_deferred(
     def cells(each: DeferredWaiting) -> tuple[str, ...]:
         behind = "its call outside" if each.started else f"the time, {clock(each.due_at)}"
         saga = (each.correlation_id or "")[:8]
-        return (_age(each.age), each.type, each.consumer, saga, str(each.attempts), behind, each.last_error)
+        return (short(each.age), each.type, each.consumer, saga, str(each.attempts), behind, each.last_error)
 
     _list(deferred_waiting, _filter(type, older_than, limit), output, columns, cells, "deferred")
 
@@ -178,7 +179,3 @@ def _total(console: Console, shown: int, total: int, where: str) -> None:
 def _key(key: str | None) -> str:
     # A narrow terminal has room for the beginning of an id; all of it is in the JSON.
     return (key or "") if screen().width >= ROOMY else (key or "")[:8]
-
-
-def _age(seconds: float) -> str:
-    return length(timedelta(seconds=seconds))

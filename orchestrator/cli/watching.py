@@ -27,6 +27,7 @@ from orchestrator.history import CorruptHistory
 from orchestrator.replay import reading
 from orchestrator.saga.state import Status
 from orchestrator.settings import OrchestratorSettings
+from orchestrator.times import clock, short
 from orchestrator.watching import Rates, Snapshot, rates, snapshot
 
 PATIENCE = 30.0
@@ -246,19 +247,19 @@ class _One:
 
 
 def _entry(entry: timeline.Entry, story: timeline.Story) -> str:
-    after = pictures.length(entry.at - story.started_at)
+    after = short(entry.at - story.started_at)
     words = [f"#{entry.seq} +{after} {entry.source}: {entry.input}", *entry.moved]
     sent = f" -> {', '.join(each.type for each in entry.sent)}" if entry.sent else ""
     return "; ".join(words) + sent
 
 
 def _standing(story: timeline.Story) -> str:
-    waited = pictures.length(SystemClock().now() - story.updated_at)
+    waited = short(SystemClock().now() - story.updated_at)
     words = pictures.status(story.status)
     if story.step:
         words += f", waiting for {pictures.safe(story.step)} since {waited}"
     if story.deadline is not None:
-        words += f", deadline {pictures.clock(story.deadline)}"
+        words += f", deadline {clock(story.deadline)}"
     if story.reason:
         words += f" ({pictures.safe(story.reason.strip().rpartition(chr(10))[2])})"
     return words

@@ -15,6 +15,7 @@ from orchestrator.replay.outcome import Passage
 from orchestrator.replay.sides import Json, Side, data_changes, message_changes
 from orchestrator.saga.steps import Kind as StepKind
 from orchestrator.saga.steps import Step
+from orchestrator.times import exact
 
 Finding = tuple[Kind, str, tuple[str, ...], tuple[str, ...]]
 
@@ -122,7 +123,7 @@ def _attempts(step: object, fact: Json, before: str) -> str:
     attempts = (step.compensation_retry if back else step.retry).attempts
     if bounded and fact["attempt"] == attempts:
         return " (here it is the last attempt)"
-    if before == words.span(step.timeout):
+    if before == exact(step.timeout):
         return " (recorded as the last attempt, and here it is not)"
     return ""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from orchestrator.saga.inputs import DeadlinePassed, EventArrived, Input, PersonActed
+from orchestrator.times import exact
 
 Json = Mapping[str, Any]
 """A fact or a command as its JSON says it."""
@@ -90,19 +91,6 @@ def last_line(text: str) -> str:
     return text.strip().rpartition("\n")[2]
 
 
-def span(time: timedelta) -> str:
-    """A length of time as people write it: `30 s`, `2 min`, `1 h 30 min`, `2 d`."""
-    rest = time / timedelta(seconds=1)
-    if rest < 60:
-        return f"{rest:g} s"
-    parts = []
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, rest = divmod(rest, length)
-        if count:
-            parts.append(f"{count:g} {unit}")
-    return " ".join(parts)
-
-
 def waited(due: str | None, since: datetime) -> str:
     """How long something is waited for, from when it began until it is due."""
-    return "ever" if due is None else span(datetime.fromisoformat(due) - since)
+    return "ever" if due is None else exact(datetime.fromisoformat(due) - since)

@@ -46,6 +46,7 @@ from orchestrator.testing.looking import Buried, Seen
 from orchestrator.testing.telling import told
 from orchestrator.testing.virtual_clock import SeededEntropy, VirtualClock
 from orchestrator.testing.wire import Carried, Wire
+from orchestrator.times import exact
 
 M = TypeVar("M", bound=Message)
 
@@ -266,10 +267,10 @@ class Harness:
     def timeline(self) -> str:
         """What was said so far, by whom and when."""
         lines = [
-            f"  +{(each.message.timestamp - self._began).total_seconds():g}s  {each.service} -> {self._told(each)}"
+            f"  +{exact(each.message.timestamp - self._began)}  {each.service} -> {self._told(each)}"
             for each in self._wire.said
         ]
-        now = f"  +{(self.clock.now() - self._began).total_seconds():g}s  now"
+        now = f"  +{exact(self.clock.now() - self._began)}  now"
         return "\n".join((f"harness of {', '.join(self._services)}", *lines, now))
 
     # -- working ---------------------------------------------------------------------------------------------

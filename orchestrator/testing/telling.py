@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from contracts.message import Message
@@ -14,6 +14,7 @@ from orchestrator.saga.inputs import DeadlinePassed, EventArrived, Input
 from orchestrator.saga.state import Direction, Send
 from orchestrator.saga.transition import Verdict
 from orchestrator.testing.playing import Moment, Playing
+from orchestrator.times import exact
 
 _LONGEST_REASON = 300
 
@@ -40,7 +41,7 @@ def standing(playing: Playing[Any]) -> str:
     if state.current:
         words += f", waits for {', '.join(state.current)}"
     if state.deadline is not None:
-        words += f" (next deadline in {_length(state.deadline - playing.now)})"
+        words += f" (next deadline in {exact(state.deadline - playing.now)})"
     return words + (f": {reason(state.reason)}" if state.reason else "")
 
 
@@ -69,14 +70,7 @@ def _value(value: object) -> str:
 
 
 def _after(began: datetime, moment: datetime) -> str:
-    return f"+{_length(moment - began)}"
-
-
-def _length(duration: timedelta) -> str:
-    seconds = duration.total_seconds()
-    if seconds < 120:
-        return f"{seconds:g}s"
-    return str(duration)
+    return f"+{exact(moment - began)}"
 
 
 def _input(given: Input, key: str) -> str:

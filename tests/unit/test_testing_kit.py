@@ -255,11 +255,11 @@ def test_a_wrong_field_is_named_with_both_values_and_the_story_follows() -> None
         "           amount.amount   expected 120   sent 100\n"
         "\n"
         "saga fulfill_order v1, key 00000000-0000-7000-8000-000000000007\n"
-        "       +0s  OrderCreated(customer_id='ada', total=Money(amount=100, currency='USD'), items=1)\n"
+        "      +0 s  OrderCreated(customer_id='ada', total=Money(amount=100, currency='USD'), items=1)\n"
         "            place_order: succeeded\n"
         "            authorize_payment: sent\n"
         "            -> AuthorizePayment(customer_id='ada', amount=Money(amount=100, currency='USD'))\n"
-        "       +0s  now: running, waits for authorize_payment (next deadline in 32s)"
+        "      +0 s  now: running, waits for authorize_payment (next deadline in 32 s)"
     ) == str(failed.value)
 
 
@@ -357,21 +357,21 @@ def test_the_timeline_tells_refusals_repetitions_and_what_is_parked() -> None:
     work.receives(Approved(id=7)).advance(seconds(10)).refuses(Refused(reason="no_shovel")).receives(Withdrawn(id=7))
     assert (
         "saga work v1, key 7\n"
-        "       +0s  Begun()\n"
+        "      +0 s  Begun()\n"
         "            dig: sent\n"
         "            -> Do(step='dig', seen=())\n"
-        "       +0s  Approved(by='ann')   [parked: approval is not reached yet]\n"
-        "      +10s  deadline passed\n"
+        "      +0 s  Approved(by='ann')   [parked: approval is not reached yet]\n"
+        "     +10 s  deadline passed\n"
         "            dig: sent again (attempt 2)\n"
         "            -> Do(step='dig', seen=())\n"
-        "      +10s  Refused(reason='no_shovel')\n"
+        "     +10 s  Refused(reason='no_shovel')\n"
         "            dig: refused\n"
         "            goes back: dig was refused: work.refused (no_shovel)\n"
         "            compensated\n"
         "            -> Amended(log=('dig refused: no_shovel',))\n"
-        "      +10s  Approved(by='ann')   [late: the saga is compensated]\n"
-        "      +10s  Withdrawn()   [late: the saga is compensated]\n"
-        "      +10s  now: compensated: dig was refused: work.refused (no_shovel)"
+        "     +10 s  Approved(by='ann')   [late: the saga is compensated]\n"
+        "     +10 s  Withdrawn()   [late: the saga is compensated]\n"
+        "     +10 s  now: compensated: dig was refused: work.refused (no_shovel)"
     ) == work.timeline
 
 

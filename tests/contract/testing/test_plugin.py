@@ -69,7 +69,7 @@ def test_other():
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
     result.assert_outcomes(passed=1, failed=2)
     result.stdout.fnmatch_lines(
-        ["*- amends scenario -*", "saga cake v1, key 7", "*-> Bake()", "*+0s  Baked()", "*now: completed"]
+        ["*- amends scenario -*", "saga cake v1, key 7", "*-> Bake()", "*+0 s  Baked()", "*now: completed"]
     )
     assert str(result.stdout).count("amends scenario") == 1
 

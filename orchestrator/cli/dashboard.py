@@ -14,6 +14,7 @@ from orchestrator.queries import Listed
 from orchestrator.saga.state import Status
 from orchestrator.times import short, time_of_day
 from orchestrator.watching import Pile, Rates, Snapshot
+from orchestrator.words import last_line
 
 _STATUSES = [each.value for each in Status]
 
@@ -86,7 +87,7 @@ def _instances(found: Sequence[Listed], now: datetime, width: int) -> Table:
     table.add_column(no_wrap=True, overflow="ellipsis", max_width=key)
     table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(width - 22 - key, 12))
     for each in found:
-        words = each.reason.strip().rpartition("\n")[2] if each.status == Status.STUCK.value else f"at {each.step}"
+        words = last_line(each.reason) if each.status == Status.STUCK.value else f"at {each.step}"
         table.add_row(str(each.id)[:8], _ago(now, each.updated_at), f"{safe(each.name)} {safe(each.key)}", safe(words))
     return table
 

@@ -15,6 +15,7 @@ from orchestrator.cli.pictures import safe, status
 from orchestrator.cli.timeline import Entry, Sent, Story, story
 from orchestrator.replay.forking import Fork
 from orchestrator.times import short
+from orchestrator.words import last_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ def _ends(found: Fork, was: Story, is_: Story, console: Console) -> None:
 
 
 def _end(told: Story, waits_for: Sequence[str]) -> str:
-    reason = told.reason.strip().rpartition("\n")[2]
+    reason = last_line(told.reason)
     waiting = f", waits for {safe('; '.join(waits_for))}" if waits_for else ""
     return f"{status(told.status)}{f': {safe(reason)}' if reason else ''}{waiting}"
 

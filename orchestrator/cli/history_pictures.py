@@ -14,8 +14,9 @@ from rich.text import Text
 
 from orchestrator.cli.changes import Change
 from orchestrator.cli.pictures import safe, safe_lines, status
-from orchestrator.cli.timeline import Entry, Story, last_line
+from orchestrator.cli.timeline import Entry, Story
 from orchestrator.times import clock, short
+from orchestrator.words import last_line
 
 TABLE_WIDTH = 100
 """Columns below which a table of transitions would break every word."""

@@ -18,6 +18,7 @@ from orchestrator.cli.pictures import plain, plain_lines, safe
 from orchestrator.letter_decisions import Outcome
 from orchestrator.letters import Counted, Letter, State, Waiting
 from orchestrator.times import clock, coarse
+from orchestrator.words import last_line
 
 _COLORS = {State.OPEN: "bold red", State.REDRIVEN: "yellow", State.HANDLED: "green", State.DISCARDED: "dim"}
 _MOST_SHOWN = 20
@@ -60,7 +61,7 @@ def _table(found: Sequence[Letter], now: datetime, room: int, *, several_states:
             "saga": safe((each.correlation_id or "")[:8]),
             "times": str(each.failures),
         }
-        table.add_row(*(cells[name] for name in widths), safe(_last_line(each.error)))
+        table.add_row(*(cells[name] for name in widths), safe(last_line(each.error)))
     return table
 
 
@@ -167,7 +168,3 @@ def outcome_as_json(each: Outcome) -> dict[str, Any]:
     """What became of one letter, for programs."""
     content: dict[str, Any] = json.loads(json.dumps(asdict(each), default=str))
     return content
-
-
-def _last_line(text: str) -> str:
-    return text.strip().rpartition("\n")[2]

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from orchestrator.queries import Listed
 from orchestrator.times import clock, short
+from orchestrator.words import last_line
 
 _COLORS = {
     "running": "cyan",
@@ -93,7 +94,7 @@ def status(status: str) -> str:
 
 
 def _short(text: str) -> str:
-    line = text.strip().rpartition("\n")[2]
+    line = last_line(text)
     return line if len(line) <= 40 else f"{line[:39]}…"
 
 

@@ -14,6 +14,7 @@ from rich.text import Text
 from orchestrator.cli import timeline
 from orchestrator.cli.pictures import safe
 from orchestrator.operations.action import Outcome, Result
+from orchestrator.words import last_line
 
 _WHOLE = ("id", "key", "saga", "result")
 ROOM = 44
@@ -81,7 +82,7 @@ def _width(cell: str) -> int:
 
 def _so(each: Outcome) -> list[str]:
     if each.result is Result.REFUSED:
-        return [each.why.strip().rpartition("\n")[2]]
+        return [last_line(each.why)]
     words = [words for row in each.transitions for words in timeline.moved(row.facts)]
     return [*words, f"still {each.status}" if each.was == each.status else f"from {each.was} to {each.status}"]
 

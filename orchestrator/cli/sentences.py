@@ -6,12 +6,12 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from orchestrator.cli.timeline import last_line
 from orchestrator.diagnosis import findings
 from orchestrator.diagnosis.findings import Almost, Awaited, Awaits, Cause, Diagnosis, Place, StuckBy, Then
 from orchestrator.saga.inputs import Action
 from orchestrator.saga.state import Direction
 from orchestrator.times import about, clock
+from orchestrator.words import last_line
 
 MOST_LATE = 5
 """Late inputs that are told one by one; programs get them all."""

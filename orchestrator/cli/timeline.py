@@ -15,7 +15,7 @@ from uuid import UUID
 from orchestrator.cli.changes import Change, changes
 from orchestrator.history import CorruptHistory
 from orchestrator.replay.recorded import Recorded, RecordedTransition
-from orchestrator.times import clock
+from orchestrator.words import noted
 
 CLOCK = "clock"
 DEADLINE = "deadline passed"
@@ -140,8 +140,8 @@ def _entries(transitions: Sequence[RecordedTransition]) -> Iterable[Entry]:
             source=_source(given),
             input=_input(given),
             carried=given.get("data"),
-            moved=tuple(words for fact in facts if (words := _fact(fact)) is not None),
-            notes=tuple(words for fact in facts if fact["fact"] in _NOTED and (words := _fact(fact)) is not None),
+            moved=tuple(words for fact in facts if (words := noted(fact)) is not None),
+            notes=tuple(words for fact in facts if fact["fact"] in _NOTED and (words := noted(fact)) is not None),
             sent=tuple(_sent(command, facts) for command in commands),
             took=(each.at - begun).total_seconds() if begun else None,
             data=data,
@@ -188,55 +188,6 @@ def _input(given: dict[str, Any]) -> str:
             return DEADLINE
 
 
-def _fact(fact: dict[str, Any]) -> str | None:
-    step = fact.get("step")
-    match fact["fact"]:
-        case "command_sent" if fact["attempt"] > 1 or fact["round"] > 1:
-            again = f"attempt {fact['attempt']}" + (f", round {fact['round']}" if fact["round"] > 1 else "")
-            return f"{step}: {_sending(fact)} again ({again})"
-        case "command_sent":
-            return f"{step}: {_sending(fact)}"
-        case "wait_begun":
-            return f"{step}: waiting" + (f" until {_moment(fact['due'])}" if fact["due"] else "")
-        case "step_succeeded" | "step_skipped" | "step_refused" | "step_in_doubt" | "step_compensated":
-            return f"{step}: {fact['fact'].removeprefix('step_').replace('_', ' ')}"
-        case "compensation_begun":
-            return f"goes back: {fact['reason']}"
-        case "became_stuck":
-            return f"STUCK: {last_line(fact['reason'])}"
-        case "came_late":
-            return f"late: {fact['why']}"
-        case "abandoned":
-            return f"abandoned: {fact['reason']}"
-        case "started" | "data_changed":
-            return None
-        case _:
-            return _rare_fact(fact)
-
-
-def _rare_fact(fact: dict[str, Any]) -> str:
-    match fact["fact"]:
-        case "deadline_moved":
-            return f"{fact['step']}: " + (f"due {_moment(fact['due'])}" if fact["due"] else "no deadline any more")
-        case "migrated":
-            return f"goes on as v{fact['to_version']}, was v{fact['from_version']}"
-        case other:
-            return str(other)
-
-
-def _moment(due: str) -> str:
-    return clock(datetime.fromisoformat(due))
-
-
-def _sending(fact: dict[str, Any]) -> str:
-    return "compensating" if fact["direction"] == "compensation" else "sent"
-
-
-def last_line(text: str) -> str:
-    """What a traceback says in the end."""
-    return text.strip().rpartition("\n")[2]
-
-
 def moved(facts: str) -> tuple[str, ...]:
     """Facts, as a history holds them, in words."""
-    return tuple(words for fact in json.loads(facts) if (words := _fact(fact)) is not None)
+    return tuple(words for fact in json.loads(facts) if (words := noted(fact)) is not None)

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from pydantic_core import from_json
 
-from orchestrator import history
+from orchestrator import history, words
 from orchestrator.changed import MISSING, Changed
-from orchestrator.replay import words
 from orchestrator.replay.difference import Difference, Kind
 from orchestrator.replay.outcome import Passage
 from orchestrator.replay.sides import Json, Side, data_changes, message_changes

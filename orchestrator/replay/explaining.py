@@ -14,8 +14,9 @@ from pydantic_core import from_json
 
 from contracts.message import Event
 from contracts.registry import InvalidMessage, UnknownMessage
+from orchestrator import words
 from orchestrator.catalog import Catalog
-from orchestrator.replay import contents, structure, words
+from orchestrator.replay import contents, structure
 from orchestrator.replay.difference import Difference, Kind
 from orchestrator.replay.outcome import Failed, Outcome, Passage
 from orchestrator.replay.recorded import Recorded, RecordedTransition

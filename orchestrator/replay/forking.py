@@ -17,9 +17,8 @@ from uuid import UUID, uuid5
 
 from pydantic_core import from_json
 
-from orchestrator import history
+from orchestrator import history, words
 from orchestrator.catalog import Catalog
-from orchestrator.replay import words
 from orchestrator.replay.edits import CannotFork, Edit, Item, newest, parsed
 from orchestrator.replay.past import CannotRead, Past, past
 from orchestrator.replay.recorded import Recorded, RecordedTransition

@@ -10,9 +10,8 @@ from pydantic_core import from_json, to_json
 
 from contracts.message import Message
 from contracts.registry import InvalidMessage, Registry, UnknownMessage
-from orchestrator import history
+from orchestrator import history, words
 from orchestrator.changed import Changed
-from orchestrator.replay import words
 from orchestrator.replay.shapes import meaningful
 from orchestrator.saga.definition import Saga
 

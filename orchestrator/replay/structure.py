@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from orchestrator.replay import words
+from orchestrator import words
 from orchestrator.replay.difference import Difference, Kind
 from orchestrator.replay.outcome import Passage
 from orchestrator.replay.sides import Json, Side

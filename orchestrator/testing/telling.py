@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from contracts.message import Message
-from orchestrator.saga import facts as f
-from orchestrator.saga.facts import Fact
+from orchestrator import history
+from orchestrator.saga.facts import CameLate, Fact
 from orchestrator.saga.inputs import DeadlinePassed, EventArrived, Input
-from orchestrator.saga.state import Direction, Send
+from orchestrator.saga.state import Send
 from orchestrator.saga.transition import Verdict
 from orchestrator.testing.playing import Moment, Playing
 from orchestrator.times import exact
+from orchestrator.words import last_line, noted
 
 _LONGEST_REASON = 300
 
@@ -58,7 +59,7 @@ def listed(sends: Iterable[Send]) -> list[str]:
 
 def reason(text: str) -> str:
     """Why, in one line: the last one of a traceback."""
-    return text.strip().rpartition("\n")[2][:_LONGEST_REASON]
+    return last_line(text)[:_LONGEST_REASON]
 
 
 def _value(value: object) -> str:
@@ -95,38 +96,6 @@ def _verdict(moment: Moment) -> str:
 
 
 def _moved(facts: Sequence[Fact]) -> list[str]:
-    return [words for fact in facts if (words := _fact(fact))]
-
-
-_STEP_WORDS = {
-    f.StepSucceeded: "succeeded",
-    f.StepSkipped: "skipped",
-    f.StepRefused: "refused",
-    f.StepInDoubt: "in doubt",
-    f.StepCompensated: "compensated",
-}
-_SILENT = (f.Started, f.DataChanged, f.CameLate)
-"""Told elsewhere: by the start event, by the data, by the verdict."""
-
-
-def _fact(fact: Fact) -> str:
-    match fact:
-        case f.CommandSent(step, direction, round, attempt):
-            word = "compensating" if direction is Direction.COMPENSATION else "sent"
-            return f"{step}: {word}" + (f" again (attempt {attempt})" if attempt > 1 or round > 1 else "")
-        case f.WaitBegun(step, due):
-            return f"{step}: waiting" + ("" if due is None else f" until {due:%Y-%m-%d %H:%M:%S}")
-        case f.StepSucceeded() | f.StepSkipped() | f.StepRefused() | f.StepInDoubt() | f.StepCompensated():
-            return f"{fact.step}: {_STEP_WORDS[type(fact)]}"
-        case f.CompensationBegun(why):
-            return f"goes back: {why}"
-        case f.BecameStuck(why):
-            return f"STUCK: {reason(why)}"
-        case f.Abandoned(why):
-            return f"abandoned: {why}"
-        case _:
-            return "" if isinstance(fact, _SILENT) else _words(type(fact).__name__)
-
-
-def _words(name: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+    # That it came late the verdict tells.
+    told = json.loads(history.dump_facts([fact for fact in facts if not isinstance(fact, CameLate)]))
+    return [words for fact in told if (words := noted(fact)) is not None]

@@ -14,7 +14,7 @@ from contracts.registry import Registry
 from orchestrator import PIVOT, Delay, Migration, Parallel, Retry, Saga, Start, Step, Wait, days, hours, seconds
 from orchestrator.catalog import Catalog
 from orchestrator.history import load_input
-from orchestrator.replay import contents, words
+from orchestrator.replay import contents
 from orchestrator.replay.outcome import Passage
 from orchestrator.replay.recorded import Recorded
 from orchestrator.replay.replaying import Difference, Kind, replay
@@ -435,19 +435,6 @@ def test_a_migration_that_renames_otherwise_is_told() -> None:
         Kind.OUTCOME,
         "goes on as v2, was v1, left is called port; recorded: goes on as v2, was v1, left is called west",
     )
-
-
-@pytest.mark.parametrize(
-    ("fact", "told"),
-    [
-        ({"fact": "migrated", "from_version": 1, "to_version": 3, "renamed": {}}, "goes on as v3, was v1"),
-        ({"fact": "deadline_moved", "step": "stock", "due": "2026-03-01T12:00:00Z"}, "stock has another deadline"),
-        ({"fact": "deadline_moved", "step": "stock", "due": None}, "stock has no deadline any more"),
-    ],
-)
-def test_what_people_do_is_told_in_words(fact: dict[str, Any], told: str) -> None:
-    """As everything else that an instance does."""
-    assert words.of_fact(fact, {}) == told
 
 
 def test_a_moved_deadline_that_was_edited_is_a_finding() -> None:

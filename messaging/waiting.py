@@ -5,6 +5,7 @@ Every service has both tables, so both can be asked of any service's database. R
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
@@ -72,14 +73,6 @@ class Filter:
     older_than: timedelta | None = None
     limit: int = 50
 
-    def narrowed(self, query: Select[Any], type_of: Column[Any], since: Column[Any], now: datetime) -> Select[Any]:
-        """The query with these conditions on its columns."""
-        if self.type is not None:
-            query = query.where(type_of == self.type)
-        if self.older_than is not None:
-            query = query.where(since <= now - self.older_than)
-        return query
-
 
 @dataclass(frozen=True, slots=True)
 class Waiting(Generic[T]):
@@ -87,6 +80,30 @@ class Waiting(Generic[T]):
 
     rows: tuple[T, ...]
     total: int
+
+
+async def rows_waiting(
+    connection: AsyncConnection,
+    query: Select[Any],
+    told: Callable[[Any, datetime], T],
+    now: datetime,
+    wanted: Filter,
+    *,
+    type_of: Column[Any],
+    since: Column[Any],
+) -> Waiting[T]:
+    """The rows of a query, in its order, that are wanted, each as `told` tells it at this moment.
+
+    These columns say of which type a row is and since when it waits; both are its table's, which is counted.
+    """
+    conditions = []
+    if wanted.type is not None:
+        conditions.append(type_of == wanted.type)
+    if wanted.older_than is not None:
+        conditions.append(since <= now - wanted.older_than)
+    rows = (await connection.execute(query.where(*conditions).limit(wanted.limit))).all()
+    counting = select(func.count()).select_from(type_of.table).where(*conditions)
+    return Waiting(tuple(told(row, now) for row in rows), int((await connection.execute(counting)).scalar_one()))
 
 
 async def outbox_waiting(connection: AsyncConnection, now: datetime, wanted: Filter) -> Waiting[OutboxWaiting]:
@@ -103,11 +120,9 @@ async def outbox_waiting(connection: AsyncConnection, now: datetime, wanted: Fil
         )
         .select_from(outbox.outerjoin(first, first.c.id == oldest))
         .order_by(outbox.c.id)
-        .limit(wanted.limit)
     )
-    rows = (await connection.execute(wanted.narrowed(query, outbox.c.type, outbox.c.created_at, now))).all()
-    counting = wanted.narrowed(select(func.count()).select_from(outbox), outbox.c.type, outbox.c.created_at, now)
-    return Waiting(tuple(_outbox(row, now) for row in rows), int((await connection.execute(counting)).scalar_one()))
+    columns = outbox.c
+    return await rows_waiting(connection, query, _outbox, now, wanted, type_of=columns.type, since=columns.created_at)
 
 
 async def deferred_waiting(connection: AsyncConnection, now: datetime, wanted: Filter) -> Waiting[DeferredWaiting]:
@@ -117,11 +132,9 @@ async def deferred_waiting(connection: AsyncConnection, now: datetime, wanted: F
         select(*deferred.c, inbox.c.status)
         .select_from(deferred.outerjoin(inbox, known))
         .order_by(deferred.c.first_at, deferred.c.id)
-        .limit(wanted.limit)
     )
-    rows = (await connection.execute(wanted.narrowed(query, deferred.c.type, deferred.c.first_at, now))).all()
-    counting = wanted.narrowed(select(func.count()).select_from(deferred), deferred.c.type, deferred.c.first_at, now)
-    return Waiting(tuple(_deferred(row, now) for row in rows), int((await connection.execute(counting)).scalar_one()))
+    columns = deferred.c
+    return await rows_waiting(connection, query, _deferred, now, wanted, type_of=columns.type, since=columns.first_at)
 
 
 def _outbox(row: Any, now: datetime) -> OutboxWaiting:

@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from messaging.waiting import Filter, Waiting
+from messaging.waiting import Filter, Waiting, rows_waiting
 from orchestrator.schema import parked_event, saga
 
 
@@ -41,15 +41,9 @@ async def parked_waiting(connection: AsyncConnection, now: datetime, wanted: Fil
         select(*parked_event.c, saga.c.key, saga.c.status, saga.c.step)
         .select_from(parked_event.outerjoin(saga, saga.c.id == parked_event.c.saga_id))
         .order_by(parked_event.c.parked_at, parked_event.c.id)
-        .limit(wanted.limit)
     )
-    narrowed = wanted.narrowed(query, parked_event.c.type, parked_event.c.parked_at, now)
-    rows = (await connection.execute(narrowed)).all()
-    counting = wanted.narrowed(
-        select(func.count()).select_from(parked_event), parked_event.c.type, parked_event.c.parked_at, now
-    )
-    total = int((await connection.execute(counting)).scalar_one())
-    return Waiting(tuple(_parked(row, now) for row in rows), total)
+    columns = parked_event.c
+    return await rows_waiting(connection, query, _parked, now, wanted, type_of=columns.type, since=columns.parked_at)
 
 
 def _parked(row: Any, now: datetime) -> ParkedWaiting:

@@ -20,7 +20,7 @@ from messaging.clock import SystemClock
 from messaging.commandline import span
 from messaging.database import Database
 from messaging.pruning import Cutoff, Prunable
-from messaging.reaching import Output, OutputOption, fail, reach
+from messaging.reaching import Output, OutputOption, YesOption, fail, reach
 from messaging.settings import ServiceSettings
 
 T = TypeVar("T")
@@ -36,7 +36,6 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Count and show; r
 UndecidedOption = Annotated[
     bool, typer.Option("--undecided", help="Dead letters too that are neither handled nor discarded.")
 ]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def prune_command(settings_of: Callable[[], ServiceSettings], program: str) -> Callable[..., None]:

@@ -26,6 +26,7 @@ class Output(StrEnum):
 
 
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table for people, json for programs.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def reach(settings: ServiceSettings, act: Callable[[Database], Awaitable[T]], *, program: str) -> T:

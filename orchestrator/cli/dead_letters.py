@@ -29,6 +29,7 @@ from orchestrator.cli.choosing import (
 )
 from orchestrator.cli.editing import changed, given
 from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, login, screen, with_database
+from orchestrator.cli.options import DryRunOption, LatestOption, WhoOption, YesOption
 from orchestrator.cli.pictures import plain
 from orchestrator.letter_decisions import Correction, Outcome
 from orchestrator.letters import Counted, Criteria, Decision, Letter, NoLetters, NoSuchLetter, State, Waiting
@@ -50,9 +51,6 @@ LettersArgument = Annotated[
 AllOption = Annotated[bool, typer.Option("--all", help="All that the filters leave.")]
 DiedOfOption = Annotated[str | None, typer.Option("--died-of", help="Only those with this reason: handler_failed.")]
 WhyOption = Annotated[str | None, typer.Option("--reason", help="Why; it is kept with the letter.")]
-WhoOption = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who decides; you, if nothing is said.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check and show; change nothing.")]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 @app.command("list")
@@ -67,7 +65,7 @@ def list_letters(
     since: SinceOption = None,
     saga: SagaOption = None,
     state: StateOption = Which.OPEN,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many, the latest first.")] = 50,
+    limit: LatestOption = 50,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List dead letters, those that failed last first.

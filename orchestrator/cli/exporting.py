@@ -15,6 +15,7 @@ from orchestrator.catalog import Catalog
 from orchestrator.catalog import load as load_catalog
 from orchestrator.cli.bundled import bundle_named
 from orchestrator.cli.opening import catalog_of, fail, with_database
+from orchestrator.cli.options import RecordedArgument
 from orchestrator.cli.pictures import plain_lines
 from orchestrator.replay.bundle import Bundle, InvalidBundle, as_text, sealed_again
 from orchestrator.replay.collecting import collected
@@ -26,9 +27,7 @@ from orchestrator.testing.generating import name_of, source_of_test
 
 
 def export(
-    wanted: Annotated[
-        str, typer.Argument(metavar="ID|FILE", help="A saga's id, the beginning of it, its key, or a bundle's file.")
-    ],
+    wanted: RecordedArgument,
     *,
     target: Annotated[Path | None, typer.Option("-o", metavar="FILE", help="Write to this file.")] = None,
     redact: Annotated[bool, typer.Option("--redact", help="Replace what is marked sensitive by tokens.")] = False,

@@ -10,6 +10,7 @@ import typer
 from messaging.process import load
 from orchestrator.cli import fork_pictures
 from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, json_given, screen
+from orchestrator.cli.options import RecordedArgument
 from orchestrator.cli.replaying import recorded_of
 from orchestrator.cli.timeline import story
 from orchestrator.replay.edits import CannotFork, Change, Drop, Duplicate, Edit, Swap
@@ -19,9 +20,7 @@ from orchestrator.settings import OrchestratorSettings
 
 
 def fork(
-    wanted: Annotated[
-        str, typer.Argument(metavar="ID|FILE", help="A saga's id, the beginning of it, its key, or a bundle.")
-    ],
+    wanted: RecordedArgument,
     *,
     at: Annotated[int, typer.Option("--at", min=0, help="Everything up to this transition stays; 0: from the start.")],
     drop: Annotated[list[int] | None, typer.Option(metavar="SEQ", help="This input never comes.")] = None,

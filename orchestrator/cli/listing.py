@@ -17,6 +17,7 @@ from messaging.process import load
 from orchestrator import queries, search
 from orchestrator.cli import pictures
 from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, moment, screen, with_database
+from orchestrator.cli.options import LatestOption, OnlySagaOption
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.state import Status
 from orchestrator.settings import OrchestratorSettings
@@ -28,13 +29,13 @@ def list_sagas(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Only with this attribute, one that the saga declares in `search`."),
     ] = None,
-    saga: Annotated[str | None, typer.Option(help="Only this saga.")] = None,
+    saga: OnlySagaOption = None,
     status: Annotated[Status | None, typer.Option(help="Only this status.")] = None,
     key: Annotated[str | None, typer.Option(help="Only this key (the order's id, say).")] = None,
     since: Annotated[
         str | None, typer.Option(help="Only what moved since then: 90s, 15m, 2h, 3d, or a moment.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many, the latest first.")] = 50,
+    limit: LatestOption = 50,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List saga instances, those that moved last first.
@@ -71,7 +72,7 @@ def list_sagas(
 
 def reindex(
     *,
-    saga: Annotated[str | None, typer.Option(help="Only this saga.")] = None,
+    saga: OnlySagaOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Let older instances be found by a new search attribute.

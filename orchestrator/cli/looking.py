@@ -15,16 +15,14 @@ from orchestrator.cli import history_pictures, timeline
 from orchestrator.cli.bundled import bundle_named
 from orchestrator.cli.mermaid import sequence
 from orchestrator.cli.opening import Output, OutputOption, fail, screen, with_database
+from orchestrator.cli.options import RecordedArgument
 from orchestrator.history import CorruptHistory
 from orchestrator.replay import reading
 from orchestrator.settings import OrchestratorSettings
 
 
 def show(
-    wanted: Annotated[
-        str,
-        typer.Argument(metavar="ID|FILE", help="A saga's id, the beginning of it, its key, or an exported bundle."),
-    ],
+    wanted: RecordedArgument,
     *,
     data: Annotated[
         bool, typer.Option("--data", help="How the saga's data changed, transition by transition, too.")

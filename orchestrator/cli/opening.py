@@ -8,9 +8,8 @@ import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-import typer
 from rich.console import Console
 
 from messaging import reaching
@@ -31,7 +30,6 @@ __all__ = [
     "PROGRAM",
     "Output",
     "OutputOption",
-    "WantedArgument",
     "catalog_of",
     "fail",
     "json_given",
@@ -45,9 +43,6 @@ __all__ = [
 
 T = TypeVar("T")
 PROGRAM = "amends"
-
-
-WantedArgument = Annotated[str, typer.Argument(metavar="ID", help="A saga's id, the beginning of it, or its key.")]
 
 
 def catalog_of(settings: OrchestratorSettings) -> Catalog:

@@ -17,7 +17,6 @@ from messaging.prune_command import (
     DryRunOption,
     OlderThanOption,
     UndecidedOption,
-    YesOption,
     archived_in,
     confirm,
     cutoff_of,
@@ -28,6 +27,7 @@ from messaging.prune_command import (
 )
 from orchestrator import pruning
 from orchestrator.cli.opening import PROGRAM, Output, OutputOption, with_database
+from orchestrator.cli.options import YesOption
 from orchestrator.pruning import Prunable, Wanted
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.times import clock

@@ -15,35 +15,32 @@ from orchestrator.catalog import Catalog
 from orchestrator.cli.carrying_out import Choose, Manner, Opened, carry_out, end, finish, meant, one, show
 from orchestrator.cli.given_events import GivenEvents, answer_of, cancellation_of, definition
 from orchestrator.cli.opening import Output, OutputOption, fail, moment_ahead
+from orchestrator.cli.options import DryRunOption, WantedOrManyArgument, WhoOption, YesOption
 from orchestrator.operations import choice
 from orchestrator.operations.action import Result
 from orchestrator.operations.choice import Chosen
 from orchestrator.saga.inputs import Action
 
-ID = Annotated[str | None, typer.Argument(metavar="ID", help="A saga's id, the beginning of it, or its key.")]
-STEP = Annotated[str | None, typer.Argument(metavar="STEP", help="The step that is meant.")]
+StepArgument = Annotated[str | None, typer.Argument(metavar="STEP", help="The step that is meant.")]
 StepOption = Annotated[
     str | None, typer.Option("--step", help="The step that is meant; of many, those that wait there.")
 ]
-AllStuck = Annotated[bool, typer.Option("--all-stuck", help="Every stuck saga, instead of one.")]
+AllStuckOption = Annotated[bool, typer.Option("--all-stuck", help="Every stuck saga, instead of one.")]
 SagaOption = Annotated[str | None, typer.Option("--saga", metavar="NAME", help="Of many, those of this saga only.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the history.", show_default=False)]
-As = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who acts.  [default: your login]")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; change nothing.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-With = Annotated[str | None, typer.Option("--with", metavar="JSON|@FILE|-", help="The data of the event.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept in the history.", show_default=False)]
+WithOption = Annotated[str | None, typer.Option("--with", metavar="JSON|@FILE|-", help="The data of the event.")]
 
 
 def retry(
-    wanted: ID = None,
+    wanted: WantedOrManyArgument = None,
     *,
     step: StepOption = None,
-    all_stuck: AllStuck = False,
+    all_stuck: AllStuckOption = False,
     saga: SagaOption = None,
-    reason: Reason,
-    who: As = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
+    reason: ReasonOption,
+    who: WhoOption = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Send again what a saga waits for; a stuck one goes on.
@@ -56,17 +53,17 @@ def retry(
 
 
 def skip(
-    wanted: ID = None,
-    place: STEP = None,
+    wanted: WantedOrManyArgument = None,
+    place: StepArgument = None,
     *,
-    answer: With = None,
+    answer: WithOption = None,
     step: StepOption = None,
-    all_stuck: AllStuck = False,
+    all_stuck: AllStuckOption = False,
     saga: SagaOption = None,
-    reason: Reason,
-    who: As = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
+    reason: ReasonOption,
+    who: WhoOption = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Take data of yours as a step's answer, and go on.
@@ -85,18 +82,18 @@ def skip(
 
 
 def resolve(
-    wanted: ID = None,
-    place: STEP = None,
+    wanted: WantedOrManyArgument = None,
+    place: StepArgument = None,
     *,
     step: StepOption = None,
-    all_stuck: AllStuck = False,
+    all_stuck: AllStuckOption = False,
     saga: SagaOption = None,
     evidence: Annotated[
         str, typer.Option("--evidence", "--reason", help="How it is known; kept in the history.", show_default=False)
     ],
-    who: As = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
+    who: WhoOption = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Say that a step, or its undoing, was done by hand.
@@ -111,15 +108,15 @@ def resolve(
 
 
 def compensate(
-    wanted: ID = None,
+    wanted: WantedOrManyArgument = None,
     *,
     step: StepOption = None,
-    all_stuck: AllStuck = False,
+    all_stuck: AllStuckOption = False,
     saga: SagaOption = None,
-    reason: Reason,
-    who: As = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
+    reason: ReasonOption,
+    who: WhoOption = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Turn a saga back: undo what it has done.
@@ -133,16 +130,16 @@ def compensate(
 
 
 def cancel(
-    wanted: ID = None,
+    wanted: WantedOrManyArgument = None,
     *,
-    event: With = None,
+    event: WithOption = None,
     step: StepOption = None,
-    all_stuck: AllStuck = False,
+    all_stuck: AllStuckOption = False,
     saga: SagaOption = None,
-    reason: Reason,
-    who: As = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
+    reason: ReasonOption,
+    who: WhoOption = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Cancel a saga as its own cancel_on event would.
@@ -160,15 +157,15 @@ def cancel(
 
 
 def abandon(
-    wanted: ID = None,
+    wanted: WantedOrManyArgument = None,
     *,
     step: StepOption = None,
-    all_stuck: AllStuck = False,
+    all_stuck: AllStuckOption = False,
     saga: SagaOption = None,
-    reason: Reason,
-    who: As = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
+    reason: ReasonOption,
+    who: WhoOption = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """End a saga as it is: nothing more is done or undone.
@@ -180,8 +177,8 @@ def abandon(
 
 
 def reschedule(
-    wanted: ID = None,
-    place: STEP = None,
+    wanted: WantedOrManyArgument = None,
+    place: StepArgument = None,
     *,
     to: Annotated[str | None, typer.Option("--to", metavar="MOMENT", help="+15m, +2h, +3d, or a moment.")] = None,
     revoke: Annotated[bool, typer.Option("--revoke", help="No deadline: wait until something comes.")] = False,
@@ -190,10 +187,10 @@ def reschedule(
         bool, typer.Option("--all-waiting", help="Every saga that waits at --step, instead of one.")
     ] = False,
     saga: SagaOption = None,
-    reason: Reason,
-    who: As = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
+    reason: ReasonOption,
+    who: WhoOption = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Move or revoke the deadline of a step.
@@ -216,14 +213,14 @@ def reschedule(
 
 
 def migrate_instances(
-    wanted: ID = None,
+    wanted: WantedOrManyArgument = None,
     *,
     saga: Annotated[str, typer.Option("--saga", metavar="NAME", help="The saga.")],
     start: Annotated[int, typer.Option("--from", metavar="VERSION", help="The version they have.")],
     to: Annotated[int, typer.Option("--to", metavar="VERSION", help="The version they are to go on as.")],
-    reason: Reason,
-    who: As = None,
-    dry_run: DryRun = False,
+    reason: ReasonOption,
+    who: WhoOption = None,
+    dry_run: DryRunOption = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Migrate those that can be, after showing all.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:

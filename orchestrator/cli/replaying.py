@@ -17,6 +17,7 @@ from orchestrator import queries
 from orchestrator.cli import stepping, verdicts
 from orchestrator.cli.bundled import bundle_named
 from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, moment, screen, with_database
+from orchestrator.cli.options import RecordedOrManyArgument
 from orchestrator.replay.reading import recorded as read_recorded
 from orchestrator.replay.recorded import Recorded
 from orchestrator.replay.replaying import replay as replay_one
@@ -28,10 +29,7 @@ from orchestrator.settings import OrchestratorSettings
 
 
 def replay(
-    wanted: Annotated[
-        str | None,
-        typer.Argument(metavar="ID|FILE", help="A saga's id, the beginning of it, its key, or an exported bundle."),
-    ] = None,
+    wanted: RecordedOrManyArgument = None,
     *,
     every: Annotated[bool, typer.Option("--all", help="Every saga in the database.")] = False,
     saga: Annotated[str | None, typer.Option(help="With --all: only this saga.")] = None,

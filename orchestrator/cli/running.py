@@ -16,6 +16,7 @@ from messaging.service import Service
 from messaging.settings import MEMORY
 from orchestrator.assembly import MIGRATIONS, orchestrator
 from orchestrator.cli.opening import catalog_of, fail, json_given, with_database
+from orchestrator.cli.options import YesOption
 from orchestrator.instance import SOURCE
 from orchestrator.saga.state import saga_id
 from orchestrator.settings import OrchestratorSettings, RelaySettings
@@ -64,7 +65,7 @@ def start(
     event: Annotated[str, typer.Argument(metavar="JSON|@FILE|-", help="The data of its start event.")],
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and show; publish nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
 ) -> None:
     """Start a saga by hand.
 

@@ -16,6 +16,7 @@ from messaging.database import Database
 from messaging.process import load
 from orchestrator.cli import pictures
 from orchestrator.cli.opening import Output, OutputOption, fail, moment, screen, with_database
+from orchestrator.cli.options import OnlySagaOption
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.statistics import SAMPLE, Durations, SagaStatistics, StepStatistics, statistics
 from orchestrator.times import short
@@ -26,7 +27,7 @@ ROOMY = 100
 
 def stats(
     *,
-    saga: Annotated[str | None, typer.Option(help="Only this saga.")] = None,
+    saga: OnlySagaOption = None,
     since: Annotated[str | None, typer.Option(help="Only instances that moved since then: 15m, 24h, a moment.")] = None,
     sample: Annotated[
         int, typer.Option(min=1, max=1_000_000, help="Histories read of each saga; drawn by lot, as it were.")

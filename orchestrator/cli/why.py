@@ -20,7 +20,8 @@ from messaging.settings import MEMORY
 from orchestrator import queries
 from orchestrator.cli import pictures
 from orchestrator.cli.bundled import only_in_database
-from orchestrator.cli.opening import Output, OutputOption, WantedArgument, catalog_of, fail, screen, with_database
+from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, screen, with_database
+from orchestrator.cli.options import WantedArgument
 from orchestrator.cli.sentences import sections
 from orchestrator.diagnosis import gather
 from orchestrator.diagnosis.findings import Cause, Diagnosis

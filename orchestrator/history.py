@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -45,6 +44,9 @@ _KINDS: dict[type[f.Fact], str] = {
 _uuid: Callable[[Any], UUID] = SchemaValidator(core_schema.uuid_schema()).validate_python
 _FACTS = {name: kind for kind, name in _KINDS.items()}
 _FIELDS = {kind: tuple(field.name for field in fields(kind)) for kind in _KINDS}
+MISSHAPEN = (ValueError, KeyError, TypeError, IndexError, AttributeError)
+"""What reading JSON of another shape than was written may raise."""
+T = TypeVar("T")
 
 
 class CorruptHistory(Exception):
@@ -151,6 +153,10 @@ def _kind(send: Send) -> str:
     return "command" if isinstance(send.message, Command) else "event"
 
 
+_COMMON = 6
+"""What is told of every step; the rest only of those few that have it."""
+
+
 # -- reading -------------------------------------------------------------------------------------------------
 
 
@@ -161,12 +167,12 @@ def load_state(saga: Saga[Any], *, status: str, reason: str, data: str, progress
         steps = {
             name: StepState(
                 StepStatus(each[0]),
-                each[1],
-                each[2],
+                _a(int, each[1]),
+                _a(int, each[2]),
                 _moment(each[3]),
-                each[4],
+                _a(int, each[4]),
                 None if each[5] is None else saga.data.model_validate(each[5]),
-                *each[6:8],
+                *(_rare(each[6:]) if len(each) > _COMMON else ()),
             )
             for name, each in content["steps"].items()
         }
@@ -176,9 +182,9 @@ def load_state(saga: Saga[Any], *, status: str, reason: str, data: str, progress
             steps=steps,
             reason=reason,
             before=Status(content["before"]) if content["before"] else None,
-            reason_before=content["reason_before"],
+            reason_before=_a(str, content["reason_before"]),
         )
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except MISSHAPEN as error:
         raise CorruptHistory(f"the state of an instance of {saga!r} cannot be read: {error}") from error
 
 
@@ -186,14 +192,14 @@ def load_input(text: str, registry: Registry) -> Input:
     """An input as it was; raises CorruptHistory, UnknownMessage, InvalidMessage."""
     try:
         content = from_json(text)
-        at = datetime.fromisoformat(content["at"])
+        at = aware(content["at"])
         match content["kind"]:
             case "event":
                 return EventArrived(
                     at,
                     _uuid(content["message_id"]),
                     _event(content, registry),
-                    content["source"],
+                    _a(str, content["source"]),
                     _uuid(content["causation_id"]) if content["causation_id"] else None,
                 )
             case "deadline":
@@ -203,17 +209,17 @@ def load_input(text: str, registry: Registry) -> Input:
                 return PersonActed(
                     at,
                     Action(content["action"]),
-                    content["who"],
-                    content["why"],
-                    content["step"],
+                    _a(str, content["who"]),
+                    _a(str, content["why"]),
+                    _perhaps(str, content["step"]),
                     answer,
                     _moment(content.get("due")),
-                    content.get("from_version"),
-                    content.get("to_version"),
+                    _perhaps(int, content.get("from_version")),
+                    _perhaps(int, content.get("to_version")),
                 )
             case other:
                 raise CorruptHistory(f"unknown kind of input {other!r}")
-    except (ValueError, KeyError, TypeError) as error:
+    except MISSHAPEN as error:
         raise CorruptHistory(f"an input cannot be read: {error}") from error
 
 
@@ -224,7 +230,7 @@ def load_facts(text: str, saga: Saga[Any] | None) -> tuple[f.Fact, ...]:
     """
     try:
         return tuple(_fact(each, saga) for each in from_json(text))
-    except (ValueError, KeyError, TypeError) as error:
+    except MISSHAPEN as error:
         whose = "" if saga is None else f" of {saga!r}"
         raise CorruptHistory(f"a fact{whose} cannot be read: {error}") from error
 
@@ -233,10 +239,16 @@ def load_sends(text: str) -> tuple[SentMessage, ...]:
     """What a transition sent; raises CorruptHistory."""
     try:
         return tuple(
-            SentMessage(UUID(each["id"]), each["type"], each["version"], each["step"], each["data"])
+            SentMessage(
+                UUID(each["id"]),
+                _a(str, each["type"]),
+                _a(int, each["version"]),
+                _perhaps(str, each["step"]),
+                _a(dict, each["data"]),
+            )
             for each in from_json(text)
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except MISSHAPEN as error:
         raise CorruptHistory(f"a sent message cannot be read: {error}") from error
 
 
@@ -263,12 +275,39 @@ def _fact(content: dict[str, Any], saga: Saga[Any] | None) -> f.Fact:
             case "direction":
                 content[name] = Direction(value)
             case "gave_up":
-                content[name] = tuple(value)
+                content[name] = tuple(_a(str, each) for each in _a(list, value))
+            case "renamed":
+                content[name] = {old: _a(str, new) for old, new in value.items()}
+            case "round" | "attempt" | "from_version" | "to_version":
+                content[name] = _a(int, value)
             case _:
-                content[name] = value.value if isinstance(value, Enum) else value
+                content[name] = _a(str, value)
     fact: f.Fact = kind(**content)
     return fact
 
 
 def _moment(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
+    return None if text is None else aware(text)
+
+
+def aware(text: str) -> datetime:
+    """A moment as it was written; raises ValueError for one that could be compared with no other, TypeError for none."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone")
+    return moment
+
+
+def _rare(each: Sequence[Any]) -> tuple[bool, str | None]:
+    open_ended, sent_as = each
+    return _a(bool, open_ended), _perhaps(str, sent_as)
+
+
+def _a(kind: type[T], value: Any) -> T:
+    if type(value) is not kind:
+        raise TypeError(f"{value!r:.40} is no {kind.__name__}")
+    return value
+
+
+def _perhaps(kind: type[T], value: Any) -> T | None:
+    return None if value is None else _a(kind, value)

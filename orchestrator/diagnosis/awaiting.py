@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from operator import index
 from typing import Any
 from uuid import UUID
 
+from orchestrator import history
 from orchestrator.diagnosis.findings import Awaited, Awaits, Then, Usual
-from orchestrator.history import CorruptHistory
-from orchestrator.replay.recorded import Recorded
+from orchestrator.history import MISSHAPEN, CorruptHistory
+from orchestrator.replay.recorded import Recorded, RecordedTransition
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.state import Direction, StepStatus
 from orchestrator.saga.steps import Delay, Kind, OnTimeout, Step, Wait
@@ -53,9 +55,9 @@ def awaited(recorded: Recorded, saga: Saga[Any] | None, usually: Usually) -> tup
 def _steps(recorded: Recorded) -> Iterator[tuple[str, _Progress]]:
     try:
         for name, each in json.loads(recorded.progress)["steps"].items():
-            due = datetime.fromisoformat(each[3]) if each[3] else None
-            yield name, _Progress(each[0], each[1], each[2], due)
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+            due = history.aware(each[3]) if each[3] else None
+            yield name, _Progress(each[0], index(each[1]), index(each[2]), due)
+    except MISSHAPEN as error:
         raise CorruptHistory(f"the row of saga {recorded.id} cannot be read (progress: {error})") from error
 
 
@@ -70,15 +72,23 @@ def _begun(recorded: Recorded) -> dict[tuple[str, Direction, int], list[_Begun]]
     """When each command was sent, by step, direction and round, and when each wait began."""
     found: dict[tuple[str, Direction, int], list[_Begun]] = {}
     for each in recorded.transitions:
-        sent = {command["step"]: command for command in json.loads(each.commands)}
-        for fact in json.loads(each.facts):
-            if fact["fact"] == "command_sent":
-                key = fact["step"], Direction(fact["direction"]), int(fact["round"])
-                command = sent[fact["step"]]
-                found.setdefault(key, []).append(_Begun(each.at, command["type"], UUID(command["id"])))
-            elif fact["fact"] == "wait_begun":
-                found.setdefault((fact["step"], Direction.ACTION, 1), []).append(_Begun(each.at))
+        try:
+            for key, begun in _begun_with(each):
+                found.setdefault(key, []).append(begun)
+        except MISSHAPEN as error:
+            raise CorruptHistory(f"transition {each.seq} of saga {recorded.id} cannot be read: {error}") from error
     return found
+
+
+def _begun_with(line: RecordedTransition) -> Iterator[tuple[tuple[str, Direction, int], _Begun]]:
+    sent = {command["step"]: command for command in json.loads(line.commands)}
+    for fact in json.loads(line.facts):
+        if fact["fact"] == "command_sent":
+            command = sent[fact["step"]]
+            key = fact["step"], Direction(fact["direction"]), int(fact["round"])
+            yield key, _Begun(line.at, command["type"], UUID(command["id"]))
+        elif fact["fact"] == "wait_begun":
+            yield (fact["step"], Direction.ACTION, 1), _Begun(line.at)
 
 
 def _awaited(

@@ -1,0 +1,179 @@
+"""Whatever lies in a row instead of what was written there: the reader says so in its own words, and nobody crashes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contracts.registry import InvalidMessage, UnknownMessage
+from orchestrator import history
+from orchestrator.catalog import Catalog
+from orchestrator.diagnosis.awaiting import awaited
+from orchestrator.history import CorruptHistory, dump_facts, dump_input, dump_progress, dump_sends
+from orchestrator.saga import facts as f
+from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, PersonActed
+from orchestrator.saga.machine import decide, fold
+from orchestrator.saga.state import Direction, Send
+from tests.unit.begun import RecordedPlay
+from tests.unit.play import NOON
+from tests.unit.work import Begun, Do, Work, step, work_saga
+
+SAGA = work_saga(step("stock"))
+REGISTRY = Catalog([SAGA]).registry
+
+FACTS = (
+    f.Started(Work(id=7)),
+    f.CommandSent("stock", Direction.ACTION, 1, 1, NOON),
+    f.DataChanged(Work(id=7, log=("a",))),
+    f.WaitBegun("wait", NOON),
+    f.DeadlineMoved("wait", None),
+    f.BecameStuck("why", ("stock",)),
+    f.Migrated(1, 2, Work(id=7), {"stock": "store"}, {"store": Work(id=7)}),
+)
+PROGRESS = dump_progress(fold(None, FACTS))
+INPUTS = tuple(
+    dump_input(each)
+    for each in (
+        EventArrived(NOON, UUID(int=1), Begun(id=7), "shop", UUID(int=2)),
+        DeadlinePassed(NOON),
+        PersonActed(NOON, Action.SKIP, "bea", "why", "stock", Begun(id=7)),
+        PersonActed(NOON, Action.RESCHEDULE, "bea", "why", "stock", due=NOON),
+        PersonActed(NOON, Action.MIGRATE, "bea", "why", from_version=1, to_version=2),
+    )
+)
+SENDS = dump_sends([Send(UUID(int=3), Do(step="stock", seen=()), "stock")])
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def _places(value: object, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inside: list[tuple[Any, Any]] = []
+    if isinstance(value, dict):
+        inside = list(value.items())
+    elif isinstance(value, list):
+        inside = list(enumerate(value))
+    return [path, *(place for key, each in inside for place in _places(each, (*path, key)))]
+
+
+def _with(value: Any, path: tuple[Any, ...], instead: object) -> Any:
+    if not path:
+        return instead
+    copied = value.copy()
+    copied[path[0]] = _with(value[path[0]], path[1:], instead)
+    return copied
+
+
+@st.composite
+def _damaged(draw: st.DrawFn, *texts: str) -> str:
+    """Text that was written by us with one place of it gone astray, cut off, or something else altogether."""
+    text = draw(st.sampled_from(texts))
+    match draw(st.sampled_from(("place", "cut", "whole", "text"))):
+        case "place":
+            value = json.loads(text)
+            return json.dumps(_with(value, draw(st.sampled_from(_places(value))), draw(ANYTHING)))
+        case "cut":
+            return text[: draw(st.integers(0, len(text)))]
+        case "whole":
+            return json.dumps(draw(ANYTHING))
+        case _:
+            return draw(st.text())
+
+
+@settings(max_examples=100, deadline=None)
+@given(_damaged(PROGRESS), st.sampled_from(("running", "stuck", "dreaming")))
+def test_a_state_is_read_or_told_to_be_corrupt(progress: str, status: str) -> None:
+    """A state that was read can be decided on, too: its numbers are numbers, its moments moments."""
+    with suppress(CorruptHistory):
+        state = history.load_state(SAGA, status=status, reason="", data='{"id":7}', progress=progress)
+        dump_progress(state)
+        _ = state.deadline, state.current, state.waits_for
+        decide(SAGA, UUID(int=1), state, DeadlinePassed(NOON))
+
+
+@settings(max_examples=100, deadline=None)
+@given(_damaged('{"id":7,"log":[]}'))
+def test_the_data_is_read_or_told_to_be_corrupt(data: str) -> None:
+    """Of the saga's own data nothing else comes out."""
+    with suppress(CorruptHistory):
+        history.load_state(SAGA, status="running", reason="", data=data, progress=PROGRESS)
+
+
+@settings(max_examples=200, deadline=None)
+@given(_damaged(*INPUTS))
+def test_an_input_is_read_or_told_what_it_is_not(text: str) -> None:
+    """One that was read can be written down again, and says a moment that can be compared with any other."""
+    with suppress(CorruptHistory, UnknownMessage, InvalidMessage):
+        found = history.load_input(text, REGISTRY)
+        assert (found.at > NOON) in (True, False)
+        dump_input(found)
+
+
+@settings(max_examples=200, deadline=None)
+@given(_damaged(dump_facts(FACTS)), st.sampled_from((SAGA, None)))
+def test_facts_are_read_or_told_to_be_corrupt(text: str, saga: Any) -> None:
+    """With the saga's definition, and without."""
+    with suppress(CorruptHistory):
+        history.load_facts(text, saga)
+
+
+@settings(max_examples=100, deadline=None)
+@given(_damaged(SENDS))
+def test_what_was_sent_is_read_or_told_to_be_corrupt(text: str) -> None:
+    """Nothing else comes out."""
+    with suppress(CorruptHistory):
+        history.load_sends(text)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda: history.load_state(
+            SAGA, status="running", reason="", data="null", progress='{"before":null,"reason_before":"","steps":[]}'
+        ),
+        lambda: history.load_state(
+            SAGA,
+            status="running",
+            reason="",
+            data="null",
+            progress='{"before":null,"reason_before":"","steps":{"stock":["running","one",1,null,0,null]}}',
+        ),
+        lambda: history.load_input('{"kind":"deadline","at":"2026-03-01T12:00:00"}', REGISTRY),
+        lambda: history.load_facts('["started"]', SAGA),
+        lambda: history.load_facts('[{"fact":"migrated","made_from":[]}]', SAGA),
+        lambda: history.load_sends('[{"id":7,"type":"work.do","version":1,"step":null,"data":{}}]'),
+    ],
+    ids=["steps a list", "a round in words", "no time zone", "a fact a text", "made from a list", "an id a number"],
+)
+def test_misshapen_json_is_corrupt_history(read: Callable[[], object]) -> None:
+    """JSON, but not of the shape that was written."""
+    with pytest.raises(CorruptHistory, match="cannot be read"):
+        read()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_what_an_instance_waits_for_is_found_or_its_rows_are_told_to_be_corrupt(data: st.DataObject) -> None:
+    """For `amends why`, which also reads what no definition here explains."""
+    whole = RecordedPlay(SAGA, 7).recorded
+    line = whole.transitions[0]
+    part = data.draw(st.sampled_from(("progress", "facts", "commands")))
+    if part == "progress":
+        torn = replace(whole, progress=data.draw(_damaged(whole.progress)))
+    else:
+        text = data.draw(_damaged(getattr(line, part)))
+        changed = replace(line, facts=text) if part == "facts" else replace(line, commands=text)
+        torn = replace(whole, transitions=(changed,))
+    with suppress(CorruptHistory):
+        awaited(torn, SAGA, {})

@@ -291,7 +291,7 @@ def _moment(text: str | None) -> datetime | None:
 
 
 def aware(text: str) -> datetime:
-    """A moment as it was written; raises ValueError for one that could be compared with no other, TypeError for none."""
+    """A moment as it was written; raises ValueError for one without a zone, which nothing could be compared with."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no time zone")

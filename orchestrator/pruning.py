@@ -222,7 +222,7 @@ async def _remove_letters(database: Database, seen: Mapping[UUID, tuple[datetime
 
 
 async def _unused(connection: AsyncConnection, wanted: Wanted) -> list[tuple[str, int]]:
-    """Definitions that are old, that no instance has, and that a newer version has replaced."""
+    """Definitions no process has started with since then, that no instance has, and that a newer one has replaced."""
     definition, newer = saga_definition, saga_definition.alias()
     query = (
         select(definition.c.name, definition.c.version)

@@ -111,6 +111,7 @@ saga_definition = Table(
     Column("fingerprint", String(64), nullable=False),
     # the definition in words, so that a refusal can say what has changed
     Column("description", Text, nullable=False),
+    # when a process last started with it, or a person let it in; by this, prune knows what nobody runs any more
     Column("seen_at", UTCDateTime(), nullable=False),
 )
 

@@ -8,7 +8,7 @@ be applied to sagas that are half done.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -29,21 +29,26 @@ from orchestrator.schema import saga, saga_definition
 
 _ENDED = [status.value for status in Status if status.terminal]
 MOST_NAMED = 10
+UNKNOWN = "nobody can say: its description in saga_definition cannot be read; restore that row from a backup"
+"""What differs between a definition and one that is not readable any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A definition that is not the one written down; `before` and `after` as `fingerprint.describe` tells them."""
+    """A definition that is not the one written down; `before` and `after` as `fingerprint.describe` tells them.
+
+    `before` is None where it cannot be read any more: that there is a difference, the fingerprints say.
+    """
 
     name: str
     version: int
-    before: dict[str, Any]
+    before: dict[str, Any] | None
     after: dict[str, Any]
 
     @property
     def differences(self) -> list[str]:
         """What differs, one sentence each."""
-        return differences(self.before, self.after)
+        return [UNKNOWN] if self.before is None else differences(self.before, self.after)
 
 
 class DefinitionChanged(BadConfiguration):
@@ -72,8 +77,22 @@ async def changed(connection: AsyncConnection, catalog: Catalog) -> list[Changed
     for definition in catalog:
         row = written.get((definition.name, definition.version))
         if row is not None and row.fingerprint != _fingerprint(definition):
-            found.append(Changed(definition.name, definition.version, json.loads(row.description), _words(definition)))
+            before = described(row.description)
+            found.append(Changed(definition.name, definition.version, before, _words(definition)))
     return found
+
+
+def described(text: str) -> dict[str, Any] | None:
+    """A definition as `fingerprint.describe` told it; None for a text that is none, torn or written by hand.
+
+    The fingerprint beside it decides; these words only say what differs, so nobody has to fail for want of them.
+    """
+    try:
+        found = json.loads(text)
+        stages = found["stages"].values()
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return None
+    return found if all(isinstance(each, dict) and isinstance(each.get("is"), str) for each in stages) else None
 
 
 async def accept(connection: AsyncConnection, definition: Saga[Any], now: datetime) -> None:
@@ -101,6 +120,7 @@ async def _check(
         )
     ).one_or_none()
     if row is not None and row.fingerprint == found:
+        await _started_with(connection, definition, row, now)
         return []
     words = _words(definition)
     written = {"fingerprint": found, "description": json.dumps(words), "seen_at": now}
@@ -114,7 +134,19 @@ async def _check(
     if not in_flight or f"{name}:{version}" in accepted:
         await accept(connection, definition, now)
         return []
-    return [_refusal(definition, in_flight, json.loads(row.description), words)]
+    return [_refusal(in_flight, Changed(name, version, described(row.description), words))]
+
+
+async def _started_with(connection: AsyncConnection, definition: Saga[Any], row: Row[Any], now: datetime) -> None:
+    """Say that it is in use still, in words that can be read."""
+    table = saga_definition
+    values: dict[str, Any] = {"seen_at": max(now, row.seen_at)}
+    if described(row.description) is None:
+        structlog.get_logger().warning("definition_written_anew", saga=row.name, version=row.version)
+        values["description"] = json.dumps(_words(definition))
+    await connection.execute(
+        update(table).where(table.c.name == row.name, table.c.version == row.version).values(**values)
+    )
 
 
 async def is_as_written(connection: AsyncConnection, definition: Saga[Any]) -> bool | None:
@@ -136,21 +168,16 @@ async def _in_flight(connection: AsyncConnection, name: str, version: int) -> Se
     return (await connection.execute(query)).all()
 
 
-def _refusal(
-    definition: Saga[Any],
-    in_flight: Sequence[Row[*tuple[Any, ...]]],
-    before: Mapping[str, Any],
-    after: Mapping[str, Any],
-) -> str:
+def _refusal(in_flight: Sequence[Row[*tuple[Any, ...]]], changed: Changed) -> str:
     number = in_flight[0][1]
     named = ", ".join(str(row[0]) for row in in_flight) + (", …" if number > len(in_flight) else "")
-    changes = "; ".join(differences(before, after)) or "a function of it"
+    changes = "; ".join(changed.differences) or "a function of it"
     return (
-        f"saga {definition.name!r} v{definition.version} has changed while {number} of its instances are in flight "
+        f"saga {changed.name!r} v{changed.version} has changed while {number} of its instances are in flight "
         f"({named}). What differs: {changes}. Run `amends preflight`: it says which of them would notice, and "
         f"`amends preflight --accept` lets the change in where none would. Otherwise give the changed definition "
-        f"version={definition.version + 1} and keep the old one beside it, let the instances end first, or "
-        f"set AMENDS_ACCEPT_CHANGED={definition.name}:{definition.version} to take the risk"
+        f"version={changed.version + 1} and keep the old one beside it, let the instances end first, or "
+        f"set AMENDS_ACCEPT_CHANGED={changed.name}:{changed.version} to take the risk"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -15,16 +16,21 @@ from orchestrator import versions
 from orchestrator.catalog import Catalog
 from orchestrator.letters import State
 from orchestrator.preflight import stored
-from orchestrator.preflight.instances import examine
+from orchestrator.preflight.instances import Examined, Verdict, examine
 from orchestrator.preflight.report import Report
 from orchestrator.preflight.stored import Trouble
 from orchestrator.replay.reading import stream
 from orchestrator.replay.recorded import Recorded
 from orchestrator.saga.state import Status
 from orchestrator.schema import collected_letter, parked_event, saga
+from orchestrator.versions import Changed
 
 PAGE = 500
 _ENDED = frozenset(status.value for status in Status if status.terminal)
+INCOMPARABLE = (
+    "nobody can say whether it would notice: its definition has changed, and the description of the one before in "
+    "saga_definition cannot be read; restore that row from a backup"
+)
 _READABLE_ONCE = ("handler_failed", "retries_exhausted", "unhandled")
 """Reasons of dead letters that could be read when they died; most others are dead because they could not."""
 
@@ -42,12 +48,12 @@ async def preflight(
     """
     async with database.snapshot() as connection:
         report = Report(tuple(await versions.changed(connection, catalog)))
-        before = {(each.name, each.version): each.before for each in report.changed}
+        changes = {(each.name, each.version): each for each in report.changed}
         ended = saga.c.status.in_(_ENDED)
         conditions = () if since is None else (or_(~ended, saga.c.updated_at >= since),)
         async for recorded in stream(connection, *conditions):
             if recorded.status not in _ENDED:
-                report.add(examine(recorded, catalog, before.get((recorded.name, recorded.version))))
+                report.add(_examined(recorded, catalog, changes.get((recorded.name, recorded.version))))
             _contents(report, recorded, catalog)
             progress(1)
         await _bodies(report, connection, catalog)
@@ -61,6 +67,13 @@ async def count(database: Database, since: datetime | None) -> int:
         query = query.where(or_(saga.c.status.not_in(_ENDED), saga.c.updated_at >= since))
     async with database.reading() as connection:
         return int((await connection.execute(query)).scalar_one())
+
+
+def _examined(recorded: Recorded, catalog: Catalog, change: Changed | None) -> Examined:
+    found = examine(recorded, catalog, None if change is None else change.before)
+    if change is None or change.before is not None or found.verdict is not Verdict.COMPATIBLE:
+        return found
+    return replace(found, verdict=Verdict.NEEDS_VERSION, reason=INCOMPARABLE)
 
 
 def _contents(report: Report, recorded: Recorded, catalog: Catalog) -> None:

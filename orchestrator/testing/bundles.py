@@ -81,7 +81,11 @@ def changes_since(bundle: Bundle, catalog: Catalog) -> list[str]:
     if saga is None:
         return []
     told = []
-    if fingerprint(saga) != bundle.fingerprint:
+    if fingerprint(saga) == bundle.fingerprint:
+        pass
+    elif not bundle.description:
+        told.append("its definition; how it stood when it was exported, the bundle does not tell")
+    else:
         described = json.loads(json.dumps(describe(saga)))
         told += differences(bundle.description, described) or ["the code of a function"]
     for name, schema in schemas_of(saga).items():

@@ -78,8 +78,8 @@ class _Order:
     @property
     def row(self) -> dict[str, Any]:
         """Its row, once it has ended."""
-        self.instance.started_at = BEGAN
-        return as_row(self.instance, self.now)
+        self.instance.started_at, self.instance.moved_at = BEGAN, self.now
+        return as_row(self.instance)
 
 
 def _completed(order: _Order) -> None:

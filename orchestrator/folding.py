@@ -5,6 +5,7 @@ Whatever a saga's own function raises belongs to that one instance: it becomes s
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -69,13 +70,13 @@ class Folding:
                 columns.progress,
                 columns.revision,
                 columns.started_at,
+                columns.updated_at,
             ),
             columns.id,
             sorted(ids),
             "ORDER BY id FOR UPDATE",
         )
         for row in rows:
-            saga = self._catalog.get(row.name, row.version)
             self._instances[row.id] = self._read(row)
         for event in await parked.load(self._work.connection, sorted(ids)):
             instance = self._instances.get(event.saga_id)
@@ -87,7 +88,7 @@ class Folding:
     def _read(self, row: Any) -> Instance:
         saga = self._catalog.get(row.name, row.version)
         instance = Instance(row.id, row.name, saga, row.key, None, row.revision, row.revision, row.started_at)
-        instance.version, instance.status = row.version, row.status
+        instance.version, instance.status, instance.moved_at = row.version, row.status, row.updated_at
         if saga is None:
             return instance
         try:
@@ -117,7 +118,7 @@ class Folding:
         event = received.message
         if not isinstance(event, Event):
             return
-        given = _arrived(received.envelope, event, self._work.now)
+        given = _arrived(received.envelope, event, self._now(instance))
         instance.traceparent = received.envelope.traceparent
         transition = self._apply(instance, given)
         if transition.verdict is Verdict.PARKED:
@@ -134,7 +135,7 @@ class Folding:
         if instance is None:
             return
         if isinstance(tick, timers.DeadlineDue):
-            transition = self._apply(instance, DeadlinePassed(self._work.now))
+            transition = self._apply(instance, DeadlinePassed(self._now(instance)))
             if transition.verdict is Verdict.APPLIED:
                 self._reconsider(instance)
             return
@@ -159,7 +160,11 @@ class Folding:
         return found if found is not None and found.loaded_revision else None
 
     def person(self, instance: Instance, given: PersonActed) -> Transition:
-        """Apply a person's action; the instance is changed if and only if the verdict is APPLIED."""
+        """Apply a person's action, at this moment whatever `given.at` says.
+
+        The instance is changed if and only if the verdict is APPLIED.
+        """
+        given = replace(given, at=self._now(instance))
         before = instance.saga
         if given.action is Action.MIGRATE:
             # The version that it goes to decides.
@@ -186,13 +191,20 @@ class Folding:
                     continue
                 if not isinstance(received.message, Event):
                     continue
-                given = _arrived(received.envelope, received.message, self._work.now)
+                given = _arrived(received.envelope, received.message, self._now(instance))
                 transition = self._apply(instance, given, from_parking=True)
                 if transition.verdict is Verdict.PARKED:
                     continue
                 instance.parked.remove(event)
                 self._parked.remove(event)
                 moved = True
+
+    def _now(self, instance: Instance) -> datetime:
+        """When an input is taken up: now, but never before the instance last moved.
+
+        Another process may have moved it since our transaction began, or by a clock that is ahead of ours.
+        """
+        return self._work.now if instance.moved_at is None else max(self._work.now, instance.moved_at)
 
     def _apply(self, instance: Instance, given: Input, *, from_parking: bool = False) -> Transition:
         if instance.saga is None:
@@ -227,7 +239,7 @@ class Folding:
         row = {
             "saga_id": instance.id,
             "seq": instance.revision + 1,
-            "at": self._work.now,
+            "at": given.at,
             "input": history.dump_input(given),
             "facts": history.dump_facts(transition.facts),
             "commands": history.dump_sends(transition.sends),
@@ -243,7 +255,8 @@ class Folding:
         instance.state = moved.state
         instance.attributes = instance.attributes if moved.attributes is None else moved.attributes
         instance.revision += 1
-        instance.started_at = instance.started_at or self._work.now
+        instance.started_at = instance.started_at or given.at
+        instance.moved_at = given.at
         self.history.append(moved.row)
         self._work.sends.extend(moved.sends)
         self._log.debug(
@@ -261,10 +274,10 @@ class Folding:
         """Write instances, histories and parked events; raises Conflict where somebody came between."""
         connection = self._work.connection
         touched = [each for each in self._instances.values() if each.revision > each.loaded_revision]
-        fresh = [as_row(each, self._work.now) for each in touched if each.loaded_revision == 0]
+        fresh = [as_row(each) for each in touched if each.loaded_revision == 0]
         inserted = await bulk.insert(connection, saga_table, COLUMNS, fresh, ignore_conflicts=True, returning="id")
         changed = [
-            as_row(each, self._work.now) | {"revision": each.loaded_revision, "next": each.revision}
+            as_row(each) | {"revision": each.loaded_revision, "next": each.revision}
             for each in touched
             if each.loaded_revision
         ]

@@ -32,6 +32,8 @@ class Instance:
     revision: int = 0
     loaded_revision: int = 0
     started_at: datetime | None = None
+    moved_at: datetime | None = None
+    """Of its last transition."""
     traceparent: str | None = None
     version: int = 0
     """Of its row; says which definition is missing where `saga` is None."""
@@ -104,10 +106,10 @@ COLUMNS = (
 )
 
 
-def as_row(instance: Instance, now: datetime) -> dict[str, Any]:
-    """The instance as its row in `saga`."""
+def as_row(instance: Instance) -> dict[str, Any]:
+    """The instance as its row in `saga`; raises LookupError for one that has not moved yet."""
     state, saga = instance.state, instance.saga
-    if state is None or saga is None:
+    if state is None or saga is None or instance.moved_at is None:
         raise LookupError(f"instance {instance.id} has no state to write")
     return {
         "id": instance.id,
@@ -121,8 +123,8 @@ def as_row(instance: Instance, now: datetime) -> dict[str, Any]:
         "progress": history.dump_progress(state),
         "revision": instance.revision,
         "deadline": state.deadline,
-        "started_at": instance.started_at or now,
-        "updated_at": now,
+        "started_at": instance.started_at or instance.moved_at,
+        "updated_at": instance.moved_at,
     }
 
 

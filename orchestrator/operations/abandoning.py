@@ -29,6 +29,7 @@ class Standing:
     status: Status
     step: str
     revision: int
+    moved_at: datetime
 
     @property
     def refusal(self) -> str:
@@ -38,9 +39,9 @@ class Standing:
 
 async def standing(connection: AsyncConnection, identity: UUID) -> Standing:
     """Where this instance is, whose row the caller has locked."""
-    query = select(saga.c.status, saga.c.step, saga.c.revision).where(saga.c.id == identity)
+    query = select(saga.c.status, saga.c.step, saga.c.revision, saga.c.updated_at).where(saga.c.id == identity)
     row = (await connection.execute(query)).one()
-    return Standing(Status(row.status), row.step, row.revision)
+    return Standing(Status(row.status), row.step, row.revision, row.updated_at)
 
 
 async def abandon(

@@ -118,7 +118,7 @@ class Operator:
             refusal = await self._obstacle(connection, instance, given) or _moved_since(shown, instance)
             if refusal:
                 return replace(before, why=refusal)
-            transition = folding.person(instance, replace(given, at=work.now))
+            transition = folding.person(instance, given)
             if transition.verdict is not Verdict.APPLIED:
                 return replace(before, why=transition.note)
             await folding.write()
@@ -142,7 +142,8 @@ class Operator:
         rehearsal: bool,
     ) -> Outcome:
         """Without its definition."""
-        found, now = await abandoning.standing(connection, instance.id), self._clock.now()
+        found = await abandoning.standing(connection, instance.id)
+        now = max(self._clock.now(), found.moved_at)
         was = replace(_outcome(instance, Result.REFUSED), was=found.status, status=found.status, step=found.step)
         refusal = found.refusal or _moved_since(shown, instance)
         if refusal:

@@ -3,7 +3,7 @@
 The imports take most of a second, in which a Ctrl-C must not end in a traceback: that is seen to first.
 """
 
-from deploy import interrupts
+from messaging import interrupts
 
 interrupts.end_at_once()
 

@@ -22,8 +22,8 @@ import structlog
 import typer
 from pydantic import SecretStr
 
-from deploy import demonstration, interrupts
-from messaging import logging, process
+from deploy import demonstration
+from messaging import interrupts, logging, process
 from messaging.memory_broker import MemoryBroker
 from messaging.process import Running
 from messaging.service import Service

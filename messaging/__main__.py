@@ -7,6 +7,12 @@ prune              remove old inbox entries and discarded dead letters
 
 from __future__ import annotations
 
+from messaging import interrupts
+
+if __name__ == "__main__":
+    # What follows takes a second to load, in which Ctrl-C must not end in a traceback.
+    interrupts.end_at_once()
+
 import importlib
 import sys
 from typing import Annotated
@@ -16,6 +22,7 @@ import typer
 from messaging.commandline import run_migrations
 from messaging.participant import InvalidHandler, Participant
 from messaging.process import EX_CONFIG, bus_of, load, main
+from messaging.program import run
 from messaging.prune_command import prune_command
 from messaging.service import participant_service
 from messaging.settings import ServiceSettings
@@ -76,4 +83,4 @@ def _participant(target: str) -> Participant:
 
 
 if __name__ == "__main__":
-    app()
+    run("python -m messaging", app)

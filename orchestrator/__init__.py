@@ -4,7 +4,7 @@ Each name is loaded when it is first asked for: pytest loads the testing kit's p
 every project of an environment that Amends is installed in.
 """
 
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # typing takes as long to load as the interpreter to start
 
 if TYPE_CHECKING:
     from orchestrator.saga.definition import Saga

@@ -75,7 +75,7 @@ lay_out_examples((app, config, waiting.parked, waiting.outbox, waiting.deferred,
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The console script."""
+    """These words, or those that the program was started with."""
     words = sys.argv[1:] if arguments is None else arguments
     for number, word in enumerate(words, 1):
         if any("\ud800" <= each <= "\udfff" for each in word):

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, func, select
 
+from messaging import interrupts
 from messaging.database import DATABASE_ERRORS, Database, in_words
 from orchestrator import catalog
 from orchestrator.replay.reading import stream
@@ -96,10 +97,16 @@ def _parts(ranges: Sequence[Range], processes: int) -> Iterator[Tally]:
         return
     # Spawned, not forked: the parent may have threads, and a forked copy of them is nobody's friend.
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(replay_range, each) for each in ranges]
         try:
+            with interrupts.kept_from_children():
+                futures = [pool.submit(replay_range, each) for each in ranges]
             for done in as_completed(futures):
                 yield done.result()
+        except KeyboardInterrupt:
+            # They only read, so nobody has to wait until they are through with their ranges.
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -121,7 +121,7 @@ def test_on_a_terminal_the_demo_draws_one_table_that_moves(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     "moment",
-    ["| deploy.interrupts", "sqlalchemy.sql", "| deploy.embedded", "listening", "Placing 40 orders"],
+    ["| messaging.interrupts", "sqlalchemy.sql", "| deploy.embedded", "listening", "Placing 40 orders"],
 )
 def test_an_interrupted_demo_ends_with_one_line(tmp_path: Path, moment: str) -> None:
     """While Python still imports, while the services start and while orders are placed, Ctrl-C means exit code 130, one

@@ -1,0 +1,80 @@
+"""A command line as a program: what becomes of it where it is interrupted, or where its output goes nowhere."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from messaging import interrupts
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+class CannotPrint(Exception):
+    """Standard output takes nothing more; says why."""
+
+
+def run(program: str, command: Callable[[], object]) -> None:
+    """Run a command to its end; `program` stands before a complaint.
+
+    Ctrl-C is exit code 130. A reader who has gone away (`| head`) ends the process by SIGPIPE, as he does every other
+    program; an output that cannot be written is one line and exit code 1.
+    """
+    with interrupts.raised():
+        try:
+            with _printing():
+                command()
+        except KeyboardInterrupt:
+            raise SystemExit(interrupts.INTERRUPTED) from None
+        except CannotPrint as error:
+            sys.stderr.write(f"{program}: cannot write the output: {error}\n")
+            raise SystemExit(1) from None
+
+
+@contextmanager
+def _printing() -> Iterator[None]:
+    """Meanwhile `sys.stdout` raises CannotPrint, at the latest in the end."""
+    usual = sys.stdout
+    # None where the shell has closed it.
+    if usual is None:
+        yield
+        return
+    usual.flush()
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(_Output(usual.fileno(), "wb", closefd=False)),
+        encoding=usual.encoding,
+        errors=usual.errors,
+        line_buffering=usual.isatty(),
+    )
+    try:
+        yield
+    finally:
+        # What a library has put in its place is not ours to write out.
+        output, sys.stdout = sys.stdout, usual
+        output.flush()
+
+
+class _Output(io.FileIO):
+    """The file behind standard output. An error of its own kind: `except OSError` elsewhere is about other files."""
+
+    _failed = False
+
+    def write(self, content: Buffer, /) -> int:
+        if self._failed:
+            # Told once; nobody flushes what is left over again.
+            return memoryview(content).nbytes
+        try:
+            return super().write(content)
+        except BrokenPipeError:
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGPIPE)
+            raise
+        except OSError as error:
+            self._failed = True
+            raise CannotPrint(error.strerror or str(error)) from error

@@ -1,4 +1,4 @@
-"""SQLite without threads: what SQLAlchemy's aiosqlite dialect asks of a driver, answered in the loop's own thread.
+"""SQLite without threads, as the testing kit has it, whose statements take a while and whose processes die.
 
 The databases are real files in WAL mode, so that a reader sees only what is committed and a killed process leaves
 nothing half done behind. Nothing is flushed to the disk: it is the process that dies here, never the machine.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from messaging.database import Database
+from orchestrator.testing.threadless import Connection, Cursor
 from tests.simulation.life import Killed, Life
 
 LOCK_PATIENCE = 30.0
@@ -36,85 +37,40 @@ class Disk(Protocol):
         """A transaction that may have written has just committed."""
 
 
-class SimCursor:
-    """A cursor whose methods are coroutines."""
+class SimCursor(Cursor):
+    """A cursor whose statements take a while."""
 
     def __init__(self, connection: SimConnection, raw: sqlite3.Cursor) -> None:
+        super().__init__(raw)
         self._connection = connection
-        self._raw = raw
-        self.arraysize = 1
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    @property
-    def description(self) -> Any:
-        return self._raw.description
-
-    @property
-    def rowcount(self) -> int:
-        return self._raw.rowcount
-
-    @property
-    def lastrowid(self) -> int | None:
-        return self._raw.lastrowid
-
-    async def execute(self, statement: str, parameters: Sequence[Any] = ()) -> SimCursor:
+    async def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Self:
         """Run one statement, perhaps after a while. Raises Killed, and what sqlite3 raises."""
         if statement.startswith("BEGIN"):
             await self._connection.begin(statement)
             return self
         await self._connection.ready()
-        self._raw.execute(_INSTEAD.get(statement, statement), parameters)
-        return self
+        return await super().execute(_INSTEAD.get(statement, statement), parameters)
 
-    async def executemany(self, statement: str, parameters: Sequence[Sequence[Any]]) -> SimCursor:
+    async def executemany(self, statement: str, parameters: Sequence[Sequence[Any]]) -> Self:
         """Run one statement for each of `parameters`."""
         await self._connection.ready()
-        self._raw.executemany(statement, parameters)
-        return self
-
-    async def fetchall(self) -> list[Any]:
-        """All rows."""
-        return self._raw.fetchall()
-
-    async def close(self) -> None:
-        """Nothing to let go of."""
+        return await super().executemany(statement, parameters)
 
 
-class _AtOnce:
-    """aiosqlite's queue of work for its thread, which SQLAlchemy uses to set the isolation level."""
-
-    def put_nowait(self, work: tuple[asyncio.Future[Any], Callable[[], Any]]) -> None:
-        """Do it now, in this thread."""
-        future, act = work
-        future.set_result(act())
-
-
-class SimConnection:
+class SimConnection(Connection):
     """A connection of one process to one database file."""
 
     def __init__(self, raw: sqlite3.Connection, life: Life, disk: Disk) -> None:
-        self._conn = raw
-        self._tx = _AtOnce()
+        super().__init__(raw)
         self._life = life
         self._disk = disk
         self._writing = False
-        self._closed = False
         life.hold(self)
-
-    @property
-    def _connection(self) -> sqlite3.Connection:
-        # SQLAlchemy looks here whether there is anything to commit or roll back.
-        return self._conn
-
-    @property
-    def isolation_level(self) -> str | None:
-        return self._conn.isolation_level
 
     def cursor(self) -> SimCursor:
         """A new cursor. Raises Killed."""
-        if self._closed:
+        if not self._open:
             raise Killed("this connection's process is dead")
         return SimCursor(self, self._conn.cursor())
 
@@ -144,8 +100,8 @@ class SimConnection:
     async def commit(self) -> None:
         """Commit; a process may die just before or just after. Raises Killed, sqlite3.OperationalError."""
         if not self._writing:
-            if not self._closed:
-                self._conn.commit()
+            if self._open:
+                await super().commit()
             return
         await self._life.pause()
         self._life.reached("before commit")
@@ -159,18 +115,9 @@ class SimConnection:
 
     async def rollback(self) -> None:
         """Undo; a dead process's work is undone already."""
-        if not self._closed:
-            self._conn.rollback()
+        if self._open:
+            await super().rollback()
             self._writing = False
-
-    async def close(self) -> None:
-        """Let go of the file."""
-        self._life.release(self)
-        self.sever()
-
-    async def create_function(self, *given: Any, **options: Any) -> None:
-        """What SQLAlchemy adds to SQLite (regular expressions)."""
-        self._conn.create_function(*given, **options)
 
     def stop(self) -> None:
         """Close without waiting."""
@@ -179,10 +126,9 @@ class SimConnection:
 
     def sever(self) -> None:
         """What the operating system does for a dead process: roll back and close."""
-        if not self._closed:
-            self._closed = True
+        if self._open:
             self._writing = False
-            self._conn.close()
+            super().stop()
 
 
 class Engines:

@@ -282,6 +282,15 @@ class Bench:
         """The inbox: a message id as a number, and its status."""
         return {row.message_id.int: row.status for row in await self.rows(schema.inbox)}
 
+    async def until_status(self, number: int, status: str) -> None:
+        """Wait until the inbox says this of a message."""
+        async with asyncio.timeout(PATIENCE):
+            while (await self.statuses()).get(number) != status:
+                for task in self._running:
+                    if task.done():
+                        task.result()
+                await asyncio.sleep(0.002)
+
     async def commit_rows(self, rows: Sequence[OutboxRow], *, available_in: float = 0.0) -> list[int]:
         """Write outbox rows that nobody in this process has in hand; returns their numbers."""
         from messaging import bulk

@@ -1,4 +1,4 @@
-"""A migrated database, the service on it, and a client of its API."""
+"""A migrated database, the service on it, a client of its API, and a gateway with somebody who calls it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import pytest
 from messaging import migrate
 from messaging.database import Database
 from services.payment.api import create_app
-from tests.contract.payment.service import HISTORY, Clock, Service
+from services.payment.http_gateway import HttpGateway
+from tests.contract.payment.service import HISTORY, PATIENT, Clock, Service
+from tests.gateway_server import GatewayServer
 
 
 @pytest.fixture
@@ -41,3 +43,17 @@ async def api(service: Service) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://payment") as client:
         yield client
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[GatewayServer]:
+    """A gateway that does what is right until it is told otherwise."""
+    async with GatewayServer().serving() as server:
+        yield server
+
+
+@pytest.fixture
+async def gateway(server: GatewayServer) -> AsyncIterator[HttpGateway]:
+    """A caller with time for repetitions."""
+    async with HttpGateway(server.url, time_limit=PATIENT) as gateway:
+        yield gateway

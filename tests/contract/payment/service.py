@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -10,13 +10,16 @@ from contracts.message import Command, Event
 from contracts.money import Money
 from contracts.payment import AuthorizePayment, PaymentAuthorized
 from messaging.database import Database
-from messaging.participant import RetryLater
+from messaging.participant import Handler, RetryLater
 from services.payment.domain import authorization_id
+from services.payment.gateway import Gateway
 from services.payment.handlers import participant
 
 HISTORY = "services.payment:migrations"
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LIMIT = 1000
+PATIENT = timedelta(seconds=20)
+HASTY = timedelta(seconds=0.3)
 
 
 class Clock:
@@ -43,6 +46,34 @@ class Service:
         handler = self._participant.handlers[commands[0].wire_type]
         async with self.database.session() as db:
             return list(await handler.call(commands, db))
+
+
+class Outside:
+    """The payment participant on a gateway, called as the participant kit calls it."""
+
+    def __init__(self, gateway: Gateway, database: Database) -> None:
+        self._database = database
+        self.handlers = participant(
+            default_credit_limit=1000, now=Clock().now, gateway=gateway, database=database
+        ).handlers
+
+    async def ask(self, command: Command[Any, Any], key: UUID) -> Event:
+        """Only the call, as before a crash."""
+        answer = await self._handler(command).call(command, key)
+        assert isinstance(answer, Event)
+        return answer
+
+    async def send(self, command: Command[Any, Any], key: UUID) -> Event:
+        """The call, and its record in the transaction of the answer."""
+        answer = await self.ask(command, key)
+        record = self._handler(command).record
+        assert record is not None
+        async with self._database.session() as db:
+            await record(command, answer, db)
+        return answer
+
+    def _handler(self, command: Command[Any, Any]) -> Handler:
+        return self.handlers[command.wire_type]
 
 
 def usd(amount: int) -> Money:

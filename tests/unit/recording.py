@@ -10,7 +10,9 @@ from orchestrator.replay.recorded import Recorded, RecordedTransition
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.inputs import Input
 from orchestrator.saga.machine import Transition, decide, stuck
+from tests.unit.journey import journey
 from tests.unit.play import Play
+from tests.unit.work import Begun, Done
 
 
 class Recording(Play):
@@ -56,3 +58,11 @@ class Recording(Play):
             deadline=self.current.deadline,
             transitions=tuple(self.lines),
         )
+
+
+def waiting(saga: Saga[Any] | None = None) -> Recording:
+    """An instance whose first step has succeeded, and whose second waits for its answer."""
+    play = Recording(saga or journey())
+    play.event(Begun(id=7))
+    play.answer("stock", Done())
+    return play

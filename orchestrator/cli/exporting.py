@@ -104,7 +104,7 @@ def _definition(catalog: Catalog, name: str, version: int) -> Saga[Any]:
 def _redacted(bundle: Bundle, saga: Saga[Any], catalog: Catalog) -> Bundle:
     try:
         # The secret is forgotten with this process: nobody can compute a token from a guess.
-        made = redacted(bundle, saga, secrets.token_bytes(32))
+        made = redacted(bundle, saga, secrets.token_bytes(32), catalog)
     except CannotRedact as error:
         fail(f"cannot redact: {error}", 1)
     if made.recorded == bundle.recorded and not bundle.redacted:

@@ -6,6 +6,7 @@ What the definition says and the machine reckons (types, steps, rounds, times) i
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 from uuid import UUID
@@ -41,11 +42,18 @@ class UnknownContent(ValueError):
 
 
 class Rewriting:
-    """A bundle, part by part; raises UnknownContent where a message's contract or what a fact says is not known."""
+    """A bundle, part by part; raises UnknownContent where a message's contract or what a fact says is not known.
 
-    def __init__(self, saga: Saga[Any], rewriter: Rewriter) -> None:
-        self._messages = {(each.wire_type, each.wire_version): each for each in saga.messages()}
-        self._saga = saga
+    `sagas` are the definitions by version: what a transition established, the one says that decided it.
+    """
+
+    def __init__(self, sagas: Mapping[int, Saga[Any]], rewriter: Rewriter) -> None:
+        # An answer to a command of one version may come when the instance has another already.
+        self._messages = {
+            (each.wire_type, each.wire_version): each for saga in sagas.values() for each in saga.messages()
+        }
+        self._sagas = sagas
+        self._newest = sagas[max(sagas)]
         self._rewriter = rewriter
 
     def bundle(self, bundle: Bundle) -> Bundle:
@@ -62,37 +70,40 @@ class Rewriting:
             id=UUID(self._rewriter.identity(str(recorded.id))),
             key=self._rewriter.words(recorded.key),
             reason=self._rewriter.words(recorded.reason),
-            data=_text(self._data(json.loads(recorded.data))),
-            progress=_text(self._progress(json.loads(recorded.progress))),
-            transitions=tuple(self.transition(each) for each in recorded.transitions),
+            data=_text(self._data(json.loads(recorded.data), recorded.version)),
+            progress=_text(self._progress(json.loads(recorded.progress), recorded.version)),
+            transitions=tuple(
+                self.transition(each, version)
+                for each, version in zip(recorded.transitions, recorded.versions(), strict=True)
+            ),
         )
 
-    def transition(self, line: RecordedTransition) -> RecordedTransition:
-        """One line of the history."""
+    def transition(self, line: RecordedTransition, version: int) -> RecordedTransition:
+        """One line of the history, which this version of the saga decided."""
         return replace(
             line,
             input=_text(self._input(json.loads(line.input))),
-            facts=_text([self._fact(each) for each in json.loads(line.facts)]),
+            facts=_text([self._fact(each, version) for each in json.loads(line.facts)]),
             commands=_text([self._command(each) for each in json.loads(line.commands)]),
         )
 
-    def _data(self, value: Any) -> Any:
-        return None if value is None else self._rewriter.content(value, self._saga.data)
+    def _data(self, value: Any, version: int) -> Any:
+        return None if value is None else self._rewriter.content(value, self._sagas[version].data)
 
-    def _progress(self, progress: Json) -> Json:
-        steps = {name: [*step[:5], self._data(step[5]), *step[6:]] for name, step in progress["steps"].items()}
+    def _progress(self, progress: Json, version: int) -> Json:
+        steps = {name: [*step[:5], self._data(step[5], version), *step[6:]] for name, step in progress["steps"].items()}
         return progress | {"reason_before": self._rewriter.words(progress["reason_before"]), "steps": steps}
 
     def _input(self, given: Json) -> Json:
         return self._message(given) | self._of(given, ("source", "who", "why"), ("message_id", "causation_id"))
 
-    def _fact(self, fact: Json) -> Json:
+    def _fact(self, fact: Json, version: int) -> Json:
         _check(fact)
         changed = self._of(fact, ("reason", "why"), ())
         if "data" in fact:
-            changed["data"] = self._data(fact["data"])
+            changed["data"] = self._data(fact["data"], version)
         if "made_from" in fact:
-            changed["made_from"] = {step: self._data(each) for step, each in fact["made_from"].items()}
+            changed["made_from"] = {step: self._data(each, version) for step, each in fact["made_from"].items()}
         return fact | changed
 
     def _command(self, command: Json) -> Json:
@@ -124,7 +135,7 @@ class Rewriting:
         model = self._messages.get((wire_type, version))
         if model is None:
             raise UnknownContent(
-                f"it holds {wire_type} v{version}, which {self._saga!r} does not hear or send here; where that "
+                f"it holds {wire_type} v{version}, which {self._newest!r} does not hear or send here; where that "
                 "announces its end, say in the function's annotation what it returns"
             )
         return model

@@ -418,6 +418,112 @@ def test_an_instance_with_a_renamed_step_is_redacted_and_replays_to_its_end() ->
     assert replay(bundle.recorded, known).difference is None
 
 
+class Opened(Event, type="notes.opened", key="case"):
+    """Says of nothing that it is sensitive."""
+
+    case: str
+    told_by: str
+    relation: str
+
+
+OPENED = Opened(case="case 4711", told_by="Anne Isabella Milbanke", relation="a godmother of hers")
+
+
+class Note(BaseModel):
+    """Version 1: who told it, and what she is to her, are nobody's business."""
+
+    model_config = ConfigDict(frozen=True)
+
+    told_by: Sensitive[str]
+    relation: Sensitive[str]
+
+
+class Summary(BaseModel):
+    """Version 2 marks nothing any more, and calls one thing otherwise."""
+
+    model_config = ConfigDict(frozen=True)
+
+    told_by: str
+    kin: str
+
+
+class Bare(BaseModel):
+    """Version 3 does without that."""
+
+    model_config = ConfigDict(frozen=True)
+
+    told_by: str
+
+
+def _noted(event: Opened) -> Note:
+    return Note(told_by=event.told_by, relation=event.relation)
+
+
+def _summed_up(note: Note) -> Summary:
+    return Summary(told_by=note.told_by, kin=note.relation)
+
+
+def _bared(summary: Summary) -> Bare:
+    return Bare(told_by=summary.told_by)
+
+
+def _version(number: int, data: type[Any], begin: Callable[[Opened], Any], *migrations: Migration[Any, Any]) -> Any:
+    def insure(data: Any) -> Insure:
+        return Insure(number=1, name="somebody")
+
+    def release(data: Any) -> Release:
+        return Release(policy="none", who="somebody")
+
+    return Saga(
+        name="notes",
+        version=number,
+        data=data,
+        starts_on=Start(Opened, begin, key=lambda event: event.case),
+        steps=(Step("first", insure, compensation=release), Step("second", insure, compensation=release)),
+        migrations=migrations,
+    )
+
+
+def _moved_twice() -> tuple[Recording, list[Saga[Any]]]:
+    """Started under version 1, with one answer there, one under version 2, and its end under version 3."""
+    first = _version(1, Note, _noted)
+    second = _version(2, Summary, lambda event: _summed_up(_noted(event)), Migration(first, _summed_up))
+    third = _version(3, Bare, lambda event: Bare(told_by=event.told_by), Migration(second, _bared))
+    play = Recording(first, OPENED.case)
+    play.event(OPENED)
+    for old, new in ((first, second), (second, third)):
+        play.saga = new
+        play.take(PersonActed(play.now, Action.MIGRATE, "bea", "on", from_version=old.version, to_version=new.version))
+        play.answer({2: "first", 3: "second"}[new.version], Insured(policy="POL-77-ab"))
+    assert play.status == "completed"
+    return play, [first, second, third]
+
+
+def test_what_only_the_first_of_three_versions_marked_is_redacted_in_all() -> None:
+    """Each transition by the version that decided it; a value that one has marked is known again in the others."""
+    play, sagas = _moved_twice()
+    before = as_text(_bundle(play.recorded))
+    assert [before.count(each) for each in ("Anne Isabella Milbanke", "a godmother of hers")] == [5, 3]
+    bundle = redacted(_bundle(play.recorded), sagas[-1], SECRET)
+    assert [] == [each for each in ("Milbanke", "godmother") if each in as_text(bundle)]
+    (started, *_), (moved, *_) = (json.loads(bundle.recorded.transitions[place].facts) for place in (0, 1))
+    assert list(started["data"]) == ["told_by", "relation"]
+    assert (started["data"]["told_by"], started["data"]["relation"]) == (moved["data"]["told_by"], moved["data"]["kin"])
+    known = Catalog(sagas)
+    assert replay(play.recorded, known).difference is None
+    assert replay(bundle.recorded, known).difference is None
+
+
+def test_an_instance_of_a_version_that_nobody_knows_here_is_not_redacted() -> None:
+    """The newest one leads to the others by its migrations; where it does not, they have to be given."""
+    play, sagas = _moved_twice()
+    alone = _version(3, Bare, lambda event: Bare(told_by=event.told_by))
+    with pytest.raises(CannotRedact, match=r"was an instance of notes v1 and v2, which is not loaded here"):
+        redacted(_bundle(play.recorded), alone, SECRET)
+    made = redacted(_bundle(play.recorded), alone, SECRET, sagas[:2])
+    assert "Milbanke" not in as_text(made)
+
+
 def test_an_instance_with_a_revoked_deadline_is_redacted_and_replays() -> None:
     """What few instances have lies behind what all have, and stays."""
     play = _admitted()

@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from contracts.message import Event
 from messaging import bulk, schema
 from messaging.bus import Delivery
-from messaging.envelope import CONTENT_TYPE, Envelope, encode, stamp
+from messaging.envelope import CONTENT_TYPE, MAX_ATTRIBUTE, Envelope, encode, stamp
 from messaging.outbox import OutboxRow
 from messaging.received import Received, Unreadable
 from messaging.strict_json import storable
@@ -104,8 +104,8 @@ def of_unreadable(service: str, unreadable: Unreadable, letter: UUID, at: dateti
         _short(delivery.message_id) if envelope is None else str(envelope.id),
         _short(delivery.type or delivery.routing_key) if envelope is None else envelope.type,
         _short(delivery.correlation_id) if envelope is None else envelope.correlation_id,
-        storable(delivery.exchange),
-        storable(delivery.routing_key),
+        short(delivery.exchange),
+        short(delivery.routing_key),
         properties_of(delivery),
         delivery.body,
         0,
@@ -262,5 +262,13 @@ def said_id(envelope: Envelope, data: object, service: str) -> UUID:
     return letter_id(f"{envelope.id}\n{envelope.type}\n{envelope.version}\n{told}", service)
 
 
+def short(text: str) -> str:
+    """The beginning of what a stranger says, storable: as much as an envelope takes and an index entry holds.
+
+    In bytes: of a text that is no UTF-8 each byte has become three.
+    """
+    return storable(text[:MAX_ATTRIBUTE]).encode()[:MAX_ATTRIBUTE].decode(errors="ignore")
+
+
 def _short(text: str | None) -> str | None:
-    return None if text is None else storable(text)[:255]
+    return None if text is None else short(text)

@@ -27,12 +27,12 @@ from messaging.dead_letters import (
     letter_id,
     of_unreadable,
     properties_of,
+    short,
     unreadable_id,
     written,
 )
 from messaging.envelope import Envelope, MalformedMessage, decode
 from messaging.received import Received, Unreadable, read
-from messaging.strict_json import storable
 from messaging.topology import COLLECTED_QUEUE
 from messaging.work import Work
 from messaging.worker import Batch
@@ -112,7 +112,7 @@ class _Shelf:
         elif isinstance(event, GivenUp):
             # Sent again by a person and given up again: the same letter, if it is from the same queue.
             named = None if event.redrives is None else self.letters.get(event.redrives)
-            same = named is not None and named["queue"] == event.queue
+            same = named is not None and named["queue"] == short(event.queue)
             letter = event.redrives if same and event.redrives is not None else event.letter_id
             self._died(letter, event, self.now)
         elif isinstance(event, DeadLettered):
@@ -160,15 +160,15 @@ _UNDECIDED: Mapping[str, Any] = {
 def _as_told(letter: UUID, event: DeadLettered, at: datetime) -> dict[str, Any]:
     return {
         "id": letter,
-        "service": event.service,
-        "queue": event.queue,
+        "service": short(event.service),
+        "queue": short(event.queue),
         "reason": event.reason[:_LONGEST_REASON],
         "error": event.error,
-        "message_id": event.message_id,
-        "type": event.message_type,
-        "correlation_id": event.correlation_id,
-        "exchange": event.exchange,
-        "routing_key": event.routing_key,
+        "message_id": None if event.message_id is None else short(event.message_id),
+        "type": None if event.message_type is None else short(event.message_type),
+        "correlation_id": None if event.correlation_id is None else short(event.correlation_id),
+        "exchange": short(event.exchange),
+        "routing_key": short(event.routing_key),
         "properties": event.properties,
         "body": event.body,
         "encoding": event.encoding,
@@ -201,7 +201,7 @@ class _Death:
 
 def _given_up(delivery: Delivery) -> Received:
     death = _death(delivery)
-    service = storable(death.queue.rpartition(".")[0] or delivery.app_id or "unknown")
+    service = short(death.queue.rpartition(".")[0] or delivery.app_id or "unknown")
     envelope = None
     data: Any = None
     try:
@@ -239,7 +239,6 @@ def _given_up(delivery: Delivery) -> Received:
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SHORT = 255
 _LONGEST_REASON = 40
 
 
@@ -259,7 +258,7 @@ def _death(delivery: Delivery) -> _Death:
 
 
 def _word(value: object) -> str:
-    return "" if value is None else storable(str(value))[:_SHORT]
+    return "" if value is None else short(str(value))
 
 
 _SENTENCES = {

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from contracts.registry import Registry, UnknownMessage
 from messaging.bus import Delivery
-from messaging.envelope import MAX_BODY, Envelope, MalformedMessage, decode, frame, is_structured
+from messaging.envelope import MAX_ATTRIBUTE, MAX_BODY, Envelope, MalformedMessage, decode, frame, is_structured
 from messaging.outbox import OutboxRow
 from messaging.redriven import correction_id
 from messaging.strict_json import NotStrictJson, loads
@@ -65,6 +65,8 @@ def corrected(letter: Letter, data: object, registry: Registry, now: datetime) -
         key = registry.parse(before.type, before.version, data).ordering_key or key
     except UnknownMessage:
         known = False
+    if key is not None and len(key.encode()) > MAX_ATTRIBUTE:
+        raise Undeliverable(f"its key would have {len(key.encode())} bytes, more than {MAX_ATTRIBUTE}")
     envelope = replace(
         before,
         id=correction_id(letter.id, data),

@@ -174,6 +174,16 @@ def test_a_correction_has_an_end() -> None:
         corrected(_letter(), {"color": "x" * 262_144}, Registry(), LATER)
 
 
+def test_a_correction_may_not_be_of_a_key_that_no_reader_takes() -> None:
+    """Its key orders it in the outbox, too, whose index holds no text of any length."""
+
+    class Named(Event, type="order.painted", key="name"):
+        name: str
+
+    with pytest.raises(Undeliverable, match=r"its key would have 300 bytes, more than 255"):
+        corrected(_letter(), {"name": "ü" * 150}, Registry([Named]), LATER)
+
+
 def test_a_command_cannot_be_edited() -> None:
     """Its saga would not know the answer; the sentence names the ways that are open."""
     with pytest.raises(Undeliverable, match=r"a command cannot be edited.*`amends retry`.*`amends skip`"):

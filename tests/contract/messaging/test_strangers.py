@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
@@ -148,3 +149,31 @@ async def test_what_no_reader_would_take_is_refused_where_it_is_emitted(bench: B
             emit(session, Ordered(parcel="é" * 128))
         emit(session, Ordered(parcel="x" * MAX_ATTRIBUTE))
     assert len(await bench.rows(schema.outbox)) == 1
+
+
+@pytest.mark.parametrize(
+    "long", ["\ufffd" * 255, "".join(sha256(bytes([each % 256, each // 256])).hexdigest() for each in range(1600))]
+)
+@pytest.mark.parametrize("readable", [True, False])
+async def test_a_message_whose_outside_is_too_long_is_buried_and_announced(
+    bench: Bench, long: str, readable: bool
+) -> None:
+    """Bytes that are no text take three each once they are one, and no index entry of PostgreSQL holds 100 kB."""
+    participant = Participant("depot")
+
+    @participant.handles(Pack)
+    async def pack(command: Pack, db: AsyncSession) -> Packed | Refused:
+        return Packed(parcel=command.parcel)
+
+    await bench.serve(participant)
+    body = json.dumps({"parcel": "p1"}).encode() if readable else b"\xff"
+    outside = {"message_id": long, "type": long, "correlation_id": long, "app_id": long, "headers": {"x": long}}
+    await bench.handle(bench.raw(body, content_type="application/json", **outside), bench.delivery(Pack(parcel="p2")))
+
+    (letter,) = await bench.rows(schema.dead_letter)
+    assert letter.reason in ("malformed", "oversized")
+    assert max(len(each.encode()) for each in (letter.message_id, letter.type, letter.correlation_id)) <= 255
+    assert letter.correlation_id == long[: len(letter.correlation_id)] != ""
+    await bench.relay.flush()
+    assert "parcel.packed" in [each.type for each in bench.bus.published]
+    assert "amends.dead_lettered" in [each.type for each in bench.bus.published]

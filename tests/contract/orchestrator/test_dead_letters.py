@@ -8,6 +8,7 @@ from base64 import b64encode
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
@@ -274,3 +275,44 @@ async def test_an_event_that_expired_in_parking_is_taken_in_when_it_is_sent_agai
 
     assert (await office.sagas())["1"].step == "sign"
     assert await office.rows(schema.dead_letter) == []
+
+
+LONG = "".join(sha256(bytes([each % 256, each // 256])).hexdigest() for each in range(1600))
+"""100 kB that no database makes smaller."""
+
+
+async def test_a_stranger_who_announces_long_texts_stops_nobody(office: Office) -> None:
+    """Whoever may publish there can call anything a letter; it is kept, with the beginning of what it says it is."""
+    row = dead_letters.announcement(dead_letter(letter=UUID(int=78)))
+    content = json.loads(row.body)
+    content["data"] |= dict.fromkeys(
+        ("service", "queue", "message_id", "message_type", "correlation_id", "exchange", "routing_key"), LONG[:30_000]
+    )
+    long = office.raw(
+        json.dumps(content).encode(), content_type=CONTENT_TYPE, message_id=str(row.message_id), type=row.type
+    )
+    await office.handle(long, announced(office, dead_letters.announcement(dead_letter())))
+
+    kept = {each.id: each for each in await _collected(office)}
+    assert set(kept) == {LETTER, UUID(int=78)}
+    told = kept[UUID(int=78)]
+    short = {told.service, told.queue, told.message_id, told.type, told.correlation_id, told.exchange, told.routing_key}
+    assert short == {LONG[:255]}
+
+
+async def test_what_the_broker_gave_up_may_have_long_headers(office: Office) -> None:
+    """A correlation id, a type and a queue's name of 100 kB each: the letter is kept, and so is its neighbor."""
+    death = {"count": 1, "reason": LONG, "queue": LONG, "exchange": LONG, "time": LONG}
+    outside: dict[str, Any] = dict.fromkeys(("message_id", "type", "correlation_id", "app_id", "routing_key"), LONG)
+    await office.handle(
+        _died(office, b"\xff", headers={"x-death": [death], "x-first-death-queue": LONG}, **outside),
+        announced(office, dead_letters.announcement(dead_letter())),
+    )
+    (long,) = [each for each in await _collected(office) if each.id != LETTER]
+    assert (long.correlation_id, long.type, long.queue, long.reason) == (
+        LONG[:255],
+        LONG[:255],
+        LONG[:255],
+        LONG[:40],
+    )
+    assert len(long.service) <= 255

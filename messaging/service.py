@@ -258,7 +258,7 @@ class Service:
         return found
 
     async def _reach_database(self) -> None:
-        seconds = self.settings.start_timeout.total_seconds()
+        give_up = self.clock.now() + self.settings.start_timeout
         log = structlog.get_logger()
 
         def say(state: tenacity.RetryCallState) -> None:
@@ -268,8 +268,9 @@ class Service:
         try:
             async for attempt in tenacity.AsyncRetrying(
                 retry=tenacity.retry_if_exception(is_transient),
-                stop=tenacity.stop_after_delay(seconds),
-                wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
+                # Tenacity's own would read the machine's clock and chance, which a simulation cannot repeat.
+                stop=lambda _: self.clock.now() >= give_up,
+                wait=lambda state: min(0.1 * 2**state.attempt_number, 5) * (0.5 + self.entropy.jitter() / 2),
                 before_sleep=say,
                 sleep=self.clock.sleep,
                 reraise=True,

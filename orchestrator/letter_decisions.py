@@ -22,6 +22,8 @@ from orchestrator import letters, redriving
 from orchestrator.letters import Criteria, Decision, Letter, Shelf
 from orchestrator.redriving import Undeliverable
 
+Told = Callable[[Sequence["Outcome"]], None]
+"""Is told what became of each letter of a page, once that is committed."""
 PAGE = 100
 """Letters in one transaction: as many bodies as are held in memory at once."""
 TRIES = 5
@@ -39,12 +41,10 @@ class Outcome:
     problem: str | None = None
 
 
-async def redrive(
-    database: Database, criteria: Criteria, decision: Decision, found: list[Outcome], *, dry_run: bool
-) -> None:
+async def redrive(database: Database, criteria: Criteria, decision: Decision, told: Told, *, dry_run: bool) -> None:
     """Send the letters that `criteria.ids` names again, in that order, as the messages they were.
 
-    Only those that are still as the rest of `criteria` says. What became of each is appended to `found` as soon as it
+    Only those that are still as the rest of `criteria` says. What became of each is told as soon as its page
     is committed.
     """
 
@@ -63,12 +63,10 @@ async def redrive(
             await _send(connection, shelf, decision, rows)
         return outcomes
 
-    await _page_by_page(database, criteria, send, found)
+    await _page_by_page(database, criteria, send, told)
 
 
-async def discard(
-    database: Database, criteria: Criteria, decision: Decision, found: list[Outcome], *, dry_run: bool
-) -> None:
+async def discard(database: Database, criteria: Criteria, decision: Decision, told: Told, *, dry_run: bool) -> None:
     """Mark such letters, chosen in the same way, as ones that nobody will send again; their rows stay."""
 
     async def mark(connection: AsyncConnection, shelf: Shelf, page: Sequence[Letter]) -> list[Outcome]:
@@ -76,7 +74,7 @@ async def discard(
             await letters.decide(connection, shelf, decision, [(each.id, None) for each in page])
         return [Outcome(each.id, each.service, each.type) for each in page]
 
-    await _page_by_page(database, criteria, mark, found)
+    await _page_by_page(database, criteria, mark, told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +116,13 @@ async def _send(
 Act = Callable[[AsyncConnection, Shelf, Sequence[Letter]], Awaitable[list[Outcome]]]
 
 
-async def _page_by_page(database: Database, criteria: Criteria, act: Act, found: list[Outcome]) -> None:
+async def _page_by_page(database: Database, criteria: Criteria, act: Act, told: Told) -> None:
     """A transaction a page, each letter once, whatever became of those before.
 
     The ids are given, not looked for: a letter that fails again meanwhile would be found for ever.
     """
     for start in range(0, len(criteria.ids), PAGE):
-        found.extend(await _page(database, replace(criteria, ids=criteria.ids[start : start + PAGE]), act))
+        told(await _page(database, replace(criteria, ids=criteria.ids[start : start + PAGE]), act))
 
 
 async def _page(database: Database, criteria: Criteria, act: Act) -> list[Outcome]:

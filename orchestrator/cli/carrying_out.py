@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import logging
@@ -18,9 +18,9 @@ from messaging.database import Database
 from messaging.process import load
 from orchestrator import queries
 from orchestrator.catalog import Catalog
-from orchestrator.cli import repair_pictures
 from orchestrator.cli.bundled import only_in_database
 from orchestrator.cli.opening import Output, catalog_of, fail, login, screen, with_database
+from orchestrator.cli.telling import PAGE, Telling
 from orchestrator.instance import SOURCE
 from orchestrator.operations.action import Operator, Outcome, Result
 from orchestrator.operations.choice import Chosen
@@ -29,6 +29,7 @@ from orchestrator.settings import OrchestratorSettings
 
 T = TypeVar("T")
 Choose = Callable[[AsyncConnection], Awaitable[list[Chosen]]]
+See = Callable[[Outcome], None]
 MANY = 20
 """From so many instances on, a terminal sees a bar."""
 
@@ -100,28 +101,23 @@ class Opened:
             raise typer.Exit(0)
         return found
 
-    def rehearse(self, given: Sequence[tuple[Chosen, PersonActed]]) -> list[Outcome]:
-        """What would come of it, for each; nothing is changed."""
-        found: list[Outcome] = []
+    def rehearse(self, given: Sequence[tuple[Chosen, PersonActed]], see: See) -> None:
+        """What would come of it, for each as it is found; nothing is changed."""
 
         async def look(database: Database) -> None:
             operator = self._operator(database)
             for each, action in _with_bar(given):
-                found.append(await operator.rehearse(each.id, action))
+                see(await operator.rehearse(each.id, action))
 
         with_database(self.settings, look)
-        return found
 
-    def act(
-        self, given: Sequence[tuple[Chosen, PersonActed]], shown: Sequence[Outcome | None], found: list[Outcome]
-    ) -> None:
-        """Do it, one after the other; what came of each is appended to `found` at once."""
+    def act(self, given: Sequence[tuple[Chosen, PersonActed]], seen: Sequence[int | None], see: See) -> None:
+        """Do it, one after the other; what came of each is told at once. `seen` is what a person saw of each."""
 
         async def do(database: Database) -> None:
             operator = self._operator(database)
-            both = list(zip(given, shown, strict=True))
-            for (each, action), seen in _with_bar(both):
-                found.append(await operator.act(each.id, action, seen))
+            for place, (each, action) in enumerate(_with_bar(given)):
+                see(await operator.act(each.id, action, seen[place]))
 
         with_database(self.settings, do)
 
@@ -131,57 +127,56 @@ class Opened:
 
 def carry_out(opened: Opened, given: Sequence[tuple[Chosen, PersonActed]], manner: Manner) -> NoReturn:
     """Show, ask where --yes does not, act, and end the command: with 1 where anything was refused."""
-    shown: list[Outcome | None] = [None] * len(given)
-    if manner.dry_run or not manner.yes:
-        rehearsed = opened.rehearse(given)
-        possible = [each for each in rehearsed if each.result is Result.POSSIBLE]
-        if manner.dry_run or not possible:
-            end(rehearsed, manner.output)
-        show(rehearsed, manner.output)
-        _ask(given[0][1], len(possible))
-        shown = [*rehearsed]
-    finish(opened, given, shown, manner.output)
+    if manner.dry_run:
+        dry_run(opened, given, manner.output)
+    if manner.yes:
+        finish(opened, given, [None] * len(given), Telling(manner.output))
+    # For whoever is to say yes; the output proper is what has happened.
+    shown = Telling(Output.TABLE, screen() if manner.output is Output.TABLE else Console(stderr=True))
+    seen: list[int | None] = []
+
+    def see(outcome: Outcome) -> None:
+        shown.add(outcome)
+        seen.append(outcome.seen)
+
+    opened.rehearse(given, see)
+    possible = shown.counted[Result.POSSIBLE]
+    shown.close(totals=not possible)
+    if not possible:
+        if manner.output is Output.JSON:
+            dry_run(opened, given, manner.output)
+        end(shown)
+    _ask(given[0][1], possible)
+    finish(opened, given, seen, Telling(manner.output))
+
+
+def dry_run(opened: Opened, given: Sequence[tuple[Chosen, PersonActed]], output: Output) -> NoReturn:
+    """Show what would come of it, and end the command: with 1 where anything would be refused."""
+    telling = Telling(output)
+    try:
+        opened.rehearse(given, telling.add)
+    finally:
+        telling.close()
+    end(telling)
 
 
 def finish(
-    opened: Opened,
-    given: Sequence[tuple[Chosen, PersonActed]],
-    shown: Sequence[Outcome | None],
-    output: Output,
-    *,
-    before: Sequence[Outcome] = (),
+    opened: Opened, given: Sequence[tuple[Chosen, PersonActed]], seen: Sequence[int | None], telling: Telling
 ) -> NoReturn:
-    """Act, print what came of it (behind what is known `before`), and end the command."""
-    found = [*before]
+    """Act, tell what came of it, and end the command."""
     try:
-        opened.act(given, shown, found)
-    except BaseException:
-        # The database has gone, or somebody has pressed Ctrl-C: what was done until then is done, and must be known.
-        if found:
-            _print(found, output)
-        raise
-    end(found, output)
+        opened.act(given, seen, telling.add)
+    finally:
+        # Also where the database has gone, or somebody has pressed Ctrl-C: what was done until then must be known.
+        telling.close()
+    end(telling)
 
 
-def end(found: Sequence[Outcome], output: Output, hint: str = "") -> NoReturn:
-    """Print what came of it, and what more there is to say, and end the command."""
-    _print(found, output)
+def end(telling: Telling, hint: str = "") -> NoReturn:
+    """Say what more there is to say, and end the command."""
     if hint:
         typer.echo(hint, err=True)
-    raise typer.Exit(1 if any(each.result is Result.REFUSED for each in found) else 0)
-
-
-def _print(found: Sequence[Outcome], output: Output) -> None:
-    if output is Output.JSON:
-        typer.echo(json.dumps([repair_pictures.outcome_as_json(each) for each in found], indent=2))
-    else:
-        repair_pictures.outcomes(found, screen())
-        typer.echo(repair_pictures.totals(found), err=True)
-
-
-def show(rehearsed: Sequence[Outcome], output: Output) -> None:
-    """What would happen, for whoever is to say yes; the output proper is what has happened."""
-    repair_pictures.outcomes(rehearsed, screen() if output is Output.TABLE else Console(stderr=True))
+    raise typer.Exit(1 if telling.counted[Result.REFUSED] else 0)
 
 
 def _ask(action: PersonActed, number: int) -> None:
@@ -189,6 +184,11 @@ def _ask(action: PersonActed, number: int) -> None:
     typer.confirm(f"{action.action} {which} as {action.who}?", abort=True, err=True)
 
 
-def _with_bar(items: Sequence[T]) -> Iterable[T]:
+def _with_bar(items: Sequence[T]) -> Iterator[T]:
     console = Console(stderr=True)
-    return track(items, "", console=console, disable=len(items) < MANY or not console.is_terminal, transient=True)
+    # Pages of a table on the same terminal say how far it has come.
+    pages = len(items) > PAGE and sys.stdout.isatty()
+    off = len(items) < MANY or not console.is_terminal or pages
+    # What is printed meanwhile is no matter of the bar's: it belongs on stdout.
+    with Progress(console=console, disable=off, transient=True, redirect_stdout=False) as bar:
+        yield from bar.track(items, description="")

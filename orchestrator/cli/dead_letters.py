@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Protocol, TypeVar
 
@@ -31,7 +31,7 @@ from orchestrator.cli.editing import changed, given
 from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, login, screen, with_database
 from orchestrator.cli.options import DryRunOption, LatestOption, WhoOption, YesOption
 from orchestrator.cli.pictures import plain
-from orchestrator.letter_decisions import Correction, Outcome
+from orchestrator.letter_decisions import Correction, Outcome, Told
 from orchestrator.letters import Counted, Criteria, Decision, Letter, NoLetters, NoSuchLetter, State, Waiting
 from orchestrator.redriving import Undeliverable
 from orchestrator.settings import OrchestratorSettings
@@ -237,7 +237,7 @@ class Act(Protocol):
     """What is done with the letters that were shown."""
 
     async def __call__(
-        self, database: Database, criteria: Criteria, decision: Decision, found: list[Outcome], *, dry_run: bool
+        self, database: Database, criteria: Criteria, decision: Decision, told: Told, *, dry_run: bool
     ) -> None: ...
 
 
@@ -265,24 +265,18 @@ def _carry_out(order: _Order, words: str, state: State, act: Act) -> None:
     for each in totals[:20]:
         typer.echo(plain(f"  {each.letters} {each.type or 'of no type'} in {each.service} ({each.reason})"), err=True)
     _confirm(order)
-    outcomes: list[Outcome] = []
+    telling = _telling(order, state)
     try:
-        _with_letters(lambda database: act(database, criteria, decision, outcomes, dry_run=order.dry_run))
-    except BaseException:
-        # The database has gone, or somebody has pressed Ctrl-C: what was done until then is done, and must be known.
-        if outcomes:
-            _print(order, outcomes, state)
-        raise
-    _print(order, outcomes, state)
-    if any(each.problem for each in outcomes):
+        _with_letters(lambda database: act(database, criteria, decision, telling.add, dry_run=order.dry_run))
+    finally:
+        # Also where the database has gone, or somebody has pressed Ctrl-C: what was done until then must be known.
+        telling.close()
+    if telling.failed:
         raise typer.Exit(1)
 
 
-def _print(order: _Order, outcomes: Sequence[Outcome], state: State) -> None:
-    if order.output is Output.JSON:
-        typer.echo(json.dumps([letter_pictures.outcome_as_json(each) for each in outcomes], indent=2))
-    else:
-        letter_pictures.outcomes(outcomes, state.value, dry_run=order.dry_run)
+def _telling(order: _Order, state: State) -> letter_pictures.Telling:
+    return letter_pictures.Telling(order.output, state.value, dry_run=order.dry_run)
 
 
 def _confirm(order: _Order) -> None:
@@ -336,7 +330,9 @@ def _redrive_corrected(order: _Order, edit: str | None, changes: list[str]) -> N
     except InvalidMessage as error:
         fail(f"it would not fit its contract: {error}", 1)
     outcome = Outcome(letter.id, letter.service, letter.type, sent.sent_as)
-    _print(order, [outcome], State.REDRIVEN)
+    telling = _telling(order, State.REDRIVEN)
+    telling.add([outcome])
+    telling.close()
 
 
 # -- the database --------------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from orchestrator.cli.json_array import JsonArray
+from orchestrator.cli.opening import Output
 from orchestrator.cli.pictures import plain, plain_lines, safe
 from orchestrator.letter_decisions import Outcome
 from orchestrator.letters import Counted, Letter, State, Waiting
@@ -24,6 +26,7 @@ _COLORS = {State.OPEN: "bold red", State.REDRIVEN: "yellow", State.HANDLED: "gre
 _MOST_SHOWN = 20
 _LEAST_ERROR = 16
 _QUOTED = 2_000
+_EXAMPLES = 5
 
 
 def listing(found: Sequence[Letter], totals: Sequence[Counted], now: datetime, which: str, console: Console) -> None:
@@ -121,24 +124,56 @@ def _body(told: Letter, console: Console) -> None:
         console.print(safe(repr(shown)) + (" …" if len(told.body) > _QUOTED else ""), highlight=False, soft_wrap=True)
 
 
-def outcomes(found: Sequence[Outcome], done: str, *, dry_run: bool) -> None:
-    """What became of many, or would: problems by what they are, each with some ids."""
-    good = [each for each in found if each.problem is None]
-    would = "would be " if dry_run else ""
-    for each in good[:_MOST_SHOWN]:
-        new = f" as {each.sent_as}" if each.sent_as else ""
-        typer.echo(plain(f"{would}{done} {each.letter} {each.type or 'of no type'} ({each.service}){new}"))
-    if len(good) > _MOST_SHOWN:
-        typer.echo(f"and {len(good) - _MOST_SHOWN} more")
-    problems: dict[str, list[Outcome]] = {}
-    for each in found:
-        if each.problem is not None:
-            problems.setdefault(each.problem, []).append(each)
-    for problem, alike in problems.items():
-        ids = ", ".join(str(each.letter)[:8] for each in alike[:5]) + (", …" if len(alike) > 5 else "")
-        typer.echo(f"amends: not sent again: {ids}: {plain_lines(problem)}", err=True)
-    if done == State.REDRIVEN.value and good and not dry_run:
-        typer.echo("in the outbox; they leave with the running service's relay", err=True)
+class Telling:
+    """What became of many letters, or would, told as they come: of however many, counts and a few examples are kept."""
+
+    def __init__(self, output: Output, done: str, *, dry_run: bool) -> None:
+        self._array = JsonArray() if output is Output.JSON else None
+        self._done, self._dry_run = done, dry_run
+        self._good = 0
+        self._problems: dict[str, list[str]] = {}
+        self._counted: Counter[str] = Counter()
+        self._unlisted = 0
+
+    @property
+    def failed(self) -> bool:
+        """Whether any could not be sent."""
+        return bool(self._counted or self._unlisted)
+
+    def add(self, outcomes: Sequence[Outcome]) -> None:
+        """A page more."""
+        for each in outcomes:
+            if self._array is not None:
+                self._array.add(outcome_as_json(each))
+            if each.problem is None:
+                self._add_good(each)
+            elif each.problem in self._counted or len(self._counted) < _MOST_SHOWN:
+                self._counted[each.problem] += 1
+                self._problems.setdefault(each.problem, []).append(str(each.letter)[:8])
+                del self._problems[each.problem][_EXAMPLES:]
+            else:
+                self._unlisted += 1
+
+    def _add_good(self, each: Outcome) -> None:
+        self._good += 1
+        if self._array is None and self._good <= _MOST_SHOWN:
+            would, new = "would be " if self._dry_run else "", f" as {each.sent_as}" if each.sent_as else ""
+            typer.echo(plain(f"{would}{self._done} {each.letter} {each.type or 'of no type'} ({each.service}){new}"))
+
+    def close(self) -> None:
+        """The rest, and problems by what they are, each with some ids."""
+        if self._array is not None:
+            self._array.close()
+            return
+        if self._good > _MOST_SHOWN:
+            typer.echo(f"and {self._good - _MOST_SHOWN} more")
+        for problem, examples in self._problems.items():
+            ids = ", ".join(examples) + (", …" if self._counted[problem] > len(examples) else "")
+            typer.echo(f"amends: not sent again: {ids}: {plain_lines(problem)}", err=True)
+        if self._unlisted:
+            typer.echo(f"amends: not sent again: {self._unlisted} more, each for yet another reason", err=True)
+        if self._done == State.REDRIVEN.value and self._good and not self._dry_run:
+            typer.echo("in the outbox; they leave with the running service's relay", err=True)
 
 
 def as_json(told: Letter, saga: Waiting | None = None, *, whole: bool = False) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -45,10 +44,9 @@ def outcomes(found: Sequence[Outcome], console: Console) -> None:
     console.print(table)
 
 
-def totals(found: Sequence[Outcome]) -> str:
+def totals(counted: Mapping[Result, int]) -> str:
     """How many of each result."""
-    counted = Counter(each.result for each in found)
-    return ", ".join(f"{counted[result]} {result}" for result in Result if counted[result])
+    return ", ".join(f"{counted[result]} {result}" for result in Result if counted.get(result))
 
 
 def outcome_as_json(each: Outcome) -> dict[str, Any]:
@@ -76,13 +74,18 @@ def outcome_as_json(each: Outcome) -> dict[str, Any]:
     }
 
 
+def refusal(each: Outcome) -> str:
+    """Why it was refused; of a traceback, the last line."""
+    return last_line(each.why)
+
+
 def _width(cell: str) -> int:
     return Text.from_markup(cell).cell_len
 
 
 def _so(each: Outcome) -> list[str]:
     if each.result is Result.REFUSED:
-        return [last_line(each.why)]
+        return [refusal(each)]
     words = [words for row in each.transitions for words in timeline.moved(row.facts)]
     return [*words, f"still {each.status}" if each.was == each.status else f"from {each.was} to {each.status}"]
 

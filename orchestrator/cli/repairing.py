@@ -5,21 +5,23 @@ Nothing is published from here: commands lie in the outbox and leave with the ru
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from orchestrator.catalog import Catalog
-from orchestrator.cli.carrying_out import Choose, Manner, Opened, carry_out, end, finish, meant, one, show
+from orchestrator.cli.carrying_out import Choose, Manner, Opened, carry_out, end, finish, meant, one
 from orchestrator.cli.given_events import GivenEvents, answer_of, cancellation_of, definition
 from orchestrator.cli.opening import Output, OutputOption, fail, moment_ahead
 from orchestrator.cli.options import DryRunOption, WantedOrManyArgument, WhoOption, YesOption
+from orchestrator.cli.telling import PAGE, Telling
 from orchestrator.operations import choice
-from orchestrator.operations.action import Result
+from orchestrator.operations.action import Outcome, Result
 from orchestrator.operations.choice import Chosen
-from orchestrator.saga.inputs import Action
+from orchestrator.saga.inputs import Action, PersonActed
 
 StepArgument = Annotated[str | None, typer.Argument(metavar="STEP", help="The step that is meant.")]
 StepOption = Annotated[
@@ -242,17 +244,40 @@ def migrate_instances(
     if chosen[0].name != saga:
         fail(f"{wanted} is an instance of {chosen[0].name}, not of {saga}", 1)
     given = replace(manner.person(Action.MIGRATE), from_version=start, to_version=to)
-    both = [(each, given) for each in chosen]
-    rehearsed = opened.rehearse(both)
-    possible = [pair for pair, each in zip(both, rehearsed, strict=True) if each.result is Result.POSSIBLE]
-    if dry_run or not yes or not possible:
+    _migrate(opened, [(each, given) for each in chosen], manner)
+
+
+def _migrate(opened: Opened, both: Sequence[tuple[Chosen, PersonActed]], manner: Manner) -> NoReturn:
+    """Show all, and migrate those that can be: what is told in the end begins with those that cannot."""
+    only_look, told = manner.dry_run or not manner.yes, Telling(manner.output)
+    possible: list[tuple[Chosen, PersonActed]] = []
+    seen: list[int] = []
+    refused: list[Outcome] = []
+    pairs = iter(both)
+
+    def see(outcome: Outcome) -> None:
+        pair = next(pairs)
+        if outcome.result is Result.POSSIBLE:
+            possible.append(pair)
+            seen.append(outcome.seen)
+        elif len(refused) < PAGE:
+            refused.append(outcome)
+        if only_look or manner.output is Output.TABLE or outcome.result is Result.REFUSED:
+            told.add(outcome)
+
+    opened.rehearse(both, see)
+    if only_look or not possible:
+        told.close()
         hint = f"nothing was changed; with --yes {len(possible)} of {len(both)} are migrated" if possible else ""
-        end(rehearsed, output, hint)
-    if output is Output.TABLE:
-        show(rehearsed, output)
-    refused = [each for each in rehearsed if each.result is Result.REFUSED]
-    seen = [each for each in rehearsed if each.result is Result.POSSIBLE]
-    finish(opened, possible, seen, output, before=refused)
+        end(told, hint)
+    if manner.output is Output.JSON:
+        finish(opened, possible, seen, told)
+    told.close(totals=False)
+    telling = Telling(manner.output)
+    for each in refused:
+        telling.add(each)
+    telling.counted[Result.REFUSED] = told.counted[Result.REFUSED]
+    finish(opened, possible, seen, telling)
 
 
 # -- what is meant -------------------------------------------------------------------------------------------

@@ -65,6 +65,11 @@ class Outcome:
     why: str = ""
     transitions: tuple[RecordedTransition, ...] = ()
 
+    @property
+    def seen(self) -> int:
+        """The revision that a person has seen who has been shown this."""
+        return self.revision - len(self.transitions)
+
 
 class Operator:
     """Acts on instances one by one.
@@ -82,19 +87,19 @@ class Operator:
         """What `act` would do now: everything is computed and written, and then rolled back."""
         return await self._again(identity, given, None, rehearsal=True)
 
-    async def act(self, identity: UUID, given: PersonActed, shown: Outcome | None = None) -> Outcome:
+    async def act(self, identity: UUID, given: PersonActed, seen: int | None = None) -> Outcome:
         """Do it, at this moment whatever `given.at` says.
 
-        With `shown`, only if it is still what a person has been shown and has agreed to. A refusal is an outcome;
-        raises what a database raises that is away, and then nobody knows whether it was done.
+        With `seen`, only if it is still what a person has been shown and has agreed to (`Outcome.seen`). A refusal is
+        an outcome; raises what a database raises that is away, and then nobody knows whether it was done.
         """
-        return await self._again(identity, given, shown, rehearsal=False)
+        return await self._again(identity, given, seen, rehearsal=False)
 
-    async def _again(self, identity: UUID, given: PersonActed, shown: Outcome | None, *, rehearsal: bool) -> Outcome:
+    async def _again(self, identity: UUID, given: PersonActed, seen: int | None, *, rehearsal: bool) -> Outcome:
         failures = 0
         while True:
             try:
-                return await self._once(identity, given, shown, rehearsal=rehearsal)
+                return await self._once(identity, given, seen, rehearsal=rehearsal)
             except (Conflict, DBAPIError) as error:
                 failures += 1
                 if not rolled_back(error):
@@ -104,7 +109,7 @@ class Operator:
                     return Outcome(identity, "", 0, "", Result.REFUSED, "", "", "", 0, why)
                 await self._clock.sleep(0.05 * 2**failures)
 
-    async def _once(self, identity: UUID, given: PersonActed, shown: Outcome | None, *, rehearsal: bool) -> Outcome:
+    async def _once(self, identity: UUID, given: PersonActed, seen: int | None, *, rehearsal: bool) -> Outcome:
         async with self._database.transaction() as connection:
             work = Work(connection, self._clock.now(), SOURCE, SOURCE)
             folding = Folding(self._catalog, FOR_EVER, work)
@@ -113,9 +118,9 @@ class Operator:
             if instance is None:
                 return Outcome(identity, "", 0, "", Result.REFUSED, "", "", "", 0, "there is no such saga any more")
             if instance.saga is None and not instance.unreadable and given.action is Action.ABANDON:
-                return await self._abandon(connection, instance, given, shown, rehearsal=rehearsal)
+                return await self._abandon(connection, instance, given, seen, rehearsal=rehearsal)
             before = _outcome(instance, Result.REFUSED)
-            refusal = await self._obstacle(connection, instance, given) or _moved_since(shown, instance)
+            refusal = await self._obstacle(connection, instance, given) or _moved_since(seen, instance)
             if refusal:
                 return replace(before, why=refusal)
             transition = folding.person(instance, given)
@@ -137,7 +142,7 @@ class Operator:
         connection: AsyncConnection,
         instance: Instance,
         given: PersonActed,
-        shown: Outcome | None,
+        seen: int | None,
         *,
         rehearsal: bool,
     ) -> Outcome:
@@ -145,7 +150,7 @@ class Operator:
         found = await abandoning.standing(connection, instance.id)
         now = max(self._clock.now(), found.moved_at)
         was = replace(_outcome(instance, Result.REFUSED), was=found.status, status=found.status, step=found.step)
-        refusal = found.refusal or _moved_since(shown, instance)
+        refusal = found.refusal or _moved_since(seen, instance)
         if refusal:
             return replace(was, why=refusal)
         entry = await abandoning.abandon(connection, instance.id, found, replace(given, at=now), now)
@@ -203,7 +208,7 @@ def _changed(saga: Saga[Any]) -> str:
     )
 
 
-def _moved_since(shown: Outcome | None, instance: Instance) -> str:
-    if shown is None or shown.revision - len(shown.transitions) == instance.loaded_revision:
+def _moved_since(seen: int | None, instance: Instance) -> str:
+    if seen is None or seen == instance.loaded_revision:
         return ""
     return "it has moved since it was shown; look at it again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from sys import intern
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, select
@@ -12,6 +13,8 @@ from orchestrator.saga.state import Status
 from orchestrator.schema import saga
 
 
+# All are chosen at once and named by id from then on, which is little: who is asked about so many acts on these many,
+# and one that gets stuck again while they are retried is not retried for ever.
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """An instance that is meant, and the definition it had when it was chosen."""
@@ -51,5 +54,10 @@ async def _chosen(
     )
     if name is not None:
         query = query.where(saga.c.name == name)
-    rows = (await connection.execute(query)).all()
-    return [Chosen(row.id, row.name, row.version) for row in rows if step is None or step in row.step.split(", ")]
+    # There may be a hundred thousand, of a few names: their rows are not kept beside what is chosen.
+    rows = await connection.stream(query)
+    return [
+        Chosen(row.id, intern(row.name), row.version)
+        async for row in rows
+        if step is None or step in row.step.split(", ")
+    ]

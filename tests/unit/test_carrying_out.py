@@ -5,16 +5,19 @@ from __future__ import annotations
 import getpass
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 from uuid import UUID
 
 import pytest
 import typer
 
-from orchestrator.cli.carrying_out import Manner, Opened, finish
+from orchestrator.cli.carrying_out import Manner, Opened, See, carry_out, finish
 from orchestrator.cli.dead_letters import discard
 from orchestrator.cli.opening import Output
+from orchestrator.cli.telling import PAGE, Telling
 from orchestrator.operations.action import Outcome, Result
 from orchestrator.operations.choice import Chosen
+from orchestrator.replay.recorded import RecordedTransition
 from orchestrator.saga.inputs import PersonActed
 from tests.unit.play import NOON, Action
 
@@ -25,11 +28,9 @@ class CutOff(Opened):
     def __init__(self) -> None:
         """Opens nothing."""
 
-    def act(
-        self, given: Sequence[tuple[Chosen, PersonActed]], shown: Sequence[Outcome | None], found: list[Outcome]
-    ) -> None:
+    def act(self, given: Sequence[tuple[Chosen, PersonActed]], seen: Sequence[int | None], see: See) -> None:
         first = given[0][0]
-        found.append(Outcome(first.id, first.name, 1, "A-1", Result.DONE, "stuck", "compensating", "dig", 5))
+        see(Outcome(first.id, first.name, 1, "A-1", Result.DONE, "stuck", "compensating", "dig", 5))
         raise SystemExit(69)
 
 
@@ -37,10 +38,71 @@ def test_what_was_done_before_the_database_went_is_told(capsys: pytest.CaptureFi
     """It is done, and nobody else would say so."""
     given = [(Chosen(UUID(int=n), "work", 1), PersonActed(NOON, Action.RETRY, "bea", "why")) for n in (1, 2)]
     with pytest.raises(SystemExit) as ended:
-        finish(CutOff(), given, [None, None], Output.JSON)
+        finish(CutOff(), given, [None, None], Telling(Output.JSON))
     assert ended.value.code == 69
     told = json.loads(capsys.readouterr().out)
     assert [(each["key"], each["result"]) for each in told] == [("A-1", "done")]
+
+
+class Patient(Opened):
+    """Refuses every third, and does the others; each with a page of words, as a history has them."""
+
+    def __init__(self) -> None:
+        """Opens nothing."""
+        self.most = 0
+
+    def rehearse(self, given: Sequence[tuple[Chosen, PersonActed]], see: See) -> None:
+        self._each(given, Result.POSSIBLE, see)
+
+    def act(self, given: Sequence[tuple[Chosen, PersonActed]], seen: Sequence[int | None], see: See) -> None:
+        assert len(seen) == len(given)
+        self._each(given, Result.DONE, see)
+
+    def _each(self, given: Sequence[tuple[Chosen, PersonActed]], good: Result, see: See) -> None:
+        for number, (each, _) in enumerate(given):
+            result = good if number % 3 else Result.REFUSED
+            line = RecordedTransition(5, NOON, '{"kind":"deadline"}', "[]", "[]")
+            counted = Counting(each.id, each.name, 1, f"A-{number}", result, "stuck", "x", "", 5, "no", (line,))
+            see(counted)
+            self.most = max(self.most, Counting.alive)
+
+
+class Counting(Outcome):
+    """Says how many of it there are."""
+
+    alive = 0
+
+    def __init__(self, *values: Any) -> None:
+        super().__init__(*values)
+        Counting.alive += 1
+
+    def __del__(self) -> None:
+        Counting.alive -= 1
+
+
+@pytest.mark.parametrize("output", [Output.JSON, Output.TABLE])
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_of_many_instances_a_page_is_kept_at_once(
+    dry_run: bool, output: Output, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However many are stuck: the others are counted, and the first that were refused are named again."""
+    number = 3 * PAGE
+    opened, action = Patient(), PersonActed(NOON, Action.RETRY, "bea", "why")
+    given = [(Chosen(UUID(int=n), "work", 1), action) for n in range(number)]
+    with pytest.raises(typer.Exit) as ended:
+        carry_out(opened, given, Manner("bea", "why", dry_run, yes=True, output=output))
+    assert ended.value.exit_code == 1
+    assert opened.most < PAGE + 20
+    printed = capsys.readouterr()
+    if output is Output.JSON:
+        told = json.loads(printed.out)
+        assert [each["key"] for each in told] == [f"A-{n}" for n in range(number)]
+        assert printed.out == json.dumps(told, indent=2) + "\n"
+    else:
+        assert printed.out.count("A-") == number
+        good = "possible" if dry_run else "done"
+        assert f"{number - number // 3} {good}, {number // 3} refused" in printed.err
+    assert printed.err.count("refused: 0000") == 10
 
 
 @pytest.mark.parametrize("missing", [KeyError("uid"), OSError("no name"), ImportError("pwd")])

@@ -110,7 +110,7 @@ async def test_a_rehearsal_says_what_would_be_and_changes_nothing(office: Office
         ("work.undo", str(command_id(_work(1), "dig", UNDO, 2)))
     ]
     assert await _tables(office) == before
-    assert (await operator.act(_work(1), _by_bea(Action.RETRY), outcome)).result is Result.DONE
+    assert (await operator.act(_work(1), _by_bea(Action.RETRY), outcome.seen)).result is Result.DONE
     assert await office.audit() == 1
 
 
@@ -176,7 +176,7 @@ async def test_what_has_moved_since_it_was_shown_is_not_done(office: Office, els
     operator = Operator(elsewhere, office.catalog, office.clock)
     shown = await operator.rehearse(_work(1), _by_bea(Action.COMPENSATE))
     await office.handle(office.answer(1, "dig", Done()))
-    outcome = await operator.act(_work(1), _by_bea(Action.COMPENSATE), shown)
+    outcome = await operator.act(_work(1), _by_bea(Action.COMPENSATE), shown.seen)
 
     assert (outcome.result, outcome.why) == (Result.REFUSED, "it has moved since it was shown; look at it again")
     assert await office.status_of(1) == "running"
@@ -406,7 +406,7 @@ async def test_what_nobody_has_the_definition_of_can_be_abandoned(office: Office
     assert await _tables(office) == before
     assert (rehearsed.result, rehearsed.was, rehearsed.status) == (Result.POSSIBLE, "running", "abandoned")
 
-    done = await operator.act(_work(1), _by_bea(Action.ABANDON), rehearsed)
+    done = await operator.act(_work(1), _by_bea(Action.ABANDON), rehearsed.seen)
     assert (done.result, done.was, done.status, done.step) == (Result.DONE, "running", "abandoned", "fill")
     assert (done.name, done.version, done.key, done.revision) == ("work", 1, "1", 3)
     row = (await office.sagas())["1"]
@@ -433,6 +433,6 @@ async def test_abandoned_without_a_definition_only_as_it_was_shown(office: Offic
     seen = await operator.rehearse(_work(1), _by_bea(Action.ABANDON))
     await office.handle(office.answer(1, "dig", Done()))
 
-    assert (await operator.act(_work(1), _by_bea(Action.ABANDON), seen)).why == (
+    assert (await operator.act(_work(1), _by_bea(Action.ABANDON), seen.seen)).why == (
         "it has moved since it was shown; look at it again"
     )

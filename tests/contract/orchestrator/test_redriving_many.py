@@ -186,7 +186,9 @@ async def test_a_redrive_and_the_collector_wait_for_each_other_in_one_order(post
     async with database.transaction() as collecting:
         row = collected_letter.c.id
         await collecting.execute(select(row).where(row == first).with_for_update())
-        redriving = asyncio.create_task(letter_decisions.redrive(database, wanted, decision, found, dry_run=False))
+        redriving = asyncio.create_task(
+            letter_decisions.redrive(database, wanted, decision, found.extend, dry_run=False)
+        )
         async with database.reading() as looking:
             await _somebody_waits(looking)
         await collecting.execute(select(row).where(row == second).with_for_update(nowait=True))

@@ -1,7 +1,7 @@
 """python -m tests.golden: record the histories that are missing, with the engine and the definitions of this checkout.
 
 What was recorded once stays: a released version goes on replaying as it ran. A new version of a saga gets a folder of
-its own, and a new shape its own file.
+its own, and a new shape its own file. What was migrated lies with the version that it came to.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from docs.examples.trip.saga import BOOK_TRIP
 from orchestrator.saga.definition import Saga
 from orchestrator.sagas.fulfill_order import FULFILL_ORDER
 from tests.golden.files import FOLDER, write
+from tests.golden.moves import MOVES
+from tests.golden.moving import MOVE_HOUSE_1, MOVE_HOUSE_2
 from tests.golden.orders import ORDERS
 from tests.golden.stage import Stage, stage
 from tests.golden.trips import TRIPS
@@ -39,14 +41,18 @@ def main() -> None:
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(30), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
     )
-    for saga, stories in ((FULFILL_ORDER, ORDERS), (BOOK_TRIP, TRIPS)):
+    for begins, saga, stories in (
+        (FULFILL_ORDER, FULFILL_ORDER, ORDERS),
+        (BOOK_TRIP, BOOK_TRIP, TRIPS),
+        (MOVE_HOUSE_1, MOVE_HOUSE_2, MOVES),
+    ):
         for story in stories:
             path = FOLDER / f"{saga.name}_v{saga.version}" / f"{story.__name__}.json"
             shown = path.relative_to(FOLDER)
             if path.exists():
                 sys.stdout.write(f"kept      {shown}\n")
             else:
-                asyncio.run(record(saga, story, path))
+                asyncio.run(record(begins, story, path))
                 sys.stdout.write(f"recorded  {shown}\n")
 
 

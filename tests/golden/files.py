@@ -15,7 +15,7 @@ from orchestrator.replay.recorded import Recorded, RecordedTransition
 from orchestrator.schema import saga, saga_history
 
 FOLDER = Path(__file__).parent
-MODULES = ("orchestrator.sagas.fulfill_order", "docs.examples.trip.saga")
+MODULES = ("orchestrator.sagas.fulfill_order", "docs.examples.trip.saga", "tests.golden.moving")
 
 
 def golden() -> list[Path]:

@@ -16,7 +16,8 @@ from contracts.message import Event
 from messaging import schema
 from messaging.database import Database
 from messaging.envelope import CONTENT_TYPE, Envelope, encode
-from orchestrator import queries
+from messaging.relay import Relay
+from orchestrator import queries, versions
 from orchestrator.operations.action import Operator, Result
 from orchestrator.replay.reading import recorded
 from orchestrator.replay.recorded import Recorded
@@ -24,7 +25,7 @@ from orchestrator.saga.definition import Saga
 from orchestrator.saga.inputs import Action, PersonActed
 from orchestrator.saga.state import Direction, command_id, saga_id
 from orchestrator.schema import metadata
-from tests.contract.messaging.bench import PATIENCE
+from tests.contract.messaging.bench import PATIENCE, ScriptedBus
 from tests.contract.orchestrator.office import Office
 
 _KEYS = UUID("0195d3a2-7c00-7000-8000-00000000c0de")
@@ -83,6 +84,25 @@ class Stage(Office):
         """Somebody acts, a quarter of an hour later."""
         self.clock.advance(900)
         given = PersonActed(self.clock.now(), action, "bea", why, step, answer)
+        outcome = await Operator(self.database, self.catalog, self.clock).act(self.identity, given)
+        assert outcome.result is Result.DONE, outcome.why
+
+    async def goes_on_as(self, before: Saga[Any], after: Saga[Any]) -> None:
+        """A process that has both versions takes the place of the one before, and somebody migrates the instance."""
+        await self.retire()
+        self.bus = ScriptedBus()
+        self.relay = Relay(self.database, self.bus, self.clock)
+        self._saga = after
+        await self.employ(before, after)
+        await versions.check(self.database, self.catalog, (), self.clock.now())
+        given = PersonActed(
+            self.clock.now(),
+            Action.MIGRATE,
+            "bea",
+            f"v{after.version} is out",
+            from_version=before.version,
+            to_version=after.version,
+        )
         outcome = await Operator(self.database, self.catalog, self.clock).act(self.identity, given)
         assert outcome.result is Result.DONE, outcome.why
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from orchestrator.replay.replaying import Difference, replay
-from tests.golden.files import catalog, golden, read, write
+from tests.golden.files import FOLDER, catalog, golden, read, write
 
 SHAPES = {
     "book_trip_v1": {"approved": 7, "cheap": 6, "hotel_full": 4, "not_approved": 6, "withdrawn": 6},
@@ -20,6 +21,7 @@ SHAPES = {
         "payment_silent": 6,
         "stuck_void_resolved": 15,
     },
+    "move_house_v2": {"migrated_halfway": 6, "migrated_then_refused": 5, "migrated_turning_back": 5},
 }
 
 
@@ -40,6 +42,16 @@ def test_a_golden_history_replays(path: Path) -> None:
     replayed = replay(read(path), catalog())
     assert replayed.difference is None, told(replayed.difference)
     assert replayed.transitions == SHAPES[path.parent.name][path.stem]
+
+
+def test_what_was_migrated_is_replayed_by_both_versions() -> None:
+    """It was begun by one and ended by the other, and a command went out under the name its step had then."""
+    recorded = read(FOLDER / "move_house_v2" / "migrated_halfway.json")
+    assert recorded.versions() == (1, 1, 2, 2, 2, 2)
+    (fact, *_) = json.loads(recorded.transitions[2].facts)
+    assert fact["renamed"] == {"keys": "locks", "van": "transport"}
+    assert fact["made_from"] == {"locks": {"owner": "customer-42", "van": "", "keys": 0, "wishes": []}}
+    assert fact["data"] == {"owner": "customer-42", "van": "HH-MV 7", "keys": 0, "wishes": []}
 
 
 def test_no_golden_history_is_lost() -> None:

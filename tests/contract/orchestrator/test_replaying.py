@@ -76,6 +76,7 @@ def counted(tally: Tally) -> Counts:
 ALL_SAME: Counts = {
     "book_trip v1": (5, 29, 5, {}),
     "fulfill_order v1": (7, 45, 7, {}),
+    "move_house v2": (3, 16, 3, {}),
 }
 
 
@@ -86,6 +87,7 @@ def changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     module.write_text(
         "from tests.unit.changes import CHANGES\n"
         "from docs.examples.trip.saga import BOOK_TRIP\n"
+        "from tests.golden.moving import MOVE_HOUSE_1, MOVE_HOUSE_2\n"
         "FULFILL_ORDER = CHANGES['drop_compensation'].make()\n",
         "utf-8",
     )
@@ -111,6 +113,7 @@ async def test_changed_code_is_found_out_on_both(histories: Database, changed: s
             "book_trip v1": (5, 29, 5, {}),
             # Two differ at transition 2 and 4 of theirs, and so on: what comes after is not folded.
             "fulfill_order v1": (7, 18, 2, {Kind.COMPENSATION: 5}),
+            "move_house v2": (3, 16, 3, {}),
         }
         assert {what: finding.instances for what, finding in tally.findings.items()} == {("fulfill_order", 1, LOST): 5}
         ((_, finding),) = tally.findings.items()
@@ -190,10 +193,11 @@ async def test_all_of_them(histories: Database, changed: str) -> None:
     ended = await amends(histories, "replay", "--all")
     assert ended.exit_code == 0, ended.stderr
     table = [line.split() for line in ended.stdout.splitlines()]
-    assert table[:3] == [
+    assert table[:4] == [
         ["saga", "instances", "transitions", "same", "different", "how"],
         ["book_trip", "v1", "5", "29", "5", "0"],
         ["fulfill_order", "v1", "7", "45", "7", "0"],
+        ["move_house", "v2", "3", "16", "3", "0"],
     ]
     assert ended.stdout.splitlines()[-1].endswith(": all the same")
 
@@ -204,7 +208,7 @@ async def test_all_of_them(histories: Database, changed: str) -> None:
 
     ended = await amends(histories, "replay", "--all", "--output", "json", modules=changed)
     told = json.loads(ended.stdout)
-    assert (ended.exit_code, told["instances"], told["different"]) == (1, 12, 5)
+    assert (ended.exit_code, told["instances"], told["different"]) == (1, 15, 5)
     assert [(each["sentence"], each["instances"]) for each in told["findings"]] == [(LOST, 5)]
 
 

@@ -2,8 +2,10 @@
 discarded, and definitions that no instance needs any more.
 
 In small batches, each archived before a short transaction deletes it. An instance that has moved since it was read (a
-late answer) is left alone: its revision proves it. One that has not ended is never touched, and neither is a dead
-letter of it about which nobody has decided.
+late answer) is left alone: its revision proves it. So is one that something still waits for: an event that is parked
+(without the instance, it could start it a second time), or a dead letter that was sent again and of which nothing has
+been heard yet. One that has not ended is never touched, and neither is a dead letter of it about which nobody has
+decided.
 """
 
 from __future__ import annotations
@@ -14,7 +16,22 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, ColumnElement, Uuid, case, cast, delete, exists, false, func, select, tuple_
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    String,
+    Text,
+    Uuid,
+    case,
+    cast,
+    delete,
+    exists,
+    false,
+    func,
+    select,
+    tuple_,
+    type_coerce,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import bulk, pruning, schema
@@ -25,7 +42,15 @@ from orchestrator import archive as archived
 from orchestrator.letters import State
 from orchestrator.replay.reading import stream
 from orchestrator.saga.state import Status
-from orchestrator.schema import collected_letter, saga, saga_attribute, saga_definition, saga_history, saga_search
+from orchestrator.schema import (
+    collected_letter,
+    parked_event,
+    saga,
+    saga_attribute,
+    saga_definition,
+    saga_history,
+    saga_search,
+)
 
 BATCH = 100
 """Instances in one transaction."""
@@ -67,7 +92,8 @@ async def prunable(connection: AsyncConnection, wanted: Wanted) -> Prunable:
             conditions = _collected(wanted.cutoff, state, connection.dialect.name)
             old = select(func.count()).select_from(collected_letter).where(*conditions)
             collected += int((await connection.execute(old)).scalar_one())
-    query = select(func.count(), func.sum(saga.c.revision)).where(saga.c.status.in_(_ENDED), *_conditions(wanted))
+    conditions = [saga.c.status.in_(_ENDED), *_conditions(wanted), _unreferred(connection.dialect.name)]
+    query = select(func.count(), func.sum(saga.c.revision)).where(*conditions)
     instances, transitions = (await connection.execute(query)).one()
     definitions = await _unused(connection, wanted)
     named = _named(definitions)
@@ -128,12 +154,27 @@ def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
     return [saga.c.updated_at < wanted.cutoff.before, *named]
 
 
+def _unreferred(dialect: str) -> ColumnElement[bool]:
+    """Whether nothing waits that is meant for this instance."""
+    # As others write it; SQLite keeps a UUID as its digits. On this side, so that the index on the letters answers.
+    written: ColumnElement[str] = cast(saga.c.id, Text)
+    if dialect == "sqlite":
+        digits: ColumnElement[str] = type_coerce(saga.c.id, String)
+        written = func.substr(digits, 1, 8)
+        for place, length in ((9, 4), (13, 4), (17, 4), (21, 12)):
+            written = written + "-" + func.substr(digits, place, length)
+    letter = collected_letter.c
+    return ~exists().where(parked_event.c.saga_id == saga.c.id) & ~exists().where(
+        letter.correlation_id == written, letter.state == State.REDRIVEN
+    )
+
+
 async def _page(database: Database, status: str, wanted: Wanted, batch: int) -> dict[UUID, int]:
     """Some instances that may go, each with its revision."""
     # One status at a time, oldest first: the index on both answers it without sorting what there is.
     query = (
         select(saga.c.id, saga.c.revision)
-        .where(saga.c.status == status, *_conditions(wanted))
+        .where(saga.c.status == status, *_conditions(wanted), _unreferred(database.dialect))
         .order_by(saga.c.updated_at)
         .limit(batch)
     )
@@ -154,7 +195,9 @@ async def _remove(database: Database, seen: Mapping[UUID, int]) -> tuple[int, in
         rows = await bulk.select(
             connection, (saga.c.id, saga.c.revision), saga.c.id, sorted(seen), "ORDER BY id FOR UPDATE"
         )
-        ids: list[UUID] = [identity for identity, revision in rows if revision == seen[identity]]
+        same: list[UUID] = [identity for identity, revision in rows if revision == seen[identity]]
+        free = select(saga.c.id).where(saga.c.id.in_(same), _unreferred(connection.dialect.name))
+        ids = list((await connection.execute(free)).scalars())
         await bulk.delete(connection, saga.c.id, ids)
         await bulk.delete(connection, saga_attribute.c.saga_id, ids)
         moves = await bulk.delete(connection, saga_history.c.saga_id, ids)

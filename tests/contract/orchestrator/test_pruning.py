@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from messaging import bulk, schema
 from messaging.archive import Archive, UnreadableArchive, read
@@ -22,7 +22,15 @@ from orchestrator.pruning import Prunable, Wanted
 from orchestrator.replay.reading import stream
 from orchestrator.replay.recorded import Recorded
 from orchestrator.saga.state import Direction, saga_id
-from orchestrator.schema import collected_letter, saga, saga_attribute, saga_definition, saga_history, saga_search
+from orchestrator.schema import (
+    collected_letter,
+    parked_event,
+    saga,
+    saga_attribute,
+    saga_definition,
+    saga_history,
+    saga_search,
+)
 from tests.contract.messaging.bench import NOON
 from tests.contract.orchestrator.letters import collected, dead_letter
 from tests.contract.orchestrator.office import Office
@@ -81,6 +89,43 @@ async def test_only_sagas_that_ended_long_ago_go_with_all_that_is_theirs(office:
     assert await _ids(office, saga_history.c.saga_id) == kept
     assert await _ids(office, saga_attribute.c.saga_id) == kept
     assert await pruning.prune(office.database, _wanted("work")) == Prunable(0, 0, 0, 0, 0, ())
+
+
+async def test_an_ended_saga_stays_while_something_waits_for_it(office: Office) -> None:
+    """An event that is parked, which could start it a second time; a letter that was sent again and is on its way."""
+    await _work(office)
+    identities = [saga_id("work", number) for number in (1, 2, 3)]
+    await collected(
+        office,
+        *[
+            dead_letter(letter=UUID(int=90 + number), correlation_id=str(each))
+            for number, each in enumerate(identities)
+        ],
+    )
+    parked = {
+        "saga_id": identities[0],
+        "message_id": UUID(int=5),
+        "name": "work",
+        "type": "work.begun",
+        "queue": "depot.in",
+        "body": "{}",
+        "reason": "no definition of work in its version is loaded here",
+        "parked_at": NOON,
+        "retry_at": NOON,
+    }
+    async with office.database.transaction() as connection:
+        await bulk.insert(connection, parked_event, tuple(parked), [parked])
+        decision = Decision(State.REDRIVEN, "bea", "mended", NOON)
+        await letters.decide(connection, letters.COLLECTED, decision, [(UUID(int=91), UUID(int=7))])
+    async with office.database.reading() as connection:
+        assert (await pruning.prunable(connection, _wanted("work"))).instances == 1
+    assert (await pruning.prune(office.database, _wanted("work"), batch=1)).instances == 1
+    assert set(await office.sagas()) == {"1", "2", "4", "5", "6"}
+
+    async with office.database.transaction() as connection:
+        await connection.execute(delete(parked_event))
+        await connection.execute(update(collected_letter).values(state="handled"))
+    assert (await pruning.prune(office.database, _wanted("work"))).instances == 2
 
 
 async def test_another_saga_is_left_alone(office: Office) -> None:

@@ -49,7 +49,7 @@ class Patient(Opened):
 
     def __init__(self) -> None:
         """Opens nothing."""
-        self.most = 0
+        self.most, self._before = 0, Counting.alive
 
     def rehearse(self, given: Sequence[tuple[Chosen, PersonActed]], see: See) -> None:
         self._each(given, Result.POSSIBLE, see)
@@ -64,7 +64,7 @@ class Patient(Opened):
             line = RecordedTransition(5, NOON, '{"kind":"deadline"}', "[]", "[]")
             counted = Counting(each.id, each.name, 1, f"A-{number}", result, "stuck", "x", "", 5, "no", (line,))
             see(counted)
-            self.most = max(self.most, Counting.alive)
+            self.most = max(self.most, Counting.alive - self._before)
 
 
 class Counting(Outcome):

@@ -83,6 +83,11 @@ def describe(settings: ServiceSettings) -> list[str]:
     return lines
 
 
+def counted(number: int, one: str, more: str = "") -> str:
+    """So many of them, as people say it: 1 saga, 2 sagas; `more` where that is not `one` and an s."""
+    return f"{number} {one if number == 1 else more or one + 's'}"
+
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 

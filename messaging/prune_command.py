@@ -17,7 +17,7 @@ from rich.progress import Progress
 from messaging import pruning
 from messaging.archive import Archive, ArchiveFailed
 from messaging.clock import SystemClock
-from messaging.commandline import span
+from messaging.commandline import counted, span
 from messaging.database import Database
 from messaging.pruning import Cutoff, Prunable
 from messaging.reaching import Output, OutputOption, YesOption, fail, reach
@@ -88,7 +88,7 @@ def _would(found: Prunable) -> str:
 
 
 def _words(found: Prunable) -> str:
-    return f"{found.inbox} inbox entries and {found.dead_letters} dead letters"
+    return f"{counted(found.inbox, 'inbox entry', 'inbox entries')} and {counted(found.dead_letters, 'dead letter')}"
 
 
 # -- what the orchestrator's command shares ------------------------------------------------------------------
@@ -109,8 +109,8 @@ def warn_of_undecided(letters: int, program: str) -> None:
     """Say on stderr what stays though it is old, and how to mend that."""
     if letters:
         typer.echo(
-            f"{program}: {letters} dead letters that old are undecided and stay; `amends dead-letters redrive` or "
-            "`discard` decides about them, --undecided removes them",
+            f"{program}: undecided dead letters that old stay ({letters}); `amends dead-letters redrive` or `discard` "
+            "decides about them, --undecided removes them",
             err=True,
         )
 

@@ -267,7 +267,8 @@ class ParticipantConsumer:
             self._answer_otherwise(work, received, error.otherwise)
             return
         if spent or work.now - first_at > PATIENCE:
-            story = f"tried {tried} times since {first_at.isoformat()}; the last time: {error.reason}"
+            often = "once" if tried == 1 else f"{tried} times"
+            story = f"tried {often} since {first_at.isoformat()}; the last time: {error.reason}"
             self._bury(work, received, "retries_exhausted", story)
             return
         wait = error.after if error.after is not None else backoff(tried, self._entropy.jitter())

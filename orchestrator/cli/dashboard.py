@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from messaging.commandline import counted
 from orchestrator.cli.pictures import safe, status
 from orchestrator.queries import Listed
 from orchestrator.saga.state import Status
@@ -48,7 +49,7 @@ def screenful(seen: Snapshot, rates: Rates | None, trouble: str, width: int) -> 
 def _head(seen: Snapshot, rates: Rates | None) -> Text:
     words = "measuring" if rates is None else f"{rates.started:.1f}/s started, {rates.ended:.1f}/s ended"
     return Text.assemble(
-        (time_of_day(seen.at), "bold"), f"  {seen.number()} sagas, {seen.under_way} under way; {words}"
+        (time_of_day(seen.at), "bold"), f"  {counted(seen.number(), 'saga')}, {seen.under_way} under way; {words}"
     )
 
 

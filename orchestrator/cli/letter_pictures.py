@@ -19,6 +19,7 @@ from orchestrator.cli.opening import Output
 from orchestrator.cli.pictures import plain, plain_lines, safe
 from orchestrator.letter_decisions import Outcome
 from orchestrator.letters import Counted, Letter, State, Waiting
+from orchestrator.saga.story import times
 from orchestrator.times import clock, coarse
 from orchestrator.words import last_line
 
@@ -77,8 +78,8 @@ def letter(told: Letter, saga: Waiting | None, console: Console) -> None:
     console.print(f"[bold]{safe(told.type or 'a message of no type')}[/] in {safe(told.service)}", highlight=False)
     line("id", str(told.id))
     line("state", f"[{_COLORS[told.state]}]{told.state.value}[/]{_decision(told)}")
-    times = "" if told.failures == 1 else f"; {told.failures} times since {clock(told.first_at)}"
-    line("failed", f"{clock(told.at)}{times}" + (f"; put off {told.attempts} times before" if told.attempts else ""))
+    again = "" if told.failures == 1 else f"; {times(told.failures)} since {clock(told.first_at)}"
+    line("failed", f"{clock(told.at)}{again}" + (f"; put off {times(told.attempts)} before" if told.attempts else ""))
     line("reason", safe(told.reason))
     line("queue", f"{safe(told.queue)}, routing key {safe(told.routing_key)}")
     line("message", safe(told.message_id or "without an id"))

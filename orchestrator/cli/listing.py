@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from messaging.clock import SystemClock
+from messaging.commandline import counted
 from messaging.database import Database
 from messaging.process import load
 from orchestrator import queries, search
@@ -99,12 +100,14 @@ def reindex(
         typer.echo(json.dumps([asdict(each) for each in done], indent=2, default=str))
     else:
         for each in done:
-            by = f"indexed by {', '.join(each.search)}" if each.search else "declare no search attribute"
-            typer.echo(f"{each.saga} v{each.version}: {each.instances} instances {by}")
+            by = f"indexed by {', '.join(each.search)}" if each.search else "without a search attribute"
+            typer.echo(f"{each.saga} v{each.version}: {counted(each.instances, 'instance')} {by}")
     unreadable = [f"{identity}" for each in done for identity in each.unreadable]
     if unreadable:
         shown = ", ".join(unreadable[:10]) + (", …" if len(unreadable) > 10 else "")
-        fail(f"the data of {len(unreadable)} instances does not fit their definition, they cannot be found: {shown}", 1)
+        fail(
+            f"data that does not fit its definition: {counted(len(unreadable), 'instance')} cannot be found: {shown}", 1
+        )
 
 
 def _into(bar: Progress, definition: Saga[Any]) -> Callable[[int], None]:

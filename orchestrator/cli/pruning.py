@@ -10,6 +10,7 @@ import typer
 
 from messaging.archive import Archive
 from messaging.clock import SystemClock
+from messaging.commandline import counted
 from messaging.database import Database
 from messaging.process import load
 from messaging.prune_command import (
@@ -110,7 +111,8 @@ def _would(found: Prunable) -> str:
 
 def _words(found: Prunable) -> str:
     words = (
-        f"{found.instances} sagas with {found.transitions} transitions, {found.inbox} inbox entries, "
-        f"{found.dead_letters} dead letters of its own, {found.collected_letters} collected"
+        f"{counted(found.instances, 'saga')} with {counted(found.transitions, 'transition')}, "
+        f"{counted(found.inbox, 'inbox entry', 'inbox entries')}, "
+        f"{counted(found.dead_letters, 'dead letter')} of its own, {found.collected_letters} collected"
     )
     return f"{words}, the definitions {', '.join(found.definitions)}" if found.definitions else words

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from messaging.commandline import without_password
+from messaging.commandline import counted, without_password
 from messaging.database import Database
 from messaging.process import EX_UNAVAILABLE, load
 from orchestrator import queries
@@ -91,7 +91,7 @@ def _stop(settings: OrchestratorSettings, wanted: str, seq: int) -> None:
     except NothingToStop as error:
         fail(str(error), 1)
     if transition is not None:
-        typer.echo(f"decided: {transition.verdict.value}, {len(transition.facts)} facts", err=True)
+        typer.echo(f"decided: {transition.verdict.value}, {counted(len(transition.facts), 'fact')}", err=True)
 
 
 def recorded_of(settings: OrchestratorSettings, wanted: str) -> Recorded:

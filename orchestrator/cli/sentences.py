@@ -10,6 +10,7 @@ from orchestrator.diagnosis import findings
 from orchestrator.diagnosis.findings import Almost, Awaited, Awaits, Cause, Diagnosis, Place, StuckBy, Then
 from orchestrator.saga.inputs import Action
 from orchestrator.saga.state import Direction
+from orchestrator.saga.story import times
 from orchestrator.times import about, clock
 from orchestrator.words import last_line
 
@@ -27,7 +28,10 @@ class Section:
 
 def sections(found: Diagnosis) -> list[Section]:
     """What to tell, in order; sections that say nothing are left out."""
-    first, *rest = [*_verdict(found), *(_cause(each) for each in found.causes)] or [_nothing(found)]
+    explaining = [each for each in found.causes if _explains(found, each)]
+    others = [each for each in found.causes if each not in explaining]
+    said = [*map(_cause, explaining), *_verdict(found), *map(_cause, others)]
+    first, *rest = said or [_nothing(found)]
     told = [
         Section("Most likely" if found.ended_at is None else "How it ended", (first,)),
         Section("Also", tuple(rest)),
@@ -41,6 +45,19 @@ def sections(found: Diagnosis) -> list[Section]:
 
 
 # -- the verdict: stuck, ended, or nothing ---------------------------------------------------------------------
+
+
+def _explains(found: Diagnosis, cause: Cause) -> bool:
+    """Whether it is stuck because of this: nobody answers a command that has not left, or that died on its way."""
+    if found.stuck is None or found.stuck.by is not StuckBy.NO_ANSWER:
+        return False
+    match cause:
+        case findings.StillInOutbox():
+            return cause.held_up and cause.message_id in {each.command_id for each in found.awaited}
+        case findings.DeadLettered():
+            return cause.is_command
+        case _:
+            return False
 
 
 def _verdict(found: Diagnosis) -> Iterator[str]:
@@ -218,13 +235,9 @@ def _where(found: Diagnosis, each: Awaited) -> Iterator[str]:
 def _attempts(each: Awaited) -> str:
     rounds = f", round {each.round}" if each.round > 1 else ""
     if each.attempts is not None:
-        return f"; sent {_times(each.attempt)} of {each.attempts}{rounds}"
+        return f"; sent {times(each.attempt)} of {each.attempts}{rounds}"
     again = ", and again for ever" if each.then is Then.SENT_FOR_EVER else ""
-    return f"; sent {_times(each.attempt)}{again}{rounds}"
-
-
-def _times(number: int) -> str:
-    return {1: "once", 2: "twice"}.get(number, f"{number} times")
+    return f"; sent {times(each.attempt)}{again}{rounds}"
 
 
 def _compared(each: Awaited, waited: float) -> str:

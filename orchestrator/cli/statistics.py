@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from messaging.clock import SystemClock
+from messaging.commandline import counted
 from messaging.database import Database
 from messaging.process import load
 from orchestrator.cli import pictures
@@ -61,8 +62,10 @@ def _show(found: Sequence[SagaStatistics], console: Console) -> None:
     if not found:
         console.print("no saga has moved", style="dim")
     for each in found:
-        counted = ", ".join(f"{number} {pictures.status(status)}" for status, number in each.statuses.items())
-        console.print(f"[bold]{pictures.safe(each.saga)}[/]  {each.instances} instances: {counted}", highlight=False)
+        statuses = ", ".join(f"{number} {pictures.status(status)}" for status, number in each.statuses.items())
+        console.print(
+            f"[bold]{pictures.safe(each.saga)}[/]  {counted(each.instances, 'instance')}: {statuses}", highlight=False
+        )
         console.print(
             f"ended {_rate(each.ended_per_second)}; from start to end {_words(each.duration)}", highlight=False
         )
@@ -73,9 +76,12 @@ def _show(found: Sequence[SagaStatistics], console: Console) -> None:
                 reasons = ", ".join(f"{number} {reason}" for reason, number in step.reasons.items())
                 console.print(f"{pictures.safe(step.step)} refused: {pictures.safe(reasons)}", highlight=False)
         if each.unreadable:
-            console.print(f"{each.unreadable} histories cannot be read; `amends replay` names them", style="yellow")
+            console.print(
+                f"{counted(each.unreadable, 'history', 'histories')} cannot be read; `amends replay` names them",
+                style="yellow",
+            )
         read = each.sampled - each.unreadable
-        words = f"steps and durations from {read} of {each.instances} histories\n"
+        words = f"steps and durations from {read} of {counted(each.instances, 'history', 'histories')}\n"
         console.print(words, style="dim", highlight=False)
 
 

@@ -12,6 +12,7 @@ from orchestrator.saga.inputs import EventArrived
 from orchestrator.saga.moving import is_a
 from orchestrator.saga.state import Direction, Status, StepState, StepStatus, step_command_id
 from orchestrator.saga.steps import Delay, Kind, OnTimeout, Step, Wait
+from orchestrator.saga.story import times
 from orchestrator.saga.transition import Transition, Verdict
 
 
@@ -161,7 +162,7 @@ class Deciding(Acting):
             else:
                 self._fact(
                     f.BecameStuck(
-                        f"the compensation of {step.name} was sent {reached.attempt} times and never answered",
+                        f"the compensation of {step.name} was sent {times(reached.attempt)} and never answered",
                         (step.name,),
                     )
                 )
@@ -171,7 +172,7 @@ class Deciding(Acting):
             self._fact(f.StepInDoubt(step.name))
             if step.on_in_doubt is not None:
                 self._data(step.on_in_doubt(self.state.data))
-            self._settle(step.name, f"{step.name} was sent {reached.attempt} times and never answered")
+            self._settle(step.name, f"{step.name} was sent {times(reached.attempt)} and never answered")
 
 
 def _told(event: Event) -> str:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from contracts.message import Message
 from orchestrator.saga.state import Send
+from orchestrator.saga.story import times
 from orchestrator.testing.differences import differences
 from orchestrator.testing.playing import Moment, Playing
 from orchestrator.testing.telling import listed, timeline, told
@@ -117,7 +118,7 @@ class Ledger:
         if not passed:
             return ""
         if all(each.expected for each in passed):
-            return f" (it was sent {_times(len(passed))}, and each was expected before)"
+            return f" (it was sent {times(len(passed))}, and each was expected before)"
         return " (it was sent earlier, before a message that was expected already: expect it first)"
 
 
@@ -127,7 +128,3 @@ def _matches(message: Message, wanted: Message | type[Message]) -> bool:
 
 def _named(wanted: Message | type[Message]) -> str:
     return wanted.__name__ if isinstance(wanted, type) else told(wanted)
-
-
-def _times(number: int) -> str:
-    return "once" if number == 1 else f"{number} times"

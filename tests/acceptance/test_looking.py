@@ -196,7 +196,7 @@ def test_old_letters_about_which_nobody_has_decided_are_told_of_and_stay(amends:
     asyncio.run(fail())
     ages = ("--older-than", f"{(datetime.now(UTC) - NOON - timedelta(days=1)).days}d", "--yes")
     advice = (
-        "1 dead letters that old are undecided and stay; `amends dead-letters redrive` or `discard` decides about "
+        "undecided dead letters that old stay (1); `amends dead-letters redrive` or `discard` decides about "
         "them, --undecided removes them\n"
     )
     kept = CliRunner().invoke(messaging_app, ["prune", *ages])
@@ -206,6 +206,6 @@ def test_old_letters_about_which_nobody_has_decided_are_told_of_and_stay(amends:
     assert f"amends: {advice}" in first.stderr
     second = amends("prune", *ages, "--undecided")
     assert second.stdout == (
-        "removed 0 sagas with 0 transitions, 0 inbox entries, 1 dead letters of its own, 1 collected\n"
+        "removed 0 sagas with 0 transitions, 0 inbox entries, 1 dead letter of its own, 1 collected\n"
     )
     assert "undecided" not in second.stderr

@@ -113,4 +113,4 @@ def test_every_command_on_retention_runs() -> None:
             program, arguments = importlib.import_module(f"{words[2]}.__main__").app, words[3:]
         ended = CliRunner().invoke(program, [*arguments, "--dry-run"])
         assert ended.exit_code == 0, (words, ended.stdout, ended.stderr)
-        assert "would remove 1 sagas" in ended.stdout or ended.stdout == "nothing is that old\n"
+        assert "would remove 1 saga " in ended.stdout or ended.stdout == "nothing is that old\n"

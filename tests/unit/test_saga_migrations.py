@@ -192,7 +192,7 @@ def test_a_stuck_instance_stays_stuck_until_somebody_decides() -> None:
     play.deadline()
     assert "stuck" == play.status
     migrate(play, wider("stock", "money", "mail", migrations=(Migration(OLD, widened),)))
-    assert (Status.STUCK, "the compensation of stock was sent 1 times and never answered") == (
+    assert (Status.STUCK, "the compensation of stock was sent once and never answered") == (
         play.status,
         play.current.reason,
     )

@@ -182,6 +182,6 @@ def test_a_parallel_whose_compensation_fails_is_stuck_for_that_member() -> None:
     play.answer("hotel", Done())
     play.answer("money", Refused())
     play.deadline()
-    assert play.current.reason == "the compensation of flight was sent 1 times and never answered"
+    assert play.current.reason == "the compensation of flight was sent once and never answered"
     assert Verdict.PARKED is play.answer("hotel", Undone()).verdict
     assert {"flight": "compensating", "hotel": "compensating", "money": "refused"} == play.steps

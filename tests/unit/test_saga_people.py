@@ -453,7 +453,7 @@ def test_a_step_given_up_while_another_is_stuck_waits_its_turn() -> None:
     assert Verdict.DUPLICATE is play.take(DeadlinePassed(play.now)).verdict
     play.person(Action.RESOLVE, "flight")
     play.deadline()
-    assert (Status.STUCK, "the compensation of hotel was sent 1 times and never answered") == (
+    assert (Status.STUCK, "the compensation of hotel was sent once and never answered") == (
         play.status,
         play.current.reason,
     )
@@ -468,7 +468,7 @@ def test_two_compensations_given_up_at_once_are_decided_one_after_the_other() ->
     play.answer("hotel", Done())
     play.answer("money", Refused())
     play.deadline()
-    assert "the compensation of flight was sent 1 times and never answered" == play.current.reason
+    assert "the compensation of flight was sent once and never answered" == play.current.reason
     play.person(Action.RESOLVE, "flight")
     play.deadline()
-    assert "the compensation of hotel was sent 1 times and never answered" == play.current.reason
+    assert "the compensation of hotel was sent once and never answered" == play.current.reason

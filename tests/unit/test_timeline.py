@@ -99,7 +99,7 @@ def test_the_sequence_diagram() -> None:
         "    Note over p5: goes back: fill was refused: work.refused (no spade#59; #35;1 #lt; 2)\n"
         "    p5->>p2: work.undo\n"
         "    p3->>p5: 5. deadline passed\n"
-        "    Note over p5: STUCK: the compensation of dig was sent 1 times and never answered\n"
+        "    Note over p5: STUCK: the compensation of dig was sent once and never answered\n"
         "    p4->>p5: 6. resolve dig: filled it myself\n"
         "    Note over p5: publishes work.amended\n"
         "    p2->>p5: 7. work.done\n"

@@ -209,7 +209,7 @@ async def test_after_its_attempts_a_message_without_otherwise_is_a_dead_letter(b
 
     (letter,) = await bench.rows(schema.dead_letter)
     assert (letter.reason, letter.message_id, letter.queue) == ("retries_exhausted", str(_id(7)), "depot.in")
-    assert letter.error == "tried 1 times since 2026-03-01T12:00:00+00:00; the last time: closed"
+    assert letter.error == "tried once since 2026-03-01T12:00:00+00:00; the last time: closed"
     (announced,) = bench.bus.published
     assert (announced.exchange, announced.routing_key) == ("amends.dead-letters", "depot.retries_exhausted")
     assert json.loads(json.loads(announced.body)["data"]["body"])["data"] == {"parcel": "p1", "note": ""}

@@ -208,7 +208,7 @@ async def test_the_last_attempt(office: Office) -> None:
     await until_revision(office, 9, 2)
 
     found = await told(office, 9)
-    assert found["Where it is"][0].endswith("; sent twice of 2.")
+    assert found["Where it is"][0].endswith("; sent 2 times of 2.")
     assert found["Where it is"][1] == "There is no earlier one of this step to compare with."
     assert found["Next"][0].endswith(" dig is taken to be in doubt, and the saga goes back, beginning with it.")
 
@@ -613,6 +613,24 @@ async def test_stuck_in_a_compensation(office: Office) -> None:
     ]
     assert offered(found) == ["retry", "resolve", "abandon"]
     assert "answer work.undo, its compensation, since" in found["Where it is"][0]
+
+
+async def test_stuck_because_its_command_never_left(office: Office) -> None:
+    """What has not left the outbox explains it, so that comes first; that it is stuck is told next."""
+    dig = step("dig", compensation_retry=Retry(attempts=1, backoff=seconds(1)), timeout=seconds(5))
+    await office.employ(work_saga(dig, step("fill"), pivot("sign")))
+    await begin(office, 9)
+    await office.handle(office.answer(9, "dig", Done()))
+    await office.relay.flush()
+    office.bus.says = lambda _message: Receipt.UNROUTABLE
+    await office.handle(office.answer(9, "fill", Refused()))
+    await office.relay.flush()
+    await until_status(office, 9, "stuck")
+    (row,) = await office.rows(schema.outbox)
+
+    found = await told(office, 9)
+    assert found["Most likely"][0].startswith(f"work.undo has not left the outbox: row {row.id}, ")
+    assert "waits for a person: the compensation of dig was sent once and never answered." in found["Also"][0]
 
 
 async def test_the_next_deadline_of_a_compensation(office: Office) -> None:

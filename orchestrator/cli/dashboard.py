@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from rich.console import Group, RenderableType
@@ -18,6 +18,10 @@ from orchestrator.watching import Pile, Rates, Snapshot
 from orchestrator.words import last_line
 
 _STATUSES = [each.value for each in Status]
+_ROOMY = 76
+"""Columns from which on there is room for a column a status."""
+_NARROW = 60
+"""Columns below which an instance is told without its saga and key: its id finds them."""
 
 
 def line(seen: Snapshot, rates: Rates | None) -> str:
@@ -38,7 +42,7 @@ def screenful(seen: Snapshot, rates: Rates | None, trouble: str, width: int) -> 
     parts: list[RenderableType] = [_head(seen, rates)]
     if trouble:
         parts.append(Text(trouble, style="bold red"))
-    parts += [Text(), _counts(seen), Text(), _piles(seen)]
+    parts += [Text(), _counts(seen, width), Text(), _piles(seen)]
     if seen.waiting:
         parts += [Text(), Text("waiting longest", style="bold"), _instances(seen.waiting, seen.at, width)]
     if seen.stuck:
@@ -53,7 +57,9 @@ def _head(seen: Snapshot, rates: Rates | None) -> Text:
     )
 
 
-def _counts(seen: Snapshot) -> Table:
+def _counts(seen: Snapshot, width: int) -> RenderableType:
+    if width < _ROOMY:
+        return Group(*(_counted(saga, statuses) for saga, statuses in seen.sagas.items()))
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
     table.add_column("saga", overflow="fold")
     for name in _STATUSES:
@@ -61,6 +67,11 @@ def _counts(seen: Snapshot) -> Table:
     for saga, statuses in seen.sagas.items():
         table.add_row(safe(saga), *(str(statuses.get(name, 0) or "·") for name in _STATUSES))
     return table
+
+
+def _counted(saga: str, statuses: Mapping[str, int]) -> Text:
+    numbers = ", ".join(f"{statuses[name]} {status(name)}" for name in _STATUSES if statuses.get(name))
+    return Text.from_markup(f"[bold]{safe(saga)}[/]  {numbers or 'none'}")
 
 
 def _piles(seen: Snapshot) -> Text:
@@ -85,11 +96,15 @@ def _instances(found: Sequence[Listed], now: datetime, width: int) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1))
     table.add_column(no_wrap=True, min_width=8)
     table.add_column(no_wrap=True, min_width=6, justify="right")
-    table.add_column(no_wrap=True, overflow="ellipsis", max_width=key)
-    table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(width - 22 - key, 12))
+    if width >= _NARROW:
+        table.add_column(no_wrap=True, overflow="ellipsis", max_width=key)
+        table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(width - 22 - key, 12))
+    else:
+        table.add_column(overflow="fold")
     for each in found:
         words = last_line(each.reason) if each.status == Status.STUCK.value else f"at {each.step}"
-        table.add_row(str(each.id)[:8], _ago(now, each.updated_at), f"{safe(each.name)} {safe(each.key)}", safe(words))
+        named = [f"{safe(each.name)} {safe(each.key)}"] if width >= _NARROW else []
+        table.add_row(str(each.id)[:8], _ago(now, each.updated_at), *named, safe(words))
     return table
 
 

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.measure import Measurement
+from rich.padding import Padding
 from rich.table import Table
 
 from messaging.clock import SystemClock
@@ -55,10 +57,11 @@ def stats(
     if output is Output.JSON:
         typer.echo(json.dumps([asdict(each) for each in found], indent=2))
     else:
-        _show(found, screen())
+        picture(found, screen())
 
 
-def _show(found: Sequence[SagaStatistics], console: Console) -> None:
+def picture(found: Sequence[SagaStatistics], console: Console) -> None:
+    """Each saga's figures, as wide as the terminal allows."""
     if not found:
         console.print("no saga has moved", style="dim")
     for each in found:
@@ -70,7 +73,7 @@ def _show(found: Sequence[SagaStatistics], console: Console) -> None:
             f"ended {_rate(each.ended_per_second)}; from start to end {_words(each.duration)}", highlight=False
         )
         console.print()
-        console.print(_table(each.steps, roomy=console.width >= ROOMY))
+        _steps(each.steps, console)
         for step in each.steps:
             if step.reasons:
                 reasons = ", ".join(f"{number} {reason}" for reason, number in step.reasons.items())
@@ -85,21 +88,43 @@ def _show(found: Sequence[SagaStatistics], console: Console) -> None:
         console.print(words, style="dim", highlight=False)
 
 
+def _steps(steps: Sequence[StepStatistics], console: Console) -> None:
+    """A line a step; where that would cut figures off, a paragraph a step."""
+    table = _table(steps, roomy=console.width >= ROOMY)
+    whole = Measurement.get(console, console.options.update(max_width=ROOMY), table).maximum
+    if whole <= console.width:
+        console.print(table)
+        return
+    for each in steps:
+        console.print(pictures.safe(each.step), style="bold", highlight=False)
+        told = [f"{number} {what}" for what, number in zip(_COUNTS, _counts(each), strict=True) if number]
+        told += [] if each.duration.p50 is None else [_words(each.duration)]
+        console.print(Padding(", ".join(told) or "never sent", (0, 0, 0, 2)), highlight=False)
+
+
+_COUNTS = ("sent", "answered", "refused", "timed out", "retried", "compensated")
+
+
+def _counts(step: StepStatistics) -> tuple[int, ...]:
+    return (step.sent, step.answered, step.refused, step.timed_out, step.retried, step.compensated)
+
+
 def _table(steps: Sequence[StepStatistics], *, roomy: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=not roomy)
     table.add_column("step", no_wrap=True)
-    columns = ["sent", "answered", "refused", "timed out", "retried", "compensated", "p50", "p95", "p99"]
+    columns = [*_COUNTS, "p50", "p95", "p99"]
     if not roomy:
         columns.remove("p95")
     for column in columns:
         table.add_column("undone" if column == "compensated" and not roomy else column, justify="right")
     for each in steps:
-        numbers = (each.sent, each.answered, each.refused, each.timed_out, each.retried, each.compensated)
         took = [each.duration.p50, each.duration.p95, each.duration.p99]
         if not roomy:
             del took[1]
         table.add_row(
-            pictures.safe(each.step), *(str(number) for number in numbers), *(_length(seconds) for seconds in took)
+            pictures.safe(each.step),
+            *(str(number) for number in _counts(each)),
+            *(_length(seconds) for seconds in took),
         )
     return table
 

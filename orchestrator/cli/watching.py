@@ -226,7 +226,7 @@ class _One:
                 typer.echo(json.dumps(asdict(entry), default=str))
             else:
                 self._screen.say(_entry(entry, story))
-        self._told = len(story.entries)
+        moved, self._told = len(story.entries) > self._told, len(story.entries)
         live = self._screen.live
         if live is None or self._output is Output.JSON:
             self._complaining.heed(trouble)
@@ -234,7 +234,7 @@ class _One:
             live.update(Text(trouble, style="bold red"), refresh=True)
         else:
             live.update(Text.from_markup(_standing(story)), refresh=True)
-        if live is None and self.ended and self._output is Output.TABLE and not trouble:
+        if live is None and self.ended and moved and self._output is Output.TABLE:
             self._screen.say(Text.from_markup(_standing(story)).plain)
 
     @property

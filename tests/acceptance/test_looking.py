@@ -128,6 +128,8 @@ def test_watching_ends_when_it_is_told_to(amends: Amends) -> None:
         "#3 +3.00s test: work.done; sign: succeeded; completed -> work.finished",
         "completed",
     ]
+    followed = amends("watch", "1", "--interval", "0.1", "--for", "1s")
+    assert (followed.exit_code, followed.stdout) == (0, one.stdout)
     stuck = amends("watch", "3", "--until-ended", "--output", "json")
     assert stuck.exit_code == 1
     assert [json.loads(line)["seq"] for line in stuck.stdout.splitlines()] == [1, 2]

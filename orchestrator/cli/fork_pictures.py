@@ -17,6 +17,9 @@ from orchestrator.replay.forking import Fork
 from orchestrator.times import short
 from orchestrator.words import last_line
 
+NARROW = 70
+"""Columns below which two timelines have no room beside each other."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -50,17 +53,37 @@ def side_by_side(found: Fork, console: Console) -> None:
         f"forked after transition {found.at} of {len(was.entries)}; nothing is sent, the history stays as it is",
     )
     console.print()
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("as recorded", overflow="fold", ratio=1)
-    table.add_column("in the fork", overflow="fold", ratio=1)
-    for row in rows(found, was, is_):
-        table.add_row(_cell(row.recorded, was.started_at, row), _other_cell(row, was.started_at))
-    console.print(table)
+    if found.forked == found.recorded:
+        _line(console, "nothing differs: it goes as it was recorded")
+        return
+    draw = _beside if console.width >= NARROW else _below
+    console.print(draw(list(rows(found, was, is_)), was.started_at))
     for each in found.unheard:
         if each.origin is None:
             _line(console, f"[yellow]not heard[/] {safe(each.input)}: {safe(each.why)}")
     console.print()
     _ends(found, was, is_, console)
+
+
+def _beside(lines: Sequence[Row], began: datetime) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("as recorded", overflow="fold", ratio=1)
+    table.add_column("in the fork", overflow="fold", ratio=1)
+    for row in lines:
+        table.add_row(_cell(row.recorded, began, row), _other_cell(row, began))
+    return table
+
+
+def _below(lines: Sequence[Row], began: datetime) -> Table:
+    """What would stand beside each other, below each other."""
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for row in lines:
+        if row.recorded is not None:
+            table.add_row("was", _cell(row.recorded, began, row))
+        table.add_row("fork", _other_cell(row, began))
+    return table
 
 
 def rows(found: Fork, was: Story, is_: Story) -> Iterator[Row]:

@@ -14,8 +14,9 @@ from orchestrator.cli.options import RecordedArgument
 from orchestrator.cli.replaying import recorded_of
 from orchestrator.cli.timeline import story
 from orchestrator.replay.edits import CannotFork, Change, Drop, Duplicate, Edit, Swap
-from orchestrator.replay.forking import Fork, Inject, Timeout
+from orchestrator.replay.forking import Fork, Timeout
 from orchestrator.replay.forking import fork as fork_at
+from orchestrator.replay.injecting import Inject
 from orchestrator.settings import OrchestratorSettings
 
 
@@ -81,6 +82,7 @@ def as_json(found: Fork) -> dict[str, Any]:
     """Both timelines for programs; `origins` and `hows` belong to the forked entries after `at`."""
     return {
         "at": found.at,
+        "differs": found.forked != found.recorded,
         "recorded": story(found.recorded).as_json(),
         "forked": story(found.forked).as_json(),
         "origins": found.origins,

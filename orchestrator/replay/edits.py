@@ -57,6 +57,8 @@ class Swap:
     other: int
 
     def apply(self, items: Sequence[Item], registry: Registry) -> list[Item]:
+        if self.one == self.other:
+            raise CannotFork(f"--swap {self.one} {self.other}: that is one input; name two")
         first, second = _place(items, self.one, "--swap"), _place(items, self.other, "--swap")
         swapped = list(items)
         for place, other in ((first, items[second]), (second, items[first])):
@@ -77,9 +79,11 @@ class Change:
         given = items[place].given
         if not isinstance(given, EventArrived):
             raise CannotFork(f"--edit {self.seq}: that input is no event and carries nothing to edit")
-        data = given.event.model_dump(mode="json", by_alias=True)
+        data, before = (given.event.model_dump(mode="json", by_alias=True) for _ in range(2))
         _put(data, self.path.split("."), _value(self.value, f"--edit {self.seq}"), f"--edit {self.seq}")
         event = parsed(registry, given.event.wire_type, given.event.wire_version, data, f"--edit {self.seq}")
+        if event.model_dump(mode="json", by_alias=True) == before:
+            raise CannotFork(f"--edit {self.seq}: {self.path} had this value already, so nothing would differ")
         edited = replace(items[place], given=replace(given, event=event), how="edited")
         return [*items[:place], edited, *items[place + 1 :]]
 

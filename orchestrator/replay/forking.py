@@ -19,26 +19,19 @@ from pydantic_core import from_json
 
 from orchestrator import history, words
 from orchestrator.catalog import Catalog
-from orchestrator.replay.edits import CannotFork, Edit, Item, newest, parsed
+from orchestrator.replay.edits import CannotFork, Edit, Item
+from orchestrator.replay.injecting import Inject, injected
 from orchestrator.replay.past import CannotRead, Past, past
 from orchestrator.replay.recorded import Recorded, RecordedTransition
 from orchestrator.replay.waiting import waits_for
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, Input, PersonActed
 from orchestrator.saga.machine import Transition, Verdict, decide, fold, stuck
-from orchestrator.saga.state import Direction, SagaState, awaited_command_id
+from orchestrator.saga.state import SagaState
 from orchestrator.saga.story import story
 
 MOST_DEADLINES = 100
 """Deadlines that pass after the last input when nobody answers: a pivot would be repeated for ever."""
-
-
-@dataclass(frozen=True, slots=True)
-class Inject:
-    """An event that comes right after the point of the fork. `data` is parsed JSON."""
-
-    type: str
-    data: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +98,14 @@ def fork(
     return forking.result()
 
 
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    """Where a transition of the fork leads, and its row of the history."""
+
+    state: SagaState
+    line: RecordedTransition
+
+
 class _Forking:
     """One fork on its way."""
 
@@ -112,6 +113,8 @@ class _Forking:
         self._recorded = recorded
         self._catalog = catalog
         self._registry = catalog.registry
+        begun = been.inputs[0] if been.inputs else None
+        self._begun = begun.event if isinstance(begun, EventArrived) else None
         self._at = at
         self._states = been.states
         self._state = been.states[at]
@@ -133,7 +136,7 @@ class _Forking:
     def happen(self, happening: Inject | Timeout) -> None:
         """An injected event, or a silence until a step's deadline."""
         if isinstance(happening, Inject):
-            self._apply(Item(self._injected(happening), None, "injected"))
+            self._apply(Item(self._arrival(happening), None, "injected"))
             return
         reached = self._state.steps.get(happening.step) if self._state else None
         if reached is None or reached.due is None:
@@ -182,10 +185,10 @@ class _Forking:
 
     def _apply(self, item: Item) -> None:
         given = replace(item.given, at=max(item.given.at, self._now))
-        transition = self._decided(given)
+        transition, moved = self._decided(given)
         self._now = given.at
-        if transition.facts:
-            self._keep(replace(item, given=given), transition)
+        if moved is not None:
+            self._keep(item, moved)
         if transition.verdict is Verdict.PARKED:
             self._parked.append((item, transition.note))
             if isinstance(given, EventArrived):
@@ -203,9 +206,9 @@ class _Forking:
             moved = False
             for each in list(self._parked):
                 item = replace(each[0], given=replace(each[0].given, at=self._now))
-                transition = self._decided(item.given)
-                if transition.facts:
-                    self._keep(item, transition)
+                transition, moved_on = self._decided(item.given)
+                if moved_on is not None:
+                    self._keep(item, moved_on)
                 if transition.verdict is Verdict.PARKED:
                     # Where the definition's own code raised on it, that has made the instance stuck: it stays parked.
                     self._parked[self._parked.index(each)] = (each[0], transition.note if transition.facts else each[1])
@@ -213,49 +216,45 @@ class _Forking:
                     self._parked.remove(each)
                     moved = True
 
-    def _decided(self, given: Input) -> Transition:
+    def _decided(self, given: Input) -> tuple[Transition, _Moved | None]:
         saga = self._saga
         if isinstance(given, PersonActed) and given.action is Action.MIGRATE and given.to_version is not None:
             saga = self._catalog.get(self._recorded.name, given.to_version) or saga
         try:
             transition = decide(saga, self._recorded.id, self._state, given)
+            moved = self._moved(given, transition)
         except Exception as error:  # noqa: BLE001 - DESIGN rule: what a definition raises makes that one instance stuck
-            return stuck(self._state, given, story(error))
+            transition = stuck(self._state, given, story(error))
+            return transition, self._moved(given, transition)
         self._saga = saga if transition.verdict is Verdict.APPLIED else self._saga
-        return transition
+        return transition, moved
 
-    def _keep(self, item: Item, transition: Transition) -> None:
-        self._state = fold(self._state, transition.facts)
+    def _moved(self, given: Input, transition: Transition) -> _Moved | None:
+        """As the engine does: what cannot be stored raises here, and is the definition's fault as any error in it."""
+        if not transition.facts:
+            return None
+        state = fold(self._state, transition.facts)
+        history.dump_data(state.data)
         line = RecordedTransition(
             len(self._lines) + 1,
-            item.given.at,
-            history.dump_input(item.given),
+            given.at,
+            history.dump_input(given),
             history.dump_facts(transition.facts),
             history.dump_sends(transition.sends),
         )
-        self._lines.append(line)
-        self._sent |= _commands([line])
+        return _Moved(state, line)
+
+    def _keep(self, item: Item, moved: _Moved) -> None:
+        self._state = moved.state
+        self._lines.append(moved.line)
+        self._sent |= _commands([moved.line])
         self._origins.append(item.origin)
         self._hows.append(item.how)
 
-    def _injected(self, inject: Inject) -> EventArrived:
-        option = f"--inject {inject.type}"
-        event = parsed(self._registry, inject.type, newest(self._registry, inject.type, option), inject.data, option)
+    def _arrival(self, inject: Inject) -> EventArrived:
         identity = uuid5(self._recorded.id, f"fork/{len(self._lines)}/{inject.type}")
-        source = inject.type.partition(".")[0]
-        return EventArrived(self._now, identity, event, source, self._answered_by(inject.type))
-
-    def _answered_by(self, wire_type: str) -> UUID | None:
-        """The command under way that such an event answers."""
-        if self._state is None:
-            return None
-        for name in self._state.current:
-            step = self._state.steps[name]
-            back = step.awaiting is Direction.COMPENSATION
-            command = (self._saga.compensations if back else self._saga.commands).get(name)
-            if command is not None and any(answer.wire_type == wire_type for answer in command.answers()):
-                return awaited_command_id(self._recorded.id, name, step)
-        return None
+        event, cause = injected(inject, self._registry, self._saga, self._recorded, self._begun, self._state)
+        return EventArrived(self._now, identity, event, inject.type.partition(".")[0], cause)
 
     # -- the end ---------------------------------------------------------------------------------------------
 

@@ -18,15 +18,18 @@ from orchestrator import Migration, Step, seconds
 from orchestrator.catalog import Catalog
 from orchestrator.cli.fork_pictures import side_by_side
 from orchestrator.replay.edits import CannotFork, Change, Drop, Duplicate, Edit, Swap
-from orchestrator.replay.forking import Fork, Inject, Timeout, fork
+from orchestrator.replay.forking import Fork, Timeout, fork
+from orchestrator.replay.injecting import Inject
 from orchestrator.replay.replaying import replay
 from orchestrator.replay.stopping import NothingToStop, stop_at
 from orchestrator.saga.inputs import Action, EventArrived, PersonActed
+from tests.golden.files import FOLDER, catalog, read
 from tests.unit.journey import journey
 from tests.unit.recording import Recording
 from tests.unit.work import (
     Approved,
     Begun,
+    Do,
     Done,
     Refused,
     Undone,
@@ -181,6 +184,13 @@ def test_a_second_start_is_a_duplicate() -> None:
             "--inject work.nothing: no saga here hears 'work.nothing'; they hear work",
         ),
         (1, Inject("work.begun", {}), "--inject work.begun: work.begun v1: id: Field required"),
+        (1, Change(2, "note", ""), "--edit 2: note had this value already, so nothing would differ"),
+        (1, Swap(3, 3), "--swap 3 3: that is one input; name two"),
+        (
+            1,
+            Inject("work.begun", {"id": 8}),
+            "--inject work.begun: it is about '8', another instance; this one has the key '7'",
+        ),
         (1, Inject("work.do", {}), "--inject work.do: work.do v1"),
         (1, Timeout("ship"), "--timeout ship: it has no deadline after transition 1; it waits for stock there"),
         (5, Timeout("ship"), "--timeout ship: it has no deadline after transition 5; nothing is waited for there"),
@@ -209,6 +219,66 @@ def test_a_command_cannot_be_injected() -> None:
 
     with pytest.raises(CannotFork, match=r"^--inject: work\.undo is a command; a saga hears events only$"):
         parsed(Registry([Undo]), "work.undo", 1, {"step": "x", "seen": []}, "--inject")
+
+
+def test_an_answer_about_another_instance_is_refused() -> None:
+    """The field that the instance has its key from says so, though an answer is not delivered by key."""
+    recorded = read(FOLDER / "fulfill_order_v1" / "card_declined.json")
+    data = {"order_id": "00000000-0000-0000-0000-00000000beef", "reason": "card_declined"}
+    complaint = (
+        "--inject payment.failed: it is about '00000000-0000-0000-0000-00000000beef', another instance; this one has "
+        f"the key '{recorded.key}'"
+    )
+    with pytest.raises(CannotFork) as raised:
+        fork(recorded, catalog(), 1, after=[Inject("payment.failed", data)])
+    assert str(raised.value) == complaint
+    own = data | {"order_id": recorded.key}
+    assert fork(recorded, catalog(), 1, after=[Inject("payment.failed", own)]).forked.status == "compensated"
+
+
+def test_a_value_that_cannot_be_stored_makes_the_fork_stuck() -> None:
+    """As the engine has it: the definition's own fault, told with its traceback, and the fork goes no further."""
+    play = completed()
+    money = Step("money", blindly, compensation=undoing("money"))
+    play.saga = work_saga(step("stock", on_success=unstorable), money, pivot("ship"), retriable("invoice"))
+    found = fork(play.recorded, Catalog([play.saga]), 1)
+    assert found.forked.status == "stuck"
+    assert "PydanticSerializationError" in found.forked.reason
+    assert (len(found.forked.transitions), found.unheard[-1].why) == (2, "parked: its own code raised")
+
+
+def blindly(_data: Work) -> Do:
+    """A command that says nothing of what is known."""
+    return Do(step="money", seen=())
+
+
+def unstorable(data: Work, _event: Done) -> Work:
+    """Something that no JSON has."""
+    return data.model_copy(update={"log": ("\ud800",)})
+
+
+def test_a_fork_in_which_nothing_differs_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """Instead of a table in which all is the same."""
+    side_by_side(forked(completed(), 2), Console(width=110, no_color=True))
+    assert capsys.readouterr().out.splitlines()[2:] == ["", "nothing differs: it goes as it was recorded"]
+
+
+def test_in_a_narrow_terminal_both_timelines_stand_below_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    """At forty columns no word is broken."""
+    side_by_side(forked(completed(), 1, Change(2, "note", "!")), Console(width=40, no_color=True))
+    shown = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert shown[3:13] == [
+        "was   2 +1.00s test: work.done",
+        "        stock: succeeded",
+        "        money: sent",
+        "        sends work.do",
+        "fork  2 +1.00s test: work.done (edited)",
+        "        stock: succeeded",
+        "        money: sent",
+        "        sends work.do",
+        '          seen[0]: "stock done", here',
+        '      "stock done!"',
+    ]
 
 
 # -- the debugger --------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from messaging.archive import UnreadableArchive, read
 from orchestrator.replay.recorded import Recorded
+from orchestrator.replay.unfit import unfit
 
 FORMAT = 1
 _RECORDED: TypeAdapter[Recorded] = TypeAdapter(Recorded)
@@ -37,6 +38,4 @@ def recorded_in(path: Path) -> Iterator[Recorded]:
         try:
             yield _RECORDED.validate_python(content.get("recorded"), strict=False)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            raise UnreadableArchive(f"{path}, line {number}: {where or 'recorded'}: {first['msg']}") from error
+            raise UnreadableArchive(f"{path}, line {number}: {unfit(error)}") from error

@@ -11,11 +11,11 @@ from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic_core import SchemaValidator, core_schema, from_json, to_json
 
 from contracts.message import Command, Event
-from contracts.registry import Registry
+from contracts.registry import Registry, in_words
 from orchestrator.saga import facts as f
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, Input, PersonActed
@@ -51,6 +51,19 @@ T = TypeVar("T")
 
 class CorruptHistory(Exception):
     """A stored state, input or fact cannot be read; says which."""
+
+
+LONGEST = 80
+"""Characters of what is wrong with stored JSON: it may be quoted in full there."""
+
+
+def why_unreadable(error: Exception) -> str:
+    """What stored JSON raised, in one line that does not go on for ever."""
+    if isinstance(error, ValidationError):
+        return in_words(error)
+    said = " ".join(str(error).split())
+    said = said if len(said) <= LONGEST else f"{said[: LONGEST - 1]}…"
+    return said if isinstance(error, ValueError) else f"it has another shape ({type(error).__name__}: {said})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +198,7 @@ def load_state(saga: Saga[Any], *, status: str, reason: str, data: str, progress
             reason_before=_a(str, content["reason_before"]),
         )
     except MISSHAPEN as error:
-        raise CorruptHistory(f"the state of an instance of {saga!r} cannot be read: {error}") from error
+        raise CorruptHistory(f"the state of an instance of {saga!r} cannot be read: {why_unreadable(error)}") from error
 
 
 def load_input(text: str, registry: Registry) -> Input:
@@ -218,9 +231,9 @@ def load_input(text: str, registry: Registry) -> Input:
                     _perhaps(int, content.get("to_version")),
                 )
             case other:
-                raise CorruptHistory(f"unknown kind of input {other!r}")
+                raise CorruptHistory(f"unknown kind of input {str(other)[:LONGEST]!r}")
     except MISSHAPEN as error:
-        raise CorruptHistory(f"an input cannot be read: {error}") from error
+        raise CorruptHistory(f"an input cannot be read: {why_unreadable(error)}") from error
 
 
 def load_facts(text: str, saga: Saga[Any] | None) -> tuple[f.Fact, ...]:
@@ -232,7 +245,7 @@ def load_facts(text: str, saga: Saga[Any] | None) -> tuple[f.Fact, ...]:
         return tuple(_fact(each, saga) for each in from_json(text))
     except MISSHAPEN as error:
         whose = "" if saga is None else f" of {saga!r}"
-        raise CorruptHistory(f"a fact{whose} cannot be read: {error}") from error
+        raise CorruptHistory(f"a fact{whose} cannot be read: {why_unreadable(error)}") from error
 
 
 def load_sends(text: str) -> tuple[SentMessage, ...]:
@@ -249,7 +262,7 @@ def load_sends(text: str) -> tuple[SentMessage, ...]:
             for each in from_json(text)
         )
     except MISSHAPEN as error:
-        raise CorruptHistory(f"a sent message cannot be read: {error}") from error
+        raise CorruptHistory(f"a sent message cannot be read: {why_unreadable(error)}") from error
 
 
 def _event(content: Mapping[str, Any], registry: Registry) -> Event:

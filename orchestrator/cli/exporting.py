@@ -17,6 +17,7 @@ from orchestrator.cli.bundled import bundle_named
 from orchestrator.cli.opening import catalog_of, fail, with_database
 from orchestrator.cli.options import RecordedArgument
 from orchestrator.cli.pictures import plain_lines
+from orchestrator.history import CorruptHistory
 from orchestrator.replay.bundle import Bundle, InvalidBundle, as_text, sealed_again
 from orchestrator.replay.collecting import collected
 from orchestrator.replay.redacting import CannotRedact, redacted
@@ -126,7 +127,11 @@ def _write_test(
     if path.suffix != ".py":
         fail(f"a test is a Python file: -o {path.with_suffix('.py')}", 2)
     module = next(each for each in settings.sagas if load_catalog([each]).get(recorded.name, recorded.version))
-    _write({path: source_of_test(bundle, module), path.with_suffix(".json"): as_text(bundle)}, force=force)
+    try:
+        source = source_of_test(bundle, module)
+    except CorruptHistory as error:
+        fail(str(error), 1)
+    _write({path: source, path.with_suffix(".json"): as_text(bundle)}, force=force)
     for written in (path, path.with_suffix(".json")):
         typer.echo(str(written))
     difference = replay(recorded, catalog).difference

@@ -13,6 +13,7 @@ from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, jso
 from orchestrator.cli.options import RecordedArgument
 from orchestrator.cli.replaying import recorded_of
 from orchestrator.cli.timeline import story
+from orchestrator.history import CorruptHistory
 from orchestrator.replay.edits import CannotFork, Change, Drop, Duplicate, Edit, Swap
 from orchestrator.replay.forking import Fork, Timeout
 from orchestrator.replay.forking import fork as fork_at
@@ -72,10 +73,13 @@ def fork(
         found = fork_at(recorded_of(settings, wanted), catalog, at, edits, after=after, silence=silence)
     except CannotFork as error:
         fail(str(error), 1)
-    if output is Output.JSON:
-        typer.echo(json.dumps(as_json(found), indent=2))
-    else:
-        fork_pictures.side_by_side(found, screen())
+    try:
+        if output is Output.JSON:
+            typer.echo(json.dumps(as_json(found), indent=2))
+        else:
+            fork_pictures.side_by_side(found, screen())
+    except CorruptHistory as error:
+        fail(str(error), 1)
 
 
 def as_json(found: Fork) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.cli.changes import Change, changes
-from orchestrator.history import CorruptHistory
+from orchestrator.history import MISSHAPEN, CorruptHistory, why_unreadable
 from orchestrator.replay.recorded import Recorded, RecordedTransition
 from orchestrator.words import noted
 
@@ -100,8 +100,8 @@ def story(recorded: Recorded, parked: Sequence[Waiting] = ()) -> Story:
     """The story of a recorded instance, and of what is parked for it; raises CorruptHistory where it cannot be read."""
     try:
         return _story(recorded, parked)
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise CorruptHistory(f"saga {recorded.id} cannot be read: {type(error).__name__}: {error}") from error
+    except MISSHAPEN as error:
+        raise CorruptHistory(f"saga {recorded.id} cannot be read: {why_unreadable(error)}") from error
 
 
 def _story(recorded: Recorded, parked: Sequence[Waiting]) -> Story:

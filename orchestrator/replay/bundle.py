@@ -16,7 +16,6 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from contracts.registry import in_words
 from orchestrator.replay.bundle_file import (
     FORMAT,
     FORMAT_VERSION,
@@ -30,6 +29,7 @@ from orchestrator.replay.bundle_file import (
     sealed,
 )
 from orchestrator.replay.recorded import Recorded, RecordedTransition
+from orchestrator.replay.unfit import excerpt, unfit
 
 
 class InvalidBundle(ValueError):
@@ -135,8 +135,9 @@ def _parsed(path: Path) -> dict[str, Any]:
         raise InvalidBundle(f'{path} is JSON, but no bundle: its "format" is not "{FORMAT}"; `amends export` makes one')
     version = content.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
+        made = content.get("amends")
         raise InvalidBundle(
-            f"{path} has bundle format {version}, made by Amends {content.get('amends', 'of some version')}; "
+            f"{path} has bundle format {version}, made by Amends {made if isinstance(made, str) else excerpt(made)}; "
             f"this one reads formats up to {FORMAT_VERSION}: use that Amends, or export the saga with this one"
         )
     return content
@@ -161,7 +162,7 @@ def _bundle(path: Path, content: dict[str, Any]) -> Bundle:
     try:
         file = BundleFile.model_validate(content)
     except ValidationError as error:
-        raise InvalidBundle(f"{path}: {in_words(error)}; export the saga again, or mend it") from error
+        raise InvalidBundle(f"{path}: {unfit(error)}; export the saga again, or mend it") from error
     return Bundle(
         recorded=Recorded(
             name=file.saga.name,

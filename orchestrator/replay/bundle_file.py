@@ -92,7 +92,9 @@ class DefinitionPart(_Part):
 def _gapless(history: tuple[TransitionPart, ...]) -> tuple[TransitionPart, ...]:
     numbers = [each.seq for each in history]
     if numbers != list(range(1, len(numbers) + 1)):
-        raise ValueError(f"its transitions count 1, 2, 3, …, not {', '.join(map(str, numbers)) or 'none'}")
+        wrong = next((place for place, number in enumerate(numbers, 1) if number != place), 0)
+        found = f"number {wrong} of them is {numbers[wrong - 1]}" if numbers else "there is none"
+        raise ValueError(f"its transitions count 1, 2, 3, …, but {found}")
     return history
 
 

@@ -161,7 +161,7 @@ def _compared(passage: Passage, what: str, before: Json | None, after: Json | No
     try:
         found = data_changes(before, after, passage.saga)
     except ValueError as error:
-        problem = " ".join(str(error).split())
+        problem = history.why_unreadable(error)
         yield (
             Kind.UNREADABLE,
             f"the recorded data does not fit {passage.saga.data.__name__} any more: {problem}",

@@ -15,8 +15,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
-from pydantic_core import from_json
-
 from orchestrator import history, words
 from orchestrator.catalog import Catalog
 from orchestrator.replay.edits import CannotFork, Edit, Item
@@ -88,7 +86,10 @@ def fork(
     items = [Item(given, seq) for seq, given in enumerate(been.inputs, 1) if seq > at]
     for edit in edits:
         items = edit.apply(items, catalog.registry)
-    forking = _Forking(recorded, been, catalog, at)
+    try:
+        forking = _Forking(recorded, been, catalog, at)
+    except history.CorruptHistory as error:
+        raise CannotFork(f"the history cannot be read here: {error}; `amends replay` says more") from error
     for happening in after:
         forking.happen(happening)
     for item in items:
@@ -287,4 +288,4 @@ class _Forking:
 
 def _commands(lines: Sequence[RecordedTransition]) -> dict[UUID, str]:
     """The wire type of everything these transitions sent, by message id."""
-    return {UUID(each["id"]): each["type"] for line in lines for each in from_json(line.commands)}
+    return {each.id: each.type for line in lines for each in history.load_sends(line.commands)}

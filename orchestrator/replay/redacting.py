@@ -16,7 +16,7 @@ from uuid import UUID
 from contracts.registry import InvalidMessage, Registry, UnknownMessage
 from messaging.envelope import MalformedMessage
 from orchestrator import history
-from orchestrator.history import CorruptHistory
+from orchestrator.history import CorruptHistory, why_unreadable
 from orchestrator.replay.bundle import Bundle
 from orchestrator.replay.recorded import Recorded, RecordedTransition
 from orchestrator.replay.replacing import CannotRedact, Hidden, Replacing
@@ -77,7 +77,9 @@ def _hidden(bundle: Bundle, sagas: _Sagas) -> Hidden:
     except UnknownContent as error:
         raise CannotRedact(f"{error}: nobody can say what in it is sensitive") from error
     except (LookupError, TypeError, AttributeError, ValueError, MalformedMessage) as error:
-        raise CannotRedact(f"the bundle of {bundle.recorded.id} is not as Amends writes it: {error!r}") from error
+        raise CannotRedact(
+            f"the bundle of {bundle.recorded.id} is not as Amends writes it: {why_unreadable(error)}"
+        ) from error
     return hidden
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from contracts.freeze import breaks
 from orchestrator.catalog import DEFAULT_MODULE, Catalog, load
+from orchestrator.history import MISSHAPEN, CorruptHistory, why_unreadable
 from orchestrator.replay.bundle import Bundle, read_bundle
 from orchestrator.replay.collecting import schemas_of
 from orchestrator.replay.recorded import Recorded
@@ -50,14 +51,16 @@ def replay_bundle(path: Path, *, sagas: Sequence[str] = (DEFAULT_MODULE,)) -> Ou
 
 
 def outcome_of(recorded: Recorded) -> Outcome:
-    """What a recorded instance came to."""
-    progress = json.loads(recorded.progress)
-    return Outcome(
-        status=recorded.status,
-        steps={name: step[0] for name, step in progress["steps"].items()},
-        sent=tuple(each["type"] for line in recorded.transitions for each in json.loads(line.commands)),
-        data=json.loads(recorded.data),
-    )
+    """What a recorded instance came to; raises CorruptHistory."""
+    try:
+        return Outcome(
+            status=recorded.status,
+            steps={name: step[0] for name, step in json.loads(recorded.progress)["steps"].items()},
+            sent=tuple(each["type"] for line in recorded.transitions for each in json.loads(line.commands)),
+            data=json.loads(recorded.data),
+        )
+    except MISSHAPEN as error:
+        raise CorruptHistory(f"saga {recorded.id} cannot be read: {why_unreadable(error)}") from error
 
 
 def explanation(bundle: Bundle, catalog: Catalog, difference: Difference) -> str:

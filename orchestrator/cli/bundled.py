@@ -9,15 +9,26 @@ from orchestrator.cli.opening import fail
 from orchestrator.queries import NoSuchSaga
 from orchestrator.replay.bundle import Bundle, InvalidBundle, read_bundle
 
+ARCHIVE = ".jsonl.gz"
+
 
 def bundle_named(wanted: str) -> Bundle | None:
     """The bundle in the file of this name, None where it is no file's; ends the command with 1 if it is no bundle."""
     if not _names_a_file(wanted):
         return None
+    if archive_named(wanted) is not None:
+        fail(
+            f"{wanted} is an archive of many sagas, and this looks at one; `amends replay {wanted}` replays them all", 1
+        )
     try:
         return read_bundle(Path(wanted))
     except InvalidBundle as error:
         fail(str(error), 1)
+
+
+def archive_named(wanted: str) -> Path | None:
+    """The archive that `amends prune` has written, by how its file is called; None for any other name."""
+    return Path(wanted) if wanted.endswith(ARCHIVE) else None
 
 
 def only_in_database(wanted: str, error: NoSuchSaga) -> NoReturn:
@@ -31,6 +42,6 @@ def _names_a_file(wanted: str) -> bool:
     # No id and no beginning of one ends so: a file that is missing is better called that.
     path = Path(wanted)
     try:
-        return path.suffix == ".json" or path.is_file()
+        return path.suffix == ".json" or wanted.endswith(ARCHIVE) or path.is_file()
     except OSError:  # a key may be longer than any file's name
         return False

@@ -30,7 +30,9 @@ from orchestrator.testing.generating import name_of, source_of_test
 def export(
     wanted: RecordedArgument,
     *,
-    target: Annotated[Path | None, typer.Option("-o", metavar="FILE", help="Write to this file.")] = None,
+    target: Annotated[
+        Path | None, typer.Option("--output-file", "-o", metavar="FILE", help="Write to this file.")
+    ] = None,
     redact: Annotated[bool, typer.Option("--redact", help="Replace what is marked sensitive by tokens.")] = False,
     as_test: Annotated[
         bool, typer.Option("--as-test", help="Write a pytest file that replays it, and the bundle beside it.")
@@ -60,18 +62,25 @@ def export(
 
 def seal(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="A bundle that was edited on purpose.")],
+    *,
+    target: Annotated[
+        Path | None,
+        typer.Option("--output-file", "-o", metavar="FILE", help="Write to this file, and leave the other as it is."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
 ) -> None:
     """Seal an edited bundle again.
 
     It can be replayed then, and says from then on that it was edited.
 
     Example: amends seal declined.json
+    Example: amends seal declined.json -o sealed.json
     """
     try:
         text = sealed_again(path)
     except InvalidBundle as error:
         fail(str(error), 1)
-    _write({path: text}, force=True)
+    _write({target or path: text}, force=force or target is None)
 
 
 def _found(settings: OrchestratorSettings, catalog: Catalog, wanted: str) -> tuple[Bundle, Saga[Any]]:

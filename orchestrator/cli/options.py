@@ -26,7 +26,12 @@ _RECORDED = typer.Argument(metavar="ID|FILE", help="A saga's id, the beginning o
 WantedArgument = Annotated[str, _ONE]
 WantedOrManyArgument = Annotated[str | None, _ONE]
 RecordedArgument = Annotated[str, _RECORDED]
-RecordedOrManyArgument = Annotated[str | None, _RECORDED]
+RecordedOrManyArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="ID|FILE", help="A saga's id, the beginning of it, its key, an exported bundle, or prune's archive."
+    ),
+]
 OnlySagaOption = Annotated[str | None, typer.Option("--saga", help="Only this saga.")]
 LatestOption = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many, the latest first.")]
 WhoOption = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who decides.  [default: your login]")]

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from messaging.archive import UnreadableArchive
 from messaging.commandline import counted, without_password
 from messaging.database import Database
 from messaging.process import EX_UNAVAILABLE, load
 from orchestrator import queries
+from orchestrator.archive import recorded_in
 from orchestrator.cli import stepping, verdicts
-from orchestrator.cli.bundled import bundle_named
+from orchestrator.cli.bundled import archive_named, bundle_named
 from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, moment, screen, with_database
 from orchestrator.cli.options import RecordedOrManyArgument
 from orchestrator.replay.reading import recorded as read_recorded
@@ -53,6 +56,7 @@ def replay(
 
     Example: amends replay 3fa8
     Example: amends replay --all --saga fulfill_order --since 7d
+    Example: amends replay /var/backups/amends/orchestrator-20260301T120000Z.jsonl.gz
     Example: amends replay 3fa8 --interactive
     Example: amends replay 3fa8 --pdb 3
     """
@@ -63,7 +67,10 @@ def replay(
     if wanted is None and (interactive or pdb is not None):
         fail("--interactive and --pdb go through one saga: name it", 2)
     settings = load(OrchestratorSettings)
-    if wanted is not None and interactive:
+    archive = archive_named(wanted) if wanted is not None else None
+    if archive is not None and not interactive and pdb is None:
+        _archived(settings, archive, output)
+    elif wanted is not None and interactive:
         stepping.step_through(recorded_of(settings, wanted), catalog_of(settings), screen())
     elif wanted is not None and pdb is not None:
         _stop(settings, wanted, pdb)
@@ -115,7 +122,25 @@ def _all(settings: OrchestratorSettings, selection: Selection, output: Output) -
     if selection.name is not None and selection.name not in catalog.names():
         fail(f"there is no saga {selection.name!r}; AMENDS_SAGAS loads {', '.join(catalog.names())}", 1)
     began = time.perf_counter()
-    tally = _swept(settings, selection)
+    _tell(_swept(settings, selection), began, output)
+
+
+def _archived(settings: OrchestratorSettings, path: Path, output: Output) -> None:
+    catalog, tally, began = catalog_of(settings), Tally(), time.perf_counter()
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("replaying {task.completed}"))
+    try:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+            for recorded in bar.track(recorded_in(path)):
+                tally.add(replay_one(recorded, catalog))
+    except OSError as error:
+        fail(f"{path} cannot be read: {error.strerror}", 1)
+    except UnreadableArchive as error:
+        fail(str(error), 1)
+    _tell(tally, began, output)
+
+
+def _tell(tally: Tally, began: float, output: Output) -> None:
     if output is Output.JSON:
         typer.echo(json.dumps(verdicts.tally_as_json(tally), indent=2))
     else:

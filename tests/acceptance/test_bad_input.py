@@ -291,3 +291,16 @@ def test_a_definition_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None
         ended = _typed(command.format("9d28"))
         assert (ended.exit_code, ended.stdout, ended.stderr.count("\n")) == (78, "", 1), ended.output
         assert "shop.nowhere" in ended.stderr
+
+
+@pytest.mark.usefixtures("here")
+def test_an_edited_bundle_is_sealed_into_another_file(places: Path) -> None:
+    """The edited one stays as it is, and a file that is there is written over only with --force."""
+    before = (places / "edited.json").read_text("utf-8")
+    assert _typed("seal edited.json --output-file sealed.json").exit_code == 0
+    assert _typed("replay edited.json").exit_code == 1
+    assert (places / "edited.json").read_text("utf-8") == before
+    assert _typed("show sealed.json").exit_code == 0
+    there = "amends: sealed.json is there already; give another -o, or --force to write over it\n"
+    _refused("seal edited.json -o sealed.json", there, 1)
+    assert _typed("seal edited.json -o sealed.json --force").exit_code == 0

@@ -176,6 +176,20 @@ def test_what_is_old_is_pruned_after_a_dry_run_and_a_question(amends: Amends, tm
     assert "has not ended; a participant's inbox must keep what came since then" in done.stderr
     (archive,) = (tmp_path / "kept").iterdir()
     assert sorted(each.key for each in recorded_in(archive)) == ["1", "2"]
+    loaded = {"AMENDS_SAGAS": "tests.contract.orchestrator.digging", "DATABASE_URL": "sqlite:///none.db"}
+    replayed = CliRunner().invoke(app, ["replay", str(archive), "-o", "json"], env=loaded)
+    told = json.loads(replayed.stdout)
+    assert (replayed.exit_code, told["instances"], told["transitions"], told["different"]) == (0, 2, 5, 0)
+    torn = archive.with_name("torn.jsonl.gz")
+    torn.write_bytes(b"no archive")
+    broken = CliRunner().invoke(app, ["replay", str(torn)], env=loaded)
+    assert (broken.exit_code, broken.stdout, broken.stderr.count("\n")) == (1, "", 1)
+    one = CliRunner().invoke(app, ["show", str(archive)], env=loaded)
+    assert (one.exit_code, one.stderr) == (
+        1,
+        f"amends: {archive} is an archive of many sagas, and this looks at one; `amends replay {archive}` replays "
+        "them all\n",
+    )
     left = json.loads(amends("list", "-o", "json").stdout)
     assert sorted(each["key"] for each in left) == ["3", "4"]
     assert amends("prune", *ages, "--yes").stdout == "nothing is that old\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
@@ -70,7 +71,21 @@ def run_migrations(settings: ServiceSettings, migrations: Sequence[str]) -> None
 
 def describe(settings: ServiceSettings) -> list[str]:
     """A line a setting: its variable, its value without secrets, what it is for."""
-    lines = []
+    return [f"{each.variable}={each.value}\n    {each.meaning}" for each in described(settings)]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting as it is now: its variable in the environment, its value without secrets, what it is for."""
+
+    variable: str
+    value: str
+    meaning: str
+
+
+def described(settings: ServiceSettings) -> list[Setting]:
+    """Every setting, in the order of its class."""
+    found = []
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
         if name == "database_url":
@@ -79,8 +94,8 @@ def describe(settings: ServiceSettings) -> list[str]:
             value = without_password(value.get_secret_value())
         elif isinstance(value, tuple):
             value = ",".join(map(str, value))
-        lines.append(f"{field.validation_alias}={value}\n    {field.description}")
-    return lines
+        found.append(Setting(str(field.validation_alias), str(value), field.description or ""))
+    return found
 
 
 def counted(number: int, one: str, more: str = "") -> str:

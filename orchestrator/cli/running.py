@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from contracts.registry import InvalidMessage
-from messaging.commandline import describe, run_migrations
+from messaging.commandline import describe, described, run_migrations
 from messaging.database import Database
 from messaging.outbox import INFO, Emitting, emit
 from messaging.process import EX_CONFIG, bus_of, load
@@ -15,7 +17,7 @@ from messaging.process import main as run_process
 from messaging.service import Service
 from messaging.settings import MEMORY
 from orchestrator.assembly import MIGRATIONS, orchestrator
-from orchestrator.cli.opening import catalog_of, fail, json_given, with_database
+from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, json_given, with_database
 from orchestrator.cli.options import YesOption
 from orchestrator.instance import SOURCE
 from orchestrator.saga.state import saga_id
@@ -104,12 +106,16 @@ def start(
     typer.echo("in the outbox; it leaves with the running orchestrator's relay", err=True)
 
 
-def show_configuration() -> None:
+def show_configuration(*, output: OutputOption = Output.TABLE) -> None:
     """Show every setting: its variable, what it is now, what it is for.
 
     No secrets.
 
     Example: amends config show
     """
-    for line in describe(load(OrchestratorSettings)):
+    settings = load(OrchestratorSettings)
+    if output is Output.JSON:
+        typer.echo(json.dumps([asdict(each) for each in described(settings)], indent=2))
+        return
+    for line in describe(settings):
         typer.echo(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -304,3 +305,45 @@ def test_an_edited_bundle_is_sealed_into_another_file(places: Path) -> None:
     there = "amends: sealed.json is there already; give another -o, or --force to write over it\n"
     _refused("seal edited.json -o sealed.json", there, 1)
     assert _typed("seal edited.json -o sealed.json --force").exit_code == 0
+
+
+FOR_PROGRAMS = (
+    "list",
+    "show 9d28",
+    "why 9d28",
+    "watch --for 1s",
+    "watch 9d28 --for 1s",
+    "stats",
+    "replay 9d28",
+    "replay --all",
+    "replay good.json",
+    "fork 9d28 --at 1",
+    "preflight",
+    "reindex",
+    "config show",
+    "prune --older-than 30d --dry-run",
+    "parked list",
+    "outbox list",
+    "deferred list",
+    "dead-letters list",
+    "dead-letters redrive --all --reason why --dry-run",
+    "dead-letters discard --all --reason why --dry-run",
+    "retry 9d28 --reason why --dry-run",
+    "retry --all-stuck --reason why --dry-run",
+    "resolve 9d28 authorize_payment --evidence why --dry-run",
+    "skip 9d28 authorize_payment --reason why --dry-run",
+    "compensate 9d28 --reason why --dry-run",
+    "cancel 9d28 --reason why --dry-run",
+    "abandon 9d28 --reason why --dry-run",
+    "reschedule 9d28 authorize_payment --to +1h --reason why --dry-run",
+)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("line", FOR_PROGRAMS)
+def test_what_programs_read_is_json(line: str) -> None:
+    """Whether it went well (0) or was not possible (1): JSON and nothing else on stdout."""
+    ended = _typed(f"{line} --output json")
+    assert ended.exit_code in (0, 1), ended.output
+    for text in ended.stdout.splitlines() if line.startswith("watch") else [ended.stdout]:
+        json.loads(text)

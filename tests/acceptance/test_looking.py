@@ -185,11 +185,8 @@ def test_what_is_old_is_pruned_after_a_dry_run_and_a_question(amends: Amends, tm
     broken = CliRunner().invoke(app, ["replay", str(torn)], env=loaded)
     assert (broken.exit_code, broken.stdout, broken.stderr.count("\n")) == (1, "", 1)
     one = CliRunner().invoke(app, ["show", str(archive)], env=loaded)
-    assert (one.exit_code, one.stderr) == (
-        1,
-        f"amends: {archive} is an archive of many sagas, and this looks at one; `amends replay {archive}` replays "
-        "them all\n",
-    )
+    assert (one.exit_code, one.stdout) == (1, "")
+    assert f"{archive} is an archive of many sagas, and this looks at one; `amends replay {archive}`" in one.stderr
     left = json.loads(amends("list", "-o", "json").stdout)
     assert sorted(each["key"] for each in left) == ["3", "4"]
     assert amends("prune", *ages, "--yes").stdout == "nothing is that old\n"

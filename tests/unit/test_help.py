@@ -16,6 +16,10 @@ def _helped(*words: str) -> str:
     return CliRunner().invoke(app, [*words, "--help"], prog_name="amends", env={"COLUMNS": "80"}).stdout
 
 
+NO_DATA = {("run",), ("relay",), ("migrate",), ("start",), ("export",), ("seal",)}
+"""Commands that print no data, or one form of it only: an id, a bundle."""
+
+
 def _commands() -> Iterator[tuple[str, ...]]:
     top = typer.main.get_command(app)
     assert isinstance(top, TyperGroup)
@@ -50,3 +54,17 @@ def test_every_command_has_an_example_to_copy(words: tuple[str, ...]) -> None:
     for line in examples:
         assert f"amends {' '.join(words)}" in line
         assert line.count("Example:") == 1
+
+
+@pytest.mark.parametrize("words", [*_commands()], ids=" ".join)
+def test_every_command_that_prints_data_prints_it_for_programs_too(words: tuple[str, ...]) -> None:
+    """With --output table or json, -o for short."""
+    assert ("-o, --output " in " ".join(_helped(*words).split())) is (words not in NO_DATA)
+
+
+@pytest.mark.parametrize("words", [*_commands()], ids=" ".join)
+def test_every_command_refuses_what_it_does_not_know(words: tuple[str, ...]) -> None:
+    """Exit code 2, and nothing on stdout."""
+    ended = CliRunner().invoke(app, [*words, "--no-such-option"], prog_name="amends")
+    assert (ended.exit_code, ended.stdout) == (2, "")
+    assert "No such option: --no-such-option" in ended.stderr

@@ -48,16 +48,14 @@ def sections(found: Diagnosis) -> list[Section]:
 
 
 def _explains(found: Diagnosis, cause: Cause) -> bool:
-    """Whether it is stuck because of this: nobody answers a command that has not left, or that died on its way."""
-    if found.stuck is None or found.stuck.by is not StuckBy.NO_ANSWER:
-        return False
-    match cause:
-        case findings.StillInOutbox():
-            return cause.held_up and cause.message_id in {each.command_id for each in found.awaited}
-        case findings.DeadLettered():
-            return cause.is_command
-        case _:
-            return False
+    """Whether it is stuck because of this: nobody answers a command that has not left."""
+    return (
+        found.stuck is not None
+        and found.stuck.by is StuckBy.NO_ANSWER
+        and isinstance(cause, findings.StillInOutbox)
+        and cause.held_up
+        and cause.message_id in {each.command_id for each in found.awaited}
+    )
 
 
 def _verdict(found: Diagnosis) -> Iterator[str]:

@@ -626,6 +626,7 @@ async def test_stuck_because_its_command_never_left(office: Office) -> None:
     await office.handle(office.answer(9, "fill", Refused()))
     await office.relay.flush()
     await until_status(office, 9, "stuck")
+    office.clock.advance(20)
     (row,) = await office.rows(schema.outbox)
 
     found = await told(office, 9)

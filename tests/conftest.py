@@ -16,14 +16,13 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import aio_pika
-import psycopg
 import pytest
 import structlog
 import yarl
-from psycopg import sql
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import make_url
 
 from messaging.topology import COLLECTED_QUEUE, COMMANDS, DEAD_LETTER_QUEUE, DEAD_LETTERS, EVENTS
+from tests.databases import Databases
 
 _IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 _VHOSTS_AT_ONCE = 20
@@ -36,6 +35,22 @@ lists:foreach(fun(Name) ->
         <<"{user}">>, Name, <<".*">>, <<".*">>, <<".*">>, <<"tests">>)
 end, [{names}]).
 """
+_LONGEST_FIRST = ("simulation", "chaos", "integration", "acceptance", "typing", "contract")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One a processor, and the one that waits for the simulation; none where all tests would share one vhost."""
+    shared = os.environ.get("TEST_AMQP_URL") and not os.environ.get("TEST_RABBITMQCTL")
+    return 0 if shared else (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the tests, nobody waits at the end for one that was begun last and takes long."""
+    if hasattr(config, "workerinput"):
+        folders = [Path(__file__).parent / name for name in _LONGEST_FIRST]
+        items.sort(
+            key=lambda item: next((n for n, each in enumerate(folders) if each in item.path.parents), len(folders))
+        )
 
 
 def pytest_report_header() -> list[str]:
@@ -119,26 +134,27 @@ async def _forget_amends(url: str) -> None:
             await channel.exchange_delete(exchange)
 
 
-@pytest.fixture
-def fresh_postgres() -> Iterator[Callable[[], str]]:
-    """Another empty PostgreSQL database at each call, for tests that need several; all dropped afterwards."""
+@pytest.fixture(scope="session")
+def databases() -> Iterator[Databases]:
+    """Those that tests on PostgreSQL are lent; all dropped at the end."""
     server = make_url(_given("TEST_DATABASE_URL", "a PostgreSQL database")).set(drivername="postgresql")
-    made: list[str] = []
+    made = Databases(server)
+    yield made
+    made.drop()
+
+
+@pytest.fixture
+def fresh_postgres(databases: Databases) -> Iterator[Callable[[], str]]:
+    """Another empty PostgreSQL database at each call, for tests that need several."""
+    taken: list[str] = []
 
     def take() -> str:
-        name = f"amends_test_{uuid4().hex}"
-        _administer(server, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        made.append(name)
-        return server.set(database=name).render_as_string(hide_password=False)
+        taken.append(databases.take())
+        return databases.at(taken[-1]).render_as_string(hide_password=False)
 
     yield take
-    for name in made:
-        _administer(server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-
-
-def _administer(server: URL, statement: sql.Composed) -> None:
-    with psycopg.connect(server.render_as_string(hide_password=False), autocommit=True) as connection:
-        connection.execute(statement)
+    for name in taken:
+        databases.give_back(name)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ when this process is killed with -9.
 
     python -m deploy.servers -- COMMAND
 
-does the same for the time a command runs.
+does the same for the time a command runs; with --no-fsync before the `--`, on a PostgreSQL that is not durable.
 """
 
 from deploy.servers.postgresql import PostgresServer

@@ -1,8 +1,8 @@
-"""python -m deploy.servers -- COMMAND: run a command with a broker and a database of its own.
+"""python -m deploy.servers [--no-fsync] -- COMMAND: run a command with a broker and a database of its own.
 
 Starts what TEST_AMQP_URL and TEST_DATABASE_URL do not name yet, sets them (and TEST_RABBITMQCTL, the path of
 a `rabbitmqctl` for the broker it started), runs the command, stops the servers however it ends, and exits
-with its exit code.
+with its exit code. With --no-fsync PostgreSQL does not wait for the disk: for tests, which do not outlive the machine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from types import FrameType
 
 from deploy.servers import PostgresServer, RabbitServer, ServerUnavailable
 
-_USAGE = "usage: python -m deploy.servers -- COMMAND [ARGUMENT ...]"
+_USAGE = "usage: python -m deploy.servers [--no-fsync] -- COMMAND [ARGUMENT ...]"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -60,7 +60,7 @@ def _at_terminal() -> bool:
         return False
 
 
-def _start_missing(stack: ExitStack, environment: dict[str, str]) -> None:
+def _start_missing(stack: ExitStack, environment: dict[str, str], *, durable: bool) -> None:
     """Start what the environment does not name, both at the same time, and write it there."""
     servers: list[RabbitServer | PostgresServer] = []
     if not environment.get("TEST_AMQP_URL"):
@@ -69,7 +69,7 @@ def _start_missing(stack: ExitStack, environment: dict[str, str]) -> None:
         environment["TEST_RABBITMQCTL"] = str(rabbit.control)
         servers.append(rabbit)
     if not environment.get("TEST_DATABASE_URL"):
-        postgres = stack.enter_context(PostgresServer())
+        postgres = stack.enter_context(PostgresServer(durable=durable))
         environment["TEST_DATABASE_URL"] = postgres.url
         servers.append(postgres)
     for server in servers:
@@ -78,11 +78,14 @@ def _start_missing(stack: ExitStack, environment: dict[str, str]) -> None:
         server.wait()
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Run the command behind `--` and return its exit code.
 
     2 when there is no command, 69 when a server cannot be had, 127 when the command does not exist.
     """
+    durable = arguments[:1] != ["--no-fsync"]
+    if not durable:
+        arguments = arguments[1:]
     if len(arguments) < 2 or arguments[0] != "--":
         print(_USAGE, file=sys.stderr)
         return 2
@@ -94,7 +97,7 @@ def main(arguments: Sequence[str]) -> int:
         with ExitStack() as stack:
             # Entered last, left first: nothing interrupts the servers' removal.
             stack.callback(_ignore_signals)
-            _start_missing(stack, environment)
+            _start_missing(stack, environment, durable=durable)
             return command.run(arguments[1:], environment)
     except ServerUnavailable as error:
         print(f"amends: {error}", file=sys.stderr)

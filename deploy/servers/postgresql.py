@@ -28,10 +28,13 @@ class PostgresServer:
     """A PostgreSQL cluster of its own: data, sockets, port and log are shared with nobody.
 
     PostgreSQL refuses to run as root; for root it runs as the user `postgres` (or `nobody`).
-    `url` names its maintenance database. Raises ServerUnavailable when PostgreSQL is not installed.
+    `url` names its maintenance database. Not `durable`, it leaves it to the kernel when what it confirmed reaches the
+    disk: killed, it keeps everything all the same, but not when the machine goes down; making and dropping databases
+    is many times faster. Raises ServerUnavailable when PostgreSQL is not installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = True) -> None:
+        self._durable = durable
         self._programs = _find_postgres()
         self._password = secrets.token_hex(16)
         self._lease = PortLease(1)
@@ -77,6 +80,7 @@ class PostgresServer:
                 *("-p", str(self.port)),
                 *("-k", str(self._process.directory)),
                 *("-c", "max_connections=200"),
+                *("-c", f"fsync={'on' if self._durable else 'off'}"),
             ],
             self._environment,
         )

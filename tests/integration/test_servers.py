@@ -47,17 +47,17 @@ def bare_environment(place: Path) -> dict[str, str]:
     return kept | {"TMPDIR": str(place)}
 
 
-Wrapped = Callable[[str], subprocess.Popen[str]]
+Wrapped = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
 def wrapped(bare_environment: dict[str, str]) -> Iterator[Wrapped]:
-    """Run a Python program inside `python -m deploy.servers`."""
+    """Run a Python program inside `python -m deploy.servers`, with these words before the `--`."""
     started: list[subprocess.Popen[str]] = []
 
-    def run(program: str) -> subprocess.Popen[str]:
+    def run(program: str, *words: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "deploy.servers", "--", sys.executable, "-c", program],
+            [sys.executable, "-m", "deploy.servers", *words, "--", sys.executable, "-c", program],
             env=bare_environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -142,9 +142,35 @@ def test_servers_named_already_are_used(bare_environment: dict[str, str], wrappe
     assert _left_in(place) == []
 
 
-async def test_postgres_keeps_what_it_committed_when_killed() -> None:
-    """A row committed before kill -9 is there after the next start, at the same address."""
-    with PostgresServer() as server:
+@pytest.mark.parametrize(("words", "fsync"), [((), "on"), (("--no-fsync",), "off")])
+def test_postgres_is_durable_unless_told_otherwise(
+    bare_environment: dict[str, str], wrapped: Wrapped, words: tuple[str, ...], fsync: str
+) -> None:
+    """Only with --no-fsync does PostgreSQL not wait for the disk."""
+    bare_environment["TEST_AMQP_URL"] = "amqp://elsewhere/"
+    program = (
+        "import os, psycopg\n"
+        "with psycopg.connect(os.environ['TEST_DATABASE_URL']) as connection:\n"
+        "    print(*connection.execute('SHOW fsync').fetchone())"
+    )
+    output, complaints = wrapped(program, *words).communicate(timeout=BOUND)
+    assert output == f"{fsync}\n", complaints
+
+
+@pytest.mark.parametrize("arguments", [(), ("--",), ("--no-fsync",), ("--no-fsync", "--"), ("--fsync", "--", "true")])
+def test_words_that_start_nothing_are_refused(arguments: tuple[str, ...]) -> None:
+    """Without a command, or with a word it does not know, the wrapper says how it is used, and ends with 2."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "deploy.servers", *arguments], capture_output=True, text=True, timeout=BOUND, check=False
+    )
+    usage = "usage: python -m deploy.servers [--no-fsync] -- COMMAND [ARGUMENT ...]\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", usage)
+
+
+@pytest.mark.parametrize("durable", [True, False])
+async def test_postgres_keeps_what_it_committed_when_killed(durable: bool) -> None:
+    """A row committed before kill -9 is there after the next start, at the same address, whoever waits for the disk."""
+    with PostgresServer(durable=durable) as server:
         server.start()
         url = server.create_database("kept")
         connection = await asyncpg.connect(url)

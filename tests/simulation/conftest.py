@@ -1,8 +1,9 @@
 """`--seed N` runs one seed of the simulation; AMENDS_SIMULATION_SEEDS says how many the default run takes.
 
 Seeds need processors and nothing else, most other tests wait for servers: so the seeds are begun as soon as it is known
-that they are wanted, run beside the other tests, and are looked at last. They live in processes of their own on virtual
-time, so that neither notices the other.
+that they are wanted and run beside the other tests, behind which they stand back. They live in processes of their own
+on virtual time, so that neither notices the other. Where one process runs all tests it looks at the seeds last; where
+several do, one of them begins the seeds and waits for them.
 """
 
 from __future__ import annotations
@@ -24,16 +25,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With --seed, nothing but that seed; without, the simulation last."""
+    """With --seed, nothing but that seed; without, the simulation last, unless it has a process to itself."""
     if config.getoption("--seed", default=None) is not None:
         items[:] = [item for item in items if item.name.startswith("test_the_properties_hold")]
-    items.sort(key=lambda item: item.path.parent == HERE)
+    if not _one_of_several(config):
+        items.sort(key=lambda item: item.path.parent == HERE)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Begin what the tests that were chosen will ask for."""
+    """Begin what the tests that were chosen will ask for; of several processes, that one does which gets the tests."""
+    if not (session.config.option.collectonly or _one_of_several(session.config)):
+        _begin(session)
+
+
+def _one_of_several(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+def _begin(session: pytest.Session) -> None:
     wanted = [item for item in session.items if item.path.parent == HERE and isinstance(item, pytest.Function)]
-    if not wanted or session.config.option.collectonly:
+    if not wanted:
         return
     crew = session.config.stash[CREW] = Crew()
     for item in wanted:
@@ -53,6 +64,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def crew(pytestconfig: pytest.Config) -> Crew:
+def crew(request: pytest.FixtureRequest) -> Crew:
     """The processes that run seeds."""
-    return pytestconfig.stash[CREW]
+    if CREW not in request.config.stash:
+        _begin(request.session)
+    return request.config.stash[CREW]

@@ -33,6 +33,8 @@ class Report:
 
 
 MOST_PROCESSES = 8
+NICENESS = 5
+"""The other tests wait for servers and go on at once when they answer; seeds take what is left of the processors."""
 ENOUGH = 80
 """Seeds within which every mutation has to be noticed."""
 
@@ -47,6 +49,8 @@ class Crew:
         self._pool = ProcessPoolExecutor(
             min(os.cpu_count() or 1, MOST_PROCESSES),
             mp_context=multiprocessing.get_context("spawn"),
+            initializer=os.nice,
+            initargs=(NICENESS,),
         )
         self._reports: dict[Sequence[int], Future[Report]] = {}
         self._searches: dict[str, Future[tuple[int | None, list[str]]]] = {}

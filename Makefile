@@ -7,8 +7,6 @@ export PYTHON
 # Where it is set, each of the hundreds of processes that the tests start would compile all of Amends anew.
 unexport PYTHONDONTWRITEBYTECODE
 bin := .venv/bin
-# What tests run in when nothing is asked of them: processes, and in each group of tests the order that they have.
-parallel := -n auto --dist loadgroup --no-loadscope-reorder
 # Extra words for the program behind a target: make test ARGS="tests/unit -k machine"
 ARGS ?=
 sources := contracts messaging orchestrator services deploy docs/examples tests benchmarks
@@ -27,7 +25,7 @@ up: venv ## Three processes on RabbitMQ and PostgreSQL (AMQP_URL, DATABASE_URL, 
 	@$(bin)/python -m deploy.up $(ARGS)
 
 test: venv-dev servers ## Every test, on a broker and a database of their own (ARGS="tests/unit -k machine")
-	@$(bin)/python -m deploy.servers --no-fsync -- $(bin)/python -m pytest $(or $(ARGS),$(parallel))
+	@$(bin)/python -m deploy.servers --no-fsync -- $(bin)/python -m pytest $(or $(ARGS),-n auto)
 
 unit: venv-dev ## The pure tests: seconds, no server
 	@$(bin)/python -m pytest tests/unit $(ARGS)

@@ -23,6 +23,9 @@ from sqlalchemy.engine import make_url
 
 from messaging.topology import COLLECTED_QUEUE, COMMANDS, DEAD_LETTER_QUEUE, DEAD_LETTERS, EVENTS
 from tests.databases import Databases
+from tests.sharing import pytest_collection_modifyitems, pytest_xdist_auto_num_workers, pytest_xdist_make_scheduler
+
+__all__ = ["pytest_collection_modifyitems", "pytest_xdist_auto_num_workers", "pytest_xdist_make_scheduler"]
 
 _IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 _VHOSTS_AT_ONCE = 20
@@ -35,22 +38,6 @@ lists:foreach(fun(Name) ->
         <<"{user}">>, Name, <<".*">>, <<".*">>, <<".*">>, <<"tests">>)
 end, [{names}]).
 """
-_LONGEST_FIRST = ("simulation", "chaos", "integration", "acceptance", "typing", "contract")
-
-
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One a processor, and the one that waits for the simulation; none where all tests would share one vhost."""
-    shared = os.environ.get("TEST_AMQP_URL") and not os.environ.get("TEST_RABBITMQCTL")
-    return 0 if shared else (os.cpu_count() or 1) + 1
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several processes share the tests, nobody waits at the end for one that was begun last and takes long."""
-    if hasattr(config, "workerinput"):
-        folders = [Path(__file__).parent / name for name in _LONGEST_FIRST]
-        items.sort(
-            key=lambda item: next((n for n, each in enumerate(folders) if each in item.path.parents), len(folders))
-        )
 
 
 def pytest_report_header() -> list[str]:

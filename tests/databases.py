@@ -56,7 +56,7 @@ class Databases:
         for name in self._made:
             self._run(self._server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
-    def _run(self, url: URL, *statements: sql.Composable) -> None:
+    def _run(self, url: URL, *statements: sql.SQL | sql.Composed) -> None:
         with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as connection:
             for statement in statements:
                 connection.execute(statement)

@@ -15,9 +15,6 @@ import pytest
 from tests.acceptance.pages import ROOT, blocks
 from tests.acceptance.programs import AMENDS, BOUND, environment, eventually, finished
 
-# One demo in a pipe for all of them.
-pytestmark = pytest.mark.xdist_group("demo")
-
 DEMO = (sys.executable, "-m", "deploy", "demo")
 ENDS = {
     "payment service silent": "2 payment_timeout",

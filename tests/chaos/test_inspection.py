@@ -16,9 +16,6 @@ from services.order.order_file import FileOrder
 from tests.chaos import shop
 from tests.chaos.waiting import eventually
 
-# One system at rest for all of them.
-pytestmark = pytest.mark.xdist_group("inspection")
-
 SERVICES = ("orchestrator", "order", "payment")
 
 LEFT_OVER = (

@@ -11,9 +11,6 @@ import pytest
 from tests.simulation.crew import ENOUGH, Crew
 from tests.simulation.mutations import MUTATIONS
 
-# The process that begins the seeds is the one that waits for them.
-pytestmark = pytest.mark.xdist_group("simulation")
-
 SEEDS = int(os.environ.get("AMENDS_SIMULATION_SEEDS", "1000"))
 CHUNK = 25
 

@@ -1,0 +1,59 @@
+"""How several processes share the tests: `pytest -n auto`, which `make test` says for all of them.
+
+Each takes one test after the other, so that all end at about the same time.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+
+HERE = Path(__file__).parent
+_LONGEST_FIRST = ("simulation", "chaos", "integration", "acceptance", "typing", "contract")
+_TOGETHER = (
+    # Whoever begins the seeds waits for them.
+    "tests/simulation/test_simulation.py",
+    # What a module's fixture makes takes long.
+    "tests/acceptance/test_demo.py",
+    "tests/chaos/test_inspection.py",
+)
+
+
+class Sharing(LoadScopeScheduling):
+    """One test at a time, but of some files all tests by one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if file in _TOGETHER else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Sharing:
+    """Ours, whatever `--dist` says; in the order in which the tests were collected."""
+    config.option.loadscopereorder = False
+    return Sharing(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One a processor, and the one that waits for the simulation; none where all tests would share one vhost."""
+    shared = os.environ.get("TEST_AMQP_URL") and not os.environ.get("TEST_RABBITMQCTL")
+    return 0 if shared else (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the tests, none is left alone at the end with one that takes long."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    folder = item.path.relative_to(HERE).parts[0]
+    return _LONGEST_FIRST.index(folder) if folder in _LONGEST_FIRST else len(_LONGEST_FIRST)

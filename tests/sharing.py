@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 _LONGEST_FIRST = ("simulation", "chaos", "integration", "acceptance", "typing", "contract")
-_TOGETHER = (
+MOST_PROCESSORS = 8
+"""They share a broker and a PostgreSQL that takes 200 connections."""
+TOGETHER = (
     # Whoever begins the seeds waits for them.
     "tests/simulation/test_simulation.py",
     # What a module's fixture makes takes long.
@@ -26,12 +28,17 @@ _TOGETHER = (
 )
 
 
-class Sharing(LoadScopeScheduling):
+class Sharing(LoadScopeScheduling):  # type: ignore[misc]  # xdist says no types
     """One test at a time, but of some files all tests by one process."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return file if file in _TOGETHER else nodeid
+        return unit(nodeid)
+
+
+def unit(nodeid: str) -> str:
+    """What a test is done with: its file where all of that file belong together, otherwise itself."""
+    file = nodeid.partition("::")[0]
+    return file if file in TOGETHER else nodeid
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -45,7 +52,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Sharing
 def pytest_xdist_auto_num_workers() -> int:
     """One a processor, and the one that waits for the simulation; none where all tests would share one vhost."""
     shared = os.environ.get("TEST_AMQP_URL") and not os.environ.get("TEST_RABBITMQCTL")
-    return 0 if shared else (os.cpu_count() or 1) + 1
+    return 0 if shared else min(os.cpu_count() or 1, MOST_PROCESSORS) + 1
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,0 +1,33 @@
+"""How several processes share the tests."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.sharing import HERE, TOGETHER, pytest_xdist_auto_num_workers, unit
+
+
+def test_what_is_done_together_is_there() -> None:
+    """A file that was renamed would quietly be torn apart."""
+    assert [name for name in TOGETHER if not (HERE.parent / name).is_file()] == []
+
+
+def test_a_test_is_done_by_itself_or_with_its_file() -> None:
+    """Two seeds go to one process; two cases of another test may go to two."""
+    seeds = [f"tests/simulation/test_simulation.py::test_the_properties_hold[from-{first}]" for first in (0, 25)]
+    assert {unit(each) for each in seeds} == {"tests/simulation/test_simulation.py"}
+    assert unit("tests/unit/test_help.py::test_a[x::y]") == "tests/unit/test_help.py::test_a[x::y]"
+
+
+def test_nobody_shares_a_vhost_that_all_would_have_to_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a broker whose control is not ours one process runs all tests; otherwise one a processor and one more."""
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setenv("TEST_AMQP_URL", "amqp://somewhere/")
+    monkeypatch.setenv("TEST_RABBITMQCTL", "")
+    assert pytest_xdist_auto_num_workers() == 0
+    monkeypatch.setenv("TEST_RABBITMQCTL", "/somewhere/rabbitmqctl")
+    assert pytest_xdist_auto_num_workers() == 3
+    monkeypatch.setenv("TEST_AMQP_URL", "")
+    assert pytest_xdist_auto_num_workers() == 3
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    assert pytest_xdist_auto_num_workers() == 9

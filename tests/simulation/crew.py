@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import multiprocessing
+import multiprocessing.connection
 import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
@@ -49,8 +51,7 @@ class Crew:
         self._pool = ProcessPoolExecutor(
             min(os.cpu_count() or 1, MOST_PROCESSES),
             mp_context=multiprocessing.get_context("spawn"),
-            initializer=os.nice,
-            initargs=(NICENESS,),
+            initializer=_stand_back,
         )
         self._reports: dict[Sequence[int], Future[Report]] = {}
         self._searches: dict[str, Future[tuple[int | None, list[str]]]] = {}
@@ -75,6 +76,19 @@ class Crew:
     def close(self) -> None:
         """Let go of the processes, and of what was not asked for."""
         self._pool.shutdown(cancel_futures=True)
+
+
+def _stand_back() -> None:
+    """Leave the processors to others, and do not outlive whoever asked, however that one ends."""
+    os.nice(NICENESS)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
 
 
 @cache

@@ -75,6 +75,8 @@ async def test_a_call_outside_is_made_with_the_command_id_and_answered_with_its_
 
     gateway.open.set()
     await bench.until_status(7, "done")
+    # Offered once the commit has returned, which who reads the row may notice before.
+    await bench.until(lambda: bool(bench.relay.on_their_way), "the answer is offered")
     await bench.relay.flush()
 
     assert gateway.calls == [("p1", _id(7))]

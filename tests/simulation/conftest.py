@@ -8,6 +8,9 @@ several do, one of them begins the seeds and waits for them.
 
 from __future__ import annotations
 
+import os
+import select
+import threading
 from pathlib import Path
 
 import pytest
@@ -47,6 +50,9 @@ def _begin(session: pytest.Session) -> None:
     if not wanted:
         return
     crew = session.config.stash[CREW] = Crew()
+    if _one_of_several(session.config):
+        # Whoever shares the tests out may be killed: nobody then tells us that the seeds are not wanted any more.
+        threading.Thread(target=_give_up_with, args=(os.pidfd_open(os.getppid()), crew), daemon=True).start()
     for item in wanted:
         params = item.callspec.params if hasattr(item, "callspec") else {}
         match params:
@@ -54,6 +60,11 @@ def _begin(session: pytest.Session) -> None:
                 crew.report(seeds)
             case {"mutation": str() as mutation}:
                 crew.search(mutation)
+
+
+def _give_up_with(process: int, crew: Crew) -> None:
+    select.select([process], [], [])
+    crew.close()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -12,7 +12,7 @@ from contracts.message import Command, Event, Message
 from orchestrator.saga.attributes import check_search
 from orchestrator.saga.checking import check
 from orchestrator.saga.migration import Migration, check_migrations, other_keys
-from orchestrator.saga.steps import Cancel, D, Delay, Stage, Start, Step, Wait
+from orchestrator.saga.steps import Cancel, D, Delay, Parallel, Stage, Start, Step, Wait
 
 
 class Saga(Generic[D]):
@@ -56,6 +56,10 @@ class Saga(Generic[D]):
             outcomes={"on_completed": on_completed, "on_compensated": on_compensated},
         )
         self.search = check_search(f"saga {name!r} v{version}", data, search)
+        self.groups: tuple[tuple[Step[D] | Wait[D] | Delay[D], ...], ...] = tuple(
+            stage.steps if isinstance(stage, Parallel) else (stage,) for stage in steps
+        )
+        """What runs one after another: the members of a Parallel together, everything else alone."""
         self.stages: dict[str, Step[D] | Wait[D] | Delay[D]] = checked.stages
         """Every step, wait and delay by its name, those inside a Parallel too."""
         self.commands: dict[str, type[Command[Any, Any]]] = checked.commands

@@ -1,12 +1,17 @@
-"""Folding facts into the state. Never refuses, calls no function of the user's, names steps."""
+"""Folding facts into the state. Never refuses, calls no function of the user's, names steps.
+
+What nearly every transition establishes comes first, and is built field by field: a history is folded by the million,
+and `dataclasses.replace` costs five times as much.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from orchestrator.saga import facts as f
 from orchestrator.saga.facts import Fact
-from orchestrator.saga.replacing import replace
 from orchestrator.saga.state import Direction, SagaState, Status, StepState, StepStatus
 
 
@@ -21,26 +26,30 @@ def fold(state: SagaState | None, established: Sequence[Fact]) -> SagaState:
 def evolve(state: SagaState, fact: Fact) -> SagaState:  # noqa: C901, PLR0912 - a table: one case a fact
     """The state after one more fact. Never refuses."""
     match fact:
-        case f.Started(data):
-            return replace(state, data=data)
-        case f.DataChanged(data):
-            return replace(state, data=data, steps=_remembering(state))
-        case f.CommandSent():
-            return _step(state, fact.step, _sent(state.steps.get(fact.step), fact))
-        case f.WaitBegun(step, due):
-            return _step(state, step, StepState(StepStatus.RUNNING, due=due))
         case f.StepSucceeded(step):
             return _moved(state, step, StepStatus.SUCCEEDED)
-        case f.StepSkipped(step):
-            return _moved(state, step, StepStatus.SKIPPED)
+        case f.CommandSent():
+            return _step(state, fact.step, _sent(state.steps.get(fact.step), fact))
+        case f.DataChanged(data):
+            return _with_data(state, data, _remembering(state))
+        case f.Completed():
+            return _with_status(state, Status.COMPLETED, state.reason)
+        case f.Started(data):
+            return _with_data(state, data, state.steps)
+        case f.StepCompensated(step):
+            return _moved(state, step, StepStatus.COMPENSATED)
+        case f.CompensationBegun(reason):
+            return _with_status(state, Status.COMPENSATING, reason)
+        case f.Compensated():
+            return _with_status(state, Status.COMPENSATED, state.reason)
         case f.StepRefused(step):
             return _moved(state, step, StepStatus.REFUSED)
         case f.StepInDoubt(step):
             return _moved(state, step, StepStatus.IN_DOUBT)
-        case f.StepCompensated(step):
-            return _moved(state, step, StepStatus.COMPENSATED)
-        case f.CompensationBegun(reason):
-            return replace(state, status=Status.COMPENSATING, reason=reason)
+        case f.StepSkipped(step):
+            return _moved(state, step, StepStatus.SKIPPED)
+        case f.WaitBegun(step, due):
+            return _step(state, step, StepState(StepStatus.RUNNING, due=due))
         case f.BecameStuck(reason, gave_up):
             given_up = {
                 name: replace(state.steps[name], due=None, open_ended=False) for name in gave_up if name in state.steps
@@ -60,13 +69,9 @@ def evolve(state: SagaState, fact: Fact) -> SagaState:  # noqa: C901, PLR0912 - 
             known = state.steps.get(step, StepState(StepStatus.RUNNING))
             return _step(state, step, replace(known, due=due, open_ended=due is None))
         case f.Migrated():
-            return replace(state, data=fact.data, steps=_carried_over(state, fact))
-        case f.Completed():
-            return replace(state, status=Status.COMPLETED)
-        case f.Compensated():
-            return replace(state, status=Status.COMPENSATED)
+            return _with_data(state, fact.data, _carried_over(state, fact))
         case f.Abandoned(reason):
-            return replace(state, status=Status.ABANDONED, reason=reason)
+            return _with_status(state, Status.ABANDONED, reason)
         case f.CameLate():
             return state
 
@@ -99,10 +104,21 @@ def _carried_over(state: SagaState, fact: f.Migrated) -> Mapping[str, StepState]
 
 
 def _moved(state: SagaState, step: str, status: StepStatus) -> SagaState:
-    known = state.steps.get(step, StepState(status))
-    return _step(state, step, replace(known, status=status, due=None, made_from=None, open_ended=False))
+    known = state.steps.get(step)
+    if known is None:
+        return _step(state, step, StepState(status))
+    now = StepState(status, known.round, known.attempt, None, known.action_round, sent_as=known.sent_as)
+    return _step(state, step, now)
 
 
 def _step(state: SagaState, name: str, step: StepState) -> SagaState:
-    steps: Mapping[str, StepState] = {**state.steps, name: step}
-    return replace(state, steps=steps)
+    steps = {**state.steps, name: step}
+    return SagaState(state.status, state.data, steps, state.reason, state.before, state.reason_before)
+
+
+def _with_data(state: SagaState, data: Any, steps: Mapping[str, StepState]) -> SagaState:
+    return SagaState(state.status, data, steps, state.reason, state.before, state.reason_before)
+
+
+def _with_status(state: SagaState, status: Status, reason: str) -> SagaState:
+    return SagaState(status, state.data, state.steps, reason, state.before, state.reason_before)

@@ -6,28 +6,28 @@ Facts name steps and carry whatever the state will hold, so that folding them ne
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from orchestrator.saga.state import Direction
+from orchestrator.saga.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Started:
     """The instance exists, with this data."""
 
     data: Any
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DataChanged:
     """The data is now this."""
 
     data: Any
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CommandSent:
     """A command left for a step's participant; without an answer, it is looked at again when `due`."""
 
@@ -38,7 +38,7 @@ class CommandSent:
     due: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WaitBegun:
     """A wait or a delay was reached."""
 
@@ -46,49 +46,49 @@ class WaitBegun:
     due: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StepSucceeded:
     """Its command was answered with success, its event has come, its time has passed, or a person says so."""
 
     step: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StepSkipped:
     """Not needed (`when`), or a wait that ended without its event."""
 
     step: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StepRefused:
     """The participant refused: nothing happened there."""
 
     step: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StepInDoubt:
     """No answer came: it may have happened or not."""
 
     step: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StepCompensated:
     """What it may have done is undone."""
 
     step: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CompensationBegun:
     """The instance goes back, and why."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BecameStuck:
     """A person must decide. `gave_up` names the steps whose command is not sent again by itself."""
 
@@ -96,12 +96,12 @@ class BecameStuck:
     gave_up: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Resumed:
     """A person has decided; the instance goes on with what it was doing."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DeadlineMoved:
     """A person wants the step looked at then, or (None) not before something comes for it."""
 
@@ -109,7 +109,7 @@ class DeadlineMoved:
     due: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Migrated:
     """The instance goes on as another version of its saga, with data of that version's.
 
@@ -124,24 +124,24 @@ class Migrated:
     made_from: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Completed:
     """Every step is done."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Compensated:
     """Amends are made."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Abandoned:
     """A person has ended it as it is."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CameLate:
     """The input changed nothing any more; why."""
 

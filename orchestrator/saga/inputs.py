@@ -5,15 +5,15 @@ History keeps every input, so that a history alone says all that a replay needs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
 from contracts.message import Event
+from orchestrator.saga.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EventArrived:
     """A message: the start, an answer, an awaited event, a cancellation."""
 
@@ -24,7 +24,7 @@ class EventArrived:
     causation_id: UUID | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DeadlinePassed:
     """The instance's deadline has come and nothing else has."""
 
@@ -44,7 +44,7 @@ class Action(StrEnum):
     MIGRATE = "migrate"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PersonActed:
     """A person has decided; who and why are part of the history.
 

@@ -42,12 +42,12 @@ class Moving:
 
     def _advance(self) -> None:
         """Begin whatever is next, until something has to be waited for or all is done."""
-        for stage in self.saga.steps:
-            members = stage.steps if isinstance(stage, Parallel) else (stage,)
+        for members in self.saga.groups:
             for member in members:
                 if member.name not in self.state.steps:
                     self._begin(member)
-            reached = [self.state.steps[member.name].status for member in members]
+            steps = self.state.steps
+            reached = [steps[member.name].status for member in members]
             if StepStatus.RUNNING in reached:
                 return
             if any(status in _FAILED for status in reached):
@@ -73,11 +73,10 @@ class Moving:
 
     def _settle(self, name: str, reason: str) -> None:
         """A step has failed: alone it turns the saga back at once, in a Parallel when the others have settled."""
-        for stage in self.saga.steps:
-            if isinstance(stage, Parallel) and any(member.name == name for member in stage.steps):
-                self._advance()
-                return
-        self._turn_back(reason)
+        if any(len(members) > 1 and any(each.name == name for each in members) for members in self.saga.groups):
+            self._advance()
+        else:
+            self._turn_back(reason)
 
     def _why_failed(self, members: tuple[Any, ...]) -> str:
         told = {
@@ -118,8 +117,7 @@ class Moving:
 
     def _go_back(self) -> None:
         """Compensate the last stage that may have happened and is not undone; a parallel group together."""
-        for stage in reversed(self.saga.steps):
-            members = stage.steps if isinstance(stage, Parallel) else (stage,)
+        for members in reversed(self.saga.groups):
             for member in members:
                 reached = self.state.steps.get(member.name)
                 if (

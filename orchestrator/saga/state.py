@@ -7,15 +7,16 @@ own.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import sha1
 from typing import Any
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import NAMESPACE_URL, UUID, SafeUUID, uuid5
 
 from contracts.message import Message
+from orchestrator.saga.value import value
 
 _NEITHER_VERSION_NOR_VARIANT = ~((0xF000 << 64) | (0xC000 << 48))
 _VERSION_5 = (0x5000 << 64) | (0x8000 << 48)
@@ -34,7 +35,10 @@ class Status(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        return self in (Status.COMPLETED, Status.COMPENSATED, Status.ABANDONED)
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset((Status.COMPLETED, Status.COMPENSATED, Status.ABANDONED))
 
 
 class StepStatus(StrEnum):
@@ -56,7 +60,7 @@ class Direction(StrEnum):
     COMPENSATION = "compensation"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StepState:
     """A step that has been reached. `round` and `attempt` are those of its current direction."""
 
@@ -76,18 +80,14 @@ class StepState:
     @property
     def underway(self) -> bool:
         """Whether it waits for something."""
-        return self.status in (StepStatus.RUNNING, StepStatus.COMPENSATING)
+        return self.status is StepStatus.RUNNING or self.status is StepStatus.COMPENSATING
 
     @property
     def awaiting(self) -> Direction | None:
         """Which of its two commands it waits for an answer to."""
-        match self.status:
-            case StepStatus.RUNNING:
-                return Direction.ACTION
-            case StepStatus.COMPENSATING:
-                return Direction.COMPENSATION
-            case _:
-                return None
+        if self.status is StepStatus.RUNNING:
+            return Direction.ACTION
+        return Direction.COMPENSATION if self.status is StepStatus.COMPENSATING else None
 
     @property
     def given_up(self) -> bool:
@@ -95,7 +95,7 @@ class StepState:
         return self.underway and self.due is None and not self.open_ended
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SagaState:
     """An instance: fold(history) gives exactly this."""
 
@@ -138,15 +138,20 @@ def saga_id(name: str, key: object) -> UUID:
 
 
 def _uuid5(space: UUID, name: str) -> UUID:
-    """`uuid.uuid5` at two thirds of its price: ids are derived for every command of every history that is replayed."""
+    """`uuid.uuid5` at a third of its price: ids are derived for every command of every history that is replayed."""
     digest = sha1(space.bytes + name.encode(), usedforsecurity=False).digest()
-    return UUID(int=int.from_bytes(digest[:16], "big") & _NEITHER_VERSION_NOR_VARIANT | _VERSION_5)
+    number = int.from_bytes(digest[:16], "big") & _NEITHER_VERSION_NOR_VARIANT | _VERSION_5
+    # What UUID(int=number) sets after it has looked at each of its six ways to be called.
+    fresh = UUID.__new__(UUID)
+    object.__setattr__(fresh, "int", number)
+    object.__setattr__(fresh, "is_safe", SafeUUID.unknown)
+    return fresh
 
 
 @lru_cache(maxsize=4096)  # derived when it is sent, and once more for each answer that may be its own
 def command_id(saga: UUID, step: str, direction: Direction, round: int) -> UUID:
     """The message id of a step's command: the same decision, the same id (rule 2)."""
-    return _uuid5(saga, f"{step}/{direction.value}/{round}")
+    return _uuid5(saga, f"{step}/{direction}/{round}")
 
 
 def step_command_id(saga: UUID, name: str, step: StepState | None, direction: Direction, round: int) -> UUID:
@@ -163,10 +168,10 @@ def awaited_command_id(saga: UUID, name: str, step: StepState) -> UUID | None:
 
 def outcome_id(saga: UUID, outcome: str) -> UUID:
     """The message id of the event that announces an instance's end."""
-    return uuid5(saga, f"outcome/{outcome}")
+    return _uuid5(saga, f"outcome/{outcome}")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Send:
     """A message that a transition sends. `compensates` is the id of the command that this one undoes."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from orchestrator.saga.facts import Fact
 from orchestrator.saga.state import Send
+from orchestrator.saga.value import value
 
 
 class Verdict(StrEnum):
@@ -23,7 +23,7 @@ class Verdict(StrEnum):
     """A person asked for what is not possible now; `note` says why. Not recorded."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Transition:
     """What one input causes: facts for the history, messages for the outbox."""
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-
-import pytest
-
 from orchestrator.saga.inputs import Action, DeadlinePassed, PersonActed
 from orchestrator.saga.machine import Verdict, decide, fold, move
-from orchestrator.saga.replacing import replace
-from orchestrator.saga.state import SagaState, Status, StepState, StepStatus
+from orchestrator.saga.state import Status
 from tests.unit.journey import done, started
 from tests.unit.play import NOON
 from tests.unit.work import Begun, Done, Refused
@@ -40,13 +35,3 @@ def test_what_was_refused_in_the_end_has_not_happened() -> None:
     assert state == play.state
     assert state is not None
     assert state.status is Status.STUCK
-
-
-def test_a_state_is_replaced_as_a_dataclass_is() -> None:
-    """The changed fields changed, all others the same object, and no field that is none."""
-    step = StepState(StepStatus.RUNNING, 2, 3, NOON, 1, object())
-    state = SagaState(Status.COMPENSATING, object(), {"dig": step}, "why", Status.RUNNING, "before")
-    assert replace(step, due=None, round=4) == dataclasses.replace(step, due=None, round=4)
-    assert replace(state, reason="x") == dataclasses.replace(state, reason="x")
-    with pytest.raises(TypeError, match="SagaState has no reasom"):
-        replace(state, reasom="x")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import fields
-from itertools import groupby
-from operator import itemgetter
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -20,18 +19,20 @@ PAGE = 200
 """Instances read at once: some thousand transitions, a few megabytes."""
 
 _SAGA = tuple(saga.c[field.name] for field in fields(Recorded) if field.name != "transitions")
-_TRANSITION = tuple(saga_history.c[field.name] for field in fields(RecordedTransition))
-# An instance's id as the driver gives it: a history's rows are only compared with it, and a UUID a row is dear.
-_RAW_ID, _RAW_SAGA_ID = (
-    type_coerce(column, NullType()).label("raw_id") for column in (saga.c.id, saga_history.c.saga_id)
+# As the driver gives them: a history's rows are only compared with the id, and SQLAlchemy's way to a UUID and to a
+# moment takes longer than reading the row.
+_RAW_ID, _RAW_SAGA_ID, _RAW_AT = (
+    type_coerce(column, NullType()).label("raw") for column in (saga.c.id, saga_history.c.saga_id, saga_history.c.at)
 )
+_HISTORY = saga_history.c
+_TRANSITION = (_HISTORY.seq, _RAW_AT, _HISTORY.input, _HISTORY.facts, _HISTORY.commands)
 
 
 async def recorded(connection: AsyncConnection, row: Row[Any]) -> Recorded:
     """The whole history of the instance with this row of `saga`."""
     query = select(*_TRANSITION).where(saga_history.c.saga_id == row.id).order_by(saga_history.c.seq)
     lines = (await connection.execute(query)).all()
-    return _recorded([getattr(row, column.name) for column in _SAGA], lines)
+    return _recorded([getattr(row, column.name) for column in _SAGA], [_transition(*line) for line in lines])
 
 
 async def stream(
@@ -64,12 +65,19 @@ async def stream(
 
 
 async def _histories(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> Iterator[Recorded]:
-    history = saga_history.c
-    query = select(_RAW_SAGA_ID, *_TRANSITION).where(history.saga_id.in_([row.id for row in rows]))
-    lines = (await connection.execute(query.order_by(history.saga_id, history.seq))).all()
-    by_saga = {identity: [line[1:] for line in each] for identity, each in groupby(lines, itemgetter(0))}
+    query = select(_RAW_SAGA_ID, *_TRANSITION).where(_HISTORY.saga_id.in_([row.id for row in rows]))
+    lines = (await connection.execute(query.order_by(_HISTORY.saga_id, _HISTORY.seq))).all()
+    by_saga: dict[Any, list[RecordedTransition]] = {}
+    for identity, *line in lines:
+        by_saga.setdefault(identity, []).append(_transition(*line))
     return (_recorded(row[1:], by_saga.get(row[0], ())) for row in rows)
 
 
-def _recorded(row: Sequence[Any], lines: Sequence[Sequence[Any]]) -> Recorded:
-    return Recorded(*(*row, tuple([RecordedTransition(*each) for each in lines])))
+def _transition(seq: int, at: datetime | str, input: str, facts: str, commands: str) -> RecordedTransition:
+    # SQLite keeps a moment as text, always in UTC (`UTCDateTime`); from PostgreSQL it comes as one, in UTC too.
+    moment = datetime.fromisoformat(f"{at}+00:00") if isinstance(at, str) else at
+    return RecordedTransition(seq, moment, input, facts, commands)
+
+
+def _recorded(row: Sequence[Any], transitions: Sequence[RecordedTransition]) -> Recorded:
+    return Recorded(*row, tuple(transitions))

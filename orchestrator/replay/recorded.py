@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from orchestrator.saga.value import value
 
-@dataclass(frozen=True, slots=True)
+
+@value
 class RecordedTransition:
     """One row of a history. `input`, `facts` and `commands` are the JSON texts as `orchestrator.history` wrote them."""
 
@@ -36,7 +37,7 @@ class RecordedTransition:
             return None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Recorded:
     """One instance and its whole history, oldest transition first.
 
@@ -65,10 +66,10 @@ class Recorded:
 
     def versions(self) -> tuple[int, ...]:
         """For each transition the version that decided it, and whose data its facts hold."""
+        migrations = [each.migration for each in self.transitions]
+        version = next((moved[0] for moved in migrations if moved), self.version)
         found = []
-        version = self.started_version
-        for each in self.transitions:
-            moved = each.migration
+        for moved in migrations:
             version = moved[1] if moved else version
             found.append(version)
         return tuple(found)

@@ -6,7 +6,7 @@ all there is. Almost every transition gives the very texts that were recorded, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,12 +34,13 @@ def replay(recorded: Recorded, catalog: Catalog) -> Replayed:
     functions raise are differences.
     """
     sagas: dict[int, Saga[Any]] = {}
-    for version in dict.fromkeys((*recorded.versions(), recorded.version)):
+    versions = recorded.versions()
+    for version in dict.fromkeys((*versions, recorded.version)):
         saga = catalog.get(recorded.name, version)
         if saga is None:
             return _replayed(recorded, 0, explaining.not_loaded(replace(recorded, version=version), catalog))
         sagas[version] = saga
-    folding = _Folding(recorded, sagas, catalog)
+    folding = _Folding(recorded, [sagas[each] for each in versions], sagas[recorded.version], catalog)
     difference = folding.run()
     if difference is not None and difference.kind is not Kind.HISTORY:
         # Code that differs explains nothing where the recording contradicts itself.
@@ -54,21 +55,19 @@ def _replayed(recorded: Recorded, folded: int, difference: Difference | None) ->
 class _Folding:
     """One instance on its way through its history; `folded` counts the transitions that were the same."""
 
-    def __init__(self, recorded: Recorded, sagas: Mapping[int, Saga[Any]], catalog: Catalog) -> None:
+    def __init__(self, recorded: Recorded, sagas: Sequence[Saga[Any]], last: Saga[Any], catalog: Catalog) -> None:
         self._recorded = recorded
         self._sagas = sagas
-        self._saga = sagas[recorded.started_version]
-        """The version that decides: another one from the transition on by which a person migrated the instance."""
+        """The version that decides each transition: another one from that on by which a person migrated the instance."""
+        self._saga = last
         self._registry = catalog.registry
         self._state: SagaState | None = None
         self.folded = 0
 
     def run(self) -> Difference | None:
-        for line in self._recorded.transitions:
+        for line, self._saga in zip(self._recorded.transitions, self._sagas, strict=True):
             if line.seq != self.folded + 1:
                 return integrity.gap(self.folded, line.seq)
-            if line.migration is not None:
-                self._saga = self._sagas[line.migration[1]]
             difference = self._take(line)
             if difference is not None:
                 return difference

@@ -57,19 +57,27 @@ async def stream(
         if last is not None:
             query = query.where(saga.c.id <= last)
         rows = (await connection.execute(query)).all()
-        for each in await _histories(connection, rows):
+        for each in await _histories(connection, rows, whole=not conditions):
             yield each
         if len(rows) < page:
             return
         after = rows[-1].id
 
 
-async def _histories(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> Iterator[Recorded]:
-    query = select(_RAW_SAGA_ID, *_TRANSITION).where(_HISTORY.saga_id.in_([row.id for row in rows]))
-    lines = (await connection.execute(query.order_by(_HISTORY.saga_id, _HISTORY.seq))).all()
+async def _histories(
+    connection: AsyncConnection, rows: Sequence[Row[Any]], *, whole: bool
+) -> Iterator[Recorded]:
+    """The instances with these rows; `whole` where there are no others between the first and the last of them."""
+    if not rows:
+        return iter(())
+    # Between two ids is a fixed statement with two values, which is read in half the time of one with each id in it.
+    mine = (
+        _HISTORY.saga_id.between(rows[0].id, rows[-1].id) if whole else _HISTORY.saga_id.in_([row.id for row in rows])
+    )
+    query = select(_RAW_SAGA_ID, *_TRANSITION).where(mine).order_by(_HISTORY.saga_id, _HISTORY.seq)
     by_saga: dict[Any, list[RecordedTransition]] = {}
-    for identity, *line in lines:
-        by_saga.setdefault(identity, []).append(_transition(*line))
+    for identity, seq, at, input, facts, commands in (await connection.execute(query)).all():
+        by_saga.setdefault(identity, []).append(_transition(seq, at, input, facts, commands))
     return (_recorded(row[1:], by_saga.get(row[0], ())) for row in rows)
 
 

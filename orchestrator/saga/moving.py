@@ -46,11 +46,13 @@ class Moving:
             for member in members:
                 if member.name not in self.state.steps:
                     self._begin(member)
-            steps = self.state.steps
-            reached = [steps[member.name].status for member in members]
-            if StepStatus.RUNNING in reached:
-                return
-            if any(status in _FAILED for status in reached):
+            failed, steps = False, self.state.steps
+            for member in members:
+                status = steps[member.name].status
+                if status is StepStatus.RUNNING:
+                    return
+                failed = failed or status in _FAILED
+            if failed:
                 self._turn_back(self._why_failed(members))
                 return
         self._fact(f.Completed())

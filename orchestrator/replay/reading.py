@@ -22,7 +22,8 @@ _SAGA = tuple(saga.c[field.name] for field in fields(Recorded) if field.name != 
 # As the driver gives them: a history's rows are only compared with the id, and SQLAlchemy's way to a UUID and to a
 # moment takes longer than reading the row.
 _RAW_ID, _RAW_SAGA_ID, _RAW_AT = (
-    type_coerce(column, NullType()).label("raw") for column in (saga.c.id, saga_history.c.saga_id, saga_history.c.at)
+    type_coerce(column, NullType()).label(f"raw_{column.name}")
+    for column in (saga.c.id, saga_history.c.saga_id, saga_history.c.at)
 )
 _HISTORY = saga_history.c
 _TRANSITION = (_HISTORY.seq, _RAW_AT, _HISTORY.input, _HISTORY.facts, _HISTORY.commands)
@@ -64,9 +65,7 @@ async def stream(
         after = rows[-1].id
 
 
-async def _histories(
-    connection: AsyncConnection, rows: Sequence[Row[Any]], *, whole: bool
-) -> Iterator[Recorded]:
+async def _histories(connection: AsyncConnection, rows: Sequence[Row[Any]], *, whole: bool) -> Iterator[Recorded]:
     """The instances with these rows; `whole` where there are no others between the first and the last of them."""
     if not rows:
         return iter(())
@@ -76,16 +75,16 @@ async def _histories(
     )
     query = select(_RAW_SAGA_ID, *_TRANSITION).where(mine).order_by(_HISTORY.saga_id, _HISTORY.seq)
     by_saga: dict[Any, list[RecordedTransition]] = {}
-    for identity, seq, at, input, facts, commands in (await connection.execute(query)).all():
-        by_saga.setdefault(identity, []).append(_transition(seq, at, input, facts, commands))
+    for identity, *line in (await connection.execute(query)).all():
+        by_saga.setdefault(identity, []).append(_transition(*line))
     return (_recorded(row[1:], by_saga.get(row[0], ())) for row in rows)
 
 
-def _transition(seq: int, at: datetime | str, input: str, facts: str, commands: str) -> RecordedTransition:
+def _transition(seq: int, at: datetime | str, *texts: str) -> RecordedTransition:
     # SQLite keeps a moment as text, always in UTC (`UTCDateTime`); from PostgreSQL it comes as one, in UTC too.
     moment = datetime.fromisoformat(f"{at}+00:00") if isinstance(at, str) else at
-    return RecordedTransition(seq, moment, input, facts, commands)
+    return RecordedTransition(seq, moment, *texts)
 
 
 def _recorded(row: Sequence[Any], transitions: Sequence[RecordedTransition]) -> Recorded:
-    return Recorded(*row, tuple(transitions))
+    return Recorded(*(*row, tuple(transitions)))

@@ -58,14 +58,15 @@ class _Folding:
     def __init__(self, recorded: Recorded, sagas: Sequence[Saga[Any]], last: Saga[Any], catalog: Catalog) -> None:
         self._recorded = recorded
         self._sagas = sagas
-        """The version that decides each transition: another one from that on by which a person migrated the instance."""
+        """What decides each transition: another version from that on by which a person migrated the instance."""
         self._saga = last
         self._registry = catalog.registry
         self._state: SagaState | None = None
         self.folded = 0
 
     def run(self) -> Difference | None:
-        for line, self._saga in zip(self._recorded.transitions, self._sagas, strict=True):
+        for line, saga in zip(self._recorded.transitions, self._sagas, strict=True):
+            self._saga = saga
             if line.seq != self.folded + 1:
                 return integrity.gap(self.folded, line.seq)
             difference = self._take(line)

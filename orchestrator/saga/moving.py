@@ -20,7 +20,7 @@ from orchestrator.saga.state import (
     outcome_id,
     step_command_id,
 )
-from orchestrator.saga.steps import Delay, Kind, Parallel, Step, Wait
+from orchestrator.saga.steps import Delay, Kind, Step, Wait
 from orchestrator.saga.transition import Transition, Verdict
 
 _UNDO = (StepStatus.SUCCEEDED, StepStatus.IN_DOUBT)

@@ -12,7 +12,7 @@ T = TypeVar("T")
 def value(cls: type[T]) -> type[T]:
     """A dataclass with slots that nobody changes: type checkers refuse it, and nothing here is ever changed.
 
-    At run time it is not frozen. A frozen dataclass sets each of its fields through `object.__setattr__`, which makes it
-    four times as dear, and ten values are made for every transition of every history that is replayed.
+    At run time it is not frozen. A frozen dataclass sets each of its fields through `object.__setattr__`, which makes
+    it four times as dear, and ten values are made for every transition of every history that is replayed.
     """
     return dataclass(slots=True, unsafe_hash=True)(cls)

@@ -75,8 +75,8 @@ async def _histories(connection: AsyncConnection, rows: Sequence[Row[Any]], *, w
     )
     query = select(_RAW_SAGA_ID, *_TRANSITION).where(mine).order_by(_HISTORY.saga_id, _HISTORY.seq)
     by_saga: dict[Any, list[RecordedTransition]] = {}
-    for identity, *line in (await connection.execute(query)).all():
-        by_saga.setdefault(identity, []).append(_transition(*line))
+    for line in (await connection.execute(query)).all():
+        by_saga.setdefault(line[0], []).append(_transition(*line[1:]))
     return (_recorded(row[1:], by_saga.get(row[0], ())) for row in rows)
 
 

@@ -32,8 +32,10 @@ WRITTEN: tuple[tuple[f.Fact, str], ...] = (
     (f.DataChanged(DATA), r'{"fact":"data_changed","data":{"number":7,"note":"say \"no\""}}'),
     (
         f.CommandSent("pay", Direction.COMPENSATION, 1, 2, NOON),
-        '{"fact":"command_sent","step":"pay","direction":"compensation","round":1,"attempt":2,'
-        '"due":"2026-03-01T12:00:00.007000Z"}',
+        (
+            '{"fact":"command_sent","step":"pay","direction":"compensation","round":1,"attempt":2,'
+            '"due":"2026-03-01T12:00:00.007000Z"}'
+        ),
     ),
     (f.WaitBegun("sign", None), '{"fact":"wait_begun","step":"sign","due":null}'),
     (f.StepSucceeded("pay"), '{"fact":"step_succeeded","step":"pay"}'),
@@ -47,8 +49,10 @@ WRITTEN: tuple[tuple[f.Fact, str], ...] = (
     (f.DeadlineMoved("pay", NOON), '{"fact":"deadline_moved","step":"pay","due":"2026-03-01T12:00:00.007000Z"}'),
     (
         f.Migrated(1, 2, DATA, {"pay": "charge"}, {}),
-        r'{"fact":"migrated","from_version":1,"to_version":2,"data":{"number":7,"note":"say \"no\""},'
-        r'"renamed":{"pay":"charge"},"made_from":{}}',
+        (
+            r'{"fact":"migrated","from_version":1,"to_version":2,"data":{"number":7,"note":"say \"no\""},'
+            r'"renamed":{"pay":"charge"},"made_from":{}}'
+        ),
     ),
     (f.Completed(), '{"fact":"completed"}'),
     (f.Compensated(), '{"fact":"compensated"}'),

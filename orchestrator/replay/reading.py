@@ -69,7 +69,7 @@ async def _histories(connection: AsyncConnection, rows: Sequence[Row[Any]], *, w
     """The instances with these rows; `whole` where there are no others between the first and the last of them."""
     if not rows:
         return iter(())
-    # Between two ids is a fixed statement with two values, which is read in half the time of one with each id in it.
+    # Between two ids takes two values instead of one for each instance: a twelfth of the time that reading takes.
     mine = (
         _HISTORY.saga_id.between(rows[0].id, rows[-1].id) if whole else _HISTORY.saga_id.in_([row.id for row in rows])
     )

@@ -131,8 +131,8 @@ def replay_range(given: Range) -> Tally:
 def _rarely_collecting() -> Iterator[None]:
     """Let the garbage collector look less often than it would at what a page of histories is made of.
 
-    There are no cycles in it, so its memory is free again as soon as the page is done; looking for them takes a
-    twentieth of the time.
+    There are hardly any cycles in it, so its memory is free again as soon as the page is done; looking for them takes
+    three hundredths of the time.
     """
     usual = gc.get_threshold()
     gc.set_threshold(_ALLOCATIONS, *usual[1:])

@@ -152,7 +152,7 @@ def _quoted(text: str) -> str:
     return to_json(text).decode()
 
 
-# Nearly all the facts there are, in every history, are of a few kinds: written without a dictionary, at a third of the price.
+# Nearly all facts are of a few kinds: those are written without a dictionary, at a third of the price.
 _WRITERS = {kind: _writer(kind) for kind in _KINDS}
 
 

@@ -138,7 +138,7 @@ def saga_id(name: str, key: object) -> UUID:
 
 
 def _uuid5(space: UUID, name: str) -> UUID:
-    """`uuid.uuid5` at three fifths of its price: ids are derived for every command of every history that is replayed."""
+    """`uuid.uuid5` at three fifths of its price: ids are derived for every command of every history replayed."""
     digest = sha1(space.bytes + name.encode(), usedforsecurity=False).digest()
     number = int.from_bytes(digest[:16], "big") & _NEITHER_VERSION_NOR_VARIANT | _VERSION_5
     # What UUID(int=number) sets after it has looked at each of its six ways to be called.

@@ -125,12 +125,12 @@ def _undo_the_first_step_first() -> Patch:
     go_back = Moving._go_back
 
     def forward(self: Moving) -> None:
-        steps = self.saga.steps
+        groups = self.saga.groups
         try:
-            self.saga.steps = steps[::-1]
+            self.saga.groups = groups[::-1]
             go_back(self)
         finally:
-            self.saga.steps = steps
+            self.saga.groups = groups
 
     return Moving, "_go_back", forward
 

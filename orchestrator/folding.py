@@ -38,6 +38,7 @@ from orchestrator.saga.machine import Transition, Verdict, decide, fold, stuck
 from orchestrator.saga.story import story
 from orchestrator.schema import saga as saga_table
 from orchestrator.schema import saga_history
+from orchestrator.setting_aside import SetAside, set_aside
 
 
 class Folding:
@@ -52,6 +53,7 @@ class Folding:
         """The rows of history it will write, in order."""
         self._parked = parked.Changes()
         self._unreadable: set[int] = set()
+        self._set_aside: list[SetAside] = []
         self._log = structlog.get_logger()
 
     async def load(self, ids: set[UUID]) -> None:
@@ -65,6 +67,7 @@ class Folding:
                 columns.version,
                 columns.key,
                 columns.status,
+                columns.step,
                 columns.reason,
                 columns.data,
                 columns.progress,
@@ -97,8 +100,11 @@ class Folding:
             )
         except history.CorruptHistory as error:
             # Nobody's message is to blame: what comes for it is parked until its row can be read.
-            self._log.error("saga_unreadable", saga=row.name, saga_id=str(row.id), error=str(error))
             instance.saga, instance.unreadable = None, "the row of its saga cannot be read"
+            instance.unreadable_because = str(error)
+            aside = set_aside(row, error, self._now(instance))
+            if aside is not None:
+                self._set_aside.append(aside)
         return instance
 
     def event(self, received: Received, target: Target) -> None:
@@ -281,10 +287,14 @@ class Folding:
             for each in touched
             if each.loaded_revision
         ]
+        changed.extend(each.row for each in self._set_aside)
         updated = await timers.update_instances(connection, changed)
         if len(inserted) != len(fresh) or updated != len(changed):
             raise Conflict("another process moved an instance of this batch")
+        self.history.extend(each.line for each in self._set_aside)
         await bulk.insert(connection, saga_history, _HISTORY, self.history)
+        for aside in self._set_aside:
+            self._log.error("saga_unreadable", saga=aside.name, saga_id=str(aside.row["id"]), error=aside.reason)
         found = {each.id: each.attributes for each in touched if each.attributes is not None}
         await search.write(connection, found, fresh=[row["id"] for row in fresh])
         await self._parked.write(connection)

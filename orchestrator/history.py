@@ -19,7 +19,7 @@ from contracts.message import Command, Event
 from contracts.registry import Registry, in_words
 from orchestrator.saga import facts as f
 from orchestrator.saga.definition import Saga
-from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, Input, PersonActed
+from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, Input, PersonActed, ReadFailed
 from orchestrator.saga.state import Direction, SagaState, Send, Status, StepState, StepStatus
 
 _KINDS: dict[type[f.Fact], str] = {
@@ -105,6 +105,8 @@ def dump_input(given: Input) -> str:
             } | _message(event)
         case DeadlinePassed(at):
             content = {"kind": "deadline", "at": at}
+        case ReadFailed(at, why):
+            content = {"kind": "read_failed", "at": at, "why": why}
         case PersonActed(at, action, who, why, step, answer):
             content = {"kind": "person", "at": at, "action": action, "who": who, "why": why, "step": step}
             if answer is not None:
@@ -251,6 +253,8 @@ def load_input(text: str, registry: Registry) -> Input:
                 )
             case "deadline":
                 return DeadlinePassed(at)
+            case "read_failed":
+                return ReadFailed(at, _a(str, content["why"]))
             case "person":
                 answer = _event(content, registry) if "type" in content else None
                 return PersonActed(

@@ -40,7 +40,9 @@ class Instance:
     status: str = ""
     """Of its row, as it was loaded: known also where `state` is not."""
     unreadable: str = ""
-    """Why its row cannot be used, where that is so."""
+    """Why its row cannot be used, where that is so: words for what is parked."""
+    unreadable_because: str = ""
+    """What is wrong with it then."""
     parked: list[ParkedEvent] = field(default_factory=list)
     attributes: Mapping[str, str] | None = None
     """What it can be found by, where this batch has changed it."""

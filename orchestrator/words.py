@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from orchestrator.saga.inputs import DeadlinePassed, EventArrived, Input, PersonActed
+from orchestrator.saga.inputs import DeadlinePassed, EventArrived, Input, PersonActed, ReadFailed
 from orchestrator.times import clock, exact
 
 Json = Mapping[str, Any]
 """A fact or a command as its JSON says it."""
+
+
+READ_FAILED = "its row could not be read"
+"""What happened, where an instance is stuck because of that."""
 
 
 def of_input(given: Input) -> str:
@@ -22,6 +26,8 @@ def of_input(given: Input) -> str:
             return f"{given.event.wire_type}{told} from {given.source}"
         case DeadlinePassed():
             return "deadline passed"
+        case ReadFailed():
+            return READ_FAILED
         case PersonActed():
             return f"{given.action.value}{f' {given.step}' if given.step else ''} by {given.who}: {given.why}"
 
@@ -33,6 +39,8 @@ def subject(given: Input) -> str:
             return given.event.wire_type
         case DeadlinePassed():
             return "the deadline"
+        case ReadFailed():
+            return "the row that could not be read"
         case PersonActed():
             return f"a person's {given.action.value}{f' of {given.step}' if given.step else ''}"
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orchestrator.cli.pictures import plain
-from orchestrator.cli.timeline import DEADLINE, Entry, Story
-
-ORCHESTRATOR = "orchestrator"
+from orchestrator.cli.timeline import DEADLINE, ORCHESTRATOR, Entry, Story
 
 
 def sequence(told: Story) -> str:

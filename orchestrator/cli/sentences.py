@@ -36,7 +36,7 @@ def sections(found: Diagnosis) -> list[Section]:
         Section("Most likely" if found.ended_at is None else "How it ended", (first,)),
         Section("Also", tuple(rest)),
         Section("Where it is", tuple(line for each in found.awaited for line in _where(found, each))),
-        Section("Next", tuple(_next(found, each) for each in found.awaited) if found.stuck is None else _STANDING),
+        Section("Next", _STANDING if _stands(found) else tuple(_next(found, each) for each in found.awaited)),
         Section("Late", tuple(_late(found))),
         Section("What you can do", tuple(_repairs(found))),
         Section("Not looked at", (found.broker,) if found.broker else ()),
@@ -48,8 +48,8 @@ def sections(found: Diagnosis) -> list[Section]:
 
 
 def _explains(found: Diagnosis, cause: Cause) -> bool:
-    """Whether it is stuck because of this: nobody answers a command that has not left."""
-    return (
+    """Whether it stands because of this: its row cannot be read, or nobody answers a command that has not left."""
+    return isinstance(cause, findings.RowUnreadable) or (
         found.stuck is not None
         and found.stuck.by is StuckBy.NO_ANSWER
         and isinstance(cause, findings.StillInOutbox)
@@ -69,10 +69,23 @@ def _verdict(found: Diagnosis) -> Iterator[str]:
             case StuckBy.EXCEPTION if stuck.raised is not None:
                 told = f"{stuck.raised.error}{_place(stuck.raised)}"
                 yield f"{since}: its own code raised, when {stuck.given} came, {told}."
+            case StuckBy.UNREADABLE if _cannot_be_read(found):
+                yield f"{since}."
+            case StuckBy.UNREADABLE:
+                yield f"{since}: {stuck.reason}. It can be read here: deploy this definition, and then retry."
             case StuckBy.CONTRACT:
                 yield f"{since}: {stuck.reason}."
             case _:
                 yield f"{since}: {stuck.reason}. It is not sent again by itself."
+
+
+def _cannot_be_read(found: Diagnosis) -> bool:
+    return any(isinstance(each, findings.RowUnreadable) for each in found.causes)
+
+
+def _stands(found: Diagnosis) -> bool:
+    """Whether only a person moves it on."""
+    return found.stuck is not None or _cannot_be_read(found)
 
 
 def _place(raised: findings.Raised) -> str:
@@ -118,6 +131,11 @@ def _cause(cause: Cause) -> str:
                 f"{name} v{version} is in no module that AMENDS_SAGAS names here. If the running orchestrator has not "
                 "got it either, the saga stands still: load its module again."
             )
+        case findings.RowUnreadable(name, version, reason):
+            return (
+                f"{reason[:1].upper()}{reason[1:]}. Deploy a definition of {name} v{version} that reads it, and then "
+                "retry; or abandon it."
+            )
         case findings.NobodyActs(deadline, late):
             return (
                 f"Its deadline passed at {clock(deadline)}, {about(late)} ago, and nobody has acted on it: no "
@@ -131,13 +149,8 @@ def _cause(cause: Cause) -> str:
             return f"{wire_type} came at {clock(at)} and is parked: {reason}."
         case findings.NearMiss():
             return _near_miss(cause)
-        case findings.NoQueue(queue):
-            return f"The broker has no queue {queue}: {_service(queue)} has never run there."
-        case findings.NobodyReads(queue, ready):
-            return f"Nobody reads the queue {queue} ({_messages(ready)} in it): start {_service(queue)}."
-        case findings.Backlog(queue, ready, consumers):
-            wait = "waits" if ready == 1 else "wait"
-            return f"{_messages(ready)} {wait} in the queue {queue} for its {_consumers(consumers)}."
+        case findings.NoQueue() | findings.NobodyReads() | findings.Backlog():
+            return _of_queue(cause)
 
 
 def _in_outbox(cause: findings.StillInOutbox) -> str:
@@ -194,6 +207,17 @@ def _near_miss(cause: findings.NearMiss) -> str:
         f"{came}, meant for this saga, it seems: its {cause.what} is {cause.found!r}, this saga's is "
         f"{cause.wanted!r}, {_HOW[cause.almost]}.{see}"
     )
+
+
+def _of_queue(cause: findings.NoQueue | findings.NobodyReads | findings.Backlog) -> str:
+    match cause:
+        case findings.NoQueue(queue):
+            return f"The broker has no queue {queue}: {_service(queue)} has never run there."
+        case findings.NobodyReads(queue, ready):
+            return f"Nobody reads the queue {queue} ({_messages(ready)} in it): start {_service(queue)}."
+        case findings.Backlog(queue, ready, consumers):
+            wait = "waits" if ready == 1 else "wait"
+            return f"{_messages(ready)} {wait} in the queue {queue} for its {_consumers(consumers)}."
 
 
 def _service(queue: str) -> str:
@@ -293,7 +317,7 @@ _MEANS = {
 
 def _repairs(found: Diagnosis) -> Iterator[str]:
     """The commands, ready to be pasted, each below what it means, where something has to be done."""
-    if found.ended_at is not None or (found.stuck is None and not any(_overdue(found, each) for each in found.awaited)):
+    if found.ended_at is not None or (not _stands(found) and not any(_overdue(found, each) for each in found.awaited)):
         return
     for each in found.repairs:
         step = f" {shlex.quote(each.step)}" if each.step else ""

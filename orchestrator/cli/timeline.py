@@ -15,9 +15,10 @@ from uuid import UUID
 from orchestrator.cli.changes import Change, changes
 from orchestrator.history import MISSHAPEN, CorruptHistory, why_unreadable
 from orchestrator.replay.recorded import Recorded, RecordedTransition
-from orchestrator.words import noted
+from orchestrator.words import READ_FAILED, noted
 
 CLOCK = "clock"
+ORCHESTRATOR = "orchestrator"
 DEADLINE = "deadline passed"
 
 
@@ -41,8 +42,8 @@ class Sent:
 class Entry:
     """One transition: `moved` is in words, `took` is the seconds since what it answers was first sent.
 
-    `kind` is that of the input: event, deadline or person. `notes` are those words of `moved` that a person must not
-    miss: late, stuck, abandoned, goes back.
+    `kind` is that of the input: event, deadline, person or read_failed. `notes` are those words of `moved` that a
+    person must not miss: late, stuck, abandoned, goes back.
     """
 
     seq: int
@@ -172,6 +173,8 @@ def _source(given: dict[str, Any]) -> str:
             return str(given["source"])
         case "person":
             return str(given["who"])
+        case "read_failed":
+            return ORCHESTRATOR
         case _:
             return CLOCK
 
@@ -184,6 +187,8 @@ def _input(given: dict[str, Any]) -> str:
         case "person":
             step = f" {given['step']}" if given.get("step") else ""
             return f"{given['action']}{step}: {given['why']}"
+        case "read_failed":
+            return READ_FAILED
         case _:
             return DEADLINE
 

@@ -11,6 +11,7 @@ from orchestrator.diagnosis.findings import Late, Stuck, StuckBy
 from orchestrator.diagnosis.raised import raised
 from orchestrator.replay.recorded import Recorded
 from orchestrator.saga.state import Status
+from orchestrator.words import READ_FAILED
 
 
 def stuck(recorded: Recorded) -> Stuck | None:
@@ -22,6 +23,8 @@ def stuck(recorded: Recorded) -> Stuck | None:
             if fact["fact"] != "became_stuck":
                 continue
             given, steps, reason = json.loads(each.input), tuple(fact["gave_up"]), fact["reason"]
+            if given["kind"] == "read_failed":
+                return Stuck(StuckBy.UNREADABLE, each.at, _told(given), reason, ())
             if not steps:
                 return Stuck(StuckBy.EXCEPTION, each.at, _told(given), reason, (), raised(reason))
             # A person's action that leaves something undecided says again what the saga was stuck with.
@@ -53,5 +56,7 @@ def _told(given: Mapping[str, Any]) -> str:
             return str(given["type"])
         case "person":
             return f"{given['action']} by {given['who']}"
+        case "read_failed":
+            return READ_FAILED
         case _:
             return "its deadline"

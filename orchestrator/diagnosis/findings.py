@@ -81,6 +81,15 @@ class DefinitionMissing:
 
 
 @dataclass(frozen=True, slots=True)
+class RowUnreadable:
+    """Its row cannot be read by the definition that is loaded here, and what is wrong with it."""
+
+    name: str
+    version: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class NobodyActs:
     """Its deadline has passed and no orchestrator has acted on it."""
 
@@ -215,6 +224,7 @@ class Backlog:
 
 Cause = (
     DefinitionMissing
+    | RowUnreadable
     | NobodyActs
     | StillInOutbox
     | DeadLettered
@@ -245,6 +255,8 @@ class StuckBy(StrEnum):
     EXCEPTION = "exception"
     NO_ANSWER = "no_answer"
     CONTRACT = "contract"
+    UNREADABLE = "unreadable"
+    """Its row could not be read when something came for it."""
 
 
 @dataclass(frozen=True, slots=True)

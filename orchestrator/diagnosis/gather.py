@@ -13,11 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging.bus import Bus, QueueState
 from messaging.schema import outbox
-from orchestrator import queries
+from orchestrator import history, queries
 from orchestrator.assembly import QUEUE
 from orchestrator.catalog import Catalog
 from orchestrator.diagnosis import ending, findings, letters
-from orchestrator.diagnosis.awaiting import awaited
+from orchestrator.diagnosis.awaiting import Usually, awaited
 from orchestrator.diagnosis.durations import usual
 from orchestrator.diagnosis.findings import Awaited, Cause, Diagnosis
 from orchestrator.diagnosis.misses import near_misses
@@ -25,6 +25,7 @@ from orchestrator.diagnosis.repairs import fitting
 from orchestrator.letters import Letter, State
 from orchestrator.replay import reading
 from orchestrator.replay.recorded import Recorded
+from orchestrator.saga.definition import Saga
 from orchestrator.saga.state import Status
 
 OVERLOOKED = 30.0
@@ -37,9 +38,9 @@ async def diagnose(connection: AsyncConnection, row: Row[Any], catalog: Catalog,
     recorded = await reading.recorded(connection, row)
     definition = catalog.get(recorded.name, recorded.version)
     ended = Status(recorded.status).terminal
-    waiting = awaited(recorded, definition, {} if ended else await usual(connection, recorded.name))
-    waiting = () if ended else waiting
-    causes: list[Cause] = []
+    unreadable = None if ended else _unreadable(recorded, definition)
+    waiting = () if ended else _awaited(recorded, definition, await usual(connection, recorded.name), unreadable)
+    causes: list[Cause] = [] if unreadable is None else [unreadable]
     if definition is None and not ended:
         causes.append(findings.DefinitionMissing(recorded.name, recorded.version))
     causes.extend(_overlooked(recorded, now))
@@ -89,7 +90,7 @@ def with_causes(found: Diagnosis, more: Sequence[Cause]) -> Diagnosis:
 def likelihood(cause: Cause) -> int:
     """A place in the order of telling: what explains everything first, what may be the normal course last."""
     match cause:
-        case findings.DefinitionMissing():
+        case findings.DefinitionMissing() | findings.RowUnreadable():
             return 0
         case findings.NobodyActs():
             return 1
@@ -114,6 +115,30 @@ def _of_queue(name: str, state: QueueState | None) -> Iterator[Cause]:
         yield findings.NobodyReads(name, state.ready)
     elif state.ready:
         yield findings.Backlog(name, state.ready, state.consumers)
+
+
+def _awaited(
+    recorded: Recorded, definition: Saga[Any] | None, usually: Usually, unreadable: Cause | None
+) -> tuple[Awaited, ...]:
+    """What it waits for; nothing where it is known already that its row cannot be read, and this cannot be either."""
+    try:
+        return awaited(recorded, definition, usually)
+    except history.CorruptHistory:
+        if unreadable is None:
+            raise
+        return ()
+
+
+def _unreadable(recorded: Recorded, definition: Saga[Any] | None) -> Cause | None:
+    if definition is None:
+        return None
+    try:
+        history.load_state(
+            definition, status=recorded.status, reason=recorded.reason, data=recorded.data, progress=recorded.progress
+        )
+    except history.CorruptHistory as error:
+        return findings.RowUnreadable(recorded.name, recorded.version, str(error))
+    return None
 
 
 def _overlooked(recorded: Recorded, now: datetime) -> Iterator[Cause]:

@@ -15,19 +15,17 @@ from orchestrator.saga.steps import Step, Wait
 
 
 def fitting(recorded: Recorded, saga: Saga[Any] | None) -> tuple[Repair, ...]:
-    """What fits, the gentlest first: only what needs no definition where it is not loaded, nothing where the row cannot
-    be read.
-    """
+    """What fits, the gentlest first; only what needs no definition where it is not loaded or cannot read the row."""
+    if Status(recorded.status).terminal:
+        return ()
     if saga is None:
-        return () if Status(recorded.status).terminal else (Repair(Action.ABANDON),)
+        return (Repair(Action.ABANDON),)
     try:
         state = history.load_state(
             saga, status=recorded.status, reason=recorded.reason, data=recorded.data, progress=recorded.progress
         )
     except history.CorruptHistory:
-        return ()
-    if state.status.terminal:
-        return ()
+        return (Repair(Action.ABANDON),)
     return tuple(_fitting(saga, state))
 
 

@@ -1,4 +1,4 @@
-"""Ending an instance whose definition is not loaded: the one action that needs nothing of it.
+"""Ending an instance whose definition is not loaded or cannot read its row: the one action that needs nothing of it.
 
 Its data and its steps stay as they lie in its row, unread; the fold of its history is what the row says all the same.
 """
@@ -55,7 +55,7 @@ async def abandon(
     done = await connection.execute(
         update(saga)
         .where(saga.c.id == identity, saga.c.revision == found.revision)
-        .values(status=Status.ABANDONED, reason=fact.reason, revision=entry.seq, deadline=None, updated_at=now)
+        .values(status=Status.ABANDONED, step="", reason=fact.reason, revision=entry.seq, deadline=None, updated_at=now)
     )
     if not done.rowcount:
         raise Conflict("another process moved the instance")

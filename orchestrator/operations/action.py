@@ -117,7 +117,7 @@ class Operator:
             instance = folding.instance(identity)
             if instance is None:
                 return Outcome(identity, "", 0, "", Result.REFUSED, "", "", "", 0, "there is no such saga any more")
-            if instance.saga is None and not instance.unreadable and given.action is Action.ABANDON:
+            if instance.saga is None and given.action is Action.ABANDON:
                 return await self._abandon(connection, instance, given, seen, rehearsal=rehearsal)
             before = _outcome(instance, Result.REFUSED)
             refusal = await self._obstacle(connection, instance, given) or _moved_since(seen, instance)
@@ -146,7 +146,7 @@ class Operator:
         *,
         rehearsal: bool,
     ) -> Outcome:
-        """Without its definition."""
+        """Without its definition, or its row."""
         found = await abandoning.standing(connection, instance.id)
         now = max(self._clock.now(), found.moved_at)
         was = replace(_outcome(instance, Result.REFUSED), was=found.status, status=found.status, step=found.step)
@@ -157,14 +157,17 @@ class Operator:
         if rehearsal:
             await connection.rollback()
         result = Result.POSSIBLE if rehearsal else Result.DONE
-        return replace(was, result=result, status=Status.ABANDONED, revision=entry.seq, transitions=(entry,))
+        return replace(was, result=result, status=Status.ABANDONED, step="", revision=entry.seq, transitions=(entry,))
 
     async def _obstacle(self, connection: AsyncConnection, instance: Instance, given: PersonActed) -> str:
         """Why this process may not decide about this instance: what it knows is not what the orchestrator runs."""
         saga = instance.saga
         if saga is None:
-            missing = f"no definition of {instance.name} v{instance.version} is loaded here; see AMENDS_SAGAS"
-            return instance.unreadable or missing
+            what = f"{instance.name} v{instance.version}"
+            if instance.unreadable:
+                mend = f"deploy a definition of {what} that reads it and then retry, or abandon it"
+                return f"{instance.unreadable_because}; {mend}"
+            return f"no definition of {what} is loaded here; see AMENDS_SAGAS"
         if await versions.is_as_written(connection, saga) is False and not self._accepts(saga):
             return _changed(saga)
         if given.action is not Action.MIGRATE:

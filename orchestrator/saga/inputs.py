@@ -1,4 +1,4 @@
-"""What can happen to a saga instance: three kinds of input, each with the moment it was taken up.
+"""What can happen to a saga instance: four kinds of input, each with the moment it was taken up.
 
 History keeps every input, so that a history alone says all that a replay needs.
 """
@@ -65,4 +65,12 @@ class PersonActed:
     to_version: int | None = None
 
 
-Input = EventArrived | DeadlinePassed | PersonActed
+@value
+class ReadFailed:
+    """What the instance was could not be read when something came for it; `why` says what was wrong."""
+
+    at: datetime
+    why: str
+
+
+Input = EventArrived | DeadlinePassed | PersonActed | ReadFailed

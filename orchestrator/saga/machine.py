@@ -26,11 +26,11 @@ from orchestrator.saga.deciding import Deciding
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.evolving import evolve, fold
 from orchestrator.saga.facts import BecameStuck
-from orchestrator.saga.inputs import DeadlinePassed, EventArrived, Input, PersonActed
+from orchestrator.saga.inputs import DeadlinePassed, EventArrived, Input, PersonActed, ReadFailed
 from orchestrator.saga.state import SagaState, Status
 from orchestrator.saga.transition import Transition, Verdict
 
-__all__ = ["Transition", "Verdict", "decide", "evolve", "fold", "move", "stuck"]
+__all__ = ["Transition", "Verdict", "decide", "evolve", "fold", "move", "stuck", "unreadable"]
 
 
 def decide(saga: Saga[Any], identity: UUID, state: SagaState | None, given: Input) -> Transition:
@@ -52,8 +52,18 @@ def move(saga: Saga[Any], identity: UUID, state: SagaState | None, given: Input)
             transition = deciding.deadline()
         case PersonActed():
             transition = deciding.person(given)
+        case ReadFailed():
+            transition = unreadable(deciding.state.status, given)
+            return transition, fold(state, transition.facts) if transition.facts else state
     # What was tried for an input that was refused in the end has not happened.
     return transition, deciding.state if transition.facts else state
+
+
+def unreadable(status: Status, given: ReadFailed) -> Transition:
+    """The transition of an instance of which no more than its status can be read: stuck, if it was under way."""
+    if status.terminal or status is Status.STUCK:
+        return Transition(Verdict.DUPLICATE)
+    return Transition(Verdict.APPLIED, (BecameStuck(given.why),))
 
 
 def stuck(state: SagaState | None, given: Input, reason: str) -> Transition:

@@ -10,12 +10,12 @@ from typing import Any
 from contracts.message import Message
 from orchestrator import history
 from orchestrator.saga.facts import CameLate, Fact
-from orchestrator.saga.inputs import DeadlinePassed, EventArrived, Input
+from orchestrator.saga.inputs import DeadlinePassed, EventArrived, Input, ReadFailed
 from orchestrator.saga.state import Send
 from orchestrator.saga.transition import Verdict
 from orchestrator.testing.playing import Moment, Playing
 from orchestrator.times import exact
-from orchestrator.words import last_line, noted
+from orchestrator.words import READ_FAILED, last_line, noted
 
 _LONGEST_REASON = 300
 
@@ -79,6 +79,8 @@ def _input(given: Input, key: str) -> str:
         return told(given.event, key)
     if isinstance(given, DeadlinePassed):
         return "deadline passed"
+    if isinstance(given, ReadFailed):
+        return READ_FAILED
     step = f" {given.step}" if given.step else ""
     answer = f" with {told(given.answer, key)}" if given.answer is not None else ""
     version = f" to v{given.to_version}" if given.to_version is not None else ""

@@ -19,7 +19,7 @@ from orchestrator.catalog import Catalog
 from orchestrator.diagnosis.awaiting import awaited
 from orchestrator.history import CorruptHistory, dump_facts, dump_input, dump_progress, dump_sends
 from orchestrator.saga import facts as f
-from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, PersonActed
+from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, PersonActed, ReadFailed
 from orchestrator.saga.machine import decide, fold
 from orchestrator.saga.state import Direction, Send
 from tests.unit.begun import RecordedPlay
@@ -44,6 +44,7 @@ INPUTS = tuple(
     for each in (
         EventArrived(NOON, UUID(int=1), Begun(id=7), "shop", UUID(int=2)),
         DeadlinePassed(NOON),
+        ReadFailed(NOON, "why"),
         PersonActed(NOON, Action.SKIP, "bea", "why", "stock", Begun(id=7)),
         PersonActed(NOON, Action.RESCHEDULE, "bea", "why", "stock", due=NOON),
         PersonActed(NOON, Action.MIGRATE, "bea", "why", from_version=1, to_version=2),

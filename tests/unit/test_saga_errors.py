@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator import Parallel, Retry, hours, seconds
-from orchestrator.saga.inputs import DeadlinePassed
+from orchestrator.saga.inputs import DeadlinePassed, ReadFailed
 from orchestrator.saga.machine import decide, fold, stuck
 from orchestrator.saga.state import SagaState
 from tests.unit.play import Action, Play, Status, Verdict
@@ -136,6 +136,30 @@ def test_going_back_is_resumed_as_going_back() -> None:
     play.fails(play.arrival(Undone(), play.sent[-1].id))
     play.person(Action.RETRY)
     assert (Status.COMPENSATING, "undo stock") == (play.status, play.told()[-1])
+
+
+def test_what_could_not_be_read_is_stuck_until_it_is_retried() -> None:
+    """With the reason, without a deadline; then it goes on as it was going, whatever that was."""
+    play = started(step("stock"), step("money"))
+    play.answer("stock", Done())
+    play.answer("money", Refused())
+    play.take(ReadFailed(play.now, "no such field"))
+    assert (Status.STUCK, "no such field", None) == (play.status, play.current.reason, play.current.deadline)
+    assert Verdict.PARKED is play.answer("stock", Undone()).verdict
+    play.person(Action.RETRY)
+    assert (Status.COMPENSATING, "money was refused: work.refused (no_time)") == (play.status, play.current.reason)
+    assert play.told()[-2:] == ["undo stock", "undo stock"]
+
+
+@pytest.mark.parametrize("action", [Action.ABANDON, None])
+def test_what_waits_for_a_person_or_has_ended_cannot_get_stuck_by_being_unreadable(action: Action | None) -> None:
+    """There is nothing to save it from, and its reason stays."""
+    play = two_given_up()
+    if action is not None:
+        play.person(action)
+    before = play.state
+    transition = play.take(ReadFailed(play.now, "no such field"))
+    assert (Verdict.DUPLICATE, (), before) == (transition.verdict, transition.facts, play.state)
 
 
 def test_an_error_while_stuck_is_a_refusal() -> None:

@@ -13,7 +13,7 @@ from orchestrator.cli.changes import Change, changes
 from orchestrator.cli.mermaid import sequence
 from orchestrator.cli.timeline import Waiting, story
 from orchestrator.replay.recorded import Recorded, RecordedTransition
-from orchestrator.saga.inputs import Action, EventArrived, Input, PersonActed
+from orchestrator.saga.inputs import Action, EventArrived, Input, PersonActed, ReadFailed
 from orchestrator.saga.machine import Transition
 from tests.unit.play import NOON, Play
 from tests.unit.work import Begun, Done, Refused, pivot, step, work_saga
@@ -107,6 +107,21 @@ def test_the_sequence_diagram() -> None:
         "    Note over p5: parked: work.approved (the saga is stuck)\n"
         "    Note over p5: compensated"
     )
+
+
+def test_a_row_that_could_not_be_read_is_a_transition_of_the_orchestrator() -> None:
+    """Nobody sent it: no service and no clock."""
+    play = Taped(work_saga(step("dig"), pivot("sign")))
+    play.take(by("office", play, Begun(id=7)))
+    play.take(ReadFailed(play.now, "no such field"))
+    told = story(play.recorded())
+    entry = told.entries[-1]
+    assert (entry.kind, entry.source, entry.input) == ("read_failed", "orchestrator", "its row could not be read")
+    assert sequence(told).splitlines()[-3:] == [
+        "    p3->>p3: 2. its row could not be read",
+        "    Note over p3: STUCK: no such field",
+        "    Note over p3: stuck, waiting for dig",
+    ]
 
 
 def test_the_data_after_each_transition_and_what_changed_in_it() -> None:

@@ -358,22 +358,33 @@ async def _handle_in_time(office: Office, batch: list[Any]) -> None:
     await office.pass_time(lambda: len(office.bus.settled) >= office.bus.handed, "all are settled", step=0.5)
 
 
-async def test_an_instance_that_cannot_be_read_stops_no_other(office: Office) -> None:
-    """A corrupt row costs its own saga; everybody else's events and deadlines are heeded."""
+@pytest.mark.parametrize("damage", [{"progress": "nonsense"}, {"progress": "[]"}, {"data": '{"id":"no number"}'}])
+async def test_instances_that_cannot_be_read_stop_no_other(office: Office, damage: dict[str, str]) -> None:
+    """More corrupt rows than one look takes, all overdue before the sound one: its deadline and its answer are heeded,
+    and they are stuck.
+    """
     definition = work_saga(step("dig", timeout=seconds(5), retry=Retry(attempts=9, backoff=seconds(1))), pivot("sign"))
     await office.employ(definition)
-    await office.handle(office.begun(1), office.begun(2))
+    await office.handle(*[office.begun(number) for number in range(20)])
+    await office.retire()
     async with office.database.transaction() as connection:
-        await connection.execute(update(saga_table).where(saga_table.c.key == "1").values(progress="nonsense"))
-
+        await connection.execute(update(saga_table).values(damage))
+    await office.employ(definition, batch_size=3)
+    await office.handle(office.begun(99))
+    began = office.clock.now()
     async with asyncio.timeout(20):
-        while (await office.sagas())["2"].revision < 3:
+        while (await office.sagas())["99"].revision == 1:
             office.clock.advance(1)
-            await asyncio.sleep(0.005)
-    await office.handle(office.answer(1, "dig", Done()), office.answer(2, "dig", Done()))
+            await asyncio.sleep(0.01)
+    assert office.clock.now() - began < timedelta(seconds=60)
+    await office.handle(office.answer(1, "dig", Done()), office.answer(99, "dig", Done()))
 
-    assert (await office.sagas())["2"].step == "sign"
-    assert (await office.sagas())["1"].revision == 1
+    assert (await office.sagas())["99"].step == "sign"
+    async with asyncio.timeout(20):
+        while {key for key, row in (await office.sagas()).items() if row.status == "stuck"} != set(map(str, range(20))):
+            office.clock.advance(1)
+            await asyncio.sleep(0.01)
+    assert {row.deadline for row in (await office.sagas()).values() if row.status == "stuck"} == {None}
 
 
 async def test_a_parked_event_that_older_code_cannot_read_stops_no_other(office: Office) -> None:

@@ -129,6 +129,22 @@ async def test_a_row_that_cannot_be_read_is_called_that(kept: str, tmp_path: Pat
         assert "cannot be read" in ended.stderr
 
 
+async def test_with_its_definition_why_tells_of_a_row_that_cannot_be_read(kept: str, tmp_path: Path) -> None:
+    """As the most likely cause, with what can be done; no traceback, and for programs by its name."""
+    database = Database(kept)
+    async with database.transaction() as connection:
+        await connection.execute(update(saga).values(progress="nonsense"))
+    await database.close()
+    loaded = {"AMENDS_SAGAS": "tests.contract.orchestrator.digging"}
+    ended = await amends(tmp_path, kept, "why", "9", **loaded)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    words = " ".join(ended.stdout.split())
+    assert "Most likely The state of an instance of Saga('work', version=1) cannot be read: expected" in words
+    assert f"amends abandon {MINE} --reason" in ended.stdout
+    told = json.loads((await amends(tmp_path, kept, "why", "9", "-o", "json", **loaded)).stdout)
+    assert [each["cause"] for each in told["causes"]] == ["row_unreadable", "nobody_acts"]
+
+
 async def test_why_looks_at_a_real_broker(kept: str, amqp_url: str, tmp_path: Path) -> None:
     """Queues that nobody has declared are missing, before and after: looking makes none."""
     for _ in range(2):

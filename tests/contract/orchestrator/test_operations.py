@@ -381,18 +381,24 @@ async def test_nobody_acts_from_another_definition_than_the_orchestrators(office
     assert (await accepting.act(_work(1), _by_bea(Action.RETRY))).result is Result.DONE
 
 
-async def test_what_cannot_be_read_is_left_alone(office: Office, elsewhere: Database) -> None:
-    """A corrupt row, or a version that is not loaded: the words say which."""
+async def test_what_cannot_be_read_is_not_moved(office: Office, elsewhere: Database) -> None:
+    """A corrupt row, or a version that is not loaded: the words say which, and what can be done."""
     await office.employ(_saga())
     await office.handle(office.begun(1), office.begun(2))
     async with office.database.transaction() as connection:
         await connection.execute(update(saga_table).where(saga_table.c.key == "1").values(progress="nonsense"))
         await connection.execute(update(saga_table).where(saga_table.c.key == "2").values(version=5))
     operator = Operator(elsewhere, office.catalog, office.clock)
-    assert (await operator.act(_work(1), _by_bea(Action.ABANDON))).why == "the row of its saga cannot be read"
+    before = await _tables(office)
+    why = (await operator.act(_work(1), _by_bea(Action.RETRY))).why
+    assert why.startswith(
+        "the state of an instance of Saga('work', version=1) cannot be read: expected ident at line 1"
+    )
+    assert why.endswith("; deploy a definition of work v1 that reads it and then retry, or abandon it")
     assert (
         await operator.act(_work(2), _by_bea(Action.RETRY))
     ).why == "no definition of work v5 is loaded here; see AMENDS_SAGAS"
+    assert await _tables(office) == before
 
 
 async def test_what_nobody_has_the_definition_of_can_be_abandoned(office: Office, elsewhere: Database) -> None:
@@ -407,10 +413,15 @@ async def test_what_nobody_has_the_definition_of_can_be_abandoned(office: Office
     assert (rehearsed.result, rehearsed.was, rehearsed.status) == (Result.POSSIBLE, "running", "abandoned")
 
     done = await operator.act(_work(1), _by_bea(Action.ABANDON), rehearsed.seen)
-    assert (done.result, done.was, done.status, done.step) == (Result.DONE, "running", "abandoned", "fill")
+    assert (done.result, done.was, done.status, done.step) == (Result.DONE, "running", "abandoned", "")
     assert (done.name, done.version, done.key, done.revision) == ("work", 1, "1", 3)
     row = (await office.sagas())["1"]
-    assert (row.status, row.reason, row.revision) == ("abandoned", "bea: refund 7731 in the bank's console", 3)
+    assert (row.status, row.step, row.reason, row.revision) == (
+        "abandoned",
+        "",
+        "bea: refund 7731 in the bank's console",
+        3,
+    )
     assert (row.deadline, row.updated_at) == (None, office.clock.now())
     assert await office.audit() == 1
     async with office.database.reading() as connection:

@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 from sqlalchemy import update
 
@@ -307,6 +307,60 @@ async def test_a_command_that_was_just_written_is_no_trouble(office: Office) -> 
 
     found = await told(office, 9)
     assert found["Most likely"] == ["work.do was written to the outbox 0.5 s ago and is about to leave."]
+
+
+# -- a row that cannot be read -----------------------------------------------------------------------------------
+
+
+class Narrow(Work):
+    """What cannot hold what a saga was told."""
+
+    log: Annotated[tuple[str, ...], Field(max_length=0)] = ()
+
+
+def _narrow() -> Saga[Work]:
+    definition = work_saga(step("dig"), pivot("sign"))
+    object.__setattr__(definition, "data", Narrow)
+    return definition
+
+
+async def test_a_row_that_cannot_be_read(office: Office) -> None:
+    """What is wrong with it comes first, then that the saga stands; no deadline is promised that will not be heeded."""
+    await office.employ(work_saga(step("dig"), pivot("sign")))
+    await office.handle(office.begun(9), office.answer(9, "dig", Done()))
+    await office.relay.flush()
+    await office.retire()
+    reason = (
+        "The state of an instance of Saga('work', version=1) cannot be read: log: Tuple should have at most 0 items "
+        "after validation, not 1. Deploy a definition of work v1 that reads it, and then retry; or abandon it."
+    )
+    stands = ["Nothing happens by itself: what comes for it is parked until a person decides."]
+    early = in_words(await diagnosis(office, saga_id("work", 9), Catalog([_narrow()])))
+    assert (early["Most likely"], early["Next"], offered(early)) == ([reason], stands, ["abandon"])
+
+    await office.employ(_narrow())
+    since = office.clock.now()
+    await office.handle(office.answer(9, "sign", Done()))
+    found = await told(office, 9)
+    moment = f"{since:%Y-%m-%d %H:%M:%S}"
+    assert found["Most likely"] == [reason]
+    assert found["Also"] == [
+        f"It is stuck since {moment} and waits for a person.",
+        f"work.done came at {moment} and is parked: the row of its saga cannot be read.",
+    ]
+    assert found["Next"] == stands
+    assert found["Where it is"][0].startswith("sign waits for work to answer work.do since ")
+    assert offered(found) == ["abandon"]
+
+    repaired = in_words(await diagnosis(office, saga_id("work", 9), Catalog([work_saga(step("dig"), pivot("sign"))])))
+    assert repaired["Most likely"] == [
+        (
+            f"It is stuck since {moment} and waits for a person: the state of an instance of Saga('work', version=1) "
+            "cannot be read: log: Tuple should have at most 0 items after validation, not 1. It can be read here: "
+            "deploy this definition, and then retry."
+        )
+    ]
+    assert offered(repaired) == ["retry", "skip", "resolve", "abandon"]
 
 
 # -- what went astray ------------------------------------------------------------------------------------------

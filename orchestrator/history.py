@@ -44,7 +44,7 @@ _KINDS: dict[type[f.Fact], str] = {
 }
 _uuid: Callable[[Any], UUID] = SchemaValidator(core_schema.uuid_schema()).validate_python
 _FACTS = {name: kind for kind, name in _KINDS.items()}
-_FIELDS = {kind: tuple(field.name for field in fields(kind)) for kind in _KINDS}
+_FIELDS = {kind: tuple(field.name for field in fields(kind) if field.compare) for kind in _KINDS}
 MISSHAPEN = (ValueError, KeyError, TypeError, IndexError, AttributeError)
 """What reading JSON of another shape than was written may raise."""
 T = TypeVar("T")
@@ -142,7 +142,9 @@ def _writer(kind: type[f.Fact]) -> Callable[[Any], str]:
         case ("step",):
             return lambda fact: f'{beginning},"step":{_quoted(fact.step)}}}'
         case ("data",):
-            return lambda fact: f'{beginning},"data":{to_json(fact.data, serialize_unknown=False).decode()}}}'
+            return lambda fact: (
+                f'{beginning},"data":{fact.text or to_json(fact.data, serialize_unknown=False).decode()}}}'
+            )
         case ():
             return lambda _: f"{beginning}}}"
         case _:
@@ -220,7 +222,7 @@ def load_state(saga: Saga[Any], *, status: str, reason: str, data: str, progress
                 _a(int, each[2]),
                 _moment(each[3]),
                 _a(int, each[4]),
-                None if each[5] is None else saga.data.model_validate(each[5]),
+                _data(each[5], saga),
                 *(_rare(each[6:]) if len(each) > _COMMON else ()),
             )
             for name, each in content["steps"].items()
@@ -303,6 +305,11 @@ def load_sends(text: str) -> tuple[SentMessage, ...]:
         raise CorruptHistory(f"a sent message cannot be read: {why_unreadable(error)}") from error
 
 
+def _data(value: Any, saga: Saga[Any] | None) -> Any:
+    # As JSON, which is what it is: a strict model takes a UUID's text from there and not from Python.
+    return value if saga is None or value is None else saga.data.model_validate_json(to_json(value))
+
+
 def _event(content: Mapping[str, Any], registry: Registry) -> Event:
     message = registry.parse(content["type"], content["version"], content["data"])
     if not isinstance(message, Event):
@@ -316,11 +323,9 @@ def _fact(content: dict[str, Any], saga: Saga[Any] | None) -> f.Fact:
         match name:
             case "data":
                 # An instance that is migrated before it could start has none yet.
-                content[name] = value if saga is None or value is None else saga.data.model_validate(value)
+                content[name] = _data(value, saga)
             case "made_from":
-                content[name] = {
-                    step: each if saga is None else saga.data.model_validate(each) for step, each in value.items()
-                }
+                content[name] = {step: _data(each, saga) for step, each in value.items()}
             case "due":
                 content[name] = _moment(value)
             case "direction":

@@ -75,7 +75,7 @@ def data_changes(recorded: Any, now: Any, saga: Saga[Any]) -> list[Changed]:
     """Where the data differs in meaning; raises ValueError where the recorded one does not fit any more."""
 
     def read(value: Any) -> str:
-        return history.dump_data(None if value is None else saga.data.model_validate(value))
+        return history.dump_data(None if value is None else saga.data.model_validate_json(to_json(value)))
 
     return meaningful(recorded, now, read)
 

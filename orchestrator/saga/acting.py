@@ -102,7 +102,7 @@ class Acting(Moving):
             return f"the {stage.event.wire_type} that was given is for another instance: its key is not this one's"
         self._fact(f.StepSucceeded(name))
         if take is not None:
-            self._data(take(self.state.data, given.answer))
+            self._data(take, given.answer)
         self._advance()
         return ""
 
@@ -136,7 +136,7 @@ class Acting(Moving):
         if not self._ours(given.answer, cancel.key):
             return f"the {cancel.event.wire_type} that was given is for another instance: its key is not this one's"
         if cancel.on_event is not None:
-            self._data(cancel.on_event(self.state.data, given.answer))
+            self._data(cancel.on_event, given.answer)
         return self._turn_back(_by(given))
 
     def _ours(self, event: Event | None, key: Callable[[Any], object]) -> bool:

@@ -69,6 +69,13 @@ def _check_data(where: str, data: object) -> None:
             f"{where}: {data.__name__} can be changed in place, which no history would notice; give it "
             "model_config = ConfigDict(frozen=True) and return model_copy(update=...)"
         )
+    unstored = [name for name, field in data.model_fields.items() if field.exclude]
+    unstored += list(data.__private_attributes__)
+    if unstored:
+        raise InvalidSaga(
+            f"{where}: {data.__name__} has {', '.join(unstored)}, which is never stored, so the next batch would not "
+            "know it; make it a field without exclude=True, or drop it"
+        )
 
 
 def _members(where: str, stage: object) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ from orchestrator.saga.definition import Saga
 from orchestrator.saga.migration import Migration
 from orchestrator.saga.state import Direction, SagaState, Status, StepState, StepStatus
 from orchestrator.saga.steps import Parallel, Stage, Step, Wait
+from orchestrator.saga.stored import as_stored, unchanged
 
 _MAY_BE_UNDONE = (StepStatus.RUNNING, StepStatus.SUCCEEDED, StepStatus.IN_DOUBT, StepStatus.COMPENSATING)
 
@@ -101,10 +102,11 @@ class Crossing:
             yield f"{name} is under way and is answered with {answered}, where v{self._new.version} takes {takes}"
 
     def _converted(self, data: Any) -> Any:
-        converted = self._migration.convert(data)
+        convert = self._migration.convert
+        converted = unchanged(convert, data) if self._old.guarded else convert(data)
         if not isinstance(converted, self._new.data):
             raise TypeError(f"the migration to {self._new!r} made {converted!r} instead of {self._new.data.__name__}")
-        return converted
+        return as_stored(self._new.data, converted)[0]
 
 
 def _names(stage: Stage[Any]) -> list[str]:

@@ -51,7 +51,7 @@ class Deciding(Acting):
             return Transition(Verdict.DUPLICATE)
         if self.state.status is Status.STUCK:
             return Transition(Verdict.PARKED, note="the saga is stuck at its start")
-        self._fact(f.Started(self._checked(self.saga.starts_on.begin(event))))
+        self._fact(f.Started(*self._stored(self.saga.starts_on.begin(event))))
         self._advance()
         return self._applied()
 
@@ -62,7 +62,7 @@ class Deciding(Acting):
         if self._past_pivot():
             return self._late(f"the pivot {self.saga.pivot!r} has begun: there is no way back")
         if cancel is not None and cancel.on_event is not None:
-            self._data(cancel.on_event(self.state.data, event))
+            self._data(cancel.on_event, event)
         self._turn_back(f"canceled by {event.wire_type}")
         return self._applied()
 
@@ -95,12 +95,12 @@ class Deciding(Acting):
         if is_a(event, command.success_type):
             self._fact(f.StepSucceeded(name))
             if step.on_success is not None:
-                self._data(step.on_success(self.state.data, event))
+                self._data(step.on_success, event)
             self._advance()
         elif is_a(event, command.failure_type) and step.kind is not Kind.RETRIABLE:
             self._fact(f.StepRefused(name))
             if step.on_failure is not None:
-                self._data(step.on_failure(self.state.data, event))
+                self._data(step.on_failure, event)
             self._settle(name, f"{name} was refused: {_told(event)}")
         else:
             self._violation(name, event)
@@ -131,7 +131,7 @@ class Deciding(Acting):
             if reached.status is StepStatus.RUNNING:
                 self._fact(f.StepSucceeded(wait.name))
                 if wait.on_event is not None:
-                    self._data(wait.on_event(self.state.data, given.event))
+                    self._data(wait.on_event, given.event)
                 self._advance()
                 return self._applied()
         if any(wait.event.wire_type == wire_type for wait in self.saga.waits):
@@ -171,7 +171,7 @@ class Deciding(Acting):
         else:
             self._fact(f.StepInDoubt(step.name))
             if step.on_in_doubt is not None:
-                self._data(step.on_in_doubt(self.state.data))
+                self._data(step.on_in_doubt)
             self._settle(step.name, f"{step.name} was sent {times(reached.attempt)} and never answered")
 
 

@@ -13,6 +13,7 @@ from orchestrator.saga.attributes import check_search
 from orchestrator.saga.checking import check
 from orchestrator.saga.migration import Migration, check_migrations, other_keys
 from orchestrator.saga.steps import Cancel, D, Delay, Parallel, Stage, Start, Step, Wait
+from orchestrator.saga.stored import may_change
 
 
 class Saga(Generic[D]):
@@ -55,6 +56,8 @@ class Saga(Generic[D]):
             cancel_on=cancel_on,
             outcomes={"on_completed": on_completed, "on_compensated": on_compensated},
         )
+        self.guarded = may_change(data)
+        """Whether a function of it could change the data in place: each is then given a copy, and found out."""
         self.search = check_search(f"saga {name!r} v{version}", data, search)
         self.groups: tuple[tuple[Step[D] | Wait[D] | Delay[D], ...], ...] = tuple(
             stage.steps if isinstance(stage, Parallel) else (stage,) for stage in steps

@@ -6,6 +6,7 @@ Facts name steps and carry whatever the state will hold, so that folding them ne
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 
@@ -15,16 +16,18 @@ from orchestrator.saga.value import value
 
 @value
 class Started:
-    """The instance exists, with this data."""
+    """The instance exists, with this data, whose JSON is `text`, if that has been written already."""
 
     data: Any
+    text: str = field(default="", compare=False, repr=False)
 
 
 @value
 class DataChanged:
-    """The data is now this."""
+    """The data is now this, whose JSON is `text`, if that has been written already."""
 
     data: Any
+    text: str = field(default="", compare=False, repr=False)
 
 
 @value

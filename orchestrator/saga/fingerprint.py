@@ -25,6 +25,15 @@ from orchestrator.saga.steps import Cancel, Delay, Parallel, Retry, Start, Step,
 
 Tell = Callable[[Callable[..., Any]], str]
 _DECORATION = frozenset({"title", "description", "examples", "deprecated"})
+_READS_AND_WRITES = frozenset(
+    {
+        *("alias_generator", "allow_inf_nan", "coerce_numbers_to_str", "extra", "populate_by_name"),
+        *("ser_json_bytes", "ser_json_inf_nan", "ser_json_timedelta", "serialize_by_alias", "str_max_length"),
+        *("str_min_length", "str_strip_whitespace", "str_to_lower", "str_to_upper", "strict", "use_enum_values"),
+        *("val_json_bytes", "validate_by_alias", "validate_by_name", "validate_default"),
+    }
+)
+"""Of pydantic's settings those that a stored instance would notice."""
 _MISSING = "nothing"
 
 
@@ -68,7 +77,8 @@ def _outline(saga: Saga[Any], tell: Tell) -> dict[str, Any]:
     return {
         "name": saga.name,
         "version": saga.version,
-        "data": {"schema": _undecorated(saga.data.model_json_schema()), "methods": _methods(saga.data, tell)},
+        "data": {"schema": _undecorated(saga.data.model_json_schema()), "methods": _methods(saga.data, tell)}
+        | _strictness(saga.data),
         "starts_on": _start(saga.starts_on, tell),
         "cancel_on": None if saga.cancel_on is None else _cancel(saga.cancel_on, tell),
         "order": [
@@ -91,6 +101,12 @@ def _undecorated(schema: Any, *, names: bool = False) -> Any:
         for key, value in schema.items()
         if names or key not in _DECORATION
     }
+
+
+def _strictness(data: type[BaseModel]) -> dict[str, Any]:
+    """How the data is read and written, where that is not the usual way."""
+    found = {name: str(value) for name, value in sorted(data.model_config.items()) if name in _READS_AND_WRITES}
+    return {"config": found} if found else {}
 
 
 def _methods(data: type[BaseModel], tell: Tell) -> dict[str, str]:

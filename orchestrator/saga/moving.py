@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from contracts.message import Command, Event
@@ -21,8 +21,10 @@ from orchestrator.saga.state import (
     step_command_id,
 )
 from orchestrator.saga.steps import Delay, Kind, Step, Wait
+from orchestrator.saga.stored import as_stored, unchanged
 from orchestrator.saga.transition import Transition, Verdict
 
+R = TypeVar("R")
 _UNDO = (StepStatus.SUCCEEDED, StepStatus.IN_DOUBT)
 _FAILED = (StepStatus.REFUSED, StepStatus.IN_DOUBT)
 
@@ -62,7 +64,7 @@ class Moving:
     def _begin(self, stage: Step[Any] | Wait[Any] | Delay[Any]) -> None:
         if isinstance(stage, Step) and stage.action is None:
             self._fact(f.StepSucceeded(stage.name))
-        elif stage.when is not None and not stage.when(self.state.data):
+        elif stage.when is not None and not self._ask(stage.when, self.state.data):
             self._fact(f.StepSkipped(stage.name))
         elif isinstance(stage, Step):
             self._send(stage, Direction.ACTION, 1, 1)
@@ -70,7 +72,7 @@ class Moving:
             self._fact(f.WaitBegun(stage.name, self.now + stage.timeout if stage.timeout else None))
         else:
             duration = stage.duration
-            length = duration if isinstance(duration, timedelta) else duration(self.state.data)
+            length = duration if isinstance(duration, timedelta) else self._ask(duration, self.state.data)
             self._fact(f.WaitBegun(stage.name, self.now + max(length, timedelta(0))))
 
     def _settle(self, name: str, reason: str) -> None:
@@ -149,7 +151,7 @@ class Moving:
         if attempt > 1 and known is not None and known.made_from is not None:
             # The same id must mean the same command, whatever the others of a Parallel have answered meanwhile.
             data = known.made_from
-        message: Command[Any, Any] = make(data)
+        message: Command[Any, Any] = self._ask(make, data)
         wait = step.timeout
         if (direction is Direction.ACTION and step.kind is not Kind.COMPENSABLE) or attempt < retry.attempts:
             wait += retry.wait(attempt)
@@ -161,17 +163,26 @@ class Moving:
         self._fact(f.CommandSent(step.name, direction, round, attempt, self.now + wait))
 
     def _announce(self, outcome: str, make: Callable[[Any], Event]) -> None:
-        self.sends.append(Send(outcome_id(self.identity, outcome), make(self.state.data)))
+        self.sends.append(Send(outcome_id(self.identity, outcome), self._ask(make, self.state.data)))
 
-    def _data(self, data: Any) -> None:
-        if self._checked(data) != self.state.data:
-            self._fact(f.DataChanged(data))
+    def _data(self, function: Callable[..., Any], *more: object) -> None:
+        """Let a function of the user's say what the data is now."""
+        before = self.state.data
+        data = self._ask(function, before, *more)
+        if data is before:  # many have nothing to add
+            return
+        stored, text = self._stored(data)
+        if stored != before:
+            self._fact(f.DataChanged(stored, text))
 
-    def _checked(self, data: Any) -> Any:
+    def _ask(self, function: Callable[..., R], data: Any, *more: object) -> R:
+        return unchanged(function, data, *more) if self.saga.guarded else function(data, *more)
+
+    def _stored(self, data: Any) -> tuple[Any, str]:
         # The usual class first: isinstance() of a pydantic class is a Python function.
         if type(data) is not self.saga.data and not isinstance(data, self.saga.data):
             raise TypeError(f"a function of {self.saga!r} returned {data!r} instead of {self.saga.data.__name__}")
-        return data
+        return as_stored(self.saga.data, data)
 
     def _fact(self, fact: f.Fact) -> None:
         self.facts.append(fact)

@@ -16,14 +16,17 @@ def script(arguments: Sequence[str] | None = None) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The same from a process of yours: Ctrl-C, the output, the path of imports are what they were before.
+    """The same from a process of yours: Ctrl-C, the output, the logs, the path of imports are then as they were before.
 
-    Raises SystemExit. What was loaded stays so, and structlog stays set up as the command has set it up.
+    Raises SystemExit. Where standard output is a pipe whose reader has gone, it ends the process, as a program ends.
     """
     path, hook = list(sys.path), sys.excepthook
     try:
         with interrupts.at_once():
-            _run(arguments)
+            from messaging import logging
+
+            with logging.configured_meanwhile():
+                _run(arguments)
     finally:
         # Typer's own, for the end of a program.
         sys.excepthook = hook

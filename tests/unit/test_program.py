@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import logging
 import signal
 import sys
 import threading
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout, suppress
+from pathlib import Path
 
 import pytest
+import structlog
 import typer
 
 from messaging import interrupts
@@ -103,6 +106,25 @@ def test_the_modules_of_a_team_are_found_only_meanwhile(
     assert ended.value.code == 78
     assert "nowhere" in capsys.readouterr().err
     assert sys.path == before
+
+
+def test_the_callers_logs_go_where_they_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A repair logs as a program does, meanwhile."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///nowhere.db")
+
+    def arranged() -> tuple[object, ...]:
+        root, broker = logging.getLogger(), logging.getLogger("aio_pika")
+        context = structlog.contextvars.get_contextvars()
+        return list(root.handlers), root.level, broker.level, structlog.is_configured(), structlog.get_config(), context
+
+    before = arranged()
+    with pytest.raises(SystemExit) as ended:
+        main(["retry", "--all-stuck", "--reason", "why", "--as", "bea"])
+    assert (ended.value.code, "nowhere.db does not exist" in capsys.readouterr().err) == (69, True)
+    assert arranged() == before
 
 
 @pytest.mark.usefixtures("handled")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 INTERRUPTED = 130
 
@@ -15,25 +17,46 @@ def say() -> None:
     os.write(2, b"Interrupted.\n")
 
 
+def ours() -> bool:
+    """Whether Ctrl-C is ours to see to: not in a thread, nor where a host that is not Python has done so."""
+    return threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not None
+
+
 def end_at_once() -> None:
     """From here on Ctrl-C ends the process there and then: for times in which nothing has to be put in order."""
+    signal.signal(signal.SIGINT, _end)
 
-    def end(_number: int, _frame: object) -> None:
-        # Neither buffers nor `finally`: whatever is half done here (an import, say) is not ours to end.
-        say()
-        os._exit(INTERRUPTED)
 
-    signal.signal(signal.SIGINT, end)
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Meanwhile the same; after that Ctrl-C does what it did before."""
+    with _handled_by(_end):
+        yield
 
 
 @contextmanager
 def raised() -> Iterator[None]:
-    """Meanwhile Ctrl-C raises KeyboardInterrupt, so that what is open is put in order; after that it ends at once."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Meanwhile Ctrl-C raises KeyboardInterrupt, so that what is open is put in order; then it is as it was before."""
+    with _handled_by(signal.default_int_handler):
+        yield
+
+
+def _end(_number: int, _frame: object) -> None:
+    # Neither buffers nor `finally`: whatever is half done here (an import, say) is not ours to end.
+    say()
+    os._exit(INTERRUPTED)
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    if not ours():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, handler)
     try:
         yield
     finally:
-        end_at_once()
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

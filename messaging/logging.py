@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, TextIO
 
 import structlog
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_BROKER_CLIENTS = ("aio_pika", "aiormq")
 
 
 def configure(service: str, level: str, style: Literal["auto", "console", "json"], file: TextIO | None = None) -> None:
@@ -44,6 +47,28 @@ def configure(service: str, level: str, style: Literal["auto", "console", "json"
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(_LEVELS[level], logging.WARNING))
-    for broker_client in ("aio_pika", "aiormq"):
+    for broker_client in _BROKER_CLIENTS:
         # They tell of every lost connection at length; our adapter says it once, with what follows from it.
         logging.getLogger(broker_client).setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def configured_meanwhile() -> Iterator[None]:
+    """Whatever is configured inside, structlog and the standard library's loggers are then as they were before."""
+    configuration = structlog.get_config() if structlog.is_configured() else None
+    bound = structlog.contextvars.get_contextvars()
+    loggers = {each: each.level for each in map(logging.getLogger, ("", *_BROKER_CLIENTS))}
+    root = logging.getLogger()
+    handlers = list(root.handlers)
+    try:
+        yield
+    finally:
+        if configuration is None:
+            structlog.reset_defaults()
+        else:
+            structlog.configure(**configuration)
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(**bound)
+        for logger, level in loggers.items():
+            logger.setLevel(level)
+        root.handlers[:] = handlers

@@ -27,6 +27,7 @@ from messaging.service import DatabaseUnavailable, Service
 from messaging.settings import MEMORY, ServiceSettings
 
 EX_UNAVAILABLE = 69
+EX_SOFTWARE = 70
 EX_CONFIG = 78
 EX_INTERRUPTED = 130
 

@@ -24,8 +24,12 @@ def run(program: str, command: Callable[[], object]) -> None:
     """Run a command to its end; `program` stands before a complaint.
 
     Ctrl-C is exit code 130. A reader who has gone away (`| head`) ends the process by SIGPIPE, as he does every other
-    program; an output that cannot be written is one line and exit code 1.
+    program; an output that cannot be written is one line and exit code 1. In the end Ctrl-C does what it did before.
     """
+    if not interrupts.ours():
+        # A thread: the process goes on beside it, and prints what it likes.
+        command()
+        return
     with interrupts.raised():
         try:
             with _printing():
@@ -41,23 +45,35 @@ def run(program: str, command: Callable[[], object]) -> None:
 def _printing() -> Iterator[None]:
     """Meanwhile `sys.stdout` raises CannotPrint, at the latest in the end."""
     usual = sys.stdout
-    # None where the shell has closed it.
-    if usual is None:
+    # None where the shell has closed it. Whatever else lies in its place (a test's capture, a notebook) belongs to
+    # whoever put it there, and need not be a file.
+    if usual is not sys.__stdout__ or not isinstance(usual, io.TextIOWrapper):
         yield
         return
     usual.flush()
+    output = _Output(usual.fileno(), "wb", closefd=False)
     sys.stdout = io.TextIOWrapper(
-        io.BufferedWriter(_Output(usual.fileno(), "wb", closefd=False)),
+        _Unbuffered(output) if usual.write_through else io.BufferedWriter(output),
         encoding=usual.encoding,
         errors=usual.errors,
-        line_buffering=usual.isatty(),
+        line_buffering=usual.line_buffering,
+        write_through=usual.write_through,
     )
     try:
         yield
     finally:
         # What a library has put in its place is not ours to write out.
-        output, sys.stdout = sys.stdout, usual
-        output.flush()
+        written, sys.stdout = sys.stdout, usual
+        written.flush()
+
+
+class _Unbuffered(io.BufferedWriter):
+    """Keeps nothing back, as `python -u` wants it; a bare file might take a part only, and say nothing."""
+
+    def write(self, content: Buffer, /) -> int:
+        taken = super().write(content)
+        self.flush()
+        return taken
 
 
 class _Output(io.FileIO):

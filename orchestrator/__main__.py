@@ -2,7 +2,7 @@
 
 import sys
 
-from orchestrator.cli import main
+from orchestrator.cli import script
 
 if __name__ == "__main__":
-    main(["run", *sys.argv[1:]])
+    script(["run", *sys.argv[1:]])

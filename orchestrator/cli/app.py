@@ -1,7 +1,7 @@
 """amends: run the orchestrator, look at sagas, ask why they wait, decide about them, start one by hand.
 
 Data goes to stdout, logs and complaints to stderr. Exit codes: 0 fine, 1 not found or not possible, 2 usage,
-69 a dependency is unavailable, 78 bad configuration.
+69 a dependency is unavailable, 70 a process of ours was killed, 78 bad configuration.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
@@ -19,8 +18,9 @@ from messaging.process import load
 from orchestrator import queries
 from orchestrator.catalog import Catalog
 from orchestrator.cli.bundled import only_in_database
+from orchestrator.cli.json_array import JsonArray
 from orchestrator.cli.opening import Output, catalog_of, fail, login, screen, with_database
-from orchestrator.cli.telling import PAGE, Telling
+from orchestrator.cli.telling import SCREENFUL, Telling
 from orchestrator.instance import SOURCE
 from orchestrator.operations.action import Operator, Outcome, Result
 from orchestrator.operations.choice import Chosen
@@ -88,7 +88,7 @@ class Opened:
         logging.configure(SOURCE, self.settings.log_level, self.settings.log_format)
         self.catalog: Catalog = catalog_of(self.settings)
 
-    def choose(self, find: Choose) -> list[Chosen]:
+    def choose(self, find: Choose, output: Output) -> list[Chosen]:
         """The instances meant: ends the command where there is none, with 1 if one was named, else with 0."""
 
         async def look(database: Database) -> list[Chosen]:
@@ -98,25 +98,29 @@ class Opened:
         found = with_database(self.settings, look)
         if not found:
             typer.echo("there is none; nothing to do", err=True)
+            if output is Output.JSON:
+                JsonArray().close()
             raise typer.Exit(0)
         return found
 
-    def rehearse(self, given: Sequence[tuple[Chosen, PersonActed]], see: See) -> None:
-        """What would come of it, for each as it is found; nothing is changed."""
+    def rehearse(self, given: Sequence[tuple[Chosen, PersonActed]], see: See, *, bar: bool) -> None:
+        """What would come of it, for each as it is found; nothing is changed. `bar` where a terminal may see one."""
 
         async def look(database: Database) -> None:
             operator = self._operator(database)
-            for each, action in _with_bar(given):
+            for each, action in _with_bar(given, bar):
                 see(await operator.rehearse(each.id, action))
 
         with_database(self.settings, look)
 
-    def act(self, given: Sequence[tuple[Chosen, PersonActed]], seen: Sequence[int | None], see: See) -> None:
+    def act(
+        self, given: Sequence[tuple[Chosen, PersonActed]], seen: Sequence[int | None], see: See, *, bar: bool
+    ) -> None:
         """Do it, one after the other; what came of each is told at once. `seen` is what a person saw of each."""
 
         async def do(database: Database) -> None:
             operator = self._operator(database)
-            for place, (each, action) in enumerate(_with_bar(given)):
+            for place, (each, action) in enumerate(_with_bar(given, bar)):
                 see(await operator.act(each.id, action, seen[place]))
 
         with_database(self.settings, do)
@@ -130,7 +134,7 @@ def carry_out(opened: Opened, given: Sequence[tuple[Chosen, PersonActed]], manne
     if manner.dry_run:
         dry_run(opened, given, manner.output)
     if manner.yes:
-        finish(opened, given, [None] * len(given), Telling(manner.output))
+        finish(opened, given, [None] * len(given), Telling(manner.output, page=SCREENFUL))
     # For whoever is to say yes; the output proper is what has happened.
     shown = Telling(Output.TABLE, screen() if manner.output is Output.TABLE else Console(stderr=True))
     seen: list[int | None] = []
@@ -139,7 +143,7 @@ def carry_out(opened: Opened, given: Sequence[tuple[Chosen, PersonActed]], manne
         shown.add(outcome)
         seen.append(outcome.seen)
 
-    opened.rehearse(given, see)
+    opened.rehearse(given, see, bar=not shown.interleaved(len(given)))
     possible = shown.counted[Result.POSSIBLE]
     shown.close(totals=not possible)
     if not possible:
@@ -147,14 +151,14 @@ def carry_out(opened: Opened, given: Sequence[tuple[Chosen, PersonActed]], manne
             dry_run(opened, given, manner.output)
         end(shown)
     _ask(given[0][1], possible)
-    finish(opened, given, seen, Telling(manner.output))
+    finish(opened, given, seen, Telling(manner.output, page=SCREENFUL))
 
 
 def dry_run(opened: Opened, given: Sequence[tuple[Chosen, PersonActed]], output: Output) -> NoReturn:
     """Show what would come of it, and end the command: with 1 where anything would be refused."""
     telling = Telling(output)
     try:
-        opened.rehearse(given, telling.add)
+        opened.rehearse(given, telling.add, bar=not telling.interleaved(len(given)))
     finally:
         telling.close()
     end(telling)
@@ -165,7 +169,7 @@ def finish(
 ) -> NoReturn:
     """Act, tell what came of it, and end the command."""
     try:
-        opened.act(given, seen, telling.add)
+        opened.act(given, seen, telling.add, bar=not telling.interleaved(len(given)))
     finally:
         # Also where the database has gone, or somebody has pressed Ctrl-C: what was done until then must be known.
         telling.close()
@@ -184,11 +188,9 @@ def _ask(action: PersonActed, number: int) -> None:
     typer.confirm(f"{action.action} {which} as {action.who}?", abort=True, err=True)
 
 
-def _with_bar(items: Sequence[T]) -> Iterator[T]:
+def _with_bar(items: Sequence[T], bar: bool) -> Iterator[T]:
     console = Console(stderr=True)
-    # Pages of a table on the same terminal say how far it has come.
-    pages = len(items) > PAGE and sys.stdout.isatty()
-    off = len(items) < MANY or not console.is_terminal or pages
+    off = not bar or len(items) < MANY or not console.is_terminal
     # What is printed meanwhile is no matter of the bar's: it belongs on stdout.
-    with Progress(console=console, disable=off, transient=True, redirect_stdout=False) as bar:
-        yield from bar.track(items, description="")
+    with Progress(console=console, disable=off, transient=True, redirect_stdout=False) as progress:
+        yield from progress.track(items, description="")

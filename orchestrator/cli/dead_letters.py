@@ -28,6 +28,7 @@ from orchestrator.cli.choosing import (
     criteria_of,
 )
 from orchestrator.cli.editing import changed, given
+from orchestrator.cli.json_array import JsonArray
 from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, login, screen, with_database
 from orchestrator.cli.options import DryRunOption, LatestOption, WhoOption, YesOption
 from orchestrator.cli.pictures import plain
@@ -260,6 +261,8 @@ def _carry_out(order: _Order, words: str, state: State, act: Act) -> None:
     criteria, totals = _with_letters(plan)
     number = sum(each.letters for each in totals)
     if not number:
+        if order.output is Output.JSON:
+            JsonArray().close()
         fail(f"no {chosen.which.value} dead letter is like that; `amends dead-letters list` shows what there is", 1)
     typer.echo(f"{words}: {number} dead letter{'s' if number != 1 else ''}", err=True)
     for each in totals[:20]:

@@ -142,24 +142,42 @@ class Telling:
         return bool(self._counted or self._unlisted)
 
     def add(self, outcomes: Sequence[Outcome]) -> None:
-        """A page more."""
+        """A page more, which is committed."""
+        named = self._named(outcomes)
         for each in outcomes:
-            if self._array is not None:
-                self._array.add(outcome_as_json(each))
-            if each.problem is None:
-                self._add_good(each)
-            elif each.problem in self._counted or len(self._counted) < _MOST_SHOWN:
-                self._counted[each.problem] += 1
-                self._problems.setdefault(each.problem, []).append(str(each.letter)[:8])
-                del self._problems[each.problem][_EXAMPLES:]
-            else:
-                self._unlisted += 1
+            self._count(each)
+        self._say_how_far()
+        for each in outcomes if self._array is not None else named:
+            self._print(each)
 
-    def _add_good(self, each: Outcome) -> None:
-        self._good += 1
-        if self._array is None and self._good <= _MOST_SHOWN:
-            would, new = "would be " if self._dry_run else "", f" as {each.sent_as}" if each.sent_as else ""
-            typer.echo(plain(f"{would}{self._done} {each.letter} {each.type or 'of no type'} ({each.service}){new}"))
+    def _named(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Those that were done and that a screen still has room for."""
+        done = [each for each in outcomes if each.problem is None]
+        return done[: max(0, _MOST_SHOWN - self._good)]
+
+    def _count(self, each: Outcome) -> None:
+        if each.problem is None:
+            self._good += 1
+        elif each.problem in self._counted or len(self._counted) < _MOST_SHOWN:
+            self._counted[each.problem] += 1
+            self._problems.setdefault(each.problem, []).append(str(each.letter)[:8])
+            del self._problems[each.problem][_EXAMPLES:]
+        else:
+            self._unlisted += 1
+
+    def _say_how_far(self) -> None:
+        """Figures, first of all and where nobody pipes them away: the process may be killed by what comes next."""
+        bad = self._counted.total() + self._unlisted
+        if not self._dry_run and self._good + bad > _MOST_SHOWN:
+            failed = f"; not sent again: {bad}" if bad else ""
+            typer.echo(f"{self._done} so far: {self._good}{failed}", err=True)
+
+    def _print(self, each: Outcome) -> None:
+        if self._array is not None:
+            self._array.add(outcome_as_json(each))
+            return
+        would, new = "would be " if self._dry_run else "", f" as {each.sent_as}" if each.sent_as else ""
+        typer.echo(plain(f"{would}{self._done} {each.letter} {each.type or 'of no type'} ({each.service}){new}"))
 
     def close(self) -> None:
         """The rest, and problems by what they are, each with some ids."""

@@ -6,6 +6,7 @@ Nothing is published from here: commands lie in the outbox and leave with the ru
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Annotated, NoReturn
 
@@ -17,7 +18,7 @@ from orchestrator.cli.carrying_out import Choose, Manner, Opened, carry_out, end
 from orchestrator.cli.given_events import GivenEvents, answer_of, cancellation_of, definition
 from orchestrator.cli.opening import Output, OutputOption, fail, moment_ahead
 from orchestrator.cli.options import DryRunOption, WantedOrManyArgument, WhoOption, YesOption
-from orchestrator.cli.telling import PAGE, Telling
+from orchestrator.cli.telling import PAGE, SCREENFUL, Telling
 from orchestrator.operations import choice
 from orchestrator.operations.action import Outcome, Result
 from orchestrator.operations.choice import Chosen
@@ -77,7 +78,7 @@ def skip(
     """
     manner = Manner(who, reason, dry_run, yes, output)
     name = _one_step(place, step)
-    opened, chosen = _choose(wanted, _stuck(all_stuck, saga, name), saga)
+    opened, chosen = _choose(wanted, _stuck(all_stuck, saga, name), saga, manner)
     events = GivenEvents(opened.catalog, answer, lambda found: answer_of(found, name))
     given = manner.person(Action.SKIP, name)
     carry_out(opened, [(each, replace(given, answer=events.of(each))) for each in chosen], manner)
@@ -152,7 +153,7 @@ def cancel(
     Example: amends cancel 3fa8 --with '{"order_id": "…"}' --reason "the customer rang"
     """
     manner = Manner(who, reason, dry_run, yes, output)
-    opened, chosen = _choose(wanted, _stuck_at(all_stuck, saga, step), saga)
+    opened, chosen = _choose(wanted, _stuck_at(all_stuck, saga, step), saga, manner)
     events = GivenEvents(opened.catalog, event, cancellation_of)
     given = manner.person(Action.CANCEL)
     carry_out(opened, [(each, replace(given, answer=events.of(each))) for each in chosen], manner)
@@ -209,7 +210,7 @@ def reschedule(
     async def waiting(connection: AsyncConnection) -> list[Chosen]:
         return await choice.waiting(connection, step=name, name=saga)
 
-    opened, chosen = _choose(wanted, waiting if all_waiting else None, saga, option="--all-waiting")
+    opened, chosen = _choose(wanted, waiting if all_waiting else None, saga, manner, option="--all-waiting")
     given = replace(manner.person(Action.RESCHEDULE, name), due=None if to is None else moment_ahead(to))
     carry_out(opened, [(each, given) for each in chosen], manner)
 
@@ -240,7 +241,7 @@ def migrate_instances(
 
     opened = Opened()
     _can_migrate(opened.catalog, saga, start, to)
-    chosen = opened.choose(one(wanted) if wanted else in_flight)
+    chosen = opened.choose(one(wanted) if wanted else in_flight, manner.output)
     if chosen[0].name != saga:
         fail(f"{wanted} is an instance of {chosen[0].name}, not of {saga}", 1)
     given = replace(manner.person(Action.MIGRATE), from_version=start, to_version=to)
@@ -265,7 +266,11 @@ def _migrate(opened: Opened, both: Sequence[tuple[Chosen, PersonActed]], manner:
         if only_look or manner.output is Output.TABLE or outcome.result is Result.REFUSED:
             told.add(outcome)
 
-    opened.rehearse(both, see)
+    with ExitStack() as cut_off:
+        # Where it is, what was printed until then is still to become JSON.
+        cut_off.callback(told.close)
+        opened.rehearse(both, see, bar=not told.interleaved(len(both)))
+        cut_off.pop_all()
     if only_look or not possible:
         told.close()
         hint = f"nothing was changed; with --yes {len(possible)} of {len(both)} are migrated" if possible else ""
@@ -273,7 +278,7 @@ def _migrate(opened: Opened, both: Sequence[tuple[Chosen, PersonActed]], manner:
     if manner.output is Output.JSON:
         finish(opened, possible, seen, told)
     told.close(totals=False)
-    telling = Telling(manner.output)
+    telling = Telling(manner.output, page=SCREENFUL)
     for each in refused:
         telling.add(each)
     telling.counted[Result.REFUSED] = told.counted[Result.REFUSED]
@@ -287,7 +292,7 @@ def _plain(
     action: Action, wanted: str | None, step: str | None, many: Choose | None, saga: str | None, manner: Manner
 ) -> None:
     given = manner.person(action, step)
-    opened, chosen = _choose(wanted, many, saga)
+    opened, chosen = _choose(wanted, many, saga, manner)
     carry_out(opened, [(each, given) for each in chosen], manner)
 
 
@@ -306,13 +311,13 @@ def _stuck_at(wanted: bool, saga: str | None, step: str | None) -> Choose | None
 
 
 def _choose(
-    wanted: str | None, many: Choose | None, saga: str | None, *, option: str = "--all-stuck"
+    wanted: str | None, many: Choose | None, saga: str | None, manner: Manner, *, option: str = "--all-stuck"
 ) -> tuple[Opened, list[Chosen]]:
     find = meant(wanted, many, option=option, saga=saga)
     opened = Opened()
     if saga is not None and saga not in opened.catalog.names():
         fail(f"there is no saga {saga!r}; AMENDS_SAGAS loads {', '.join(opened.catalog.names())}", 1)
-    return opened, opened.choose(find)
+    return opened, opened.choose(find, manner.output)
 
 
 def _one_step(place: str | None, step: str | None) -> str:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from messaging.archive import UnreadableArchive
 from messaging.commandline import counted, without_password
 from messaging.database import Database
-from messaging.process import EX_UNAVAILABLE, load
+from messaging.process import EX_SOFTWARE, EX_UNAVAILABLE, load
 from orchestrator import queries
 from orchestrator.archive import recorded_in
 from orchestrator.cli import stepping, verdicts
@@ -25,7 +25,7 @@ from orchestrator.replay.reading import recorded as read_recorded
 from orchestrator.replay.recorded import Recorded
 from orchestrator.replay.replaying import replay as replay_one
 from orchestrator.replay.stopping import NothingToStop, stop_at
-from orchestrator.replay.sweeping import DatabaseFailed, Selection, count, sweep
+from orchestrator.replay.sweeping import DatabaseFailed, ProcessEnded, Selection, count, sweep
 from orchestrator.replay.tally import Tally
 from orchestrator.saga.state import Status
 from orchestrator.settings import OrchestratorSettings
@@ -52,7 +52,8 @@ def replay(
     """Replay histories with the code of this checkout.
 
     Recorded inputs go through the definitions again, and every transition is compared. Publishes nothing and writes
-    nothing. Exit codes: 0 the same, 1 something differs, or there is no such saga.
+    nothing. Exit codes: 0 the same, 1 something differs, or there is no such saga, 70 no verdict: one of the processes
+    of --all was killed.
 
     Example: amends replay 3fa8
     Example: amends replay --all --saga fulfill_order --since 7d
@@ -166,3 +167,9 @@ def _swept(settings: OrchestratorSettings, selection: Selection) -> Tally:
     except DatabaseFailed as error:
         shown = without_password(settings.database)
         fail(f"{shown} did not answer to the end ({error}); start it again and repeat", EX_UNAVAILABLE)
+    except ProcessEnded:
+        fail(
+            "a process that replays ended before its time (killed for want of memory, perhaps), so there is no "
+            "verdict; repeat it with less (--saga, --since), or in one process: `taskset -c 0 amends replay --all`",
+            EX_SOFTWARE,
+        )

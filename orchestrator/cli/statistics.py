@@ -52,12 +52,12 @@ def stats(
             return await statistics(connection, SystemClock().now(), name=saga, since=after, sample=sample)
 
     found = with_database(settings, look)
-    if saga is not None and not found:
-        fail(f"no instance of {saga!r} has moved{' since then' if since else ''}; `amends list` shows what there is", 1)
     if output is Output.JSON:
         typer.echo(json.dumps([asdict(each) for each in found], indent=2))
-    else:
+    elif found or saga is None:
         picture(found, screen())
+    if saga is not None and not found:
+        fail(f"no instance of {saga!r} has moved{' since then' if since else ''}; `amends list` shows what there is", 1)
 
 
 def picture(found: Sequence[SagaStatistics], console: Console) -> None:

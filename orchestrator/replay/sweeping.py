@@ -11,6 +11,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,6 +36,10 @@ _ALLOCATIONS = 50_000
 
 class DatabaseFailed(Exception):
     """The database did not answer one of the processes; says what it said."""
+
+
+class ProcessEnded(Exception):
+    """One of the processes ended before its time: killed, or by a crash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,7 @@ def sweep(
 ) -> Tally:
     """Replay them all, telling `progress` how many more are done; `instances` is about how many there are.
 
-    Raises DatabaseFailed.
+    Raises DatabaseFailed and ProcessEnded.
     """
     cores = processes or len(os.sched_getaffinity(0))
     ranges = [
@@ -111,6 +116,8 @@ def _parts(ranges: Sequence[Range], processes: int) -> Iterator[Tally]:
             for process in multiprocessing.active_children():
                 process.terminate()
             raise
+        except BrokenProcessPool as error:
+            raise ProcessEnded(str(error)) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

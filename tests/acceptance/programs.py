@@ -17,7 +17,7 @@ from tests.acceptance import zygote
 from tests.acceptance.pages import ROOT
 
 BOUND = 90.0
-AMENDS = (sys.executable, "-c", "from orchestrator.cli import main; main()")
+AMENDS = (sys.executable, "-c", "from orchestrator.cli import script; script()")
 """The console script, also where Amends is not installed."""
 
 

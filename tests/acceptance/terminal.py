@@ -54,7 +54,9 @@ class Terminal:
             moment = () if at is None else (f"--at={at.isoformat()}",)
             return " ".join((*zygote.client(), *moment))
         # The code is the reader's own, and may be changed between two commands.
-        command = f"-m tests.acceptance.at {at.isoformat()}" if at else "-c 'from orchestrator.cli import main; main()'"
+        command = (
+            f"-m tests.acceptance.at {at.isoformat()}" if at else "-c 'from orchestrator.cli import script; script()'"
+        )
         return f"{sys.executable} {command}"
 
 

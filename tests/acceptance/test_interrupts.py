@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from tests.acceptance.programs import BOUND, environment, eventually
 from tests.contract.orchestrator.conftest import make_tables
 from tests.golden.files import MODULES, golden, read, store
 
-AMENDS = ("-c", "from orchestrator.cli import main; main()")
+AMENDS = ("-c", "from orchestrator.cli import script; script()")
 SWEEP = """
 from messaging import interrupts
 
@@ -25,6 +26,17 @@ from messaging.program import run
 from orchestrator.replay.sweeping import Selection, sweep
 
 run("amends", lambda: sweep({url!r}, {modules!r}, Selection(), instances=9000, processes=2, progress=print))
+"""
+ASKS = """
+import sys
+from messaging.program import run
+
+def asks():
+    for letter in "ab":
+        print(letter, end="")
+        sys.stdin.readline()
+
+run("amends", asks)
 """
 
 
@@ -121,6 +133,28 @@ def test_an_output_that_cannot_be_written(tmp_path: Path, program: tuple[str, ..
         ("sh", "-c", f'{sys.executable} "$@" >&-', "sh", *program), cwd=tmp_path, env=environment(), check=False
     )
     assert closed.returncode == 0
+
+
+@pytest.mark.parametrize("how", ["PYTHONUNBUFFERED", "-u"])
+def test_an_unbuffered_output_keeps_nothing_back(tmp_path: Path, how: str) -> None:
+    """What a function of the user's prints is read while it goes on, without an end of a line."""
+    command = (sys.executable, *(("-u",) if how == "-u" else ()), "-c", ASKS)
+    given = {"PYTHONUNBUFFERED": "1"} if how == "PYTHONUNBUFFERED" else {}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment(**given), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            for printed in (b"a", b"b"):
+                readable, _, _ = select.select((process.stdout,), (), (), BOUND)
+                assert readable, "it is kept back until the end"
+                assert os.read(process.stdout.fileno(), 9) == printed
+                process.stdin.write(b"\n")
+                process.stdin.flush()
+        finally:
+            process.stdin.close()
+    assert process.returncode == 0
 
 
 def test_the_orchestrator_refuses_words_it_does_not_know(tmp_path: Path) -> None:

@@ -105,9 +105,9 @@ def _become(asked: dict[str, Any], streams: list[int]) -> None:
     try:
         if asked["at"]:
             _stop_the_clock(datetime.fromisoformat(asked["at"]))
-        from orchestrator.cli import main
+        from orchestrator.cli import script
 
-        main()
+        script()
         code = 0
     except SystemExit as ending:
         code = ending.code if isinstance(ending.code, int) else int(ending.code is not None)

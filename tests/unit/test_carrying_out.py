@@ -28,7 +28,9 @@ class CutOff(Opened):
     def __init__(self) -> None:
         """Opens nothing."""
 
-    def act(self, given: Sequence[tuple[Chosen, PersonActed]], seen: Sequence[int | None], see: See) -> None:
+    def act(
+        self, given: Sequence[tuple[Chosen, PersonActed]], seen: Sequence[int | None], see: See, *, bar: bool
+    ) -> None:
         first = given[0][0]
         see(Outcome(first.id, first.name, 1, "A-1", Result.DONE, "stuck", "compensating", "dig", 5))
         raise SystemExit(69)
@@ -44,6 +46,68 @@ def test_what_was_done_before_the_database_went_is_told(capsys: pytest.CaptureFi
     assert [(each["key"], each["result"]) for each in told] == [("A-1", "done")]
 
 
+class CutOffAtOnce(CutOff):
+    """The database is gone before anything is done."""
+
+    def act(
+        self, given: Sequence[tuple[Chosen, PersonActed]], seen: Sequence[int | None], see: See, *, bar: bool
+    ) -> None:
+        raise SystemExit(69)
+
+
+def test_where_nothing_was_done_an_empty_array_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever has ended the command, what is on stdout is JSON."""
+    given = [(Chosen(UUID(int=1), "work", 1), PersonActed(NOON, Action.RETRY, "bea", "why"))]
+    with pytest.raises(SystemExit):
+        finish(CutOffAtOnce(), given, [None], Telling(Output.JSON))
+    assert capsys.readouterr().out == "[]\n"
+
+
+class Watched(Opened):
+    """Looks, after each instance, at what has been printed until then."""
+
+    def __init__(self, read: Callable[[], str]) -> None:
+        """Opens nothing."""
+        self._read = read
+        self.printed = [""]
+
+    def rehearse(self, given: Sequence[tuple[Chosen, PersonActed]], see: See, *, bar: bool) -> None:
+        self._each(given, Result.POSSIBLE, see)
+
+    def act(
+        self, given: Sequence[tuple[Chosen, PersonActed]], seen: Sequence[int | None], see: See, *, bar: bool
+    ) -> None:
+        self._each(given, Result.DONE, see)
+
+    def _each(self, given: Sequence[tuple[Chosen, PersonActed]], result: Result, see: See) -> None:
+        for number, (each, _) in enumerate(given):
+            see(Outcome(each.id, each.name, 1, f"A-{number:02}", result, "stuck", "compensating", "dig", 5))
+            self.printed.append(self.printed[-1] + self._read())
+
+
+def _told(capsys: pytest.CaptureFixture[str], output: Output, *, dry_run: bool = False) -> list[int]:
+    """How many of 25 instances had been told when none, one, two, ... of them had been acted on."""
+    opened = Watched(lambda: capsys.readouterr().out)
+    action = PersonActed(NOON, Action.RETRY, "bea", "why")
+    given = [(Chosen(UUID(int=n), "work", 1), action) for n in range(25)]
+    with pytest.raises(typer.Exit):
+        carry_out(opened, given, Manner("bea", "why", dry_run, yes=True, output=output))
+    told = [printed.count("A-") for printed in opened.printed]
+    assert told[-1] + capsys.readouterr().out.count("A-") == 25
+    return told
+
+
+def test_each_action_is_in_the_json_before_the_next_begins(capsys: pytest.CaptureFixture[str]) -> None:
+    """A command that is killed has told all that it has done."""
+    assert _told(capsys, Output.JSON) == list(range(26))
+
+
+def test_no_more_actions_than_a_screen_holds_are_kept_back_for_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    """A table of ten, another of ten, and the rest; what is only rehearsed is one table."""
+    assert _told(capsys, Output.TABLE) == [*[0] * 10, *[10] * 10, *[20] * 6]
+    assert _told(capsys, Output.TABLE, dry_run=True) == [0] * 26
+
+
 class Patient(Opened):
     """Refuses every third, and does the others; each with a page of words, as a history has them."""
 
@@ -51,10 +115,12 @@ class Patient(Opened):
         """Opens nothing."""
         self.most, self._before = 0, Counting.alive
 
-    def rehearse(self, given: Sequence[tuple[Chosen, PersonActed]], see: See) -> None:
+    def rehearse(self, given: Sequence[tuple[Chosen, PersonActed]], see: See, *, bar: bool) -> None:
         self._each(given, Result.POSSIBLE, see)
 
-    def act(self, given: Sequence[tuple[Chosen, PersonActed]], seen: Sequence[int | None], see: See) -> None:
+    def act(
+        self, given: Sequence[tuple[Chosen, PersonActed]], seen: Sequence[int | None], see: See, *, bar: bool
+    ) -> None:
         assert len(seen) == len(given)
         self._each(given, Result.DONE, see)
 

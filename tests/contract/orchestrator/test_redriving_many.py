@@ -55,6 +55,12 @@ async def test_many_letters_are_redriven_page_by_page_and_each_once(post: Post) 
     assert sorted(sent) == [1000 + number for number in range(250) if number % 50]
     assert result.exit_code == 1
     assert "and 225 more" in result.stdout
+    # After each transaction: a command that is killed has told what it has done.
+    assert [line for line in result.stderr.splitlines() if "so far" in line] == [
+        "redriven so far: 98; not sent again: 2",
+        "redriven so far: 196; not sent again: 4",
+        "redriven so far: 245; not sent again: 5",
+    ]
     assert result.stderr.count("no reader will ever read it") == 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shlex
 import sys
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ from messaging import schema
 from messaging.database import Database
 from orchestrator import Step
 from orchestrator.catalog import Catalog
+from orchestrator.cli import replaying
 from orchestrator.cli.app import app
 from orchestrator.replay.difference import Kind
 from orchestrator.replay.reading import stream
@@ -150,6 +152,22 @@ async def test_a_saga_that_moves_meanwhile_is_read_as_of_one_moment(histories: D
 # -- the command ---------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a module that costs every process its life but this one."""
+    module = tmp_path / "sagas_that_eat_memory.py"
+    module.write_text(
+        "import multiprocessing, os, signal\n"
+        "from orchestrator.sagas.fulfill_order import FULFILL_ORDER\n"
+        "if multiprocessing.parent_process() is not None:\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n",
+        "utf-8",
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, module.stem, raising=False)
+    return module.stem
+
+
 async def amends(database: Database, *words: str, modules: str = ",".join(MODULES)) -> Result:
     """`amends` with these words."""
     url = database.url.render_as_string(hide_password=False)
@@ -230,6 +248,25 @@ async def test_what_cannot_be_replayed_is_told_in_a_line(
     ended = await amends(histories, *words)
     assert (ended.exit_code, ended.stdout) == (code, "")
     assert ended.stderr.startswith(complaint)
+
+
+async def test_a_process_that_was_killed_is_told_in_a_line(
+    histories: Database, monkeypatch: pytest.MonkeyPatch, killed: str
+) -> None:
+    """As for want of memory: no verdict, so neither of the exit codes that are one; and how to go on."""
+    # More than one process, on whatever machine this is.
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(replaying, "count", _many)
+    ended = await amends(histories, "replay", "--all", "--output", "json", modules=killed)
+    assert (ended.exit_code, ended.stdout) == (70, "")
+    assert ended.stderr == (
+        "amends: a process that replays ended before its time (killed for want of memory, perhaps), so there is no "
+        "verdict; repeat it with less (--saga, --since), or in one process: `taskset -c 0 amends replay --all`\n"
+    )
+
+
+async def _many(_database: Database, _selection: Selection) -> int:
+    return 9000
 
 
 async def test_the_commands_of_the_page_do_what_it_shows(histories: Database, changed: str) -> None:

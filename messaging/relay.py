@@ -33,7 +33,7 @@ MOST_OFFERED = 2_000
 """Rows offered and not yet published beyond which a worker slows down."""
 MOST_HELD = 20_000
 """Rows offered and not yet published beyond which further ones are left in the table: memory has an end."""
-_REMEMBERED_FAILURES = 10_000
+_REMEMBERED_FAILURES = MOST_HELD
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,8 @@ class Relay:
         self.on_their_way: set[int] = set()
         self.confirmed: set[int] = set()
         self._failed: dict[int, None] = {}
+        self._forgotten = 0
+        """No failed row with a higher number than this has been forgotten."""
 
     # -- the fast path ---------------------------------------------------------------------------------------
 
@@ -116,7 +118,7 @@ class Relay:
         ready = []
         for each in wave:
             # An older row may have failed, or be on its way with the sweeper, whose turn comes after ours.
-            if each.row.key in held or any(one in self._failed or one in self.on_their_way for one in each.after):
+            if each.row.key in held or any(self._may_be_pending(one) for one in each.after):
                 self._leave(each, held)
             else:
                 ready.append(each)
@@ -129,6 +131,9 @@ class Relay:
             else:
                 self._leave(each, held)
 
+    def _may_be_pending(self, identity: int) -> bool:
+        return identity <= self._forgotten or identity in self._failed or identity in self.on_their_way
+
     def _leave(self, pending: Pending, held: set[str | None]) -> None:
         """Leave a row, and all that follow it with its key, to the sweeper."""
         self._fail(pending.id)
@@ -138,7 +143,11 @@ class Relay:
     def _fail(self, identity: int) -> None:
         self._failed[identity] = None
         while len(self._failed) > _REMEMBERED_FAILURES:
-            del self._failed[next(iter(self._failed))]
+            # In a long outage more rows fail than memory should hold. What follows one as old as those is left to the
+            # sweeper, which looks in the table: that costs it its grace, not its place.
+            forgotten = next(iter(self._failed))
+            del self._failed[forgotten]
+            self._forgotten = max(self._forgotten, forgotten)
 
     async def delete_confirmed(self, connection: AsyncConnection) -> set[int]:
         """Delete, in the caller's transaction, what has been confirmed; returns the ids, for `deleted`."""

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from messaging import schema
 from messaging.bus import Outgoing, Receipt
-from messaging.outbox import append
-from messaging.relay import Relay
+from messaging.outbox import Pending, append
+from messaging.relay import MOST_HELD, Relay
 from tests.contract.messaging.bench import Bench, ScriptedBus, numbers, row, until
 
 
@@ -77,3 +77,22 @@ async def test_a_row_behind_one_that_is_on_its_way_follows_at_once(bench: Bench)
 
     assert await bench.relay.sweep() == 1
     assert numbers(bench.bus.published) == [1, 2]
+
+
+async def test_a_key_keeps_its_order_through_an_outage_longer_than_memory(sqlite_bench: Bench) -> None:
+    """However many rows have failed since, one behind an unconfirmed row of its key is left to the sweeper."""
+    bench = sqlite_bench
+    many = MOST_HELD + 1_000
+    bench.bus.says = lambda message: Receipt.CONFIRMED if numbers([message])[0] > many else Receipt.UNKNOWN
+    bench.relay.offer([Pending(1, row(1, "a"), checked=True)])
+    for start in range(2, many + 1, 1_000):
+        stop = min(start + 1_000, many + 1)
+        bench.relay.offer([Pending(number, row(number), checked=True) for number in range(start, stop)])
+        await bench.relay._publish_offered()
+    bench.relay.offer([Pending(many + 1, row(many + 1, "a"), frozenset({1}), checked=True)])
+    bench.relay.offer([Pending(many + 2, row(many + 2, "b"), checked=True)])
+    bench.relay.offer([Pending(many + 3, row(many + 3, "b"), frozenset({many + 2}), checked=True)])
+    await bench.relay._publish_offered()
+
+    assert bench.relay.confirmed == {many + 2, many + 3}
+    assert len(bench.relay._failed) <= MOST_HELD

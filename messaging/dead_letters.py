@@ -35,6 +35,11 @@ _LETTER = UUID("5a5f3a1e-0a41-5a9a-9a5e-6c1d1f2b7d10")
 MAX_QUOTED = 64 * 1024
 LONGEST_QUOTED_ERROR = 4_000
 LONGEST_PROPERTIES = 16_000
+_BROKERS_HEADERS = {
+    *("x-delivery-count", "x-acquired-count", "x-death"),
+    *(f"x-{which}-death-{what}" for which in ("first", "last") for what in ("queue", "reason", "exchange")),
+}
+"""What RabbitMQ notes on a message that it delivers again, or has given up."""
 
 Encoding = Literal["text", "base64"]
 Count = Annotated[int, Field(ge=0, lt=1 << 31)]
@@ -252,8 +257,30 @@ def unreadable_id(unreadable: Unreadable, service: str) -> UUID:
     delivery, envelope = unreadable.delivery, unreadable.envelope
     if envelope is not None:
         return said_id(envelope, unreadable.data, service)
-    said = f"{_short(delivery.message_id)}\n{sha256(delivery.body).hexdigest()}{delivery.malformed}"
-    return letter_id(said, service)
+    return letter_id(sha256(_all_of(delivery)).hexdigest(), service)
+
+
+def _all_of(delivery: Delivery) -> bytes:
+    """Everything by which one message may differ from another, and nothing that a further delivery of it changes.
+
+    Why it could not be read follows from these, so it is not among them.
+    """
+    own = sorted((name, value) for name, value in delivery.headers.items() if name not in _BROKERS_HEADERS)
+    outside = (
+        delivery.exchange,
+        delivery.routing_key,
+        delivery.message_id,
+        delivery.type,
+        delivery.content_type,
+        delivery.correlation_id,
+        delivery.app_id,
+        delivery.user_id,
+        delivery.timestamp,
+        delivery.malformed,
+        own,
+    )
+    # As Python writes them, one kind of value never looks like another; ASCII, because a text may be unstorable.
+    return ascii(outside).encode() + b"\n" + delivery.body
 
 
 def said_id(envelope: Envelope, data: object, service: str) -> UUID:

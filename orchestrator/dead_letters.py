@@ -10,7 +10,7 @@ written is rejected, logged as `given_up`, and lies for a while in the queue `am
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid5
@@ -201,6 +201,8 @@ class _Death:
 
 def _given_up(delivery: Delivery) -> Received:
     death = _death(delivery)
+    # As it was published, and not as the broker handed it on.
+    delivery = replace(delivery, exchange=death.exchange)
     service = short(death.queue.rpartition(".")[0] or delivery.app_id or "unknown")
     envelope = None
     data: Any = None
@@ -223,7 +225,7 @@ def _given_up(delivery: Delivery) -> Received:
         message_id=letter.message_id,
         message_type=letter.type,
         correlation_id=letter.correlation_id,
-        exchange=death.exchange,
+        exchange=letter.exchange,
         routing_key=letter.routing_key,
         properties=properties_of(delivery),
         attempts=death.count,

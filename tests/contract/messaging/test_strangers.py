@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -177,3 +178,70 @@ async def test_a_message_whose_outside_is_too_long_is_buried_and_announced(
     await bench.relay.flush()
     assert "parcel.packed" in [each.type for each in bench.bus.published]
     assert "amends.dead_lettered" in [each.type for each in bench.bus.published]
+
+
+_BINARY = {"ce-specversion": "1.0", "ce-id": "A", "ce-type": "parcel.weighed", "ce-source": "s1", "ce-time": "yesterday"}
+_OUTSIDE: dict[str, Any] = {
+    "exchange": "amends.events",
+    "routing_key": "parcel.weighed",
+    "message_id": "1",
+    "type": "parcel.weighed",
+    "content_type": "application/json",
+    "correlation_id": "saga-1",
+    "app_id": "scales",
+    "user_id": "ann",
+    "timestamp": datetime(2026, 3, 1, tzinfo=UTC),
+    "headers": _BINARY,
+}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        *({"headers": _BINARY | {name: "B"}} for name in ("ce-id", "ce-type", "ce-source", "ce-time", "x-request-id")),
+        {"headers": _BINARY | {"weight": 1}},
+        {"exchange": "amends.commands"},
+        {"routing_key": "parcel.marked"},
+        {"message_id": "2"},
+        {"message_id": None},
+        {"type": "parcel.marked"},
+        {"content_type": None},
+        {"correlation_id": "saga-2"},
+        {"app_id": "crane"},
+        {"user_id": "bea"},
+        {"timestamp": datetime(2026, 3, 2, tzinfo=UTC)},
+        {"malformed": "the header frame is no UTF-8"},
+        {"body": b'{"unit":"g"}'},
+    ],
+)
+async def test_two_messages_that_nobody_can_read_are_two_letters(bench: Bench, other: dict[str, Any]) -> None:
+    """Whatever tells them apart, inside or outside: neither is taken for the other and dropped."""
+    await bench.serve(Participant("depot"))
+    one = {"body": b'{"unit":"kg"}'} | _OUTSIDE
+    await bench.handle(bench.raw(**one))
+    await bench.handle(bench.raw(**(one | other)), bench.raw(**one))
+
+    assert [reason for reason, _ in await bench.letters()] == ["malformed", "malformed"]
+
+
+@pytest.mark.parametrize(
+    "broker",
+    [
+        {"x-delivery-count": 3},
+        {"x-acquired-count": 4},
+        {"x-death": [{"queue": "depot.in", "reason": "rejected", "count": 1}]},
+        {"x-first-death-queue": "depot.in", "x-first-death-reason": "rejected", "x-first-death-exchange": ""},
+        {"x-last-death-queue": "depot.in", "x-last-death-reason": "rejected", "x-last-death-exchange": ""},
+    ],
+    ids=lambda broker: next(iter(broker)),
+)
+async def test_what_nobody_can_read_stays_one_letter_when_it_is_delivered_again(
+    bench: Bench, broker: dict[str, Any]
+) -> None:
+    """What the broker itself adds on the way round does not make another message of it."""
+    await bench.serve(Participant("depot"))
+    await bench.handle(bench.raw(b'{"unit":"kg"}', **_OUTSIDE))
+    turned = dict(reversed(_BINARY.items()))
+    await bench.handle(bench.raw(b'{"unit":"kg"}', redelivered=True, **_OUTSIDE | {"headers": turned | broker}))
+
+    assert len(await bench.rows(schema.dead_letter)) == 1

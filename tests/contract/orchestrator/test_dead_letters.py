@@ -168,6 +168,21 @@ async def test_what_the_broker_says_twice_is_counted_once(office: Office) -> Non
     assert [(row.failures, row.state) for row in await _collected(office)] == [(2, "open")]
 
 
+async def test_of_what_nobody_could_read_each_message_given_up_is_a_letter_of_its_own(office: Office) -> None:
+    """Where it was published and what stands on its outside tells two apart; why it died, and how often, does not."""
+    rejected = {"count": 2, "reason": "rejected", "queue": "payment.commands", "exchange": "amends.commands"}
+    elsewhere = rejected | {"exchange": "shop"}
+    await office.handle(_died(office, b"\xff"), _died(office, b"\xff", routing_key="payment.capture"))
+    await office.handle(_died(office, b"\xff", headers={"x-death": [rejected]}, redelivered=True))
+    await office.handle(_died(office, b"\xff", headers={"x-death": [elsewhere]}))
+
+    assert sorted((row.exchange, row.routing_key, row.failures) for row in await _collected(office)) == [
+        ("amends.commands", "payment.authorize", 2),
+        ("amends.commands", "payment.capture", 1),
+        ("shop", "payment.authorize", 1),
+    ]
+
+
 _STRANGE: list[tuple[bytes, dict[str, Any], str]] = [
     (b"\xff\x00 nonsense", {}, "stray"),
     (b"[0]", {"headers": {"x-death": "nonsense"}}, "stray"),

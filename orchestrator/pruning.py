@@ -19,8 +19,6 @@ from uuid import UUID
 from sqlalchemy import (
     Column,
     ColumnElement,
-    String,
-    Text,
     Uuid,
     case,
     cast,
@@ -30,7 +28,6 @@ from sqlalchemy import (
     func,
     select,
     tuple_,
-    type_coerce,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -156,17 +153,16 @@ def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
 
 def _unreferred(dialect: str) -> ColumnElement[bool]:
     """Whether nothing waits that is meant for this instance."""
-    # As others write it; SQLite keeps a UUID as its digits. On this side, so that the index on the letters answers.
-    written: ColumnElement[str] = cast(saga.c.id, Text)
-    if dialect == "sqlite":
-        digits: ColumnElement[str] = type_coerce(saga.c.id, String)
-        written = func.substr(digits, 1, 8)
-        for place, length in ((9, 4), (13, 4), (17, 4), (21, 12)):
-            written = written + "-" + func.substr(digits, place, length)
     letter = collected_letter.c
-    return ~exists().where(parked_event.c.saga_id == saga.c.id) & ~exists().where(
-        letter.correlation_id == written, letter.state == State.REDRIVEN
-    )
+    named = _saga_named(letter.correlation_id, dialect)
+    on_its_way = letter.state == State.REDRIVEN
+    # Each database its own form of one question: what one of them answers by reading the letters once, the other would
+    # answer by reading them for every instance.
+    if dialect == "postgresql":
+        free = ~exists().where(on_its_way, named == saga.c.id)
+    else:
+        free = saga.c.id.not_in(select(named).where(on_its_way, named.is_not(None)))
+    return ~exists().where(parked_event.c.saga_id == saga.c.id) & free
 
 
 async def _page(database: Database, status: str, wanted: Wanted, batch: int) -> dict[UUID, int]:
@@ -204,13 +200,22 @@ async def _remove(database: Database, seen: Mapping[UUID, int]) -> tuple[int, in
     return len(ids), len(moves)
 
 
-def _under_way(correlation: Column[str | None], dialect: str) -> ColumnElement[bool]:
-    """Whether this correlation id is that of an instance that has not ended; it may be any text."""
-    digits: ColumnElement[Any] = func.lower(func.replace(correlation, "-", ""))
+def _saga_named(correlation: Column[str | None], dialect: str) -> ColumnElement[Any]:
+    """The instance's id that this correlation id is to the engine, however it is written; it may be any text."""
+    digits: ColumnElement[Any] = correlation.expression
+    for sign in ("urn:", "uuid:", "{", "}", "-"):
+        digits = func.replace(digits, sign, "")
+    digits = func.lower(digits)
     if dialect == "postgresql":
-        # A cast of anything else would end the query; the instance's id is left bare, so that its index answers.
+        # A cast of anything else would end the query.
         digits = cast(case((digits.regexp_match("^[0-9a-f]{32}$"), digits)), Uuid)
-    return exists().where(saga.c.id == digits, saga.c.status.not_in(_ENDED))
+    return digits
+
+
+def _under_way(correlation: Column[str | None], dialect: str) -> ColumnElement[bool]:
+    """Whether this correlation id is that of an instance that has not ended."""
+    # The instance's id is left bare, so that its index answers.
+    return exists().where(saga.c.id == _saga_named(correlation, dialect), saga.c.status.not_in(_ENDED))
 
 
 def _known(dialect: str) -> pruning.Known:

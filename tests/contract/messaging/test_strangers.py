@@ -180,7 +180,7 @@ async def test_a_message_whose_outside_is_too_long_is_buried_and_announced(
     assert "amends.dead_lettered" in [each.type for each in bench.bus.published]
 
 
-_BINARY = {"ce-specversion": "1.0", "ce-id": "A", "ce-type": "parcel.weighed", "ce-source": "s1", "ce-time": "yesterday"}
+_BINARY = {"ce-specversion": "1.0", "ce-id": "A", "ce-type": "parcel.weighed", "ce-source": "s", "ce-time": "yesterday"}
 _OUTSIDE: dict[str, Any] = {
     "exchange": "amends.events",
     "routing_key": "parcel.weighed",

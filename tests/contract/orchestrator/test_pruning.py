@@ -128,6 +128,29 @@ async def test_an_ended_saga_stays_while_something_waits_for_it(office: Office) 
     assert (await pruning.prune(office.database, _wanted("work"))).instances == 2
 
 
+@pytest.mark.parametrize("written", ["{}", "urn:uuid:{}", "{{{}}}", "{0.hex}", "upper"])
+async def test_a_letter_that_is_on_its_way_holds_its_saga_however_its_id_is_written(
+    office: Office, written: str
+) -> None:
+    """The engine takes every way of writing an id; one that it would not take holds nothing."""
+    await _work(office)
+    held = saga_id("work", 1)
+    text = str(held).upper() if written == "upper" else written.format(held)
+    strange = ["", "saga-1", str(held)[:-1], f"URN:UUID:{saga_id('work', 2)}", f"{saga_id('work', 2).hex}0"]
+    await collected(
+        office,
+        *(dead_letter(letter=UUID(int=n), correlation_id=each) for n, each in enumerate([text, *strange, None], 1)),
+    )
+    async with office.database.transaction() as connection:
+        await connection.execute(update(collected_letter).values(state="redriven"))
+    async with office.database.reading() as connection:
+        assert (await pruning.prunable(connection, _wanted("work"))).instances == 2
+    seen = {row.id: row.revision for row in (await office.sagas()).values() if row.key in ("1", "2", "3")}
+    assert (await pruning._remove(office.database, {held: seen[held]}))[0] == 0
+    assert (await pruning.prune(office.database, _wanted("work"))).instances == 2
+    assert set(await office.sagas()) == {"1", "4", "5", "6"}
+
+
 async def test_another_saga_is_left_alone(office: Office) -> None:
     """With a name, only instances of that saga go, and no inbox entry."""
     await _work(office)
@@ -178,7 +201,7 @@ async def test_undecided_letters_of_a_saga_that_has_not_ended_stay_whatever_is_a
     """The orchestrator's own and the collected; those of ended sagas, of none, and of what is no saga's id go."""
     await _work(office)
     whose = [str(saga_id("work", number)) for number in (1, 4, 5)]
-    whose += [str(saga_id("work", 4)).replace("-", "").upper(), str(saga_id("work", 99)), "saga-1"]
+    whose += [f"urn:uuid:{{{saga_id('work', 4).hex.upper()}}}", str(saga_id("work", 99)), "saga-1"]
     told = [
         *(dead_letter(letter=UUID(int=number), correlation_id=each) for number, each in enumerate(whose, 1)),
         dead_letter(letter=UUID(int=7), correlation_id=None),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
@@ -30,6 +31,9 @@ _FORMS = "postgresql://user:password@host:5432/name or sqlite:///file.db"
 # SQLSTATE classes and codes that say "try the same thing again": connection, serialization and deadlock, lock not
 # available, resources, operator intervention, idle session (PostgreSQL, appendix A).
 _PASSING_STATES = ("08", "40", "53", "57", "55P03", "25P03")
+_SLOW_STATES = ("57014", "55P03")
+# The operating system's refusals: the same again is refused again, until a person has done something about it.
+_LASTING = (PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError, ssl.SSLCertVerificationError)
 
 
 DATABASE_ERRORS = (DBAPIError, OSError, PoolTimeout)
@@ -169,7 +173,7 @@ def in_words(error: BaseException) -> str:
 def is_transient(error: BaseException) -> bool:
     """Whether the same transaction may succeed if it is simply run again."""
     if isinstance(error, (OSError, PoolTimeout, Conflict)):
-        return True
+        return not isinstance(error, _LASTING)
     if not isinstance(error, DBAPIError):
         return False
     if error.connection_invalidated:
@@ -182,6 +186,16 @@ def is_transient(error: BaseException) -> bool:
         words = str(error.orig).lower()
         return any(sign in words for sign in ("locked", "busy", "disk i/o", "unable to open", "full"))
     return isinstance(error, InterfaceError)
+
+
+def took_too_long(error: BaseException) -> bool:
+    """Whether a statement was cut short for its time: by the server's bound, by ours, or by whoever holds its rows.
+
+    Said of what a transaction has raised; of an attempt to connect, the same error says that the database is away.
+    """
+    if isinstance(error, TimeoutError):
+        return True
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in _SLOW_STATES
 
 
 def rolled_back(error: BaseException) -> bool:

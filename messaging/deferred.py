@@ -14,12 +14,15 @@ from sqlalchemy import bindparam, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import bulk
+from messaging.received import Received
 from messaging.schema import deferred
 from messaging.strict_json import storable
 
 FIRST_WAIT = timedelta(seconds=1)
 LONGEST_WAIT = timedelta(minutes=5)
 LONGEST_ERROR = 4_000
+ATTEMPTS = 12
+"""How often a message is tried that fails for what should pass: for some twenty minutes, at the pace of `backoff`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,28 @@ def backoff(attempts: int, jitter: float) -> timedelta:
     """How long to wait after so many tries: doubling from a second to five minutes, spread by up to a fifth."""
     wait = min(FIRST_WAIT * float(2 ** min(max(attempts - 1, 0), 16)), LONGEST_WAIT)
     return wait * (1 + jitter / 5)
+
+
+def row_of(received: Received, now: datetime, wait: timedelta, attempts: int, error: str) -> DeferredRow:
+    """The row with which a message waits so long, after so many tries."""
+    envelope = received.envelope
+    return DeferredRow(
+        message_id=envelope.id,
+        queue=received.queue,
+        type=envelope.type,
+        correlation_id=envelope.correlation_id,
+        body=received.body,
+        first_at=received.first_at or now,
+        due_at=now + wait,
+        attempts=attempts,
+        last_error=error,
+    )
+
+
+def exhausted(attempts: int, first_at: datetime, error: str) -> str:
+    """What is told of a message that is not tried any more."""
+    often = "once" if attempts == 1 else f"{attempts} times"
+    return f"tried {often} since {first_at.isoformat()}; the last time: {error}"
 
 
 async def put_off(connection: AsyncConnection, consumer: str, rows: Sequence[DeferredRow]) -> None:

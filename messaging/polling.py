@@ -61,6 +61,7 @@ class Poller:
         self._next: datetime | None = None
         self._held: set[object] = set()
         self._resting: dict[object, datetime] = {}
+        self._aside: list[tuple[datetime, Arrival]] = []
         self._stopping = False
 
     async def run(self) -> None:
@@ -76,6 +77,7 @@ class Poller:
                 found, self._next = [], None
             fresh = [each for each in found if _key(each) not in self._held and _key(each) not in self._resting]
             self._held.update(_key(each) for each in fresh)
+            fresh.extend(self._rested(self._clock.now()))
             if fresh:
                 self._found(fresh)
             await self._until_due()
@@ -97,9 +99,18 @@ class Poller:
                 self._held.discard(_key(each))
 
     def rest(self, arrival: Arrival) -> None:
-        """Nobody here can act on this one: leave it alone for a while."""
-        self._resting[_key(arrival)] = self._clock.now() + REST
+        """Nobody here can act on this one now: leave it alone for a while. A delivery is kept here, unsettled."""
+        until = self._clock.now() + REST
+        if arrival.delivery is not None:
+            self._aside.append((until, arrival))
+            return
+        self._resting[_key(arrival)] = until
         self._held.discard(_key(arrival))
+
+    def _rested(self, now: datetime) -> list[Arrival]:
+        rested = [arrival for until, arrival in self._aside if until <= now]
+        self._aside = [each for each in self._aside if each[0] > now]
+        return rested
 
     async def _until_due(self) -> None:
         wait = self._interval

@@ -25,7 +25,7 @@ from messaging.bus import Delivery
 from messaging.clock import Clock, Entropy
 from messaging.database import is_transient
 from messaging.dead_letters import of_received
-from messaging.deferred import FIRST_WAIT, DeferredRow, backoff
+from messaging.deferred import FIRST_WAIT, backoff
 from messaging.envelope import Envelope, decode_stored
 from messaging.inbox import Answer, Entry, Status
 from messaging.outbox import INFO, Emitting, OutboxRow, outgoing
@@ -38,7 +38,6 @@ from messaging.worker import Batch
 
 PATIENCE = timedelta(hours=24)
 """How long a message is put off, all in all, before it becomes a dead letter."""
-NETWORK_ATTEMPTS = 12
 
 
 class WrongAnswer(TypeError):
@@ -97,7 +96,7 @@ class ParticipantConsumer:
         if isinstance(error, RetryLater):
             self._put_off(work, received, error)
         elif is_transient(error):
-            self._put_off(work, received, RetryLater(_told(error), attempts=NETWORK_ATTEMPTS))
+            self._put_off(work, received, RetryLater(_told(error), attempts=deferred.ATTEMPTS))
         else:
             story = "".join(traceback.format_exception(error))
             self._bury(work, received, "handler_failed", story[-8000:])
@@ -218,7 +217,7 @@ class ParticipantConsumer:
 
     def _start_outside(self, work: Work, handler: Handler, received: Received) -> None:
         lease = (handler.time_limit or MARGIN) + MARGIN
-        row = _deferred_row(received, work.now, lease, received.attempts, "under way outside")
+        row = deferred.row_of(received, work.now, lease, received.attempts, "under way outside")
         work.put_off(row)
         work.settled[received.envelope.id] = Entry(Status.STARTED)
         begun = replace(received, deferred=True, first_at=row.first_at)
@@ -227,7 +226,7 @@ class ParticipantConsumer:
     def _queue_outside(self, work: Work, received: Received) -> None:
         """As many as may wait in memory do; this one waits in the table, and that is no try."""
         wait = FIRST_WAIT * (1 + self._entropy.jitter())
-        work.put_off(_deferred_row(received, work.now, wait, received.attempts, "waits for a free call outside"))
+        work.put_off(deferred.row_of(received, work.now, wait, received.attempts, "waits for a free call outside"))
         work.settled[received.envelope.id] = Entry(Status.DEFERRED)
 
     # -- what becomes of a message ---------------------------------------------------------------------------
@@ -267,12 +266,10 @@ class ParticipantConsumer:
             self._answer_otherwise(work, received, error.otherwise)
             return
         if spent or work.now - first_at > PATIENCE:
-            often = "once" if tried == 1 else f"{tried} times"
-            story = f"tried {often} since {first_at.isoformat()}; the last time: {error.reason}"
-            self._bury(work, received, "retries_exhausted", story)
+            self._bury(work, received, "retries_exhausted", deferred.exhausted(tried, first_at, error.reason))
             return
         wait = error.after if error.after is not None else backoff(tried, self._entropy.jitter())
-        work.put_off(_deferred_row(received, work.now, wait, tried, error.reason))
+        work.put_off(deferred.row_of(received, work.now, wait, tried, error.reason))
         work.settled[received.envelope.id] = Entry(Status.DEFERRED)
         structlog.get_logger().info(
             "message_deferred",
@@ -331,20 +328,5 @@ def _groups(fresh: Sequence[Received]) -> list[list[Received]]:
     return groups
 
 
-def _deferred_row(received: Received, now: datetime, wait: timedelta, attempts: int, error: str) -> DeferredRow:
-    envelope = received.envelope
-    return DeferredRow(
-        message_id=envelope.id,
-        queue=received.queue,
-        type=envelope.type,
-        correlation_id=envelope.correlation_id,
-        body=received.body,
-        first_at=received.first_at or now,
-        due_at=now + wait,
-        attempts=attempts,
-        last_error=error,
-    )
-
-
 def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

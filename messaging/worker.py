@@ -8,8 +8,8 @@ never cancels a transaction. A batch is never waited for: the next one is what h
 committing.
 
 A batch that fails is taken apart until the message that did it stands alone. What passes by itself (the
-database is gone, a deadlock) is tried again here, in memory, never requeued. What belongs to the message is the
-consumer's to decide.
+database is gone, a deadlock) is tried again here, in memory, never requeued. What takes the database too long may be
+too much at once: after some tries it is taken apart too. What belongs to the message is the consumer's to decide.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ from messaging import claiming
 from messaging.bisecting import HandlerFailed, apart
 from messaging.bus import Bus, Delivery, Subscription
 from messaging.clock import Checkpoint, Clock, Entropy, no_checkpoint
-from messaging.database import Database, in_words, is_transient
+from messaging.database import DATABASE_ERRORS, Database, in_words, is_transient, took_too_long
 from messaging.inbox import Entry
 from messaging.polling import Poller
 from messaging.received import Arrival, Received, Unreadable
 from messaging.relay import Relay
+from messaging.slowness import Slow
 from messaging.work import Work
 
 PREFETCH_BATCHES = 3
@@ -44,6 +45,9 @@ STALLED = timedelta(minutes=2)
 """A batch in hand for longer than this is told as an obstacle by `/readyz`."""
 HANDLER_TRIES = 5
 """How often a batch waits for a database error in a handler to pass; one that fails for ever must stop nobody else."""
+SLOW_TRIES = 2
+"""How often a batch is tried again that took the database too long, before it is taken apart, and a message before it
+is given to its consumer; what is between the two is tried once. Each try may take a statement's whole time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,8 @@ class Worker:
         self._stopping = False
         self.waiting_for: str | None = None
         self._began: datetime | None = None
+        self._slow = Slow()
+        self._reached = False
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -196,7 +202,8 @@ class Worker:
         self._something.set()
 
     def _has_come_due(self, arrivals: Sequence[Arrival]) -> None:
-        self._arrivals.extend(arrivals)
+        # A delivery has rested meanwhile: if its channel is lost, it comes again by itself.
+        self._arrivals.extend(each for each in arrivals if each.delivery is None or self._holds(each.delivery))
         self._something.set()
 
     def _take(self) -> list[Arrival]:
@@ -207,30 +214,35 @@ class Worker:
     async def _process(self, arrivals: list[Arrival]) -> None:
         """Handle arrivals to the end: committed, put off or buried; on a lost database, wait and try again."""
         self._began = self._clock.now()
-        parts = [arrivals]
+        whole, slow = self._slow.apart(arrivals)
+        parts = [*([each] for each in slow), *([whole] if whole else [])]
         while parts:
             part = parts.pop()
-            error = await self._persist(part, self._consumer.handle)
+            fresh = part is whole or (len(part) == 1 and part[0] not in self._slow)
+            error = await self._persist(part, self._consumer.handle, slow_tries=SLOW_TRIES if fresh else 0)
             if error is None:
-                continue
-            if len(part) == 1:
+                self._slow.forget(part)
+            elif len(part) == 1:
                 await self._settle_alone(part[0], error)
             else:
                 parts.extend(reversed(apart(part, error)))
         self._began = None
 
-    async def _persist(self, arrivals: list[Arrival], act: Act) -> Exception | None:
+    async def _persist(self, arrivals: list[Arrival], act: Act, *, slow_tries: int = SLOW_TRIES) -> Exception | None:
         """One transaction, tried again while what fails passes by itself; returns what does not."""
         failures = 0
         try:
             while True:
+                self._reached = False
                 try:
                     await self._transact(arrivals, act)
                 except Exception as error:  # noqa: BLE001 - the one boundary: whatever fails, is one message's fault or passes
-                    if not _passes_by_itself(error) or (isinstance(error, HandlerFailed) and failures >= HANDLER_TRIES):
+                    away = isinstance(error, DATABASE_ERRORS) and not self._reached
+                    bound = None if away else _tries(error, slow_tries)
+                    if bound is not None and failures >= bound:
                         return error
                     failures += 1
-                    self.waiting_for = in_words(error.cause if isinstance(error, HandlerFailed) else error)
+                    self.waiting_for = in_words(_cause(error))
                     structlog.get_logger().warning(
                         "batch_waits", consumer=self._consumer.name, failures=failures, error=self.waiting_for
                     )
@@ -247,7 +259,9 @@ class Worker:
             self.waiting_for = None
 
     async def _settle_alone(self, arrival: Arrival, error: Exception) -> None:
-        cause = error.cause if isinstance(error, HandlerFailed) else error
+        cause = _cause(error)
+        if took_too_long(cause) and not _is_foreign(error):
+            self._slow.note(arrival)
         received = arrival.received or (None if arrival.delivery is None else self._read(arrival.delivery))
         if not isinstance(received, Received):
             await self._give_up(arrival, error)
@@ -271,12 +285,15 @@ class Worker:
             await self._give_up(arrival, unsettled)
 
     async def _give_up(self, arrival: Arrival, error: Exception) -> None:
-        """The last resort for what breaks even its own burial: whatever it is, it stops nobody else."""
+        """The last resort for what breaks even its own burial: whatever it is, it stops nobody else.
+
+        What took too long even there (somebody holds its rows) rests, unacknowledged: the broker would bury it.
+        """
         structlog.get_logger().error("given_up", consumer=self._consumer.name, tick=repr(arrival.tick), exc_info=error)
-        if arrival.delivery is not None:
-            await self._subscriptions[arrival.delivery.queue].reject([arrival.delivery], requeue=False)
-        else:
+        if arrival.delivery is None or took_too_long(_cause(error)):
             self._poller.rest(arrival)
+        else:
+            await self._subscriptions[arrival.delivery.queue].reject([arrival.delivery], requeue=False)
 
     async def _transact(self, arrivals: list[Arrival], act: Act) -> None:
         readable: list[Received] = []
@@ -292,6 +309,7 @@ class Worker:
             elif found is not None:
                 unreadable.append(found)
         async with self._database.transaction() as connection:
+            self._reached = True
             done = await self._relay.delete_confirmed(connection)
             work = Work(connection, self._clock.now(), self._service, self._consumer.name)
             try:
@@ -331,8 +349,20 @@ class Act(Protocol):
     async def __call__(self, work: Work, batch: Batch) -> None: ...
 
 
-def _passes_by_itself(error: Exception) -> bool:
-    if isinstance(error, HandlerFailed):
-        # A handler's own connection refused is not our database being away.
-        return isinstance(error.cause, DBAPIError) and is_transient(error.cause)
-    return is_transient(error)
+def _tries(error: Exception, slow_tries: int) -> int | None:
+    """How often what failed like this inside its transaction is tried again; None: until it passes."""
+    cause = _cause(error)
+    if not is_transient(cause) or _is_foreign(error):
+        return 0
+    if took_too_long(cause):
+        return slow_tries
+    return HANDLER_TRIES if isinstance(error, HandlerFailed) else None
+
+
+def _is_foreign(error: Exception) -> bool:
+    """Whether it is none of our database's: a handler's own connection refused is not our database being away."""
+    return isinstance(error, HandlerFailed) and not isinstance(error.cause, DBAPIError)
+
+
+def _cause(error: Exception) -> Exception:
+    return error.cause if isinstance(error, HandlerFailed) else error

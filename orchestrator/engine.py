@@ -16,8 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts.message import Event
 from contracts.registry import Registry
+from messaging import deferred
 from messaging.bisecting import HandlerFailed
 from messaging.bus import Delivery
+from messaging.database import in_words, took_too_long
 from messaging.dead_letters import of_received
 from messaging.inbox import Entry
 from messaging.inbox import Status as InboxStatus
@@ -70,9 +72,22 @@ class Engine:
         await plan.write()
 
     async def fail(self, work: Work, received: Received, error: Exception) -> None:
-        """An event that breaks the engine itself, alone, becomes a dead letter."""
+        """An event that breaks the engine itself, alone, becomes a dead letter; one that takes too long waits first."""
+        if took_too_long(error):
+            self._put_off(work, received, in_words(error))
+            return
         story = "".join(traceback.format_exception(error))
         self._bury(work, received, "handler_failed", story[-8000:])
+
+    def _put_off(self, work: Work, received: Received, error: str) -> None:
+        tried = received.attempts + 1
+        if tried >= deferred.ATTEMPTS:
+            story = deferred.exhausted(tried, received.first_at or work.now, error)
+            self._bury(work, received, "retries_exhausted", story)
+            return
+        # Without jitter: whoever waits here was found alone, and not with a thousand others at one moment.
+        work.put_off(deferred.row_of(received, work.now, deferred.backoff(tried, 0.0), tried, error))
+        work.settled[received.envelope.id] = Entry(InboxStatus.DEFERRED)
 
     def _targets(self, work: Work, received: Received) -> list[Target]:
         event = received.message

@@ -16,7 +16,10 @@ class Clock(Protocol):
     """Where the time comes from."""
 
     def now(self) -> datetime:
-        """The present, in UTC and aware of it."""
+        """The present, in UTC and aware of it. Somebody may set the clock meanwhile, forward or back."""
+
+    def monotonic(self) -> float:
+        """Seconds from a beginning of its own, for measuring how long something takes: they only go on, evenly."""
 
     async def sleep(self, seconds: float) -> None:
         """Return after so many seconds of this clock."""
@@ -27,6 +30,9 @@ class SystemClock:
 
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -72,8 +78,3 @@ A simulation raises there; everyone else passes `no_checkpoint`.
 
 def no_checkpoint(_place: str) -> None:
     """Nothing crashes here."""
-
-
-def monotonic() -> float:
-    """Seconds for measuring how long something took; never for what time it is."""
-    return time.monotonic()

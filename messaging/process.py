@@ -146,13 +146,20 @@ class Running:
             for task in failing:
                 task.cancel()
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         # HTTP goes on answering (`/readyz`: draining) until the work in hand is done, so that nobody is cut off.
-        await asyncio.gather(*(service.quiesce() for service in self.services))
+        ended = await asyncio.gather(*(service.quiesce() for service in self.services), return_exceptions=True)
         for server in self._servers:
             server.should_exit = True
         await asyncio.gather(*self._serving, return_exceptions=True)
-        await asyncio.gather(*(service.close() for service in self.services))
+        ended += await asyncio.gather(*(service.close() for service in self.services), return_exceptions=True)
+        for each in ended:
+            if each is None or each is error:
+                continue
+            if error is None:
+                raise each
+            # What it ends with is told by whoever started it; this came of it, or came on top.
+            structlog.get_logger().error("ended_badly", exc_info=each)
 
 
 async def serve(make: Callable[[], Sequence[Service]], ready: Callable[[Running], None] | None = None) -> int:

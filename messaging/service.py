@@ -219,17 +219,22 @@ class Service:
         await self.close()
 
     async def close(self) -> None:
-        """Let go of everything at once; what was not acknowledged comes again, what is in the outbox leaves later."""
+        """Let go of everything at once; what was not acknowledged comes again, what is in the outbox leaves later.
+
+        Everything is closed, and only then is raised what a task has died of, or what would not close.
+        """
         self.relay.stop()
         for task in self._tasks:
             task.cancel()
-        for task in self._tasks:
-            with suppress(asyncio.CancelledError):
-                await task
-        await self._resources.aclose()
-        await self.bus.close()
-        await self.database.close()
+        async with AsyncExitStack() as closing:
+            closing.push_async_callback(self.database.close)
+            closing.push_async_callback(self.bus.close)
+            closing.push_async_callback(self._resources.aclose)
+            ended = await asyncio.gather(*self._tasks, return_exceptions=True)
         structlog.get_logger().info("stopped", name=self.name)
+        for error in ended:
+            if error is not None and not isinstance(error, asyncio.CancelledError):
+                raise error
 
     # -- readiness -------------------------------------------------------------------------------------------
 
@@ -258,7 +263,7 @@ class Service:
         return found
 
     async def _reach_database(self) -> None:
-        give_up = self.clock.now() + self.settings.start_timeout
+        give_up = self.clock.monotonic() + self.settings.start_timeout.total_seconds()
         log = structlog.get_logger()
 
         def say(state: tenacity.RetryCallState) -> None:
@@ -268,8 +273,8 @@ class Service:
         try:
             async for attempt in tenacity.AsyncRetrying(
                 retry=tenacity.retry_if_exception(is_transient),
-                # Tenacity's own would read the machine's clock and chance, which a simulation cannot repeat.
-                stop=lambda _: self.clock.now() >= give_up,
+                # Tenacity's own would read the machine's time and chance, which a simulation cannot repeat.
+                stop=lambda _: self.clock.monotonic() >= give_up,
                 wait=lambda state: min(0.1 * 2**state.attempt_number, 5) * (0.5 + self.entropy.jitter() / 2),
                 before_sleep=say,
                 sleep=self.clock.sleep,

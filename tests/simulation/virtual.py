@@ -71,6 +71,9 @@ class SimClock:
     def now(self) -> datetime:
         return self._start + timedelta(seconds=self._loop.time())
 
+    def monotonic(self) -> float:
+        return self._loop.time()
+
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 

@@ -32,18 +32,25 @@ PATIENCE = 20.0
 
 
 class StillClock:
-    """A time that stands still until it is moved; who sleeps wakes up when it has moved far enough."""
+    """A time that stands still until it is moved; who sleeps wakes up when it has moved far enough.
+
+    `moment` can also be set, as somebody may set a machine's clock: that lets no time pass, and wakes nobody.
+    """
 
     def __init__(self) -> None:
         self.moment = NOON
-        self._sleeping: list[tuple[datetime, asyncio.Future[None]]] = []
+        self._passed = timedelta(0)
+        self._sleeping: list[tuple[timedelta, asyncio.Future[None]]] = []
 
     def now(self) -> datetime:
         return self.moment
 
+    def monotonic(self) -> float:
+        return self._passed.total_seconds()
+
     async def sleep(self, seconds: float) -> None:
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._sleeping.append((self.moment + timedelta(seconds=seconds), woken))
+        self._sleeping.append((self._passed + timedelta(seconds=seconds), woken))
         await woken
 
     @property
@@ -54,8 +61,9 @@ class StillClock:
     def advance(self, seconds: float) -> None:
         """Move the time."""
         self.moment += timedelta(seconds=seconds)
+        self._passed += timedelta(seconds=max(seconds, 0.0))
         for until, woken in self._sleeping:
-            if until <= self.moment and not woken.done():
+            if until <= self._passed and not woken.done():
                 woken.set_result(None)
         self._sleeping = [each for each in self._sleeping if not each[1].done()]
 

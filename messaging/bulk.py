@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, Row, Table, TextClause, text
+from sqlalchemy import Column, Row, Table, TextClause, column, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -77,32 +77,33 @@ async def select(
     where: Column[Any],
     values: Sequence[Any],
     suffix: str = "",
+    *,
+    computed: tuple[tuple[str, str], ...] = (),
 ) -> list[Row[*tuple[Any, ...]]]:
-    """Rows whose column `where` is one of `values`; `suffix` is what follows the WHERE."""
+    """Rows whose column `where` is one of `values`; `suffix` is what follows the WHERE.
+
+    `computed` are further columns, each a name and its expression in SQL.
+    """
     if not values:
         return []
     if connection.dialect.name == "sqlite":
         suffix = suffix.replace("FOR UPDATE", "")
-    return await _select(connection, tuple(columns), where, values, suffix)
-
-
-async def _select(
-    connection: AsyncConnection,
-    columns: tuple[Column[Any], ...],
-    where: Column[Any],
-    values: Sequence[Any],
-    suffix: str,
-) -> list[Row[*tuple[Any, ...]]]:
-    statement = _select_text(columns, where, suffix, connection.dialect.name)
+    statement = _select_text(tuple(columns), computed, where, suffix, connection.dialect.name)
     result = await connection.execute(statement, {"values": pack(connection.dialect, where, values)})
     return list(result.all())
 
 
 @lru_cache(maxsize=256)
-def _select_text(columns: tuple[Column[Any], ...], where: Column[Any], suffix: str, dialect: str) -> Any:
-    names = ", ".join(column.name for column in columns)
-    condition = among(dialect, where)
-    return text(f"SELECT {names} FROM {where.table.name} WHERE {condition} {suffix}").columns(*columns)
+def _select_text(
+    columns: tuple[Column[Any], ...],
+    computed: tuple[tuple[str, str], ...],
+    where: Column[Any],
+    suffix: str,
+    dialect: str,
+) -> Any:
+    names = ", ".join((*(each.name for each in columns), *(f"{words} AS {name}" for name, words in computed)))
+    statement = f"SELECT {names} FROM {where.table.name} WHERE {among(dialect, where)} {suffix}"
+    return text(statement).columns(*columns, *(column(name) for name, _ in computed))
 
 
 def among(dialect: str, column: Column[Any], name: str = "values") -> str:

@@ -59,6 +59,10 @@ class Batch:
     ticks: list[object] = field(default_factory=list)
 
 
+class CannotGoOn(Exception):
+    """A consumer must handle nothing any more: its worker ends with this, what it has in hand stays on the queues."""
+
+
 class Consumer(Protocol):
     """What differs between one service and another."""
 
@@ -74,7 +78,7 @@ class Consumer(Protocol):
         """What a delivery is to it; `messaging.received.read` for everybody who collects no dead letters."""
 
     async def handle(self, work: Work, batch: Batch) -> None:
-        """Act on a batch in its transaction. Raises HandlerFailed to say whose fault it was."""
+        """Act on a batch in its transaction. Raises HandlerFailed to say whose fault it was, CannotGoOn."""
 
     async def fail(self, work: Work, received: Received, error: Exception) -> None:
         """Decide, in a transaction of its own, what becomes of a message that failed alone."""
@@ -132,7 +136,7 @@ class Worker:
     # -- life ------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Consume until `stop`; a batch that was begun is finished."""
+        """Consume until `stop`; a batch that was begun is finished. Raises what the consumer cannot go on for."""
         for queue in self._queues:
             self._subscriptions[queue] = await self._bus.subscribe(
                 queue, prefetch=self._prefetch, deliver=self._delivered
@@ -236,6 +240,8 @@ class Worker:
                 self._reached = False
                 try:
                     await self._transact(arrivals, act)
+                except CannotGoOn:
+                    raise
                 except Exception as error:  # noqa: BLE001 - the one boundary: whatever fails, is one message's fault or passes
                     away = isinstance(error, DATABASE_ERRORS) and not self._reached
                     bound = None if away else _tries(error, slow_tries)

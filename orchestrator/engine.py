@@ -26,7 +26,7 @@ from messaging.inbox import Status as InboxStatus
 from messaging.received import Received, Unreadable, read
 from messaging.work import Work
 from messaging.worker import Batch
-from orchestrator import timers
+from orchestrator import timers, versions
 from orchestrator.catalog import Catalog, Target
 from orchestrator.folding import Folding
 from orchestrator.instance import SOURCE
@@ -58,12 +58,16 @@ class Engine:
         return await timers.due(connection, now, limit, self._known)
 
     async def handle(self, work: Work, batch: Batch) -> None:
-        """Fold a batch of events and deadlines over the instances they concern."""
+        """Fold a batch of events and deadlines over the instances they concern.
+
+        Raises DefinitionChanged where others of these instances' definitions are written down than are loaded here.
+        """
         plan = Folding(self._catalog, self._patience, work)
         concerned = [(received, self._targets(work, received)) for received in batch.fresh]
         ticks = [tick for tick in batch.ticks if isinstance(tick, (timers.DeadlineDue, timers.ParkedDue))]
         ids = {target.saga_id for _, targets in concerned for target in targets} | {each.saga_id for each in ticks}
         await plan.load(ids)
+        await versions.compare(work.connection, self._catalog, plan.written)
         for received, targets in concerned:
             for target in targets:
                 plan.event(received, target)

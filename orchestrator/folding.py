@@ -21,7 +21,7 @@ from messaging.inbox import Entry
 from messaging.inbox import Status as InboxStatus
 from messaging.received import Received
 from messaging.work import Work
-from orchestrator import history, parked, search, timers
+from orchestrator import history, moments, parked, search, timers, versions
 from orchestrator.catalog import Catalog, Target
 from orchestrator.instance import (
     COLUMNS,
@@ -51,6 +51,8 @@ class Folding:
         self._instances: dict[UUID, Instance] = {}
         self.history: list[dict[str, Any]] = []
         """The rows of history it will write, in order."""
+        self.written: dict[tuple[str, int], str | None] = {}
+        """The fingerprints written down of the definitions (name and version) of instances that have not ended."""
         self._parked = parked.Changes()
         self._unreadable: set[int] = set()
         self._set_aside: list[SetAside] = []
@@ -78,9 +80,12 @@ class Folding:
             columns.id,
             sorted(ids),
             "ORDER BY id FOR UPDATE",
+            computed=(("fingerprint", versions.FINGERPRINT),),
         )
         for row in rows:
-            self._instances[row.id] = self._read(row)
+            found = self._instances[row.id] = self._read(row)
+            if not found.ended:
+                self.written[row.name, row.version] = row.fingerprint
         for event in await parked.load(self._work.connection, sorted(ids)):
             instance = self._instances.get(event.saga_id)
             if instance is None:
@@ -206,11 +211,7 @@ class Folding:
                 moved = True
 
     def _now(self, instance: Instance) -> datetime:
-        """When an input is taken up: now, but never before the instance last moved.
-
-        Another process may have moved it since our transaction began, or by a clock that is ahead of ours.
-        """
-        return self._work.now if instance.moved_at is None else max(self._work.now, instance.moved_at)
+        return moments.taken_up(self._work.now, instance.moved_at)
 
     def _apply(self, instance: Instance, given: Input, *, from_parking: bool = False) -> Transition:
         if instance.saga is None:
@@ -262,6 +263,7 @@ class Folding:
         instance.attributes = instance.attributes if moved.attributes is None else moved.attributes
         instance.revision += 1
         instance.started_at = instance.started_at or given.at
+        moments.told(instance.name, instance.id, instance.moved_at, given.at)
         instance.moved_at = given.at
         self.history.append(moved.row)
         self._work.sends.extend(moved.sends)
@@ -281,6 +283,7 @@ class Folding:
         connection = self._work.connection
         touched = [each for each in self._instances.values() if each.revision > each.loaded_revision]
         fresh = [as_row(each) for each in touched if each.loaded_revision == 0]
+        await versions.hold(connection, [each.saga for each in touched if each.saga and not each.loaded_revision])
         inserted = await bulk.insert(connection, saga_table, COLUMNS, fresh, ignore_conflicts=True, returning="id")
         changed = [
             as_row(each) | {"revision": each.loaded_revision, "next": each.revision}

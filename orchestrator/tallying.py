@@ -63,7 +63,7 @@ class Tally:
             for fact in facts:
                 self._count(fact, given, at, began)
             if any(fact["fact"] in _ENDS for fact in facts):
-                self.took.append((at - lines[0][0]).total_seconds())
+                self.took.append(_between(lines[0][0], at))
 
     def _count(self, fact: dict[str, Any], given: dict[str, Any], at: datetime, began: dict[str, datetime]) -> None:
         kind = fact["fact"]
@@ -110,10 +110,15 @@ class Tally:
         if fact["fact"] == "step_refused":
             step.refusals[_reason(given)] += 1
         if given["kind"] != "person":
-            step.took.append((at - since).total_seconds())
+            step.took.append(_between(since, at))
 
     def _step(self, name: str) -> StepTally:
         return self.steps.setdefault(name, StepTally())
+
+
+def _between(since: datetime, at: datetime) -> float:
+    """Seconds; 0 where the process that moved it first had a clock far ahead of the next one's."""
+    return max((at - since).total_seconds(), 0.0)
 
 
 def _reason(given: dict[str, Any]) -> str:

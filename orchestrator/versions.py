@@ -3,24 +3,30 @@
 Each process writes down the fingerprint of every definition it knows. Where a definition differs from the one written
 down while instances of it are in flight, the process refuses to start: a changed order of steps or another amount would
 be applied to sagas that are half done.
+
+While it runs, another process may start with a changed definition where nothing is in flight. So whoever moves an
+instance looks, in the same transaction, whether what is written down is still its own definition, and ends where it is
+not: no instance is ever moved by two definitions. Whoever starts an instance holds the row meanwhile, and whoever
+changes the row counts the instances in flight while holding it: either the instance is seen, or the change.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 import structlog
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Row, bindparam, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import bulk
 from messaging.database import Database
 from messaging.process import BadConfiguration
+from messaging.worker import CannotGoOn
 from orchestrator.catalog import Catalog
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.fingerprint import describe, differences, fingerprint
@@ -51,7 +57,7 @@ class Changed:
         return [UNKNOWN] if self.before is None else differences(self.before, self.after)
 
 
-class DefinitionChanged(BadConfiguration):
+class DefinitionChanged(BadConfiguration, CannotGoOn):
     """A definition is not what the instances in flight were started with; names what differs, and which instances."""
 
 
@@ -62,7 +68,8 @@ async def check(database: Database, catalog: Catalog, accepted: Collection[str],
     """
     refusals = []
     async with database.transaction() as connection:
-        for definition in catalog:
+        # In one order, by which `hold` goes too: nobody waits for a row while holding one that the other waits for.
+        for definition in sorted(catalog, key=lambda each: (each.name, each.version)):
             refusals += await _check(connection, definition, accepted, now)
         if refusals:
             raise DefinitionChanged("\n".join(refusals))
@@ -149,12 +156,73 @@ async def _started_with(connection: AsyncConnection, definition: Saga[Any], row:
     )
 
 
-async def is_as_written(connection: AsyncConnection, definition: Saga[Any]) -> bool | None:
-    """Whether this is the definition that the orchestrator has started with; None where it never has. Only looks."""
+async def is_as_written(connection: AsyncConnection, definition: Saga[Any], *, hold: bool = False) -> bool | None:
+    """Whether this is the definition that the orchestrator has started with; None where it never has.
+
+    Only looks, but for `hold`: then it stays so until the end of the transaction.
+    """
     table = saga_definition
     query = select(table.c.fingerprint).where(table.c.name == definition.name, table.c.version == definition.version)
+    query = query.with_for_update(read=True) if hold else query
     written = (await connection.execute(query)).scalar_one_or_none()
     return None if written is None else bool(written == _fingerprint(definition))
+
+
+FINGERPRINT = """(
+    SELECT d.fingerprint FROM saga_definition AS d WHERE d.name = saga.name AND d.version = saga.version
+)"""
+"""SQL beside a row of `saga`: what is written down of its definition. It cannot change while the instance is in flight,
+unless a person lets it, so nobody has to hold it.
+"""
+_HOLD = (
+    select(saga_definition.c.name, saga_definition.c.version, saga_definition.c.fingerprint)
+    .where(tuple_(saga_definition.c.name, saga_definition.c.version).in_(bindparam("starting", expanding=True)))
+    .order_by(saga_definition.c.name, saga_definition.c.version)
+    .with_for_update(read=True)
+)
+
+
+async def hold(connection: AsyncConnection, starting: Iterable[Saga[Any]]) -> None:
+    """Before instances of these definitions are started: nobody changes them until the end of this transaction.
+
+    Raises DefinitionChanged where somebody has. One statement, or none where nothing is started. A definition that is
+    not written down counts as unchanged: every process writes down its own before it takes anything in, and `prune`
+    forgets only those that a newer version has replaced.
+    """
+    definitions = {(each.name, each.version): each for each in starting}
+    if not definitions:
+        return
+    rows = (await connection.execute(_HOLD, {"starting": sorted(definitions)})).all()
+    await _compare(connection, [(definitions[row.name, row.version], row.fingerprint) for row in rows])
+
+
+async def compare(connection: AsyncConnection, catalog: Catalog, written: Mapping[tuple[str, int], str | None]) -> None:
+    """Raises DefinitionChanged where a fingerprint that is written down is not that of the definition loaded here."""
+    pairs = ((catalog.get(name, version), found) for (name, version), found in written.items())
+    await _compare(connection, [(each, found) for each, found in pairs if each is not None and found is not None])
+
+
+async def _compare(connection: AsyncConnection, written: Iterable[tuple[Saga[Any], str]]) -> None:
+    outdated = [definition for definition, found in written if found != _fingerprint(definition)]
+    if not outdated:
+        return
+    table, complaints = saga_definition, []
+    for each in outdated:
+        query = select(table.c.description).where(table.c.name == each.name, table.c.version == each.version)
+        after = described((await connection.execute(query)).scalar_one())
+        differing = [UNKNOWN] if after is None else differences(_words(each), after)
+        complaints.append(_outdated(each, differing))
+    raise DefinitionChanged("\n".join(complaints))
+
+
+def _outdated(definition: Saga[Any], differing: Sequence[str]) -> str:
+    return (
+        f"saga {definition.name!r} v{definition.version} was changed while this process ran: another one has started "
+        f"with another definition. What differs there: {'; '.join(differing) or 'a function of it'}. An instance is "
+        "never moved by two definitions, so this process ends; its messages stay on the queue for those that have the "
+        "other one. If this one is outdated, deploy the other in its place; if it is the right one, end the other "
+        "processes first, then start it again"
+    )
 
 
 async def _in_flight(connection: AsyncConnection, name: str, version: int) -> Sequence[Row[*tuple[Any, ...]]]:

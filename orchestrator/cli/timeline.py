@@ -144,7 +144,7 @@ def _entries(transitions: Sequence[RecordedTransition]) -> Iterable[Entry]:
             moved=tuple(words for fact in facts if (words := noted(fact)) is not None),
             notes=tuple(words for fact in facts if fact["fact"] in _NOTED and (words := noted(fact)) is not None),
             sent=tuple(_sent(command, facts) for command in commands),
-            took=(each.at - begun).total_seconds() if begun else None,
+            took=max((each.at - begun).total_seconds(), 0.0) if begun else None,
             data=data,
             changes=changes(before, data),
         )

@@ -57,7 +57,7 @@ def spans(history: Iterable[Row[Any]]) -> Iterable[tuple[tuple[str, Direction], 
                     key = fact["step"], Direction.COMPENSATION if undone else Direction.ACTION
                     since = begun.pop(key, None)
                     if since is not None and by_event:
-                        yield key, (row.at - since).total_seconds()
+                        yield key, max((row.at - since).total_seconds(), 0.0)  # two processes' clocks
 
 
 def _usual(seconds: list[float]) -> Usual:

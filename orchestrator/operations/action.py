@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from messaging.clock import Clock
 from messaging.database import Conflict, Database, in_words, rolled_back
 from messaging.work import Work
-from orchestrator import versions
+from orchestrator import moments, versions
 from orchestrator.catalog import Catalog
 from orchestrator.folding import Folding
 from orchestrator.instance import SOURCE, Instance
@@ -121,6 +121,7 @@ class Operator:
                 return await self._abandon(connection, instance, given, seen, rehearsal=rehearsal)
             before = _outcome(instance, Result.REFUSED)
             refusal = await self._obstacle(connection, instance, given) or _moved_since(seen, instance)
+            refusal = refusal or _too_early(instance, given, work.now)
             if refusal:
                 return replace(before, why=refusal)
             transition = folding.person(instance, given)
@@ -148,12 +149,13 @@ class Operator:
     ) -> Outcome:
         """Without its definition, or its row."""
         found = await abandoning.standing(connection, instance.id)
-        now = max(self._clock.now(), found.moved_at)
+        now = moments.taken_up(self._clock.now(), found.moved_at)
         was = replace(_outcome(instance, Result.REFUSED), was=found.status, status=found.status, step=found.step)
         refusal = found.refusal or _moved_since(seen, instance)
         if refusal:
             return replace(was, why=refusal)
         entry = await abandoning.abandon(connection, instance.id, found, replace(given, at=now), now)
+        moments.told(instance.name, instance.id, found.moved_at, now)
         if rehearsal:
             await connection.rollback()
         result = Result.POSSIBLE if rehearsal else Result.DONE
@@ -177,7 +179,7 @@ class Operator:
         target = self._catalog.get(instance.name, given.to_version or 0)
         if target is None:
             return f"no definition of {instance.name} v{given.to_version} is loaded here; see AMENDS_SAGAS"
-        match await versions.is_as_written(connection, target):
+        match await versions.is_as_written(connection, target, hold=True):
             case None:
                 return f"no orchestrator has started with v{target.version} yet, so it would stand still; deploy first"
             case False if not self._accepts(target):
@@ -215,3 +217,16 @@ def _moved_since(seen: int | None, instance: Instance) -> str:
     if seen is None or seen == instance.loaded_revision:
         return ""
     return "it has moved since it was shown; look at it again"
+
+
+def _too_early(instance: Instance, given: PersonActed, now: datetime) -> str:
+    """Why a deadline cannot lie where a person wants it: here the moment is still to come, to the instance it is past.
+
+    A moment that is past here, too, means at once, whatever the instance makes of it.
+    """
+    if given.due is None or not now < given.due < moments.taken_up(now, instance.moved_at):
+        return ""
+    return (
+        f"it last moved at {instance.moved_at}, by a clock that is ahead of the one here; "
+        "a deadline can be put there or later, or into the past for now"
+    )

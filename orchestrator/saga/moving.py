@@ -7,8 +7,6 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel
-
 from contracts.message import Command, Event
 from orchestrator.saga import facts as f
 from orchestrator.saga.definition import Saga
@@ -171,8 +169,11 @@ class Moving:
         """Let a function of the user's say what the data is now."""
         before = self.state.data
         data = self._ask(function, before, *more)
-        if data is not before and not (type(data) is type(before) and _same(data, before)):
-            self._fact(f.DataChanged(*self._stored(data)))
+        if data is before:  # many have nothing to add
+            return
+        stored, text = self._stored(data)
+        if stored != before:
+            self._fact(f.DataChanged(stored, text))
 
     def _ask(self, function: Callable[..., R], data: Any, *more: object) -> R:
         return unchanged(function, data, *more) if self.saga.guarded else function(data, *more)
@@ -198,11 +199,6 @@ class Moving:
         if isinstance(found, Step):
             return found
         raise LookupError(f"step {name!r} is not in {self.saga!r}")
-
-
-def _same(data: BaseModel, before: BaseModel) -> bool:
-    # What is in them, of which a copy shares nearly all; pydantic's comparison is a Python function for each model.
-    return data.__dict__ == before.__dict__ and data.__pydantic_extra__ == before.__pydantic_extra__
 
 
 def is_a(event: Event, kind: type[Event] | None) -> bool:

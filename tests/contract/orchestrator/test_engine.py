@@ -292,7 +292,10 @@ async def test_an_event_for_a_finished_saga_changes_nothing(office: Office) -> N
 
 @pytest.mark.parametrize("count", [2, 100])
 async def test_a_batch_takes_the_same_number_of_statements_whatever_its_size(office: Office, count: int) -> None:
-    """Inbox, instances, parked, write, history, outbox: a constant number, for starts and for answers."""
+    """Inbox, instances, parked, write, history, outbox: a constant number, for starts and for answers.
+
+    Starts take one more: nobody may change a definition while an instance of it is started.
+    """
     await office.employ(_two())
     with statements(office.database) as starting:
         await office.handle(*[office.begun(number) for number in range(count)])
@@ -309,7 +312,9 @@ async def test_a_batch_takes_the_same_number_of_statements_whatever_its_size(off
         "INSERT INTO outbox",
     ]
     assert sum(each.startswith("SELECT") for each in answering) == 3
-    assert len(starting) == len(answering)
+    held = [each for each in starting if "FROM saga_definition" in each and "FROM saga " not in each]
+    assert len(held) == 1
+    assert len(starting) - len(held) == len(answering)
     assert await office.audit() == count
 
 

@@ -99,6 +99,8 @@ class Everything(Looking):
         self.same(
             f"numbers of history {identity}", list(range(1, instance["revision"] + 1)), [row["seq"] for row in rows]
         )
+        moments = [row["at"] for row in rows]
+        self.same(f"moments of history {identity}", sorted(moments), moments)
         registry = catalog(self.world.plan).registry
         state: SagaState | None = None
         established: list[f.Fact] = []

@@ -19,11 +19,11 @@ from messaging.relay import Relay
 from messaging.serving import ParticipantConsumer
 from messaging.work import Work
 from messaging.worker import Worker
-from orchestrator import parked
+from orchestrator import moments, parked
 from orchestrator.saga import facts as f
 from orchestrator.saga.moving import Moving
 from orchestrator.saga.state import Direction
-from tests.simulation.plan import Plan
+from tests.simulation.plan import ORCHESTRATOR, Crash, Plan
 
 Patch = tuple[Any, str, Callable[..., Any]]
 
@@ -164,6 +164,15 @@ def _give_numbers_out_again() -> Patch:
     return Relay, "deleted", late
 
 
+def _go_by_the_own_clock() -> Patch:
+    return moments, "taken_up", lambda now, _last: now
+
+
+def _clocks_are_set_at_each_start(plan: Plan) -> Plan:
+    restarts = tuple(Crash(float(at), ORCHESTRATOR, "", 1, 0.1) for at in range(2, 30, 3))
+    return replace(plan, unsteady=20.0, crashes=restarts)
+
+
 def _commits_in_doubt_while_the_broker_is_slow(plan: Plan) -> Plan:
     # A row whose commit was reported as failed is offered by nobody; it has to fall between two of its key that are.
     return replace(plan, uncertain_commits=0.2, timeout=1.0, weather=replace(plan.weather, delay=1.5))
@@ -187,6 +196,9 @@ MUTATIONS = {
     ),
     "look only behind the oldest row of a key": Mutation(
         _look_only_behind_the_oldest_of_a_key, "before the older row", vary=_commits_in_doubt_while_the_broker_is_slow
+    ),
+    "go by the own clock whatever came before": Mutation(
+        _go_by_the_own_clock, "moments of history", vary=_clocks_are_set_at_each_start
     ),
     "delete rows that took a confirmed one's number": Mutation(_give_numbers_out_again, "instances: expected"),
 }

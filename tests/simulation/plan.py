@@ -127,6 +127,8 @@ class Plan:
     travelers: dict[str, int]
     """What each can pay."""
     trips: tuple[TripWish, ...]
+    unsteady: float = 0.0
+    """Seconds by which each life of a service may find its clock set otherwise."""
 
     @property
     def services(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import random
 import sqlite3
 import traceback
 from collections.abc import Coroutine, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -116,7 +117,8 @@ class World:
         chance = random.Random(f"life {plan.seed} {self._births}")
         life = Life(name, self._births, self.loop, chance, self.note)
         life.latency = plan.latency if self.stormy else 0.0
-        clock = SimClock(self.loop, plan.skew[name])
+        set_anew = random.Random(f"clock {plan.seed} {self._births}").uniform(-plan.unsteady, plan.unsteady)
+        clock = SimClock(self.loop, plan.skew[name] + timedelta(seconds=set_anew))
         bus = SimBus(self.broker, life, self._sending)
         database = self._engines.database(name, self.stores[name].path, life, self.stores[name])
         service = build(

@@ -80,9 +80,9 @@ def main(
     )
     wrong = False
     try:
-        for type in queue or list(QueueType):
+        for kind in queue or list(QueueType):
             with ExitStack() as stack:
-                figures = _measured(stack, type, sagas, rounds, batch, floor)
+                figures = _measured(stack, kind, sagas, rounds, batch, floor)
             _draw(figures, sagas, batch)
             wrong = wrong or bool(figures.findings)
     except NotMeasurable as error:

@@ -116,7 +116,7 @@ class Bench:
 async def floor_of(command: str, amqp_url: str, database_url: str, printing: re.Pattern[str] = _FLOOR_FIGURE) -> float:
     """Sagas a second of another program beside ours, which prints `N sagas/s` and gets the servers in its environment.
 
-    `printing` finds another figure than that, as its first group. Raises NotMeasurable where it fails or prints no such figure.
+    `printing` finds another figure than that, as its first group. Raises NotMeasurable where it fails or prints none.
     """
     environment = {**os.environ, "AMQP_URL": amqp_url, "DATABASE_URL": database_url}
     for name, url in (("BROKER_PID", amqp_url), ("POSTGRES_PID", database_url)):

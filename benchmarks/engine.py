@@ -7,28 +7,25 @@ known beforehand. What the orchestrator sends goes to a queue that nobody reads.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import sys
 import tempfile
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 from typing import Annotated
 
 import aio_pika
 import structlog
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks import counting
-from benchmarks.answering import TRANSITIONS
+from benchmarks.engine_report import Figures, draw
 from benchmarks.measuring import floor_of
 from benchmarks.system import NotMeasurable, System, open_system
-from benchmarks.transiting import Measured, Outbound, Transiting
+from benchmarks.transiting import Outbound, Transiting
 from deploy.servers import ServerUnavailable
 from deploy.up import CannotStart
 from messaging.clock import SystemEntropy
@@ -38,18 +35,6 @@ from messaging.topology import COLLECTED_QUEUE, DEAD_LETTER_QUEUE, QueueType
 from orchestrator.assembly import QUEUE
 
 _FLOOR_FIGURE = re.compile(r"(\d+(?:\.\d+)?) tr(?:ansitions)?/s")
-COMPARED = "step"
-"""The transition that a hand-written loop makes as well: read a row, change it, note it, send a command."""
-
-
-@dataclass(slots=True)
-class Figures:
-    """Everything that was measured on one type of queue, a value a round."""
-
-    type: QueueType
-    ours: list[dict[str, Measured]] = field(default_factory=list)
-    floor: list[float] = field(default_factory=list)
-    findings: list[str] = field(default_factory=list)
 
 
 def main(
@@ -68,6 +53,7 @@ def main(
             "prints `N transitions/s`. {queue} in it becomes the type's first letter.",
         ),
     ] = None,
+    output: Annotated[Path | None, typer.Option("--json", help="Write the figures there as well.")] = None,
 ) -> None:
     """Measure one orchestrator process on RabbitMQ and PostgreSQL: transitions a second, CPU, statements.
 
@@ -78,20 +64,21 @@ def main(
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(30), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
     )
-    wrong = False
+    measured: list[Figures] = []
     try:
         for kind in queue or list(QueueType):
             with ExitStack() as stack:
-                figures = _measured(stack, kind, sagas, rounds, batch, floor)
-            _draw(figures, sagas, batch)
-            wrong = wrong or bool(figures.findings)
+                measured.append(_measured(stack, kind, sagas, rounds, batch, floor))
+            draw(measured[-1])
     except NotMeasurable as error:
         print(f"amends: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
     except (ServerUnavailable, CannotStart) as error:
         print(f"amends: {error}", file=sys.stderr)
         raise typer.Exit(69) from error
-    if wrong:
+    if output is not None:
+        output.write_text(json.dumps([each.as_json() for each in measured], indent=2) + "\n", encoding="utf-8")
+    if any(each.findings for each in measured):
         raise typer.Exit(1)
 
 
@@ -104,7 +91,7 @@ def _measured(stack: ExitStack, type: QueueType, sagas: int, rounds: int, batch:
     stack.callback(asyncio.run, _remove_queues(system.amqp_url))
     stack.callback(system.stop)
     command = None if floor is None else floor.replace("{queue}", type.value[0])
-    return asyncio.run(_measure(system, scratch, Figures(type), counts, sagas, rounds, command))
+    return asyncio.run(_measure(system, scratch, Figures(type, sagas, batch), counts, sagas, rounds, command))
 
 
 async def _measure(
@@ -138,45 +125,6 @@ async def _remove_queues(amqp_url: str) -> None:
         channel = await connection.channel()
         for name in (QUEUE, COLLECTED_QUEUE, DEAD_LETTER_QUEUE):
             await channel.queue_delete(name)
-
-
-def _draw(figures: Figures, sagas: int, batch: int) -> None:
-    console = Console(soft_wrap=True)
-    title = f"{figures.type.value} queues, batches of {batch}, {sagas:,} sagas a round"
-    speed = Table(title=title, title_justify="left")
-    for name in ("transitions/s", "least", "median", "most"):
-        speed.add_column(name, justify="left" if name == "transitions/s" else "right")
-    rows = {"floor": figures.floor} | {
-        each.name: [measured[each.name].a_second for measured in figures.ours] for each in TRANSITIONS
-    }
-    for name, values in rows.items():
-        if values:
-            speed.add_row(name, f"{min(values):,.0f}", f"{median(values):,.0f}", f"{max(values):,.0f}")
-    console.print(speed)
-    if figures.floor:
-        console.print(f"{COMPARED} of the floor: {median(rows[COMPARED]) / median(figures.floor):.2f}")
-    console.print(_costs(figures.ours))
-    for finding in figures.findings:
-        console.print(f"WRONG: {finding}", markup=False)
-    if not figures.findings:
-        console.print("every saga has ended, and every history is what replaying it gives")
-
-
-def _costs(ours: list[dict[str, Measured]]) -> Table:
-    processes = list(ours[0][COMPARED].cpu_us)
-    table = Table(title="what a transition cost (medians)", title_justify="left")
-    table.add_column("")
-    for name in (*(f"{each}, µs of CPU" for each in processes), "statements", "commits", "round trips"):
-        table.add_column(name, justify="right")
-    for each in TRANSITIONS:
-        measured = [one[each.name] for one in ours]
-        cpu = [f"{median(one.cpu_us[process] for one in measured):.0f}" for process in processes]
-        asked = [
-            f"{median(getattr(one.asked, what) / one.count for one in measured):.3f}"
-            for what in ("statements", "commits", "round_trips")
-        ]
-        table.add_row(each.name, *cpu, *asked)
-    return table
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import insert
 
+from contracts.message import Event
 from contracts.money import Money
 from contracts.order import OrderCreated
 from messaging.bus import Outgoing, Receipt
@@ -83,9 +84,16 @@ async def announce(bus: RabbitBus, events: Sequence[OrderCreated]) -> None:
     entropy = SystemEntropy()
     for begin in range(0, len(events), WINDOW):
         now = datetime.now(UTC)
-        receipts = await bus.publish(
-            [_message(event, entropy.message_id(now), now) for event in events[begin : begin + WINDOW]]
-        )
+        await publish(bus, [_message(event, entropy.message_id(now), now) for event in events[begin : begin + WINDOW]])
+
+
+async def publish(bus: RabbitBus, messages: Sequence[Outgoing]) -> None:
+    """Publish messages as they are, a window at a time, each confirmed before the next.
+
+    Raises ConnectionError where one is not confirmed.
+    """
+    for begin in range(0, len(messages), WINDOW):
+        receipts = await bus.publish(messages[begin : begin + WINDOW])
         lost = sum(receipt is not Receipt.CONFIRMED for receipt in receipts)
         if lost:
             raise ConnectionError(f"the broker did not confirm {lost} of {len(receipts)} events")
@@ -109,13 +117,19 @@ def _line(identity: UUID, number: int) -> dict[str, object]:
 
 def _message(event: OrderCreated, identity: UUID, now: datetime) -> Outgoing:
     envelope = Envelope(id=identity, type=event.wire_type, version=1, source="order", time=now, key=event.ordering_key)
+    return message_of(envelope, event)
+
+
+def message_of(envelope: Envelope, event: Event) -> Outgoing:
+    """The event as a service's relay sends it."""
     return Outgoing(
         exchange=EVENTS,
         routing_key=event.wire_type,
-        message_id=str(identity),
+        message_id=str(envelope.id),
         body=encode(envelope, event).encode(),
         type=event.wire_type,
-        timestamp=now,
-        app_id="order",
+        timestamp=envelope.time,
+        app_id=envelope.source,
+        correlation_id=envelope.correlation_id,
         content_type=CONTENT_TYPE,
     )

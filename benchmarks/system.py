@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
@@ -34,12 +36,13 @@ class NotMeasurable(Exception):
 
 
 class System:
-    """The three services, running; `logs` is where each writes what it says."""
+    """The services, running; `logs` is where each writes what it says, `given` are settings of the measurement."""
 
-    def __init__(self, found: Backends, services: Sequence[Service], logs: Path) -> None:
+    def __init__(
+        self, found: Backends, services: Sequence[Service], logs: Path, given: Mapping[str, str] | None = None
+    ) -> None:
         self.amqp_url = found.amqp_url
         self.databases = found.database_urls
-        self.order_url = next(each.address for each in services if each.name == "order")
         self._services = services
         self._logs = logs
         self._settings = {
@@ -49,11 +52,16 @@ class System:
             "AMENDS_LOG_FORMAT": "json",
             "AMENDS_LOG_LEVEL": "info",
             "PAYMENT_DEFAULT_CREDIT_LIMIT": str(CREDIT_LIMIT),
-        }
+        } | dict(given or {})
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
+    @property
+    def order_url(self) -> str:
+        """Where orders are placed."""
+        return next(each.address for each in self._services if each.name == "order")
+
     def start(self) -> None:
-        """Start all three; `ready` waits until they are of use."""
+        """Start all of them; `ready` waits until they are of use."""
         for service in self._services:
             own = {"DATABASE_URL": self.databases[service.name], "PORT": str(service.port)}
             with self._log(service.name).open("wb") as log:
@@ -85,15 +93,19 @@ class System:
             if process.poll() is not None:
                 raise NotMeasurable(f"{name} ended with exit code {process.returncode}{self._last_words(name)}")
 
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a service a signal."""
+        self._processes[name].send_signal(number)
+
     def watched(self) -> Watched:
         """The processes whose CPU and memory count."""
         return Watched(
             {name: process.pid for name, process in self._processes.items()}
-            | {"broker": listener_on(self.amqp_url), "PostgreSQL": listener_on(self.databases["order"])}
+            | {"broker": listener_on(self.amqp_url), "PostgreSQL": listener_on(next(iter(self.databases.values())))}
         )
 
     def stop(self) -> None:
-        """Let all three drain and end, and kill what has not ended by then."""
+        """Let all of them drain and end, and kill what has not ended by then."""
         for process in self._processes.values():
             process.terminate()
         for process in self._processes.values():
@@ -111,8 +123,17 @@ class System:
         return self._logs / f"{name}.log"
 
 
-def open_system(stack: ExitStack, environment: Mapping[str, str], logs: Path) -> tuple[System, str]:
+def open_system(
+    stack: ExitStack,
+    environment: Mapping[str, str],
+    logs: Path,
+    *,
+    modules: Mapping[str, str] | None = None,
+    given: Mapping[str, str] | None = None,
+) -> tuple[System, str]:
     """The system, not started yet, and the URL of a scratch database for whoever runs beside it.
+
+    `modules` names the services that are wanted and the program of each (all three, each its own, when it is left out).
 
     AMQP_URL and DATABASE_URL (or TEST_AMQP_URL and TEST_DATABASE_URL) name the servers; what they do not name is
     started, in `stack`. Nobody else may use that broker meanwhile: the queues have the names they always have. The
@@ -124,12 +145,14 @@ def open_system(stack: ExitStack, environment: Mapping[str, str], logs: Path) ->
     # Databases of this run alone: a server that was named may hold those of an earlier one.
     run = f"amends_bench_{os.getpid()}_{int(time.time())}"
     services = three_services(run)
+    if modules is not None:
+        services = [replace(each, module=modules[each.name]) for each in services if each.name in modules]
     scratch = Service("scratch", "", 0, f"{run}_scratch")
     wanted = [*services, scratch]
     found = backends(stack, servers, wanted)
     if servers["DATABASE_URL"]:
         stack.callback(lambda: asyncio.run(_drop(servers["DATABASE_URL"], [each.database for each in wanted])))
-    return System(found, services, logs), found.database_urls["scratch"]
+    return System(found, services, logs, given), found.database_urls["scratch"]
 
 
 async def _drop(server: str, databases: Sequence[str]) -> None:

@@ -90,6 +90,8 @@ class ScriptedBus:
         self.says: Callable[[Outgoing], Receipt] = lambda _message: Receipt.CONFIRMED
         self.gate: asyncio.Event | None = None
         self.settled: list[int] = []
+        self.acknowledging = asyncio.Event()
+        """Set at each acknowledgment, for who must not look again and again meanwhile."""
         self.requeued: list[int] = []
         self.rejected: list[int] = []
         self.lost: set[int] = set()
@@ -133,6 +135,7 @@ class ScriptedBus:
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         self.settled.extend(each.tag for each in deliveries if self.holds(each))
+        self.acknowledging.set()
 
     async def reject(self, deliveries: Sequence[Delivery], *, requeue: bool) -> None:
         (self.requeued if requeue else self.rejected).extend(each.tag for each in deliveries)

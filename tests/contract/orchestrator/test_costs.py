@@ -43,8 +43,9 @@ STATEMENTS = {
     # the order, its lines, the event's outbox row; before it is published: are there older rows of its key?
     "POST /orders": 4,
     # Every batch of the orchestrator: claim in the inbox, lock and read the sagas, what is parked for them, the sagas,
-    # their histories, older outbox rows of the keys, the outbox. Here also the search attributes of new sagas.
-    "order.created": 8,
+    # their histories, older outbox rows of the keys, the outbox. Here also the search attributes of new sagas, and
+    # whether the definition that they are started with is still the one that is written down (rule 11).
+    "order.created": 9,
     # Inbox, authorizations, accounts, missing accounts, those again (locked), balances, authorizations, the journal's
     # two tables, the answers into the inbox, older outbox rows, the outbox.
     "payment.authorize": 12,

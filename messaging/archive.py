@@ -18,10 +18,15 @@ from typing import Any
 _PIECE = 64 * 1024
 _GZIP = 31
 """For zlib: the gzip format, and the largest window."""
+_MAGIC = b"\x1f\x8b"
 
 
 class UnreadableArchive(ValueError):
     """A file is no archive of ours; says which, where and why."""
+
+
+class TornArchive(UnreadableArchive):
+    """A file ends in the middle: all that is whole before was read, and whoever reads it has to know."""
 
 
 class ArchiveFailed(Exception):
@@ -77,10 +82,22 @@ class Archive:
             os.close(descriptor)
 
 
-def read(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of an archive, a piece of it in memory at a time; ends without complaint at a torn end.
+def is_gzip(path: Path) -> bool:
+    """Whether a file is there that begins as every gzip file does, whatever it is called."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except OSError:  # a word may be longer than any file's name; a file may be somebody else's
+        return False
 
-    Raises OSError, and UnreadableArchive where the file is something else.
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of an archive, a piece of it in memory at a time.
+
+    Raises OSError, TornArchive after the last whole line of a file that ends in the middle, and UnreadableArchive where
+    the file is something else.
     """
     number = 0
     try:
@@ -89,11 +106,22 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
             if not isinstance(content, dict):
                 raise UnreadableArchive(f"{path}, line {number}: no JSON object")
             yield content
-    except (zlib.error, ValueError) as error:
-        raise UnreadableArchive(f"{path}, near line {number}: {error}") from error
+    except zlib.error as error:
+        if not is_gzip(path):
+            raise UnreadableArchive(f"{path} is no archive: it is not compressed with gzip") from error
+        what = f"what comes after its line {number}" if number else "it"
+        raise UnreadableArchive(f"{path} is damaged: {what} cannot be unpacked") from error
+    except EOFError as error:
+        ends = f"ends in the middle, after line {number}" if number else "ends before its first line"
+        raise TornArchive(f"{path} {ends}") from error
+    except UnreadableArchive:
+        raise
+    except ValueError as error:
+        raise UnreadableArchive(f"{path}, line {number}: no JSON: {error}") from error
 
 
 def _lines(path: Path) -> Iterator[bytes]:
+    """Raises EOFError where the last member is not whole."""
     # The gzip module gives nothing of a piece that ends torn, not even the members before.
     rest, unpack = b"", zlib.decompressobj(_GZIP)
     with path.open("rb") as file:
@@ -101,3 +129,5 @@ def _lines(path: Path) -> Iterator[bytes]:
             unpack = zlib.decompressobj(_GZIP) if unpack.eof else unpack
             *lines, rest = (rest + unpack.decompress(piece)).split(b"\n")
             yield from lines
+    if rest or not unpack.eof:
+        raise EOFError

@@ -26,7 +26,8 @@ def recorded_in(path: Path) -> Iterator[Recorded]:
     """The instances in an archive, one in memory at a time.
 
     An instance may be there twice, where pruning was killed between archiving and deleting it: both are the same.
-    Raises OSError, and UnreadableArchive saying which line cannot be read.
+    Raises OSError, UnreadableArchive saying which line cannot be read, and TornArchive, one of these, after the last
+    whole line of a file that ends in the middle: what it held besides is in the database, or in the next run's archive.
     """
     for number, content in enumerate(read(path), 1):
         if content.get("kind") != "saga":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NoReturn
 
+from messaging.archive import is_gzip
 from orchestrator.cli.opening import fail
 from orchestrator.queries import NoSuchSaga
 from orchestrator.replay.bundle import Bundle, InvalidBundle, read_bundle
@@ -27,8 +28,9 @@ def bundle_named(wanted: str) -> Bundle | None:
 
 
 def archive_named(wanted: str) -> Path | None:
-    """The archive that `amends prune` has written, by how its file is called; None for any other name."""
-    return Path(wanted) if wanted.endswith(ARCHIVE) else None
+    """The archive that `amends prune` has written, by its name or, renamed, by how it begins; None for all else."""
+    path = Path(wanted)
+    return path if wanted.endswith(ARCHIVE) or is_gzip(path) else None
 
 
 def only_in_database(wanted: str, error: NoSuchSaga) -> NoReturn:

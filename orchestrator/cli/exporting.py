@@ -14,9 +14,8 @@ from orchestrator import queries
 from orchestrator.catalog import Catalog
 from orchestrator.catalog import load as load_catalog
 from orchestrator.cli.bundled import bundle_named
-from orchestrator.cli.opening import catalog_of, fail, with_database
+from orchestrator.cli.opening import catalog_of, fail, warn, with_database
 from orchestrator.cli.options import RecordedArgument
-from orchestrator.cli.pictures import plain_lines
 from orchestrator.history import CorruptHistory
 from orchestrator.replay.bundle import Bundle, InvalidBundle, as_text, sealed_again
 from orchestrator.replay.collecting import collected
@@ -118,10 +117,10 @@ def _redacted(bundle: Bundle, saga: Saga[Any], catalog: Catalog) -> Bundle:
     except CannotRedact as error:
         fail(f"cannot redact: {error}", 1)
     if made.recorded == bundle.recorded and not bundle.redacted:
-        _warn(f"nothing in {saga!r} is marked sensitive, so nothing is replaced; mark it: name: Sensitive[str]")
+        warn(f"nothing in {saga!r} is marked sensitive, so nothing is replaced; mark it: name: Sensitive[str]")
     before, after = replay(bundle.recorded, catalog).difference, replay(made.recorded, catalog).difference
     if before is None and after is not None:
-        _warn(
+        warn(
             f"redacted, it does not replay as it was recorded ({after.sentence}): "
             "a function of the saga does not pass a sensitive value on, but looks at it"
         )
@@ -145,7 +144,7 @@ def _write_test(
         typer.echo(str(written))
     difference = replay(recorded, catalog).difference
     if difference is not None:
-        _warn(f"as things are, this test fails: {difference.sentence}")
+        warn(f"as things are, this test fails: {difference.sentence}")
 
 
 def _write(texts: dict[Path, str], *, force: bool) -> None:
@@ -157,7 +156,3 @@ def _write(texts: dict[Path, str], *, force: bool) -> None:
             path.write_text(text, "utf-8")
         except OSError as error:
             fail(f"{path} cannot be written: {error.strerror}", 1)
-
-
-def _warn(words: str) -> None:
-    typer.echo(f"amends: {plain_lines(words)}", err=True)

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import typer
 from rich.console import Console
 
 from messaging import reaching
@@ -38,6 +39,7 @@ __all__ = [
     "moment",
     "moment_ahead",
     "screen",
+    "warn",
     "with_database",
 ]
 
@@ -129,3 +131,8 @@ def screen() -> Console:
 def fail(words: str, code: int) -> NoReturn:
     """One line on stderr, and the end of the command; what the words quote moves no cursor."""
     reaching.fail(plain_lines(words), code, program=PROGRAM)
+
+
+def warn(words: str) -> None:
+    """One line on stderr, of a command that goes on."""
+    typer.echo(f"{PROGRAM}: {plain_lines(words)}", err=True)

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from messaging.archive import UnreadableArchive
+from messaging.archive import TornArchive, UnreadableArchive
 from messaging.commandline import counted, without_password
 from messaging.database import Database
 from messaging.process import EX_SOFTWARE, EX_UNAVAILABLE, load
@@ -19,7 +19,7 @@ from orchestrator import queries
 from orchestrator.archive import recorded_in
 from orchestrator.cli import stepping, verdicts
 from orchestrator.cli.bundled import archive_named, bundle_named
-from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, moment, screen, with_database
+from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, moment, screen, warn, with_database
 from orchestrator.cli.options import RecordedOrManyArgument
 from orchestrator.replay.reading import recorded as read_recorded
 from orchestrator.replay.recorded import Recorded
@@ -128,7 +128,7 @@ def _all(settings: OrchestratorSettings, selection: Selection, output: Output) -
 
 def _archived(settings: OrchestratorSettings, path: Path, output: Output) -> None:
     catalog, tally, began = catalog_of(settings), Tally(), time.perf_counter()
-    console = Console(stderr=True)
+    console, torn = Console(stderr=True), ""
     columns = (SpinnerColumn(), TextColumn("replaying {task.completed}"))
     try:
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -136,9 +136,15 @@ def _archived(settings: OrchestratorSettings, path: Path, output: Output) -> Non
                 tally.add(replay_one(recorded, catalog))
     except OSError as error:
         fail(f"{path} cannot be read: {error.strerror}", 1)
+    except TornArchive as error:
+        torn = str(error)
     except UnreadableArchive as error:
         fail(str(error), 1)
+    if torn:  # told first: whatever the replay comes to, the command ends with 1
+        warn(f"{torn}; {counted(tally.instances, 'instance')} read")
     _tell(tally, began, output)
+    if torn:
+        raise typer.Exit(1)
 
 
 def _tell(tally: Tally, began: float, output: Output) -> None:

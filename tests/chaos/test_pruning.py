@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import subprocess
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -13,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import func, insert, select, text
 
 from messaging import migrate
+from messaging.archive import TornArchive
 from messaging.database import Database
 from orchestrator.archive import recorded_in
 from orchestrator.assembly import MIGRATIONS
@@ -66,7 +68,11 @@ async def _left(database: Database) -> tuple[set[int], int]:
 
 
 def _archived(directory: Path) -> set[int]:
-    return {each.id.int for path in sorted(directory.glob("*.jsonl.gz")) for each in recorded_in(path)}
+    found: set[int] = set()
+    for path in sorted(directory.glob("*.jsonl.gz")):
+        with suppress(TornArchive):  # what a kill has torn off is still in the database
+            found.update(each.id.int for each in recorded_in(path))
+    return found
 
 
 def _killed(command: tuple[str, ...], database_url: str, kept: Path, archives: int) -> None:

@@ -27,6 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from messaging import bulk
 from messaging.archive import Archive
 from messaging.database import Database
+from messaging.envelope import stamp
 from messaging.inbox import Status
 from messaging.schema import UTCDateTime, dead_letter, inbox
 
@@ -185,6 +186,8 @@ def letter_line(kind: str, row: Mapping[Any, Any]) -> dict[str, Any]:
     for name, value in row.items():
         if isinstance(value, bytes):
             content[f"{name}_base64"] = b64encode(value).decode()
+        elif isinstance(value, datetime):
+            content[name] = stamp(value)
         else:
             content[name] = value if value is None or isinstance(value, (str, int)) else str(value)
     return content

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.cli.json_array import JsonArray
+from orchestrator.cli.json_values import plain_json
 from orchestrator.cli.opening import Output
 from orchestrator.cli.pictures import plain, plain_lines, safe
 from orchestrator.letter_decisions import Outcome
@@ -198,9 +199,9 @@ class Telling:
 def as_json(told: Letter, saga: Waiting | None = None, *, whole: bool = False) -> dict[str, Any]:
     """One letter for programs: with `whole`, its message as JSON, as text, or as base64 where it is no text."""
     plain = {name: value for name, value in asdict(told).items() if name != "body"}
-    content: dict[str, Any] = json.loads(json.dumps(plain, default=str))
+    content: dict[str, Any] = plain_json(plain)
     if whole:
-        content["saga"] = json.loads(json.dumps(asdict(saga), default=str)) if saga is not None else None
+        content["saga"] = plain_json(asdict(saga)) if saga is not None else None
         content["body"] = _body_as_json(told.body)
     return content
 
@@ -220,5 +221,5 @@ def _body_as_json(body: bytes | None) -> dict[str, Any] | None:
 
 def outcome_as_json(each: Outcome) -> dict[str, Any]:
     """What became of one letter, for programs."""
-    content: dict[str, Any] = json.loads(json.dumps(asdict(each), default=str))
+    content: dict[str, Any] = plain_json(asdict(each))
     return content

@@ -17,6 +17,7 @@ from messaging.database import Database
 from messaging.process import load
 from orchestrator import queries, search
 from orchestrator.cli import pictures
+from orchestrator.cli.json_values import in_json
 from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, moment, screen, with_database
 from orchestrator.cli.options import LatestOption, OnlySagaOption
 from orchestrator.saga.definition import Saga
@@ -97,7 +98,7 @@ def reindex(
 
     done = with_database(settings, index)
     if output is Output.JSON:
-        typer.echo(json.dumps([asdict(each) for each in done], indent=2, default=str))
+        typer.echo(json.dumps([asdict(each) for each in done], indent=2, default=in_json))
     else:
         for each in done:
             by = f"indexed by {', '.join(each.search)}" if each.search else "without a search attribute"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from orchestrator.cli.json_values import plain_json
 from orchestrator.queries import Listed
 from orchestrator.times import clock, short
 from orchestrator.words import last_line
@@ -84,7 +84,7 @@ def _fitting(found: Sequence[Listed], width: int) -> tuple[dict[str, int], int]:
 
 def listed_as_json(each: Listed) -> dict[str, Any]:
     """One instance for programs."""
-    content: dict[str, Any] = json.loads(json.dumps(asdict(each), default=str))
+    content: dict[str, Any] = plain_json(asdict(each))
     return content
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from messaging.envelope import stamp
 from orchestrator.cli import timeline
 from orchestrator.cli.pictures import safe
 from orchestrator.operations.action import Outcome, Result
@@ -64,7 +65,7 @@ def outcome_as_json(each: Outcome) -> dict[str, Any]:
         "transitions": [
             {
                 "seq": row.seq,
-                "at": row.at.isoformat(),
+                "at": stamp(row.at),
                 "input": json.loads(row.input),
                 "facts": json.loads(row.facts),
                 "sent": json.loads(row.commands),

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.cli.changes import Change, changes
+from orchestrator.cli.json_values import plain_json
 from orchestrator.history import MISSHAPEN, CorruptHistory, why_unreadable
 from orchestrator.replay.recorded import Recorded, RecordedTransition
 from orchestrator.words import READ_FAILED, noted
@@ -93,7 +94,7 @@ class Story:
 
     def as_json(self) -> dict[str, Any]:
         """The same for programs."""
-        content: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))
+        content: dict[str, Any] = plain_json(asdict(self))
         return content
 
 

@@ -28,6 +28,7 @@ from messaging.waiting import (
     deferred_waiting,
     outbox_waiting,
 )
+from orchestrator.cli.json_values import in_json
 from orchestrator.cli.opening import Output, OutputOption, length_of, screen, with_database
 from orchestrator.cli.pictures import safe_lines
 from orchestrator.parked_list import ParkedWaiting, parked_waiting
@@ -153,7 +154,7 @@ def _list(
 
     found = with_database(settings, look)
     if output is Output.JSON:
-        typer.echo(json.dumps([asdict(each) for each in found.rows], indent=2, default=str))
+        typer.echo(json.dumps([asdict(each) for each in found.rows], indent=2, default=in_json))
         return
     console = screen()
     if found.rows:

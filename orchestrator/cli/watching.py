@@ -22,6 +22,7 @@ from messaging.process import load
 from orchestrator import queries
 from orchestrator.cli import dashboard, pictures, timeline
 from orchestrator.cli.bundled import only_in_database
+from orchestrator.cli.json_values import in_json
 from orchestrator.cli.opening import Output, OutputOption, fail, length_of, screen, with_database
 from orchestrator.history import CorruptHistory
 from orchestrator.replay import reading
@@ -186,7 +187,7 @@ class _All:
             return
         if self._output is Output.JSON:
             speed = asdict(self._rates) if self._rates is not None else None
-            typer.echo(json.dumps(asdict(seen) | {"rates": speed}, default=str))
+            typer.echo(json.dumps(asdict(seen) | {"rates": speed}, default=in_json))
         else:
             self._screen.say(dashboard.line(seen, self._rates))
 
@@ -223,7 +224,7 @@ class _One:
             self._screen.say(f"{story.name} v{story.version}  {story.id}  key {story.key}")
         for entry in story.entries[self._told :]:
             if self._output is Output.JSON:
-                typer.echo(json.dumps(asdict(entry), default=str))
+                typer.echo(json.dumps(asdict(entry), default=in_json))
             else:
                 self._screen.say(_entry(entry, story))
         moved, self._told = len(story.entries) > self._told, len(story.entries)

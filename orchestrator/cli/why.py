@@ -20,6 +20,7 @@ from messaging.settings import MEMORY
 from orchestrator import queries
 from orchestrator.cli import pictures
 from orchestrator.cli.bundled import only_in_database
+from orchestrator.cli.json_values import plain_json
 from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, screen, with_database
 from orchestrator.cli.options import WantedArgument
 from orchestrator.cli.sentences import sections
@@ -85,7 +86,7 @@ async def _with_broker(settings: OrchestratorSettings, found: Diagnosis) -> Diag
 
 def as_json(found: Diagnosis) -> dict[str, Any]:
     """The same facts for programs; each cause with its name."""
-    content: dict[str, Any] = json.loads(json.dumps(asdict(found), default=str))
+    content: dict[str, Any] = plain_json(asdict(found))
     for told, cause in zip(content["causes"], found.causes, strict=True):
         told["cause"] = _name(cause)
     return content

@@ -156,7 +156,7 @@ async def test_dead_letters_are_archived_whole_before_they_go(bench: Bench, tmp_
     first, second = read(archive.path)
     assert first["kind"] == "dead_letter"
     assert first["body_base64"] == "/wA="
-    assert first["at"] == "2026-01-20 12:00:00+00:00"
+    assert first["at"] == "2026-01-20T12:00:00Z"
     assert first.keys() == {"kind", "body_base64"} | {column.name for column in schema.dead_letter.c} - {"body"}
     assert second["message_id"] == str(UUID(int=2))
     assert await bench.letters() == [("invalid", str(UUID(int=3)))]

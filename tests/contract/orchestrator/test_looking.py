@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,26 @@ async def test_why_as_json(kept: str, tmp_path: Path) -> None:
     (awaited,) = told["awaited"]
     assert (awaited["step"], awaited["command"], awaited["attempt"]) == ("sign", "work.do", 1)
     assert "cannot be reached" in told["broker"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("list",),
+        ("show", "9"),
+        ("why", "9"),
+        ("watch", "--for", "1s"),
+        ("watch", "9", "--for", "1s"),
+        ("retry", "9", "--reason", "r", "--dry-run"),
+    ],
+)
+async def test_a_moment_in_json_has_one_form_everywhere(kept: str, tmp_path: Path, words: tuple[str, ...]) -> None:
+    """RFC 3339 in UTC with a T and a Z, whichever command prints it; no other spelling anywhere in it."""
+    sagas = {"AMENDS_SAGAS": "tests.contract.orchestrator.digging", "AMENDS_ACCEPT_CHANGED": "work:1"}
+    ended = await amends(tmp_path, kept, *words, "--output", "json", **sagas)
+    found = re.findall(r"\d{4}-\d\d-\d\d.\d\d:\d\d:\d\d[^\"\\]*", ended.stdout)
+    assert found, ended.stderr
+    assert [each for each in found if not re.fullmatch(r"[-\d]{10}T[:\d]{8}(\.\d{6})?Z", each)] == []
 
 
 async def test_why_in_sentences(kept: str, tmp_path: Path) -> None:

@@ -248,7 +248,7 @@ async def test_undecided_letters_go_by_age_when_that_is_asked_for(office: Office
     lines = {line["id"]: line for line in read(archive.path)}
     assert sorted(lines) == [str(UUID(int=number)) for number in range(1, 7)]
     assert {line["kind"] for line in lines.values()} == {"collected_letter"}
-    noon = "2026-03-01 12:00:00+00:00"
+    noon = "2026-03-01T12:00:00Z"
     assert [lines[str(UUID(int=6))][name] for name in ("body", "encoding", "at", "state")] == [
         "//4AAQ==",
         "base64",

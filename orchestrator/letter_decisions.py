@@ -14,11 +14,14 @@ from uuid import UUID
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from contracts.registry import Registry
+from contracts.message import Event
 from messaging import outbox
+from messaging.bus import Delivery
 from messaging.database import Database, rolled_back
+from messaging.envelope import CONTENT_TYPE, decode
 from messaging.outbox import OutboxRow
 from orchestrator import letters, redriving
+from orchestrator.catalog import Catalog, Target
 from orchestrator.letters import Criteria, Decision, Letter, Shelf
 from orchestrator.redriving import Undeliverable
 
@@ -79,14 +82,18 @@ async def discard(database: Database, criteria: Criteria, decision: Decision, to
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """A new message that was, or would be, sent in a letter's place; `vouched` says whether its contract is known."""
+    """A new message that was, or would be, sent in a letter's place.
+
+    `vouched` says whether its contract is known, `sagas` which instances it concerns, as far as that is known here.
+    """
 
     sent_as: UUID
     vouched: bool
+    sagas: tuple[Target, ...]
 
 
 async def redrive_corrected(
-    database: Database, letter: UUID, data: object, registry: Registry, decision: Decision, *, dry_run: bool
+    database: Database, letter: UUID, data: object, catalog: Catalog, decision: Decision, *, dry_run: bool
 ) -> Correction:
     """Send a message with this data in the letter's place.
 
@@ -99,10 +106,23 @@ async def redrive_corrected(
         if not found:
             raise Undeliverable("somebody has just decided about it; look at it again")
         (whole,) = await letters.with_bodies(connection, shelf, found)
-        row, vouched = redriving.corrected(whole, data, registry, decision.at)
+        row, vouched = redriving.corrected(whole, data, catalog.registry, decision.at)
         if not dry_run:
             await _send(connection, shelf, decision, [(whole, row)])
-    return Correction(row.message_id, vouched)
+    return Correction(row.message_id, vouched, _concerned(row, catalog) if vouched else ())
+
+
+def _concerned(row: OutboxRow, catalog: Catalog) -> tuple[Target, ...]:
+    envelope, data = decode(
+        Delivery("", 0, row.body.encode(), row.exchange, row.routing_key, content_type=CONTENT_TYPE)
+    )
+    event = catalog.registry.parse(envelope.type, envelope.version, data)
+    if not isinstance(event, Event):
+        return ()
+    try:
+        return tuple(each for each in catalog.targets(envelope, event) if each.certain)
+    except Exception:  # noqa: BLE001 - a definition's own key function; what it raises is told where the message arrives
+        return ()
 
 
 async def _send(

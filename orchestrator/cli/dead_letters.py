@@ -304,12 +304,12 @@ def _redrive_corrected(order: _Order, edit: str | None, changes: list[str]) -> N
             return await letters.find(connection, shelf, order.chosen.ids[0])
 
     letter = _with_letters(look)
-    registry = catalog_of(load(OrchestratorSettings)).registry
+    catalog = catalog_of(load(OrchestratorSettings))
 
     def send(data: object, *, dry_run: bool) -> Correction:
         return _with_letters(
             lambda database: letter_decisions.redrive_corrected(
-                database, letter.id, data, registry, decision, dry_run=dry_run
+                database, letter.id, data, catalog, decision, dry_run=dry_run
             )
         )
 
@@ -323,9 +323,9 @@ def _redrive_corrected(order: _Order, edit: str | None, changes: list[str]) -> N
                 f"{plain(letter.type or '')} is not known to this checkout: nothing vouches for the data", err=True
             )
         typer.echo(f"send to every reader of {plain(letter.type or '')} a new message {planned.sent_as}", err=True)
-        typer.echo(
-            f"  in the place of {plain(letter.message_id or 'one without an id')}, dead letter {letter.id}", err=True
-        )
+        before = _before(letter)
+        for line in letter_pictures.correction(letter, before, data, planned.sagas):
+            typer.echo(f"  {line}", err=True)
         _confirm(order)
         sent = planned if order.dry_run else send(data, dry_run=False)
     except Undeliverable as error:
@@ -333,9 +333,21 @@ def _redrive_corrected(order: _Order, edit: str | None, changes: list[str]) -> N
     except InvalidMessage as error:
         fail(f"it would not fit its contract: {error}", 1)
     outcome = Outcome(letter.id, letter.service, letter.type, sent.sent_as)
+    if order.output is Output.JSON:
+        typer.echo(json.dumps([letter_pictures.correction_as_json(outcome, before, data, sent.sagas)], indent=2))
+        return
     telling = _telling(order, State.REDRIVEN)
     telling.add([outcome])
     telling.close()
+
+
+def _before(letter: Letter) -> object:
+    """What the message said, None where that cannot be read: all of it was given anew then."""
+    try:
+        before: object = redriving.data_of(letter)
+    except Undeliverable:
+        return None
+    return before
 
 
 # -- the database --------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from orchestrator import redriving
+from orchestrator.cli.changes import changes
 from orchestrator.cli.opening import fail, json_given
 from orchestrator.letters import Letter
 
@@ -56,13 +57,13 @@ def given(letter: Letter, edit: str) -> object:
         fail(f"what was saved is no JSON: {error}", 1)
 
 
-def changed(letter: Letter, changes: list[str]) -> object:
+def changed(letter: Letter, assignments: list[str]) -> object:
     """The old data with what `--set FIELD=VALUE` changes in it; ends the command with 2 where that cannot be.
 
     A value is JSON where it can be read as that, and text otherwise. Raises Undeliverable as above.
     """
     data = redriving.data_of(letter)
-    for each in changes:
+    for each in assignments:
         path, equals, value = each.partition("=")
         if not equals or not path:
             fail(f"--set {each!r}: write FIELD=VALUE, as in --set amount.amount=1200", 2)
@@ -74,6 +75,21 @@ def changed(letter: Letter, changes: list[str]) -> object:
             fail(f"--set {path}: {'.'.join(way) or 'the data'} is no object in this message", 2)
         place[name] = _value(value)
     return data
+
+
+def difference(before: object, after: object) -> list[str]:
+    """What a correction changes, field by field as a diff; all of both where either is no object."""
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        return [] if before == after else [f"- {_text(before)}", f"+ {_text(after)}"]
+    lines = []
+    for each in changes(before, after):
+        lines += [] if each.kind == "added" else [f"- {each.path}: {_text(each.before)}"]
+        lines += [] if each.kind == "removed" else [f"+ {each.path}: {_text(each.after)}"]
+    return lines
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _value(text: str) -> object:

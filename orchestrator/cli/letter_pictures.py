@@ -14,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from orchestrator.catalog import Target
+from orchestrator.cli.editing import difference
 from orchestrator.cli.json_array import JsonArray
 from orchestrator.cli.json_values import plain_json
 from orchestrator.cli.opening import Output
@@ -88,7 +90,8 @@ def letter(told: Letter, saga: Waiting | None, console: Console) -> None:
         waiting = f", waiting for {saga.step}" if saga.step else ""
         line("saga", f"{safe(saga.name)} {safe(saga.key)} is {safe(saga.status)}{safe(waiting)}  {saga.id}")
     elif told.correlation_id:
-        line("saga", f"{safe(told.correlation_id)}, of which this database knows nothing")
+        corrected = "; the new message may be for another" if _sent_anew(told) else ""
+        line("saga", f"{safe(told.correlation_id)}, of which this database knows nothing{corrected}")
     outside = {name: value for name, value in told.properties.items() if value}
     if outside:
         line("outside", safe(json.dumps(outside, ensure_ascii=False)))
@@ -104,9 +107,13 @@ def _decision(told: Letter) -> str:
         said += f" by {told.service} at {clock(told.handled_at)}" if told.state is State.HANDLED else ""
     if told.decided_at is not None:
         done = "sent again" if told.redriven_as else "discarded"
-        as_new = f" as {told.redriven_as}" if told.redriven_as and str(told.redriven_as) != told.message_id else ""
+        as_new = f" as a new message, {told.redriven_as}," if _sent_anew(told) else ""
         said += f"; {done}{as_new} by {told.decided_by} at {clock(told.decided_at)}: {told.decided_why}"
     return safe(said)
+
+
+def _sent_anew(told: Letter) -> bool:
+    return told.redriven_as is not None and str(told.redriven_as) != told.message_id
 
 
 def _body(told: Letter, console: Console) -> None:
@@ -194,6 +201,27 @@ class Telling:
             typer.echo(f"amends: not sent again: {self._unlisted} more, each for yet another reason", err=True)
         if self._done == State.REDRIVEN.value and self._good and not self._dry_run:
             typer.echo("in the outbox; they leave with the running service's relay", err=True)
+
+
+def correction(told: Letter, before: object, after: object, sagas: Sequence[Target]) -> list[str]:
+    """What a corrected message stands for, changes and concerns, in lines for whoever is to say yes."""
+    lines = [f"in the place of {told.message_id or 'one without an id'}, dead letter {told.id}"]
+    lines += difference(before, after) or ["its data is as it was"]
+    lines += [f"for {_named(each)}" for each in sagas]
+    return [plain(line) for line in lines]
+
+
+def correction_as_json(outcome: Outcome, before: object, after: object, sagas: Sequence[Target]) -> dict[str, Any]:
+    """The same for programs; `before` is null where it could not be read."""
+    concerned = [{"id": str(each.saga_id), "name": each.name or None, "key": each.key} for each in sagas]
+    return outcome_as_json(outcome) | {"before": before, "after": after, "sagas": concerned}
+
+
+def _named(target: Target) -> str:
+    if not target.name:
+        return f"the saga that it answers  {target.saga_id}"
+    starts = ", which it starts if there is none" if target.starts else ""
+    return f"{target.name} {target.key}  {target.saga_id}{starts}"
 
 
 def as_json(told: Letter, saga: Waiting | None = None, *, whole: bool = False) -> dict[str, Any]:

@@ -9,12 +9,17 @@ from uuid import UUID
 
 import pytest
 
+from contracts.money import Money
+from contracts.order import OrderCreated
 from messaging import dead_letters, migrate
 from messaging.database import Database
 from messaging.dead_letters import letter_id
 from orchestrator import letters
+from orchestrator.saga.state import saga_id
 from tests.contract.messaging.bench import statements
-from tests.contract.orchestrator.post import COMMAND, EVENT, GARBAGE, LARGE, OLD, ORDER, SAGA, Post, five_letters
+from tests.contract.orchestrator.letters import collected
+from tests.contract.orchestrator.office import Office
+from tests.contract.orchestrator.post import COMMAND, EVENT, GARBAGE, LARGE, OLD, ORDER, SAGA, Post, died, five_letters
 
 _FILTERS: list[tuple[Sequence[str], list[int]]] = [
     ((), [11, 12, 14, 15, 13]),
@@ -152,7 +157,39 @@ async def test_a_corrected_event_is_sent_as_a_new_message(post: Post, tmp_path: 
     assert first["redrives"] == str(letter_id(str(EVENT), "order"))
     assert json.loads(by_file.stdout)[0]["sent_as"] == second["id"] != str(OLD)
     assert "a new message" in by_field.stderr
-    assert f"sent again as {first['id']}" in (await post.amends("show", str(EVENT))).stdout
+    assert f"sent again as a new message, {first['id']}," in (await post.amends("show", str(EVENT))).stdout
+
+
+async def test_what_a_correction_changes_is_seen_before_anybody_says_yes(post: Post) -> None:
+    """Each changed field before and after, and in JSON the whole data of both; a dry run sends nothing."""
+    words = ("redrive", str(EVENT), "--set", "reason=declined", "--set", "code=5", "--reason", "typo")
+    asked = await post.amends(*words, typed="n\n")
+    assert asked.exit_code == 1
+    assert [line.rstrip() for line in asked.stderr.splitlines()][1:6] == [
+        f"  in the place of {EVENT}, dead letter {letter_id(str(EVENT), 'order')}",
+        '  - reason: "x"',
+        '  + reason: "declined"',
+        "  + code: 5",
+        "go on? [y/N]:",
+    ]
+    dry = await post.amends(*words, "--dry-run", "-o", "json")
+    (told,) = json.loads(dry.stdout)
+    assert told["before"] == {"order_id": str(ORDER), "reason": "x", "detail": ""}
+    assert told["after"] == {"order_id": str(ORDER), "reason": "declined", "detail": "", "code": 5}
+    assert (told["sagas"], await post.outbox()) == ([], [])
+
+
+async def test_the_saga_of_a_corrected_event_is_named(post: Post) -> None:
+    """By the key that the corrected data has, and whether it is started by it."""
+    order = UUID(int=5)
+    created = OrderCreated(order_id=order, customer_id="c", total=Money(amount=5, currency="USD"), items=1)
+    letter = died(created, UUID(int=16), queue="report.events", minutes=1, saga_id="z")
+    await collected(Office(post.database), letter)
+    words = ("redrive", str(UUID(int=16)), "--set", "customer_id=d", "--reason", "typo", "--yes")
+    sent = await post.amends(*words)
+    assert f"  for fulfill_order {order}  {saga_id('fulfill_order', order)}, which it starts" in sent.stderr
+    shown = (await post.amends("show", str(UUID(int=16)))).stdout
+    assert "z, of which this database knows nothing; the new message may be for another" in shown
 
 
 _REFUSED: list[tuple[Sequence[str], int, str]] = [

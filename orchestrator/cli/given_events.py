@@ -9,6 +9,7 @@ from contracts.message import Event
 from contracts.registry import InvalidMessage
 from orchestrator.catalog import Catalog
 from orchestrator.cli.opening import fail, json_given
+from orchestrator.operations.action import no_such_step
 from orchestrator.operations.choice import Chosen
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.steps import Wait
@@ -48,7 +49,7 @@ def answer_of(saga: Saga[Any], step: str) -> type[Event]:
     """The event that this step goes on with; ends the command with 1 where there is none."""
     stage = saga.stages.get(step)
     if stage is None:
-        fail(f"{saga.name} v{saga.version} has no step {step!r}; its steps are {', '.join(saga.stages)}", 1)
+        fail(no_such_step(saga, step), 1)
     command = saga.commands.get(step)
     kind = stage.event if isinstance(stage, Wait) else command.success_type if command is not None else None
     if kind is None:

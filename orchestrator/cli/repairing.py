@@ -78,7 +78,7 @@ def skip(
     """
     manner = Manner(who, reason, dry_run, yes, output)
     name = _one_step(place, step)
-    opened, chosen = _choose(wanted, _stuck(all_stuck, saga, name), saga, manner)
+    opened, chosen = _choose(wanted, _stuck(all_stuck, saga, name), saga, name, manner)
     events = GivenEvents(opened.catalog, answer, lambda found: answer_of(found, name))
     given = manner.person(Action.SKIP, name)
     carry_out(opened, [(each, replace(given, answer=events.of(each))) for each in chosen], manner)
@@ -129,7 +129,7 @@ def compensate(
     Example: amends compensate 3fa8 --reason "the customer was blocked"
     """
     manner = Manner(who, reason, dry_run, yes, output)
-    _plain(Action.COMPENSATE, wanted, None, _stuck_at(all_stuck, saga, step), saga, manner)
+    _plain(Action.COMPENSATE, wanted, None, _stuck_at(all_stuck, saga, step), saga, manner, at=step)
 
 
 def cancel(
@@ -153,7 +153,7 @@ def cancel(
     Example: amends cancel 3fa8 --with '{"order_id": "…"}' --reason "the customer rang"
     """
     manner = Manner(who, reason, dry_run, yes, output)
-    opened, chosen = _choose(wanted, _stuck_at(all_stuck, saga, step), saga, manner)
+    opened, chosen = _choose(wanted, _stuck_at(all_stuck, saga, step), saga, step, manner)
     events = GivenEvents(opened.catalog, event, cancellation_of)
     given = manner.person(Action.CANCEL)
     carry_out(opened, [(each, replace(given, answer=events.of(each))) for each in chosen], manner)
@@ -176,7 +176,7 @@ def abandon(
     Example: amends abandon 3fa8 --reason "a test order"
     """
     manner = Manner(who, reason, dry_run, yes, output)
-    _plain(Action.ABANDON, wanted, None, _stuck_at(all_stuck, saga, step), saga, manner)
+    _plain(Action.ABANDON, wanted, None, _stuck_at(all_stuck, saga, step), saga, manner, at=step)
 
 
 def reschedule(
@@ -210,7 +210,7 @@ def reschedule(
     async def waiting(connection: AsyncConnection) -> list[Chosen]:
         return await choice.waiting(connection, step=name, name=saga)
 
-    opened, chosen = _choose(wanted, waiting if all_waiting else None, saga, manner, option="--all-waiting")
+    opened, chosen = _choose(wanted, waiting if all_waiting else None, saga, name, manner, option="--all-waiting")
     given = replace(manner.person(Action.RESCHEDULE, name), due=None if to is None else moment_ahead(to))
     carry_out(opened, [(each, given) for each in chosen], manner)
 
@@ -289,10 +289,16 @@ def _migrate(opened: Opened, both: Sequence[tuple[Chosen, PersonActed]], manner:
 
 
 def _plain(
-    action: Action, wanted: str | None, step: str | None, many: Choose | None, saga: str | None, manner: Manner
+    action: Action,
+    wanted: str | None,
+    step: str | None,
+    many: Choose | None,
+    saga: str | None,
+    manner: Manner,
+    at: str | None = None,
 ) -> None:
     given = manner.person(action, step)
-    opened, chosen = _choose(wanted, many, saga, manner)
+    opened, chosen = _choose(wanted, many, saga, at or step, manner)
     carry_out(opened, [(each, given) for each in chosen], manner)
 
 
@@ -311,13 +317,27 @@ def _stuck_at(wanted: bool, saga: str | None, step: str | None) -> Choose | None
 
 
 def _choose(
-    wanted: str | None, many: Choose | None, saga: str | None, manner: Manner, *, option: str = "--all-stuck"
+    wanted: str | None,
+    many: Choose | None,
+    saga: str | None,
+    step: str | None,
+    manner: Manner,
+    *,
+    option: str = "--all-stuck",
 ) -> tuple[Opened, list[Chosen]]:
     find = meant(wanted, many, option=option, saga=saga)
     opened = Opened()
     if saga is not None and saga not in opened.catalog.names():
         fail(f"there is no saga {saga!r}; AMENDS_SAGAS loads {', '.join(opened.catalog.names())}", 1)
-    return opened, opened.choose(find, manner.output)
+
+    async def known(connection: AsyncConnection) -> list[Chosen]:
+        found = await find(connection)
+        # Asked only then: there may be instances of a definition that is not loaded here.
+        if not found and step is not None and not any(step in each.stages for each in opened.catalog):
+            fail(f"no saga that AMENDS_SAGAS loads has a step {step!r}", 1)
+        return found
+
+    return opened, opened.choose(known, manner.output)
 
 
 def _one_step(place: str | None, step: str | None) -> str:

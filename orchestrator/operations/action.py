@@ -173,7 +173,7 @@ class Operator:
         if await versions.is_as_written(connection, saga) is False and not self._accepts(saga):
             return _changed(saga)
         if given.action is not Action.MIGRATE:
-            return ""
+            return no_such_step(saga, given.step) if given.step is not None else ""
         if saga.version != given.from_version:
             return f"it is an instance of v{saga.version}, not of v{given.from_version}"
         target = self._catalog.get(instance.name, given.to_version or 0)
@@ -188,6 +188,13 @@ class Operator:
 
     def _accepts(self, saga: Saga[Any]) -> bool:
         return f"{saga.name}:{saga.version}" in self._accepted
+
+
+def no_such_step(saga: Saga[Any], step: str) -> str:
+    """That this saga has no such step, and which it has; empty where it has it."""
+    if step in saga.stages:
+        return ""
+    return f"{saga.name} v{saga.version} has no step {step!r}; its steps are {', '.join(saga.stages)}"
 
 
 def _outcome(instance: Instance, result: Result) -> Outcome:

@@ -224,6 +224,13 @@ WHY = ("--reason", "because")
             1,
             "work v1 has no step 'dug'; its steps are dig, fill, sign, bill",
         ),
+        (("retry", "--all-stuck", "--step", "dug", *WHY), 1, "no saga that AMENDS_SAGAS loads has a step 'dug'"),
+        (("abandon", "--all-stuck", "--step", "dug", *WHY), 1, "no saga that AMENDS_SAGAS loads has a step 'dug'"),
+        (
+            ("reschedule", "--all-waiting", "--step", "dug", "--revoke", *WHY),
+            1,
+            "no saga that AMENDS_SAGAS loads has a step 'dug'",
+        ),
         (("skip", "{id}", "dig", "--with", "@nowhere", *WHY), 2, "nowhere cannot be read: No such file or directory"),
         (("reschedule", "{id}", "dig", *WHY), 2, "say --to MOMENT or --revoke; one of both"),
         (
@@ -253,6 +260,27 @@ async def test_a_mistake_is_one_line(
     mine = str(saga_id("work", 1))
     ended = await amends(*[mine if word == "{id}" else word for word in words])
     assert (ended.returncode, ended.stdout, ended.stderr) == (code, "", f"amends: {complaint}\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("retry", "{id}", "--step", "dug"),
+        ("skip", "{id}", "dug"),
+        ("resolve", "{id}", "dug"),
+        ("reschedule", "{id}", "dug", "--to", "+2h"),
+    ],
+)
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_mistyped_step_is_called_one(office: Office, amends: Amends, words: tuple[str, ...]) -> None:
+    """Whatever is to be done with it: not that it waits for nothing, but that there is no such step, and which are."""
+    await office.employ(FIRST)
+    await office.handle(office.begun(1))
+    mine = str(saga_id("work", 1))
+    ended = await amends(*[mine if word == "{id}" else word for word in words], *WHY, "--yes", "-o", "json")
+    (told,) = json.loads(ended.stdout)
+    assert (ended.returncode, told["result"]) == (1, "refused")
+    assert told["why"] == "work v1 has no step 'dug'; its steps are dig, fill, sign, bill"
 
 
 async def test_an_answer_that_does_not_fit_its_contract_is_refused(office: Office, amends: Amends) -> None:

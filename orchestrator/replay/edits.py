@@ -10,7 +10,7 @@ from typing import Any
 from contracts.message import Event
 from contracts.registry import InvalidMessage, Registry, UnknownMessage
 from messaging.strict_json import NotStrictJson, loads
-from orchestrator.saga.inputs import EventArrived, Input
+from orchestrator.saga.inputs import DeadlinePassed, EventArrived, Input
 
 
 class CannotFork(ValueError):
@@ -35,6 +35,11 @@ class Drop:
 
     def apply(self, items: Sequence[Item], registry: Registry) -> list[Item]:
         place = _place(items, self.seq, "--drop")
+        if isinstance(items[place].given, DeadlinePassed):
+            raise CannotFork(
+                f"--drop {self.seq}: that is a deadline, which passes by itself unless something comes first; "
+                "--inject that instead"
+            )
         return [*items[:place], *items[place + 1 :]]
 
 

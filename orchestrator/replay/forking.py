@@ -117,6 +117,7 @@ class _Forking:
         begun = been.inputs[0] if been.inputs else None
         self._begun = begun.event if isinstance(begun, EventArrived) else None
         self._at = at
+        self._inputs = been.inputs
         self._states = been.states
         self._state = been.states[at]
         self._saga: Saga[Any] = been.sagas[at - 1] if at else been.first
@@ -182,7 +183,14 @@ class _Forking:
             self._deadline(self._state.deadline)
 
     def _deadline(self, due: datetime) -> None:
-        self._apply(Item(DeadlinePassed(max(due, self._now)), None, "clock"))
+        self._apply(self._recorded_deadline() or Item(DeadlinePassed(max(due, self._now)), None, "clock"))
+
+    def _recorded_deadline(self) -> Item | None:
+        """The one that passed next in the recording, where this fork is where the recording was then."""
+        for seq, given in enumerate(self._inputs[self._at :], self._at + 1):
+            if isinstance(given, DeadlinePassed) and self._states[seq - 1] == self._state:
+                return Item(given, seq)
+        return None
 
     def _apply(self, item: Item) -> None:
         given = replace(item.given, at=max(item.given.at, self._now))

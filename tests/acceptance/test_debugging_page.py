@@ -85,7 +85,7 @@ async def test_a_file_tells_what_the_database_tells(night: Night, terminal: Term
     for command in (
         "amends show {} --data --messages",
         "amends replay {}",
-        "amends fork {} --at 3 --drop 4 --silence",
+        "amends fork {} --at 2 --drop 3 --silence",
         "amends export {}",
     ):
         from_database, from_file = await asyncio.to_thread(both, command)

@@ -22,7 +22,7 @@ from orchestrator.replay.forking import Fork, Timeout, fork
 from orchestrator.replay.injecting import Inject
 from orchestrator.replay.replaying import replay
 from orchestrator.replay.stopping import NothingToStop, stop_at
-from orchestrator.saga.inputs import Action, EventArrived, PersonActed
+from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, PersonActed
 from tests.golden.files import FOLDER, catalog, read
 from tests.unit.journey import journey
 from tests.unit.recording import Recording
@@ -138,6 +138,40 @@ def test_a_timeout_comes_before_what_was_recorded() -> None:
     assert found.hows == ("clock", "", "", "", "")
     moments = [(line.at - found.recorded.started_at).total_seconds() for line in found.forked.transitions]
     assert moments == [0, 32, 32, 32, 32, 32]
+
+
+def noticed_late() -> Recording:
+    """Its first command timed out, which was noticed 700 ms late; the second was answered."""
+    play = Recording(journey())
+    play.event(Begun(id=7))
+    play.now += timedelta(seconds=32, milliseconds=700)
+    play.take(DeadlinePassed(play.now))
+    play.now += timedelta(seconds=3)
+    play.answer("stock", Done())
+    return play
+
+
+def test_a_timeout_that_was_recorded_is_the_same() -> None:
+    """It passes where it passed in the recording, so nothing differs."""
+    play = noticed_late()
+    found = forked(play, 1, after=[Timeout("stock")])
+    assert found.forked == play.recorded
+    assert (found.origins, found.hows) == ((2, 3), ("", ""))
+
+
+def test_deadlines_after_a_dropped_answer_are_the_recorded_ones_as_long_as_the_fork_is_there() -> None:
+    """What the clock does in both timelines stands beside each other; what only the fork has is the clock's."""
+    play = noticed_late()
+    found = forked(play, 1, Drop(3), silence=True)
+    assert (found.origins[:2], found.hows[:2]) == ((2, None), ("", "clock"))
+    assert found.forked.transitions[1] == play.recorded.transitions[1]
+
+
+def test_a_deadline_is_not_dropped() -> None:
+    """It passes by itself, so that nothing would differ; the line says what to do instead."""
+    words = "--drop 2: that is a deadline, which passes by itself unless something comes first; --inject that instead"
+    with pytest.raises(CannotFork, match=f"^{words}$"):
+        forked(noticed_late(), 1, Drop(2))
 
 
 def test_an_input_that_comes_twice_is_late_the_second_time() -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.cli.changes import changes
-from orchestrator.cli.pictures import safe, status
+from orchestrator.cli.pictures import WIDEST, safe, status
 from orchestrator.cli.timeline import Entry, Sent, Story, story
 from orchestrator.replay.forking import Fork
 from orchestrator.times import short
@@ -57,7 +57,7 @@ def side_by_side(found: Fork, console: Console) -> None:
         _line(console, "nothing differs: it goes as it was recorded")
         return
     draw = _beside if console.width >= NARROW else _below
-    console.print(draw(list(rows(found, was, is_)), was.started_at))
+    console.print(draw(list(rows(found, was, is_)), was.started_at), width=min(console.width, WIDEST))
     for each in found.unheard:
         if each.origin is None:
             _line(console, f"[yellow]not heard[/] {safe(each.input)}: {safe(each.why)}")

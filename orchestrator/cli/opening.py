@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -123,9 +125,22 @@ def login() -> str:
 
 
 def screen() -> Console:
-    """The terminal; a file or a pipe is as wide as it has to be."""
+    """The terminal; a file or a pipe is as wide as it has to be, and no line there ends with blanks."""
     console = Console()
-    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=250)
+    if console.is_terminal:
+        return console
+    return Console(file=_Trimmed(), width=None if "COLUMNS" in os.environ else 250)
+
+
+class _Trimmed(StringIO):
+    """Standard output without the blanks that fill a table's last column."""
+
+    def write(self, text: str) -> int:
+        sys.stdout.write(re.sub(r" +(?=\n)", "", text))
+        return len(text)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
 
 
 def fail(words: str, code: int) -> NoReturn:

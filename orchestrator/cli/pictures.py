@@ -30,6 +30,10 @@ _GAP = 2
 _SHORTEST_STEP = 8
 
 
+WIDEST = 160
+"""Columns that two texts beside each other fill at most, however much room there is."""
+
+
 def listing(found: Sequence[Listed], totals: Mapping[tuple[str, str], int], console: Console) -> None:
     """A line an instance, and the totals below."""
     if found:

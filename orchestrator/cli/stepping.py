@@ -9,9 +9,10 @@ from datetime import datetime
 
 import typer
 from rich.console import Console
+from rich.rule import Rule
 
 from orchestrator.catalog import Catalog
-from orchestrator.cli.pictures import safe, status
+from orchestrator.cli.pictures import WIDEST, safe, status
 from orchestrator.cli.timeline import Entry, story
 from orchestrator.replay.past import CannotRead, past
 from orchestrator.replay.recorded import Recorded
@@ -68,7 +69,8 @@ def _moments(recorded: Recorded, catalog: Catalog) -> list[tuple[str, tuple[str,
 def _show(
     entry: Entry, last: int, began: datetime, moment: tuple[str, tuple[str, ...]], console: Console, with_data: bool
 ) -> None:
-    console.rule(f"{entry.seq} of {last}, +{short(entry.at - began)}", align="left", style="dim")
+    rule = Rule(f"{entry.seq} of {last}, +{short(entry.at - began)}", align="left", style="dim")
+    console.print(rule, width=min(console.width, WIDEST))
     took = f"  ({entry.took:.3f}s after its command)" if entry.took is not None else ""
     console.print(f"[bold]{safe(entry.source)}[/]: {safe(entry.input)}{took}", highlight=False)
     if entry.carried is not None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
-from orchestrator.cli.pictures import safe, safe_lines
+from orchestrator.cli.pictures import WIDEST, safe, safe_lines
 from orchestrator.replay.difference import Difference, Replayed
 from orchestrator.replay.tally import Counted, Tally
 
@@ -67,7 +67,7 @@ def _place(found: Difference, console: Console, where: str = "") -> None:
         table.add_column("recorded", overflow="fold", ratio=1)
         table.add_column("this checkout", overflow="fold", ratio=1)
         table.add_row(_side(found.recorded), _side(found.now))
-        console.print(Padding(table, (0, 0, 0, 2)))
+        console.print(Padding(table, (0, 0, 0, 2)), width=min(console.width, WIDEST))
 
 
 def _table(found: Tally) -> Table:

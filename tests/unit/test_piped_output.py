@@ -1,0 +1,59 @@
+"""What is piped: whole, but without the blanks that a table is filled with, and no wider than somebody reads."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from uuid import UUID
+
+import pytest
+from rich.console import Console
+
+from orchestrator.catalog import Catalog
+from orchestrator.cli import fork_pictures, pictures, stepping
+from orchestrator.cli.opening import screen
+from orchestrator.queries import Listed
+from orchestrator.replay.edits import Drop
+from orchestrator.replay.forking import fork
+from tests.unit.journey import journey
+from tests.unit.recording import waiting
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def piped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody says how wide it is."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
+def test_no_line_of_a_piped_table_ends_with_blanks(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each line ends with its last word."""
+    after = NOON + timedelta(seconds=2)
+    long = Listed(UUID(int=1), "work", 1, "A-1", "running", "authorize_payment", "", NOON, after, None, 2)
+    short = Listed(UUID(int=2), "work", 1, "B-2", "completed", "", "", NOON, after, None, 2)
+    pictures.listing([long, short], {("work", "running"): 1}, screen())
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line != line.rstrip()] == []
+    assert [line.split()[-1] for line in lines] == ["step", "authorize_payment", "v1", "running"]
+
+
+def test_two_timelines_in_a_pipe_stand_near_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    """Eighty columns each at most; nothing behind the last word."""
+    play = waiting()
+    found = fork(play.recorded, Catalog([play.saga]), 1, [Drop(2)], silence=True)
+    fork_pictures.side_by_side(found, screen())
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line != line.rstrip()] == []
+    (heading,) = [line for line in lines if line.startswith("as recorded") and line.endswith("in the fork")]
+    assert len(heading) < 100
+
+
+def test_a_rule_is_no_wider_than_two_timelines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a terminal, or a pipe, is 250 columns wide."""
+    seen = StringIO()
+    monkeypatch.setattr("sys.stdin", StringIO(""))
+    play = waiting()
+    stepping.step_through(play.recorded, Catalog([journey()]), Console(file=seen, width=250))
+    (rule,) = [line for line in seen.getvalue().splitlines() if line.startswith("1 of 2")]
+    assert len(rule) == 160

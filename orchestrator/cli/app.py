@@ -35,7 +35,9 @@ REPLAY = "Replay (publishes nothing)"
 REPAIR = "Repair (kept, with who and why)"
 
 app = typer.Typer(help="Sagas that make amends.", cls=Headed, no_args_is_help=True, rich_markup_mode=None)
-config = typer.Typer(help="The configuration.", no_args_is_help=True, rich_markup_mode=None)
+config = typer.Typer(
+    help="The configuration.\n\nExample: amends config show", no_args_is_help=True, rich_markup_mode=None
+)
 
 app.command(rich_help_panel=RUN)(running.run)
 app.command(rich_help_panel=RUN)(running.relay)

@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 app = typer.Typer(
     help="What nobody could handle: look, send again, discard.\n\nOf every service; with DATABASE_URL set to a "
-    "service's own database, of that one.",
+    "service's own database, of that one.\n\nExample: amends dead-letters list",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

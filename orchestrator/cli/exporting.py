@@ -57,6 +57,7 @@ def export(
         typer.echo(as_text(bundle), nl=False)
     else:
         _write({target: as_text(bundle)}, force=force)
+        typer.echo(f"written: {target}", err=True)
 
 
 def seal(
@@ -80,6 +81,7 @@ def seal(
     except InvalidBundle as error:
         fail(str(error), 1)
     _write({target or path: text}, force=force or target is None)
+    typer.echo(f"written: {target or path}", err=True)
 
 
 def _found(settings: OrchestratorSettings, catalog: Catalog, wanted: str) -> tuple[Bundle, Saga[Any]]:

@@ -36,9 +36,11 @@ WIDEST = 160
 
 def listing(found: Sequence[Listed], totals: Mapping[tuple[str, str], int], console: Console) -> None:
     """A line an instance, and the totals below."""
+    left_out: list[str] = []
     if found:
         table = Table(box=None, pad_edge=False, header_style="bold")
         columns, step_width = _fitting(found, console.width)
+        left_out = [each for each in _COLUMNS if each not in columns] + ([] if step_width else ["step"])
         for column, width in columns.items():
             table.add_column(column, no_wrap=True, min_width=width)
         if step_width:
@@ -63,6 +65,9 @@ def listing(found: Sequence[Listed], totals: Mapping[tuple[str, str], int], cons
         by_saga.setdefault(name, []).append(f"{number} {each_status}")
     words = "; ".join(f"{safe(name)} {', '.join(counted)}" for name, counted in by_saga.items())
     console.print(f"{len(found)} shown; in all: {words or 'no saga yet'}", style="dim", highlight=False, soft_wrap=True)
+    if left_out:
+        hint = f"no room for {', '.join(left_out)}: see a wider terminal, or --output json"
+        console.print(hint, style="dim", highlight=False, soft_wrap=True)
 
 
 def _fitting(found: Sequence[Listed], width: int) -> tuple[dict[str, int], int]:

@@ -37,12 +37,16 @@ from orchestrator.times import clock, short
 
 T = TypeVar("T", ParkedWaiting, OutboxWaiting, DeferredWaiting)
 
-parked = typer.Typer(help="Events that nobody awaits yet.", no_args_is_help=True, rich_markup_mode=None)
+parked = typer.Typer(
+    help="Events that nobody awaits yet.\n\nExample: amends parked list", no_args_is_help=True, rich_markup_mode=None
+)
 outbox = typer.Typer(
-    help="Messages that have to leave.\n\nWorks on any service's database.", no_args_is_help=True, rich_markup_mode=None
+    help="Messages that have to leave.\n\nWorks on any service's database.\n\nExample: amends outbox list",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 deferred = typer.Typer(
-    help="Messages that are tried again later.\n\nWorks on any service's database.",
+    help="Messages that are tried again later.\n\nWorks on any service's database.\n\nExample: amends deferred list",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -81,7 +81,7 @@ async def test_a_file_tells_what_the_database_tells(night: Night, terminal: Term
     def both(command: str) -> tuple[str, str]:
         return terminal.types(command.format("9d28"), at=WOKEN), apart.types(command.format("ada.json"), at=WOKEN)
 
-    assert await asyncio.to_thread(terminal.types, "amends export 9d28 -o ada.json", at=WOKEN) == ""
+    assert await asyncio.to_thread(terminal.types, "amends export 9d28 -o ada.json", at=WOKEN) == "written: ada.json"
     for command in (
         "amends show {} --data --messages",
         "amends replay {}",

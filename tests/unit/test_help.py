@@ -46,7 +46,11 @@ def test_every_command_has_its_line_under_a_heading() -> None:
     assert max(map(len, told.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("words", [*_commands()], ids=" ".join)
+def _groups() -> Iterator[tuple[str, ...]]:
+    yield from dict.fromkeys(words[:1] for words in _commands() if len(words) > 1)
+
+
+@pytest.mark.parametrize("words", [*_commands(), *_groups()], ids=" ".join)
 def test_every_command_has_an_example_to_copy(words: tuple[str, ...]) -> None:
     """On a line of its own, whole, and it names the command."""
     examples = [line for line in _helped(*words).splitlines() if line.startswith("  Example: ")]

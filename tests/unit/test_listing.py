@@ -31,7 +31,7 @@ FOUND = [
 def _printed(found: list[Listed], width: int) -> list[str]:
     out = io.StringIO()
     pictures.listing(found, {("fulfill_order", "stuck"): 1}, Console(file=out, width=width))
-    lines = out.getvalue().splitlines()
+    lines = [line for line in out.getvalue().splitlines() if not line.startswith("no room for ")]
     assert lines[-1] == f"{len(found)} shown; in all: fulfill_order 1 stuck"
     return [line.rstrip() for line in lines[:-1]]
 
@@ -44,6 +44,22 @@ def test_sixty_columns_hold_ids_keys_and_statuses() -> None:
         f"00000002  {KEY}  completed",
         f"00000003  {KEY}  stuck",
     ]
+
+
+@pytest.mark.parametrize(
+    ("width", "said"),
+    [
+        (60, ["no room for took, moved, saga, step: see a wider terminal, or --output json"]),
+        (80, ["no room for took, moved, saga: see a wider terminal, or --output json"]),
+        (160, []),
+    ],
+)
+def test_columns_that_are_left_out_are_named(width: int, said: list[str]) -> None:
+    """Below the totals, with the way to see them; nothing where all are there."""
+    out = io.StringIO()
+    pictures.listing(FOUND, {("fulfill_order", "stuck"): 1}, Console(file=out, width=width))
+    lines = out.getvalue().splitlines()
+    assert lines[lines.index("3 shown; in all: fulfill_order 1 stuck") + 1 :] == said
 
 
 def test_eighty_columns_have_room_for_the_beginning_of_the_step() -> None:

@@ -107,8 +107,9 @@ async def test_both_databases_give_the_same_bundle(sqlite_url: str, postgres_url
 async def test_a_bundle_replays_without_a_database(treated: str, tmp_path: Path) -> None:
     """What was exported from either database is the same to this checkout, and so is what was redacted."""
     plain, redacted = tmp_path / "plain.json", tmp_path / "redacted.json"
-    assert (await _amends("export", KEY, "-o", plain, url=treated)).exit_code == 0
-    assert (await _amends("export", KEY, "--redact", "-o", redacted, url=treated)).stderr == ""
+    exported = await _amends("export", KEY, "-o", plain, url=treated)
+    assert (exported.exit_code, exported.stdout, exported.stderr) == (0, "", f"written: {plain}\n")
+    assert (await _amends("export", KEY, "--redact", "-o", redacted, url=treated)).stderr == f"written: {redacted}\n"
     for path in (plain, redacted):
         result = await _amends("replay", path)
         assert result.exit_code == 0, result.output

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.acceptance.pages import ROOT, blocks
 from tests.acceptance.programs import AMENDS, answers, eventually, finished, running
 
 RUN = (sys.executable, "-m", "deploy", "run", "--port", "0")
@@ -71,6 +72,36 @@ def test_the_printed_order_is_fulfilled_and_can_be_looked_at(tmp_path: Path) -> 
         assert "payment.captured" in shown.stdout, shown.stderr
         here.process.send_signal(signal.SIGINT)
         assert here.process.wait(60) == 130, here.said()
+
+
+def test_the_order_of_the_readme_fails_and_is_told_as_it_says(tmp_path: Path) -> None:
+    """Its curl line's order is refused and undone, its `list` finds it, and `show` prints its table, times aside."""
+    (commands,) = [each.text for each in blocks(ROOT / "README.md", "sh") if "curl" in each.text]
+    (printed,) = [each.text for each in blocks(ROOT / "README.md", "text") if "order.rejected" in each.text]
+    order, setting, *looks = commands.replace("\\\n", " ").splitlines()
+    with house(tmp_path) as here:
+        assert setting == f"export DATABASE_URL={here.database}"
+        words = shlex.split(order)
+        address = str(httpx.URL(words[1]).copy_with(port=httpx.URL(here.urls["order"]).port))
+        placed = httpx.post(
+            address, content=words[-1].encode(), headers={"Content-Type": "application/json"}, trust_env=False
+        )
+        assert placed.status_code == 201, placed.text
+        key = placed.json()["id"]
+        assert eventually(lambda: _order(f"{address}/{key}")["status"] == "canceled"), _order(f"{address}/{key}")
+        environment = {"DATABASE_URL": here.database, "COLUMNS": "120"}
+
+        def ended() -> bool:
+            return key in finished((*AMENDS, *shlex.split(looks[0])[1:]), tmp_path, **environment).stdout
+
+        assert eventually(ended)
+        assert shlex.split(looks[1])[:2] == [".venv/bin/amends", "show"]
+        shown = finished((*AMENDS, "show", key), tmp_path, **environment).stdout
+    assert _timeless(shown[shown.index("#  after") :]) == _timeless(printed)
+
+
+def _timeless(table: str) -> list[str]:
+    return re.sub(r"\d+\.\d+s", "0s", table).split()
 
 
 def test_the_next_run_goes_on_where_this_one_was_killed(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.cli.changes import changes
-from orchestrator.cli.pictures import WIDEST, safe, status
+from orchestrator.cli.pictures import WIDEST, safe, sentence, status
 from orchestrator.cli.timeline import Entry, Sent, Story, story
 from orchestrator.replay.forking import Fork
 from orchestrator.times import short
@@ -47,20 +47,20 @@ class Row:
 def side_by_side(found: Fork, console: Console) -> None:
     """Head, both timelines from the point of the fork, what was not heard, and how the ends differ."""
     was, is_ = story(found.recorded), story(found.forked)
-    _line(console, f"[bold]{safe(was.name)}[/] v{was.version}  {was.id}  key {safe(was.key)}")
-    _line(
+    sentence(console, f"[bold]{safe(was.name)}[/] v{was.version}  {was.id}  key {safe(was.key)}")
+    sentence(
         console,
         f"forked after transition {found.at} of {len(was.entries)}; nothing is sent, the history stays as it is",
     )
     console.print()
     if found.forked == found.recorded:
-        _line(console, "nothing differs: it goes as it was recorded")
+        sentence(console, "nothing differs: it goes as it was recorded")
         return
     draw = _beside if console.width >= NARROW else _below
     console.print(draw(list(rows(found, was, is_)), was.started_at), width=min(console.width, WIDEST))
     for each in found.unheard:
         if each.origin is None:
-            _line(console, f"[yellow]not heard[/] {safe(each.input)}: {safe(each.why)}")
+            sentence(console, f"[yellow]not heard[/] {safe(each.input)}: {safe(each.why)}")
     console.print()
     _ends(found, was, is_, console)
 
@@ -132,20 +132,16 @@ def _otherwise(message: Sent, recorded: Entry | None) -> Iterator[str]:
 
 
 def _ends(found: Fork, was: Story, is_: Story, console: Console) -> None:
-    _line(console, f"as recorded  {_end(was, ())}")
-    _line(console, f"in the fork  {_end(is_, found.waits_for)}")
+    sentence(console, f"as recorded  {_end(was, ())}")
+    sentence(console, f"in the fork  {_end(is_, found.waits_for)}")
     for each in changes(was.data, is_.data):
         if each.kind != "added":
-            _line(console, f"  [red]- {safe(f'{each.path}: {json.dumps(each.before, ensure_ascii=False)}')}[/]")
+            sentence(console, f"  [red]- {safe(f'{each.path}: {json.dumps(each.before, ensure_ascii=False)}')}[/]")
         if each.kind != "removed":
-            _line(console, f"  [green]+ {safe(f'{each.path}: {json.dumps(each.after, ensure_ascii=False)}')}[/]")
+            sentence(console, f"  [green]+ {safe(f'{each.path}: {json.dumps(each.after, ensure_ascii=False)}')}[/]")
 
 
 def _end(told: Story, waits_for: Sequence[str]) -> str:
     reason = last_line(told.reason)
     waiting = f", waits for {safe('; '.join(waits_for))}" if waits_for else ""
     return f"{status(told.status)}{f': {safe(reason)}' if reason else ''}{waiting}"
-
-
-def _line(console: Console, markup: str) -> None:
-    console.print(markup, highlight=False, soft_wrap=True)

@@ -19,7 +19,7 @@ from orchestrator.cli.editing import difference
 from orchestrator.cli.json_array import JsonArray
 from orchestrator.cli.json_values import plain_json
 from orchestrator.cli.opening import Output
-from orchestrator.cli.pictures import plain, plain_lines, safe
+from orchestrator.cli.pictures import plain, plain_lines, safe, sentence
 from orchestrator.letter_decisions import Outcome
 from orchestrator.letters import Counted, Letter, State, Waiting
 from orchestrator.saga.story import times
@@ -41,7 +41,7 @@ def listing(found: Sequence[Letter], totals: Sequence[Counted], now: datetime, w
     for kind in totals:
         states[kind.state.value] += kind.letters
     words = ", ".join(f"{number} {state}" for state, number in sorted(states.items())) or f"none {which}"
-    console.print(f"{len(found)} shown; in all: {words}", style="dim", highlight=False, soft_wrap=True)
+    sentence(console, f"{len(found)} shown; in all: {words}", style="dim")
 
 
 def _table(found: Sequence[Letter], now: datetime, room: int, *, several_states: bool) -> Table:

@@ -64,10 +64,9 @@ def listing(found: Sequence[Listed], totals: Mapping[tuple[str, str], int], cons
     for (name, each_status), number in sorted(totals.items()):
         by_saga.setdefault(name, []).append(f"{number} {each_status}")
     words = "; ".join(f"{safe(name)} {', '.join(counted)}" for name, counted in by_saga.items())
-    console.print(f"{len(found)} shown; in all: {words or 'no saga yet'}", style="dim", highlight=False, soft_wrap=True)
+    sentence(console, f"{len(found)} shown; in all: {words or 'no saga yet'}", style="dim")
     if left_out:
-        hint = f"no room for {', '.join(left_out)}: see a wider terminal, or --output json"
-        console.print(hint, style="dim", highlight=False, soft_wrap=True)
+        sentence(console, f"no room for {', '.join(left_out)}: see a wider terminal, or --output json", style="dim")
 
 
 def _fitting(found: Sequence[Listed], width: int) -> tuple[dict[str, int], int]:
@@ -89,6 +88,11 @@ def _fitting(found: Sequence[Listed], width: int) -> tuple[dict[str, int], int]:
         room -= wide + _GAP
     step_width = min(step, room - _GAP)
     return columns, step_width if step_width >= _SHORTEST_STEP else 0
+
+
+def sentence(console: Console, markup: str, *, style: str = "") -> None:
+    """A line of words: on a terminal it breaks between two of them, elsewhere it is whole."""
+    console.print(markup, style=style, highlight=False, soft_wrap=not console.is_terminal)
 
 
 def listed_as_json(each: Listed) -> dict[str, Any]:

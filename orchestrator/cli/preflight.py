@@ -15,6 +15,7 @@ from messaging.database import Database
 from messaging.process import load
 from orchestrator import versions
 from orchestrator.catalog import Catalog
+from orchestrator.cli import pictures
 from orchestrator.cli.opening import Output, OutputOption, catalog_of, moment, screen, with_database
 from orchestrator.cli.pictures import safe, safe_lines
 from orchestrator.preflight.checking import count
@@ -140,7 +141,7 @@ def _number(count: int, what: str) -> str:
 
 
 def _line(console: Console, markup: str) -> None:
-    console.print(markup, highlight=False, soft_wrap=True)
+    pictures.sentence(console, markup)
 
 
 # -- for programs --------------------------------------------------------------------------------------------

@@ -10,16 +10,16 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
-from orchestrator.cli.pictures import WIDEST, safe, safe_lines
+from orchestrator.cli.pictures import WIDEST, safe, safe_lines, sentence
 from orchestrator.replay.difference import Difference, Replayed
 from orchestrator.replay.tally import Counted, Tally
 
 
 def verdict(found: Replayed, console: Console) -> None:
     """One instance."""
-    _line(console, f"[bold]{safe(found.name)}[/] v{found.version}  {found.id}  key {safe(found.key)}")
+    sentence(console, f"[bold]{safe(found.name)}[/] v{found.version}  {found.id}  key {safe(found.key)}")
     if found.difference is None:
-        _line(console, f"[green]same[/]: {_number(found.transitions, 'transition')} as recorded")
+        sentence(console, f"[green]same[/]: {_number(found.transitions, 'transition')} as recorded")
     else:
         difference(found.difference, console)
 
@@ -42,26 +42,26 @@ def tally(found: Tally, seconds: float, console: Console) -> None:
         _sentence(example.difference, console)
         ids = ", ".join(str(each.id) for each in finding.examples)
         more = ", …" if finding.instances > len(finding.examples) else ""
-        _line(console, f"{_number(finding.instances, 'instance')} of {safe(name)} v{version}: {ids}{more}")
+        sentence(console, f"{_number(finding.instances, 'instance')} of {safe(name)} v{version}: {ids}{more}")
         _place(example.difference, console, f"in {example.id} " if finding.instances > 1 else "")
     if found.unlisted:
         console.print()
-        _line(console, f"{_number(found.unlisted, 'more instance')} with other differences; choose some with --saga")
+        sentence(console, f"{_number(found.unlisted, 'more instance')} with other differences; choose some with --saga")
     verdict = f"{found.different:,} different" if found.different else "all the same" if found.instances else "no saga"
     words = f"{_number(found.instances, 'instance')}, {_number(found.transitions, 'transition')}, {seconds:.1f} s"
     if found.counted:
         console.print()
-    console.print(f"{words}: {verdict}", style="dim", highlight=False, soft_wrap=True)
+    sentence(console, f"{words}: {verdict}", style="dim")
 
 
 def _sentence(found: Difference, console: Console) -> None:
-    _line(console, f"[bold red]different[/]: {safe_lines(found.sentence)}")
+    sentence(console, f"[bold red]different[/]: {safe_lines(found.sentence)}")
 
 
 def _place(found: Difference, console: Console, where: str = "") -> None:
     if found.seq:
         came = f": {safe(found.input)}" if found.input else ""
-        _line(console, f"{where}at transition {found.seq}{came}")
+        sentence(console, f"{where}at transition {found.seq}{came}")
     if found.recorded or found.now:
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("recorded", overflow="fold", ratio=1)
@@ -99,10 +99,6 @@ def _side(lines: Sequence[str]) -> str:
 
 def _number(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
-def _line(console: Console, markup: str) -> None:
-    console.print(markup, highlight=False, soft_wrap=True)
 
 
 def as_json(found: Replayed) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from messaging.waiting import (
 )
 from orchestrator.cli.json_values import in_json
 from orchestrator.cli.opening import Output, OutputOption, length_of, screen, with_database
-from orchestrator.cli.pictures import safe_lines
+from orchestrator.cli.pictures import safe_lines, sentence
 from orchestrator.parked_list import ParkedWaiting, parked_waiting
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.times import clock, short
@@ -178,7 +178,7 @@ def _table(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> Table:
 
 def _total(console: Console, shown: int, total: int, where: str) -> None:
     words = f"{shown} shown of {total} {where}" if total else f"nothing is {where}"
-    console.print(words, style="dim", highlight=False, soft_wrap=True)
+    sentence(console, words, style="dim")
 
 
 def _key(key: str | None) -> str:

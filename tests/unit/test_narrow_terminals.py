@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from uuid import UUID
 
+import pytest
 from rich.console import Console
 
+from orchestrator.catalog import Catalog
 from orchestrator.cli import dashboard, statistics
+from orchestrator.cli.fork_pictures import side_by_side
+from orchestrator.cli.pictures import listing
 from orchestrator.queries import Listed
+from orchestrator.replay.edits import Drop
+from orchestrator.replay.forking import fork
 from orchestrator.statistics import Durations, SagaStatistics, StepStatistics
 from orchestrator.watching import Pile, Rates, Snapshot
+from tests.unit.recording import waiting
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -44,6 +52,31 @@ def test_figures_stand_in_columns_where_these_fit() -> None:
         "place_order          0        0       0         0       0     11     -     -",
         "authorize_payment   40       38       5         7       5      6 0.09s 1.56s",
     ]
+
+
+def _drawn(width: int) -> list[str]:
+    """A fork and a listing as a terminal shows them."""
+    seen = StringIO()
+    console = Console(file=seen, width=width, force_terminal=True, color_system=None)
+    play = waiting()
+    side_by_side(fork(play.recorded, Catalog([play.saga]), 1, [Drop(2)], silence=True), console)
+    listing([], {("fulfill_order", "completed"): 8, ("fulfill_order", "compensated"): 3, ("trip", "stuck"): 1}, console)
+    return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", seen.getvalue()).splitlines()]
+
+
+@pytest.mark.parametrize("width", [40, 60])
+def test_no_word_is_cut_at_the_edge(width: int) -> None:
+    """Head, timelines, ends and totals break between words; no line is left to the terminal to break."""
+    lines = _drawn(width)
+    assert [line for line in lines if len(line) > width] == []
+    told = " ".join(" ".join(lines).split())
+    for words in (
+        "work v1 22689877-840d-5d35-b039-b18a4835c9b0 key 7",
+        "forked after transition 1 of 2; nothing is sent, the history stays as it is",
+        "in the fork stuck: the compensation of stock was sent 10 times and never answered",
+        "0 shown; in all: fulfill_order 3 compensated, 8 completed; trip 1 stuck",
+    ):
+        assert words in told
 
 
 def test_figures_are_told_in_words_where_columns_do_not_fit() -> None:

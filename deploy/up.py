@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import asyncpg
 import httpx
+import typer
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -30,6 +31,8 @@ READY_SECONDS = 90.0
 STOP_SECONDS = 30.0
 """Longer than a service takes to drain (AMENDS_DRAIN_TIMEOUT)."""
 LONGEST_LINE = 1 << 24
+
+app = typer.Typer(help="The three services as three processes.", add_completion=False, rich_markup_mode=None)
 
 _COLORS = {"orchestrator": "36", "order": "32", "payment": "35"}
 _ORDER = '{"customer_id": "ada", "currency": "USD", "lines": [{"sku": "CD", "quantity": 1, "amount": 1499}]}'
@@ -300,9 +303,19 @@ def _welcome(wanted: Sequence[Service]) -> str:
     )
 
 
-def main() -> int:
-    """Bring everything up; the exit code: 0 when stopped, 69 when a server or service is not to be had."""
-    wanted = services()
+@app.command()
+def up() -> None:
+    """Run orchestrator, order and payment on RabbitMQ and PostgreSQL until Ctrl-C, or until one of them ends.
+
+    AMQP_URL and DATABASE_URL name the servers; what they do not name is started, with throw-away data. Exit codes: 0
+    when stopped, 69 when a server or a service is not to be had, 78 when a setting cannot work.
+
+    Example: AMQP_URL=amqp://guest:guest@127.0.0.1/ python -m deploy.up
+    """
+    raise typer.Exit(_up(services()))
+
+
+def _up(wanted: Sequence[Service]) -> int:
     try:
         with ExitStack() as stack:
             found = backends(stack, os.environ, wanted)
@@ -318,4 +331,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app(prog_name="python -m deploy.up")

@@ -10,12 +10,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
+from tests.acceptance.programs import finished
+
 BOUND = 90.0
+UP = (sys.executable, "-m", "deploy.up")
 
 
 class Up:
@@ -24,7 +28,7 @@ class Up:
     def __init__(self) -> None:
         named = ("AMQP_URL", "DATABASE_URL")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "deploy.up"],
+            UP,
             env={name: value for name, value in os.environ.items() if name not in named},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -75,6 +79,23 @@ def _eventually(holds: Callable[[], bool]) -> bool:
             return False
         time.sleep(0.05)
     return True
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--help",), 0, "AMQP_URL and DATABASE_URL name the servers"),
+        (("payment",), 2, "unexpected extra argument(s) (payment)"),
+        (("--port", "0"), 2, "No such option: --port"),
+    ],
+    ids=str,
+)
+def test_words_it_does_not_know_start_nothing(tmp_path: Path, words: tuple[str, ...], code: int, said: str) -> None:
+    """`--help` is answered, anything else is usage, exit code 2, and neither starts a server."""
+    ended = finished((*UP, *words), tmp_path)
+    assert ended.returncode == code, ended.stderr
+    assert said in ended.stdout + ended.stderr
+    assert "Starting" not in ended.stdout
 
 
 def test_the_printed_order_is_fulfilled(up: Up) -> None:

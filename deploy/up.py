@@ -25,6 +25,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from deploy.servers import PostgresServer, RabbitServer, ServerUnavailable, free_ports
+from messaging.commandline import without_password
 
 HOST = "127.0.0.1"
 READY_SECONDS = 90.0
@@ -264,10 +265,10 @@ async def run(found: Backends, wanted: Sequence[Service], environment: Mapping[s
     async with AsyncExitStack() as stack:
         stack.push_async_callback(fleet.stop)
         await fleet.start(found, environment)
-        return await _watch(fleet, asked)
+        return await _watch(fleet, asked, _welcome(wanted, commands(found, wanted, environment)))
 
 
-async def _watch(fleet: Fleet, asked: asyncio.Event) -> int:
+async def _watch(fleet: Fleet, asked: asyncio.Event, welcome: str) -> int:
     stopping = asyncio.create_task(asked.wait())
     ending = asyncio.create_task(fleet.first_to_end())
     getting_ready = asyncio.create_task(fleet.ready())
@@ -276,7 +277,7 @@ async def _watch(fleet: Fleet, asked: asyncio.Event) -> int:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if getting_ready.done():
             getting_ready.result()
-            print(_welcome(fleet.services), flush=True)
+            print(welcome, flush=True)
             await asyncio.wait((stopping, ending), return_when=asyncio.FIRST_COMPLETED)
         if stopping.done():
             print("Stopping: finishing what was begun …", flush=True)
@@ -291,7 +292,24 @@ async def _watch(fleet: Fleet, asked: asyncio.Event) -> int:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _welcome(wanted: Sequence[Service]) -> str:
+def commands(found: Backends, wanted: Sequence[Service], environment: Mapping[str, str]) -> str:
+    """Lines for another terminal. The passwords of servers that are thrown away may be read here; nobody else's."""
+    (order,) = (each.address for each in wanted if each.name == "order")
+    database, broker = found.database_urls["orchestrator"], found.amqp_url
+    if environment.get("DATABASE_URL"):
+        database = without_password(database)
+    if environment.get("AMQP_URL"):
+        broker = without_password(broker)
+    yours = "  # with your password for ***\n"
+    return (
+        f"  export DATABASE_URL={database}\n{yours if '***' in database else ''}"
+        f"  export AMQP_URL={broker}\n{yours if '***' in broker else ''}"
+        "  .venv/bin/amends list\n"
+        f"  ORDER_URL={order} .venv/bin/python -m services.order place orders.csv\n\n"
+    )
+
+
+def _welcome(wanted: Sequence[Service], commands: str) -> str:
     addresses = {each.name: each.address for each in wanted}
     return (
         f"\n  orchestrator {addresses['orchestrator']}/readyz\n"
@@ -299,6 +317,8 @@ def _welcome(wanted: Sequence[Service]) -> str:
         f"  payments     {addresses['payment']}/audit\n\n"
         f"  curl -i {addresses['order']}/orders -H 'Content-Type: application/json' \\\n"
         f"       -d '{_ORDER}'\n\n"
+        "  From another terminal:\n"
+        f"{commands}"
         "  Ctrl-C stops everything.\n"
     )
 

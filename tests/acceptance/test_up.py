@@ -16,7 +16,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.acceptance.programs import finished
+from deploy.up import Backends, Service, commands
+from tests.acceptance.programs import AMENDS, finished
 
 BOUND = 90.0
 UP = (sys.executable, "-m", "deploy.up")
@@ -98,8 +99,40 @@ def test_words_it_does_not_know_start_nothing(tmp_path: Path, words: tuple[str, 
     assert "Starting" not in ended.stdout
 
 
-def test_the_printed_order_is_fulfilled(up: Up) -> None:
-    """The curl line it prints places an order that ends completed, and Ctrl-C ends everything with exit code 0."""
+def _try_the_printed_commands(up: Up, folder: Path) -> None:
+    """The lines for another terminal list the one saga, and place a file of orders."""
+    up.read_until("Ctrl-C stops everything")
+    said = "".join(up.printed)
+    given = dict(re.findall(r"^  export (\w+)=(\S+)$", said, re.MULTILINE))
+    assert set(given) == {"DATABASE_URL", "AMQP_URL"}
+    assert "  .venv/bin/amends list\n" in said
+    listed = finished((*AMENDS, "list"), folder, **given)
+    assert "1 completed" in listed.stdout, listed.stderr
+    ((address, words),) = re.findall(r"^  ORDER_URL=(\S+) \.venv/bin/python (.*)$", said, re.MULTILINE)
+    (folder / "orders.csv").write_text("order_ref,customer_id,quantity,amount\nA1,ada,1,14.99\n", encoding="utf-8")
+    placed = finished((sys.executable, *words.split()), folder, ORDER_URL=address)
+    assert placed.returncode == 0, placed.stderr
+
+
+def test_the_password_of_a_server_that_was_named_is_not_printed() -> None:
+    """The lines for another terminal show stars and say whose password belongs there."""
+    environment = {"DATABASE_URL": "postgresql://me:secret@db/postgres", "AMQP_URL": "amqp://me:secret@broker/shop"}
+    wanted = (Service("order", "services.order", 8001, "amends_order"),)
+    found = Backends(environment["AMQP_URL"], {"orchestrator": "postgresql://me:secret@db/amends_orchestrator"})
+    assert commands(found, wanted, environment) == (
+        "  export DATABASE_URL=postgresql://me:***@db/amends_orchestrator\n"
+        "  # with your password for ***\n"
+        "  export AMQP_URL=amqp://me:***@broker/shop\n"
+        "  # with your password for ***\n"
+        "  .venv/bin/amends list\n"
+        "  ORDER_URL=http://127.0.0.1:8001 .venv/bin/python -m services.order place orders.csv\n\n"
+    )
+
+
+def test_the_printed_order_is_fulfilled(up: Up, tmp_path: Path) -> None:
+    """The curl line it prints places an order that ends completed, so do its other commands what they should, and
+    Ctrl-C ends everything with exit code 0.
+    """
     first = up.read_until("curl -i")
     words = shlex.split(first.rstrip().rstrip("\\") + up.read_until("-d "))
     address, body = words[2], words[-1]
@@ -107,6 +140,7 @@ def test_the_printed_order_is_fulfilled(up: Up) -> None:
     assert placed.status_code == 201, placed.text
     order = str(httpx.URL(address).join(placed.headers["Location"]))
     assert _eventually(lambda: httpx.get(order).json()["status"] == "completed"), httpx.get(order).text
+    _try_the_printed_commands(up, tmp_path)
     children = psutil.Process(up.process.pid).children(recursive=True)
     up.process.send_signal(signal.SIGINT)
     assert up.end() == 0, "".join(up.printed)

@@ -119,11 +119,12 @@ def demo(
 
 
 async def _until_interrupted(work: Coroutine[None, None, int]) -> int:
-    """The result of `work`, or 130 once a first Ctrl-C has canceled it; a second one ends the process at once."""
+    """The result of `work`, or 130 once a first Ctrl-C has canceled it, and said so; a second one ends it at once."""
     task = asyncio.ensure_future(work)
 
     def interrupt() -> None:
         interrupts.end_at_once()
+        print("Interrupted: finishing what was begun …", file=sys.stderr, flush=True)
         task.cancel()
 
     loop = asyncio.get_running_loop()
@@ -131,7 +132,6 @@ async def _until_interrupted(work: Coroutine[None, None, int]) -> int:
     try:
         return await task
     except asyncio.CancelledError:
-        interrupts.say()
         return interrupts.INTERRUPTED
     finally:
         loop.remove_signal_handler(signal.SIGINT)

@@ -148,7 +148,8 @@ class Running:
 
     async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         # HTTP goes on answering (`/readyz`: draining) until the work in hand is done, so that nobody is cut off.
-        ended = await asyncio.gather(*(service.quiesce() for service in self.services), return_exceptions=True)
+        ended = await asyncio.gather(*(service.finish() for service in self.services), return_exceptions=True)
+        ended += await asyncio.gather(*(service.flush() for service in self.services), return_exceptions=True)
         for server in self._servers:
             server.should_exit = True
         await asyncio.gather(*self._serving, return_exceptions=True)

@@ -187,6 +187,10 @@ class Relay:
     async def flush(self) -> None:
         """Publish what is still offered and delete what is confirmed; the last thing before closing."""
         await self._publish_offered()
+        await self.forget_confirmed()
+
+    async def forget_confirmed(self) -> None:
+        """Delete what is confirmed, so that nobody sends it again."""
         if self.confirmed:
             async with self._database.transaction() as connection:
                 ids = await self.delete_confirmed(connection)

@@ -5,8 +5,8 @@ order.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,6 +117,7 @@ class Service:
         self._resources = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
         self._draining = False
+        self._drained_by = 0.0
         self._started = False
 
     @property
@@ -187,23 +188,42 @@ class Service:
             raise RuntimeError(f"a task of {self.name} ended by itself")
 
     async def quiesce(self) -> None:
-        """Take nothing new from the broker, finish what was begun, publish what was committed. Bounded."""
+        """`finish` and `flush`. Bounded by `drain_timeout`, both together."""
+        await self.finish()
+        await self.flush()
+
+    async def finish(self) -> None:
+        """Take nothing new from the broker and finish what was begun. Bounded by `drain_timeout`."""
         self._draining = True
+        self._drained_by = asyncio.get_running_loop().time() + self.settings.drain_timeout.total_seconds()
         structlog.get_logger().info("draining", name=self.name)
+        async with self._bounded_drain():
+            for worker in self.workers:
+                await worker.stop()
+            await asyncio.gather(*self._tasks[1:], return_exceptions=True)
+            for role in self.roles:
+                calls = getattr(role.consumer, "calls", None)
+                if isinstance(calls, OutsideCalls):
+                    await calls.close()
+
+    async def flush(self) -> None:
+        """Publish what was committed, once every service of this process has finished. Bounded, as `finish` is."""
+        if not self._started:
+            return
+        async with self._bounded_drain():
+            if self.settings.in_memory:
+                # Only a consumer's commit confirms a message there, and they have all ended: waiting is in vain.
+                await self.relay.forget_confirmed()
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FLUSH_SECONDS):
+                    await self.relay.flush()
+
+    @asynccontextmanager
+    async def _bounded_drain(self) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(self.settings.drain_timeout.total_seconds()):
-                for worker in self.workers:
-                    await worker.stop()
-                await asyncio.gather(*self._tasks[1:], return_exceptions=True)
-                for role in self.roles:
-                    calls = getattr(role.consumer, "calls", None)
-                    if isinstance(calls, OutsideCalls):
-                        await calls.close()
-                if self._started:
-                    # In one process, whoever should commit our last messages may have stopped before us.
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(FLUSH_SECONDS):
-                            await self.relay.flush()
+            async with asyncio.timeout_at(self._drained_by):
+                yield
         except TimeoutError:
             structlog.get_logger().warning(
                 "drain_cut_short", name=self.name, why="what is left stays in the outbox and on the queues"

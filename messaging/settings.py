@@ -140,6 +140,11 @@ class ServiceSettings(BaseSettings):
         return self.database_url.get_secret_value() or f"sqlite:///{self.service}.db"
 
     @property
+    def in_memory(self) -> bool:
+        """Whether the exchange lies in this process, shared by all its services."""
+        return self.amqp_url.get_secret_value() == MEMORY
+
+    @property
     def migrates(self) -> bool:
         if self.migrate_on_start is None:
             return self.database.startswith("sqlite")

@@ -21,12 +21,15 @@ CHEAP, DEAR = Money(amount=1499, currency="USD"), Money(amount=99_999_999, curre
 
 def test_every_file_of_the_page_is_used() -> None:
     """The page's Python is these files, each of which a test here or of the README runs, and so are its commands."""
-    assert sorted(files(GETTING_STARTED)) == ["ask.py", "desk.py", "more_trips.py", "tables.py"]
+    assert sorted(files(GETTING_STARTED)) == ["ask.py", "desk.py", "more_trips.py", "second_floor.py", "tables.py"]
     commands = [line for block in blocks(GETTING_STARTED, "sh") for line in block.text.splitlines()]
     assert [line for line in commands if not line.startswith("PORT=")] == [
         "python tables.py",
         "python ask.py",
         "DATABASE_URL=sqlite:///orchestrator.db amends list",
+        "python second_floor.py",
+        "python ask.py",
+        "DATABASE_URL=sqlite:///orchestrator.db AMENDS_SAGAS=trips,more_trips amends list",
     ]
 
 

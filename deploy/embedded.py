@@ -81,7 +81,10 @@ def run(
     *,
     data: Annotated[Path, typer.Option(help="Where the SQLite files lie.")] = Path(".amends/run"),
     port: Annotated[
-        int, typer.Option(min=0, max=65533, help="Of the orchestrator; order and payment have the next two. 0: any.")
+        int,
+        typer.Option(
+            min=0, max=65533, envvar="PORT", help="Of the orchestrator; order and payment have the next two. 0: any."
+        ),
     ] = 8000,
 ) -> None:
     """Run the three services until Ctrl-C; the next run goes on where this one stopped."""

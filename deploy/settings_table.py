@@ -43,8 +43,9 @@ _REST = """\
 | `PYTHON` | `python3` | `make`: the Python to make `.venv` with |
 | `TEST_AMQP_URL`, `TEST_DATABASE_URL`, `TEST_RABBITMQCTL` | | the tests: see [CONTRIBUTING](../CONTRIBUTING.md) |
 
-The embedded mode (`make run`, `make demo`) sets `AMQP_URL`, `DATABASE_URL`, `PORT`, `AMENDS_MIGRATE_ON_START` and
-`AMENDS_OUTBOX_GRACE` itself and takes the rest from the environment; `make up` sets `HOST` and `PORT`.
+The embedded mode (`make run`, `make demo`) sets `AMQP_URL`, `DATABASE_URL`, `AMENDS_MIGRATE_ON_START` and
+`AMENDS_OUTBOX_GRACE` itself and takes the rest from the environment. In `make run`, `PORT` is the orchestrator's, and
+order and payment have the next two; `make demo` always takes free ones. `make up` sets `HOST` and `PORT`.
 """
 
 

@@ -201,9 +201,11 @@ def listen(service: Service) -> socket.socket:
     try:
         bound = socket.create_server((settings.host, settings.port), backlog=1024)
     except OSError as error:
+        mend = "set HOST and PORT to an address that is free (PORT=0 picks one)"
+        if settings.in_memory:
+            mend = "set HOST, and PORT to the first of three ports that are free (PORT=0 picks some)"
         raise BadConfiguration(
-            f"{service.name} cannot listen on {settings.host}:{settings.port}: {os.strerror(error.errno or 0)}; "
-            "set HOST and PORT to an address that is free (PORT=0 picks one)"
+            f"{service.name} cannot listen on {settings.host}:{settings.port}: {os.strerror(error.errno or 0)}; {mend}"
         ) from error
     host, port = bound.getsockname()[:2]
     structlog.get_logger().info("listening", name=service.name, url=f"http://{host}:{port}")

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -102,6 +103,20 @@ def test_the_order_of_the_readme_fails_and_is_told_as_it_says(tmp_path: Path) ->
 
 def _timeless(table: str) -> list[str]:
     return re.sub(r"\d+\.\d+s", "0s", table).split()
+
+
+def test_ports_that_are_taken_are_told_with_what_helps(tmp_path: Path) -> None:
+    """A busy port is exit code 78 and a line that names PORT, and with PORT=0 all three listen."""
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        refused = finished(RUN[:4], tmp_path, PORT=str(port))
+        assert refused.returncode == 78, refused.stderr
+        assert f"orchestrator cannot listen on 127.0.0.1:{port}" in refused.stderr
+        assert "PORT to the first of three ports that are free (PORT=0 picks some)" in refused.stderr
+    log = tmp_path / "run.log"
+    with running(RUN[:4], tmp_path, log, {"PORT": "0"}):
+        assert eventually(lambda: "Ctrl-C stops them" in log.read_text("utf-8")), log.read_text("utf-8")
+        assert ":8000/" not in log.read_text("utf-8")
 
 
 def test_the_next_run_goes_on_where_this_one_was_killed(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def decode(delivery: Delivery) -> tuple[Envelope, Any]:
     try:
         content = loads(delivery.body)
     except NotStrictJson as error:
-        raise MalformedMessage("malformed", f"the body is {error}") from error
+        raise MalformedMessage("malformed", f"{error} (in the body)") from error
     if is_structured(delivery):
         if not isinstance(content, dict):
             raise MalformedMessage("malformed", "a structured CloudEvent is a JSON object")
@@ -141,7 +141,7 @@ def decode_stored(body: str) -> tuple[Envelope, Any]:
     try:
         content = loads(body.encode())
     except NotStrictJson as error:
-        raise MalformedMessage("malformed", f"the body is {error}") from error
+        raise MalformedMessage("malformed", f"{error} (in the body)") from error
     if not isinstance(content, dict):
         raise MalformedMessage("malformed", "a structured CloudEvent is a JSON object")
     return _envelope(content), content.get("data")

@@ -59,7 +59,7 @@ def corrected(letter: Letter, data: object, registry: Registry, now: datetime) -
     try:
         loads(text.encode("utf-8", errors="surrogatepass"))
     except NotStrictJson as error:
-        raise Undeliverable(f"what is to be sent is {error}") from error
+        raise Undeliverable(f"what is to be sent cannot be read: {error}") from error
     known, key = True, before.key
     try:
         key = registry.parse(before.type, before.version, data).ordering_key or key

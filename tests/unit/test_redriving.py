@@ -164,7 +164,7 @@ def test_nothing_vouches_for_a_type_that_this_checkout_does_not_know() -> None:
 @pytest.mark.parametrize("data", [{"number": float("nan")}, {"color": "\x00"}], ids=["NaN", "NUL"])
 def test_a_correction_that_no_reader_would_read_is_refused(data: object) -> None:
     """What strict JSON refuses never leaves."""
-    with pytest.raises(Undeliverable, match="what is to be sent is "):
+    with pytest.raises(Undeliverable, match="what is to be sent cannot be read: "):
         corrected(_letter(), data, Registry(), LATER)
 
 

@@ -183,7 +183,11 @@ BODY = (
         (BODY % ("work.paid", 2, '{"amount":5}'), False, "work.paid v2 is not known here, only v1"),
         (BODY % ("work.paid", 1, "{}"), False, "work.paid v1: amount: Field required"),
         (BODY % ("stranger.spoke", 1, "{}"), False, None),
-        ("{", False, "cannot be read: the body is"),
+        (
+            "{",
+            False,
+            "cannot be read: no JSON: Expecting property name enclosed in double quotes at character 1 (in the body)",
+        ),
     ],
     ids=["foreign field", "own field", "version", "schema", "not ours", "no JSON"],
 )

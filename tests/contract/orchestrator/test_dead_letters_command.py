@@ -98,7 +98,7 @@ async def test_redrive_puts_the_same_messages_into_the_outbox_and_marks_the_lett
     ]
     assert await post.states() == {11: "redriven", 12: "redriven", 13: "redriven", 14: "open", 15: "open"}
     assert "only order's own database has its 70074 bytes whole" in result.stderr
-    assert "no reader will ever read it (the body is not UTF-8 at byte 0)" in result.stderr
+    assert "no reader will ever read it (not UTF-8 at byte 0 (in the body))" in result.stderr
     shown = await post.amends("show", str(COMMAND))
     assert "redriven; sent again by ann at" in shown.stdout
     assert "mended" in shown.stdout

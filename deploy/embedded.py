@@ -26,7 +26,7 @@ from deploy import demonstration
 from messaging import interrupts, logging, process
 from messaging.memory_broker import MemoryBroker
 from messaging.process import Running
-from messaging.service import Service
+from messaging.service import Service, WrongDatabase
 from messaging.settings import MEMORY
 from orchestrator import catalog as catalogs
 from orchestrator.assembly import orchestrator
@@ -95,7 +95,7 @@ def run(
 
     try:
         raise typer.Exit(asyncio.run(process.serve(lambda: services(data, port=port), ready)))
-    except (InvalidSaga, process.BadConfiguration) as error:
+    except (InvalidSaga, WrongDatabase, process.BadConfiguration) as error:
         structlog.get_logger().error("bad_configuration", error=str(error))
         raise typer.Exit(process.EX_CONFIG) from error
 

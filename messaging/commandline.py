@@ -14,8 +14,8 @@ from sqlalchemy.exc import ArgumentError
 
 from messaging import migrate as migrations_of
 from messaging.bus import Bus
-from messaging.database import DATABASE_ERRORS, does_not_answer
-from messaging.process import EX_UNAVAILABLE, bus_of, load, main
+from messaging.database import DATABASE_ERRORS, does_not_answer, no_database
+from messaging.process import EX_CONFIG, EX_UNAVAILABLE, bus_of, load, main
 from messaging.service import Service
 from messaging.settings import ServiceSettings
 
@@ -58,12 +58,18 @@ def service_commands(
 
 
 def run_migrations(settings: ServiceSettings, migrations: Sequence[str]) -> None:
-    """Bring a service's tables to head, with one clear line either way; exits 69 without a database."""
+    """Bring a service's tables to head, with one clear line either way.
+
+    Exits 69 where the database is away, 78 where it is none.
+    """
     locations = (migrations_of.MESSAGING, *migrations)
     shown = without_password(settings.database)
     try:
         migrations_of.migrate_now(settings.database, locations)
     except DATABASE_ERRORS as error:
+        if (mend := no_database(settings.database, error)) is not None:
+            typer.echo(mend, err=True)
+            raise typer.Exit(EX_CONFIG) from error
         typer.echo(does_not_answer(settings.database, error), err=True)
         raise typer.Exit(EX_UNAVAILABLE) from error
     typer.echo(f"{shown}: {', '.join(each.partition(':')[0] for each in locations)} at head")

@@ -35,6 +35,9 @@ _SLOW_STATES = ("57014", "55P03")
 # The operating system's refusals: the same again is refused again, until a person has done something about it.
 _LASTING = (PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError, ssl.SSLCertVerificationError)
 
+_UNKNOWN_USER = ("28000", "28P01")
+_NO_DATABASE = "3D000"
+"""SQLSTATE: invalid authorization or password, invalid catalog name (PostgreSQL, appendix A)."""
 
 DATABASE_ERRORS = (DBAPIError, OSError, PoolTimeout)
 """What a database that is away may raise; `is_transient` then tells whether it is that, or a mistake."""
@@ -154,13 +157,39 @@ def missing_directory(url: URL) -> str | None:
     return None if directory.is_dir() else str(directory)
 
 
+def shown(url: str | URL) -> str:
+    """The URL as people write it, without the driver, and never with a password."""
+    parsed = make_url(url)
+    return parsed.set(drivername=parsed.get_backend_name()).render_as_string(hide_password=True)
+
+
+def no_database(url: str | URL, error: BaseException) -> str | None:
+    """One line for people where DATABASE_URL names a file that is no database; None where it is anything else."""
+    if in_words(error) != "file is not a database":
+        return None
+    return f"{shown(url)} is no SQLite database; set DATABASE_URL to one"
+
+
+def turns_away(error: BaseException) -> bool:
+    """Whether a server answers and does not let us in: a user, a password or a database that it does not know."""
+    return _state(error) in (*_UNKNOWN_USER, _NO_DATABASE)
+
+
 def does_not_answer(url: str | URL, error: BaseException) -> str:
     """One line for people: which database is not to be had, what it said, what to do. Never a password."""
-    parsed = make_url(url)
-    plain = parsed.set(drivername=parsed.get_backend_name()).render_as_string(hide_password=True)
-    if parsed.get_backend_name() == "sqlite":
+    plain = shown(url)
+    if plain.startswith("sqlite"):
         return f"{plain} cannot be used: {in_words(error)}; let us read and write there, or set DATABASE_URL"
+    if _state(error) in _UNKNOWN_USER:
+        return f"{plain} refuses user {make_url(url).username!r}: {in_words(error)}; check the user and password"
+    if _state(error) == _NO_DATABASE:
+        return f"{plain} is not there: {in_words(error)}; make it, or set DATABASE_URL to one that is"
     return f"{plain} does not answer: {in_words(error)}; start it, or set DATABASE_URL"
+
+
+def _state(error: BaseException) -> str | None:
+    state = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+    return None if state is None else str(state)
 
 
 def in_words(error: BaseException) -> str:
@@ -178,9 +207,9 @@ def is_transient(error: BaseException) -> bool:
         return False
     if error.connection_invalidated:
         return True
-    state = getattr(error.orig, "sqlstate", None)
+    state = _state(error)
     if state is not None:
-        return str(state).startswith(_PASSING_STATES)
+        return state.startswith(_PASSING_STATES)
     if isinstance(error, OperationalError):
         # SQLite has no SQLSTATE; its operational errors are also typing mistakes.
         words = str(error.orig).lower()

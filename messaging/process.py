@@ -23,7 +23,7 @@ from messaging import logging
 from messaging.bus import Bus, BusUnavailable, TopologyMismatch
 from messaging.memory_broker import MemoryBroker
 from messaging.migrate import MigrationsPending
-from messaging.service import DatabaseUnavailable, Service
+from messaging.service import DatabaseUnavailable, Service, WrongDatabase
 from messaging.settings import MEMORY, ServiceSettings
 
 EX_UNAVAILABLE = 69
@@ -107,7 +107,7 @@ def main(settings: ServiceSettings, name: str, make: Callable[[], Sequence[Servi
     except (BusUnavailable, DatabaseUnavailable) as error:
         log.error("dependency_unavailable", error=str(error))
         return EX_UNAVAILABLE
-    except (BadConfiguration, MigrationsPending, TopologyMismatch) as error:
+    except (BadConfiguration, WrongDatabase, MigrationsPending, TopologyMismatch) as error:
         log.error("bad_configuration", error=str(error))
         return EX_CONFIG
     except KeyboardInterrupt:

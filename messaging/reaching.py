@@ -11,7 +11,15 @@ from typing import Annotated, NoReturn, TypeVar
 import typer
 
 from messaging.commandline import without_password
-from messaging.database import DATABASE_ERRORS, Database, does_not_answer, in_words, is_transient
+from messaging.database import (
+    DATABASE_ERRORS,
+    Database,
+    does_not_answer,
+    in_words,
+    is_transient,
+    no_database,
+    turns_away,
+)
 from messaging.process import EX_CONFIG, EX_UNAVAILABLE
 from messaging.settings import ServiceSettings
 
@@ -49,8 +57,10 @@ def reach(settings: ServiceSettings, act: Callable[[Database], Awaitable[T]], *,
     try:
         return asyncio.run(opened())
     except DATABASE_ERRORS as error:
-        if is_transient(error):
+        if is_transient(error) or turns_away(error):
             fail(does_not_answer(settings.database, error), EX_UNAVAILABLE, program=program)
+        if (mend := no_database(settings.database, error)) is not None:
+            fail(mend, EX_CONFIG, program=program)
         words, code = _refusal(error, program)
         fail(f"{shown} {words}", code, program=program)
 
@@ -59,8 +69,6 @@ def _refusal(error: BaseException, program: str) -> tuple[str, int]:
     """What an error that does not pass by itself says of the database, and how to mend it; the exit code."""
     said = in_words(error)
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
-    if said == "file is not a database":
-        return "is no SQLite database; set DATABASE_URL to one", EX_CONFIG
     if "readonly database" in said or state in _MAY_NOT:
         return f"may not be written by you ({said}); use a user who may", EX_CONFIG
     if "malformed" in said:

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from messaging import migrate
 from messaging.bus import Bus
 from messaging.clock import Checkpoint, Clock, Entropy, SystemClock, SystemEntropy, no_checkpoint
-from messaging.database import DATABASE_ERRORS, Database, does_not_answer, in_words, is_transient
+from messaging.database import DATABASE_ERRORS, Database, does_not_answer, in_words, is_transient, no_database
 from messaging.health import with_health
 from messaging.outbox import INFO, Emitting
 from messaging.outside import OutsideCalls
@@ -35,6 +35,10 @@ FLUSH_SECONDS = 5.0
 
 class DatabaseUnavailable(Exception):
     """The database cannot be reached; says which one and why."""
+
+
+class WrongDatabase(Exception):
+    """DATABASE_URL names a file that is no database; says which, and how to mend it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +163,8 @@ class Service:
     async def start(self) -> None:
         """Reach the database and the broker, bring or check the tables, declare the topology, begin to work.
 
-        Raises DatabaseUnavailable or BusUnavailable after `start_timeout`, MigrationsPending, TopologyMismatch.
+        Raises DatabaseUnavailable or BusUnavailable after `start_timeout`, WrongDatabase, MigrationsPending,
+        TopologyMismatch.
         """
         await self._reach_database()
         if self.settings.migrates:
@@ -303,6 +308,8 @@ class Service:
                 with attempt:
                     await self.database.ping()
         except DATABASE_ERRORS as error:
+            if (mend := no_database(self.database.url, error)) is not None:
+                raise WrongDatabase(mend) from error
             raise DatabaseUnavailable(does_not_answer(self.database.url, error)) from error
 
     async def _check_migrations(self) -> None:

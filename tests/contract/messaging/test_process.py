@@ -143,6 +143,20 @@ def test_a_port_that_is_taken_is_bad_configuration(start: Start) -> None:
     assert f"order cannot listen on 127.0.0.1:{port}: Address already in use; set HOST and PORT" in said
 
 
+@pytest.mark.parametrize("command", [("services.order",), ("services.order", "migrate")])
+def test_a_file_that_is_no_database_is_bad_configuration(
+    start: Start, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    """It may be read and written well enough: the line says that it is another kind of file."""
+    file = tmp_path / "orders.csv"
+    file.write_text("order_ref,customer_id,quantity,amount\n" * 50, encoding="utf-8")
+
+    ended, said = start(*command, PORT="0", DATABASE_URL=f"sqlite:///{file}").end()
+
+    assert ended == 78
+    assert f"sqlite:///{file} is no SQLite database; set DATABASE_URL to one" in said
+
+
 def test_tables_that_are_not_at_head_are_bad_configuration(start: Start, postgres_url: str) -> None:
     """On PostgreSQL nobody migrates by the way; the line says which command does."""
     ended, said = start("services.order", PORT="0", DATABASE_URL=postgres_url).end()
@@ -153,11 +167,11 @@ def test_tables_that_are_not_at_head_are_bad_configuration(start: Start, postgre
 
 
 def test_a_wrong_password_and_a_missing_database_are_unavailable(start: Start, postgres_url: str) -> None:
-    """The server's own words reach the reader, the password does not."""
+    """The server's own words reach the reader, and what to mend; the password does not."""
     url = make_url(postgres_url)
     for wrong, words in (
-        (url.set(password=SECRET), "password authentication failed"),
-        (url.set(database="nowhere"), "nowhere"),
+        (url.set(password=SECRET), f"refuses user {url.username!r}: password authentication failed"),
+        (url.set(database="nowhere"), "does not exist; make it, or set DATABASE_URL to one that is"),
     ):
         given = wrong.render_as_string(hide_password=False)
         ended, said = start("services.order", PORT="0", DATABASE_URL=given).end()

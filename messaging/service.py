@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from messaging import migrate
 from messaging.bus import Bus
 from messaging.clock import Checkpoint, Clock, Entropy, SystemClock, SystemEntropy, no_checkpoint
-from messaging.database import DATABASE_ERRORS, Database, does_not_answer, in_words, is_transient, no_database
+from messaging.database import DATABASE_ERRORS, Database, does_not_answer, in_words, is_transient, no_database, shown
 from messaging.health import with_health
 from messaging.outbox import INFO, Emitting
 from messaging.outside import OutsideCalls
@@ -282,7 +282,7 @@ class Service:
             async with asyncio.timeout(2):
                 behind = await migrate.pending(self.database, self.migrations)
             if behind:
-                found["migrations"] = _run_migrate(behind)
+                found["migrations"] = self._run_migrate(behind)
         except DATABASE_ERRORS as error:
             found["database"] = in_words(error)
         return found
@@ -293,7 +293,9 @@ class Service:
 
         def say(state: tenacity.RetryCallState) -> None:
             error = state.outcome.exception() if state.outcome else None
-            log.warning("waiting_for_database", database=repr(self.database), error=in_words(error) if error else "")
+            log.warning(
+                "waiting_for_database", database=shown(self.database.url), error=in_words(error) if error else ""
+            )
 
         try:
             async for attempt in tenacity.AsyncRetrying(
@@ -315,9 +317,10 @@ class Service:
     async def _check_migrations(self) -> None:
         behind = await migrate.pending(self.database, self.migrations)
         if behind:
-            raise migrate.MigrationsPending(f"{self.database!r}: {_run_migrate(behind)}")
+            raise migrate.MigrationsPending(f"{shown(self.database.url)}: {self._run_migrate(behind)}")
 
-
-def _run_migrate(behind: Mapping[str, str]) -> str:
-    histories = ", ".join(f"{name} is at {found}" for name, found in behind.items())
-    return f"the tables are not at head ({histories}); run the service's `migrate` command first"
+    def _run_migrate(self, behind: Mapping[str, str]) -> str:
+        histories = ", ".join(f"{name} is at {found}" for name, found in behind.items())
+        package = self.migrations[-1].partition(":")[0]
+        program = "amends" if package == "orchestrator" else f"python -m {package}"
+        return f"the tables are not at head ({histories}); run `{program} migrate` first"

@@ -163,7 +163,8 @@ def test_tables_that_are_not_at_head_are_bad_configuration(start: Start, postgre
 
     assert ended == 78
     assert "messaging is at none, services.order is at none" in said
-    assert "run the service's `migrate` command first" in said
+    assert "run `python -m services.order migrate` first" in said
+    assert "Database(" not in said
 
 
 def test_a_wrong_password_and_a_missing_database_are_unavailable(start: Start, postgres_url: str) -> None:

@@ -178,7 +178,7 @@ def _locate(path: Path, header: list[str], by_hand: Mapping[str, str]) -> dict[s
     for field, names in COLUMN_NAMES.items():
         if field in by_hand:
             if by_hand[field] not in header:
-                raise UnusableFile(f"{path} has no column {by_hand[field]!r} for {field}; it has {', '.join(header)}")
+                raise UnusableFile(f"{path} has no column {by_hand[field]!r} for {field}; it has {_names(header)}")
             found[field] = header.index(by_hand[field])
             continue
         candidates = [plain.index(name) for name in names if name in plain]
@@ -190,9 +190,14 @@ def _locate(path: Path, header: list[str], by_hand: Mapping[str, str]) -> dict[s
     if missing:
         hint = " ".join(f"--map {field}=COLUMN" for field in missing)
         raise UnusableFile(
-            f"{path} has no column for {', '.join(missing)}; it has {', '.join(header)}. Say which it is: {hint}"
+            f"{path} has no column for {', '.join(missing)}; it has {_names(header)}. Say which it is: {hint}"
         )
     return found
+
+
+def _names(header: list[str]) -> str:
+    """The file's columns for a terminal, which must obey nothing that stands in the file."""
+    return ", ".join(name if name.isprintable() else repr(name) for name in header)
 
 
 def _plain(name: str) -> str:

@@ -167,6 +167,15 @@ def test_a_quote_not_closed_in_the_last_row_is_a_wrong_row(tmp_path: Path) -> No
             ),
         ),
         ("ref,who\n", {"quantity": "n"}, "has no column 'n' for quantity; it has ref, who"),
+        ("ref,\x1b[2Jé\n", {"quantity": "n"}, "has no column 'n' for quantity; it has ref, '\\x1b[2Jé'"),
+        (
+            "\x1b]0;t\x07,customer,qty,amount\n",
+            {},
+            (
+                "has no column for order_ref; it has '\\x1b]0;t\\x07', customer, qty, amount. "
+                "Say which it is: --map order_ref=COLUMN"
+            ),
+        ),
     ],
 )
 def test_an_unusable_file_says_how_to_mend_it(

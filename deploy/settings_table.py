@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from datetime import timedelta
-from enum import Enum
 from pathlib import Path
-from typing import Any
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from messaging.settings import ServiceSettings
+from messaging.settings import ServiceSettings, as_written
 from orchestrator.settings import OrchestratorSettings
 from services.order.settings import OrderSettings
 from services.payment.settings import PaymentSettings
@@ -28,7 +25,9 @@ Everything comes from the environment. For every variable `NAME` below, `NAME_FI
 (`DATABASE_URL_FILE=/run/secrets/database`); of the two, `NAME` wins. Durations are seconds (`2.5`) or ISO 8601
 (`PT2.5S`). A value that cannot work ends the process with exit code 78 and a line that says which and why.
 `amends config show`, `python -m services.order config` and `python -m services.payment config` print what is in force,
-without passwords.
+without passwords, in a form that these variables take. A variable that is set to nothing (`PAYMENT_GATEWAY_URL=`)
+counts as unset where there is no default. One whose name is misspelled is warned of at start and by those
+commands.
 """
 
 _REST = """\
@@ -84,22 +83,8 @@ def _default(field: FieldInfo, kind: type[ServiceSettings]) -> str:
     return f"`{shown}`" if shown else ""
 
 
-def _plain(value: Any) -> str:
-    match value:
-        case None:
-            return ""
-        case bool():
-            return str(value).lower()
-        case Enum():
-            return str(value.value)
-        case SecretStr():
-            return value.get_secret_value()
-        case timedelta():
-            return f"{value.total_seconds():g}"
-        case tuple():
-            return ",".join(map(str, value))
-        case _:
-            return str(value)
+def _plain(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else as_written(value)
 
 
 def _sentence(field: FieldInfo) -> str:

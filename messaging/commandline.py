@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,7 +18,7 @@ from messaging.bus import Bus
 from messaging.database import DATABASE_ERRORS, does_not_answer, no_database
 from messaging.process import EX_CONFIG, EX_UNAVAILABLE, bus_of, load, main
 from messaging.service import Service
-from messaging.settings import ServiceSettings
+from messaging.settings import ServiceSettings, as_written, misspelled
 
 S = TypeVar("S", bound=ServiceSettings)
 
@@ -49,7 +50,9 @@ def service_commands(
     @app.command()
     def config() -> None:
         """Show every setting, where it comes from in the environment, and what it is now. No secrets."""
-        for line in describe(load(settings)):
+        found = load(settings)
+        warn_of_misspelled(settings)
+        for line in describe(found):
             typer.echo(line)
 
     package = migrations[0].partition(":")[0]
@@ -75,6 +78,12 @@ def run_migrations(settings: ServiceSettings, migrations: Sequence[str]) -> None
     typer.echo(f"{shown}: {', '.join(each.partition(':')[0] for each in locations)} at head")
 
 
+def warn_of_misspelled(settings: type[ServiceSettings]) -> None:
+    """A line on stderr for every variable that is one of these settings, but for its spelling."""
+    for name, meant in misspelled(settings, os.environ).items():
+        typer.echo(f"{name} is no setting; did you mean {meant}?", err=True)
+
+
 def describe(settings: ServiceSettings) -> list[str]:
     """A line a setting: its variable, its value without secrets, what it is for."""
     return [f"{each.variable}={each.value}\n    {each.meaning}" for each in described(settings)]
@@ -98,9 +107,7 @@ def described(settings: ServiceSettings) -> list[Setting]:
             value = without_password(settings.database)
         elif isinstance(value, SecretStr):
             value = without_password(value.get_secret_value())
-        elif isinstance(value, tuple):
-            value = ",".join(map(str, value))
-        found.append(Setting(str(field.validation_alias), str(value), field.description or ""))
+        found.append(Setting(str(field.validation_alias), as_written(value), field.description or ""))
     return found
 
 

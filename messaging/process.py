@@ -24,7 +24,7 @@ from messaging.bus import Bus, BusUnavailable, TopologyMismatch
 from messaging.memory_broker import MemoryBroker
 from messaging.migrate import MigrationsPending
 from messaging.service import DatabaseUnavailable, Service, WrongDatabase
-from messaging.settings import MEMORY, ServiceSettings
+from messaging.settings import MEMORY, ServiceSettings, misspelled
 
 EX_UNAVAILABLE = 69
 EX_SOFTWARE = 70
@@ -102,6 +102,8 @@ def main(settings: ServiceSettings, name: str, make: Callable[[], Sequence[Servi
     """Run services until a signal; returns the exit code. One clear line for what a user can mend."""
     logging.configure(name, settings.log_level, settings.log_format)
     log = structlog.get_logger()
+    for variable, meant in misspelled(type(settings), os.environ).items():
+        log.warning("unknown_setting", variable=variable, did_you_mean=meant)
     try:
         return asyncio.run(serve(make))
     except (BusUnavailable, DatabaseUnavailable) as error:

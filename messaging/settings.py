@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+from collections.abc import Iterable
 from datetime import timedelta
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -48,6 +51,48 @@ def _environment_names(field: FieldInfo, field_name: str) -> tuple[str, ...]:
     if isinstance(alias, AliasChoices):
         return tuple(str(choice) for choice in alias.choices if str(choice).isupper())
     return (alias if isinstance(alias, str) else field_name.upper(),)
+
+
+def as_written(value: object) -> str:
+    """A setting's value as an environment variable may say it; nothing for None."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(value).lower()
+        case Enum():
+            return str(value.value)
+        case timedelta():
+            return f"{value.total_seconds():.6f}".rstrip("0").rstrip(".")
+        case tuple():
+            return ",".join(map(str, value))
+        case _:
+            return str(value)
+
+
+_LIKE = 0.8
+"""How alike two names are (difflib's ratio) when one is taken for a misspelling of the other."""
+
+
+def misspelled(settings: type[ServiceSettings], names: Iterable[str]) -> dict[str, str]:
+    """Of these variables those that nobody reads, each with the setting that it was meant to be, most likely."""
+    known = {
+        name for key, field in settings.model_fields.items() for name in _environment_names(field, key) if "_" in name
+    }
+    known |= {f"{name}_FILE" for name in known}
+    found = {}
+    for name in sorted(set(names) - known):
+        prefix, _, rest = name.partition("_")
+        # Compared without what all of them begin with, which would make any two alike.
+        meant = {each.partition("_")[2]: each for each in known if each.startswith(f"{prefix}_")}
+        nearest = difflib.get_close_matches(rest, meant, n=1, cutoff=_LIKE)
+        if nearest and prefix in _OURS:
+            found[name] = meant[nearest[0]]
+    return found
+
+
+_OURS = ("AMENDS", "ORDER", "PAYMENT")
+"""What variables begin with that nobody else gives a meaning to."""
 
 
 class ServiceSettings(BaseSettings):
@@ -116,6 +161,13 @@ class ServiceSettings(BaseSettings):
         validation_alias="AMENDS_MIGRATE_ON_START",
         description="Bring the tables to head at start; by default only for SQLite.",
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _unset(cls, value: object, field: ValidationInfo) -> object:
+        # An environment variable has no other way to say None.
+        optional = field.field_name is not None and cls.model_fields[field.field_name].default is None
+        return None if optional and isinstance(value, str) and not value.strip() else value
 
     @field_validator("outbox_grace", "start_timeout", "drain_timeout", mode="before")
     @classmethod

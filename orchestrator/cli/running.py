@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from contracts.registry import InvalidMessage
-from messaging.commandline import describe, described, run_migrations
+from messaging.commandline import describe, described, run_migrations, warn_of_misspelled
 from messaging.database import Database
 from messaging.outbox import INFO, Emitting, emit
 from messaging.process import EX_CONFIG, bus_of, load
@@ -114,6 +114,7 @@ def show_configuration(*, output: OutputOption = Output.TABLE) -> None:
     Example: amends config show
     """
     settings = load(OrchestratorSettings)
+    warn_of_misspelled(OrchestratorSettings)
     if output is Output.JSON:
         typer.echo(json.dumps([asdict(each) for each in described(settings)], indent=2))
         return

@@ -157,6 +157,16 @@ def test_a_file_that_is_no_database_is_bad_configuration(
     assert f"sqlite:///{file} is no SQLite database; set DATABASE_URL to one" in said
 
 
+def test_a_misspelled_variable_is_said_at_start(start: Start) -> None:
+    """Once, with the name that was meant, by a service and by the command that shows its settings."""
+    _, said = start("services.order", PORT="0", AMQP_URL=f"amqp://g:g@{NOBODY}/", AMENDS_BATCHSIZE="1").end()
+    assert said.count("AMENDS_BATCHSIZE") == 1
+    assert '"did_you_mean": "AMENDS_BATCH_SIZE"' in said
+    ended, said = start("services.order", "config", AMENDS_BATCHSIZE="1").end()
+    assert ended == 0
+    assert "AMENDS_BATCHSIZE is no setting; did you mean AMENDS_BATCH_SIZE?\n" in said
+
+
 def test_tables_that_are_not_at_head_are_bad_configuration(start: Start, postgres_url: str) -> None:
     """On PostgreSQL nobody migrates by the way; the line says which command does."""
     ended, said = start("services.order", PORT="0", DATABASE_URL=postgres_url).end()
@@ -212,7 +222,7 @@ def test_config_shows_every_setting_and_no_secret(start: Start, tmp_path: Path) 
         "DATABASE_URL=postgresql://shop:***@db.example/shop",
         "AMQP_URL=amqp://shop:***@broker.example/",
         "AMENDS_BATCH_SIZE=50",
-        "AMENDS_OUTBOX_GRACE=0:00:02.500000",
+        "AMENDS_OUTBOX_GRACE=2.5",
     ):
         assert line in said.splitlines()
 

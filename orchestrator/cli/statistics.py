@@ -33,7 +33,7 @@ def stats(
     saga: OnlySagaOption = None,
     since: Annotated[str | None, typer.Option(help="Only instances that moved since then: 15m, 24h, a moment.")] = None,
     sample: Annotated[
-        int, typer.Option(min=1, max=1_000_000, help="Histories read of each saga; drawn by lot, as it were.")
+        int, typer.Option(min=1, max=1_000_000, help="Histories read of each saga, chosen as if at random.")
     ] = SAMPLE,
     output: OutputOption = Output.TABLE,
 ) -> None:

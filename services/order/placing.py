@@ -211,10 +211,11 @@ async def await_ends(
     ended: dict[UUID, Ended] = {}
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
+    doing = f"waiting up to {seconds:g} s for orders to end, which takes a running orchestrator and payment service"
     while True:
         ended |= await _look(client, unfinished)
         unfinished = [order_id for order_id in unfinished if order_id not in ended]
-        progress("waiting", len(ended), total)
+        progress(doing, len(ended), total)
         left = deadline - loop.time()
         if not unfinished or left <= 0:
             return ended

@@ -41,7 +41,8 @@ SCHEMA: dict[str, Any] = {
             "items": {
                 "type": "object",
                 "properties": {
-                    "pointer": {"type": "string", "description": "Where: `#/lines/0/quantity`."},
+                    "pointer": {"type": "string", "description": "Where in the body: `#/lines/0/quantity`."},
+                    "parameter": {"type": "string", "description": "Or which header or query parameter."},
                     "detail": {"type": "string", "description": "What is wrong there."},
                 },
             },
@@ -170,8 +171,9 @@ def _from_validation(request: Request, error: RequestValidationError, patterns: 
     if faults[0]["loc"] == ("body",) and "json" not in content_type:
         found = f"it says {content_type}" if content_type else "it says nothing"
         return Problem.of(415, f"send the header Content-Type: application/json; {found}")
-    errors = [{"pointer": _pointer(fault["loc"]), "detail": _in_words(fault, patterns)} for fault in faults]
-    first = f"{errors[0]['pointer']}: {errors[0]['detail']}"
+    errors = [_place(fault["loc"]) | {"detail": _in_words(fault, patterns)} for fault in faults]
+    place = errors[0].get("pointer") or " ".join(str(step) for step in faults[0]["loc"])
+    first = f"{place}: {errors[0]['detail']}"
     more = f" (and {len(errors) - 1} more, see errors)" if len(errors) > 1 else ""
     return Problem.of(422, first + more, errors=errors)
 
@@ -182,12 +184,16 @@ def _in_words(fault: Mapping[str, Any], patterns: Mapping[str, str]) -> str:
             return patterns.get(fault["ctx"]["pattern"], fault["msg"])
         case "extra_forbidden":
             return "is not known here; is it misspelled?"
+        case "model_attributes_type":
+            return "must be a JSON object"
         case _:
             return str(fault["msg"])
 
 
-def _pointer(location: tuple[str | int, ...]) -> str:
+def _place(location: tuple[str | int, ...]) -> dict[str, str]:
+    """A JSON pointer (RFC 6901) into the body; outside it, the name of the parameter."""
     part, *path = location
     if part == "body":
-        return "#/" + "/".join(str(step) for step in path)
-    return f"{part} {'.'.join(str(step) for step in path)}"
+        steps = (str(step).replace("~", "~0").replace("/", "~1") for step in path)
+        return {"pointer": "#" + "".join(f"/{step}" for step in steps)}
+    return {"parameter": ".".join(str(step) for step in path)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
@@ -134,16 +135,21 @@ def _from_http(request: Request, error: HTTPException) -> JSONResponse:
 
 
 def _from_validation(error: RequestValidationError) -> JSONResponse:
-    faults = [(_place(each["loc"]), str(each["msg"])) for each in error.errors()]
-    detail = "; ".join(f"{place}: {what}" for place, what in faults)
-    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail).response(
-        errors=[{"pointer": place, "detail": what} for place, what in faults]
-    )
+    faults = error.errors()
+    errors = [_place(each["loc"]) | {"detail": _in_words(each)} for each in faults]
+    places = [told.get("pointer") or " ".join(map(str, each["loc"])) for told, each in zip(errors, faults, strict=True)]
+    detail = "; ".join(f"{place}: {told['detail']}" for place, told in zip(places, errors, strict=True))
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail).response(errors=errors)
 
 
-def _place(location: Sequence[str | int]) -> str:
-    """`#/credit_limit` for a place in the body, `path customer_id` for one outside it."""
+def _in_words(fault: Mapping[str, Any]) -> str:
+    return "must be a JSON object" if fault["type"] == "model_attributes_type" else str(fault["msg"])
+
+
+def _place(location: Sequence[str | int]) -> dict[str, str]:
+    """A JSON pointer (RFC 6901) into the body; outside it, the name of the parameter."""
     where, *names = location
     if where == "body":
-        return "#" + "".join(f"/{name}" for name in names)
-    return " ".join(str(each) for each in location)
+        steps = (str(name).replace("~", "~0").replace("/", "~1") for name in names)
+        return {"pointer": "#" + "".join(f"/{step}" for step in steps)}
+    return {"parameter": ".".join(str(name) for name in names)}

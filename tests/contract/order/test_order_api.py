@@ -184,6 +184,18 @@ async def test_an_order_that_does_not_fit_is_refused_field_by_field(
     assert problem(answer)["errors"] == [{"pointer": pointer, "detail": detail}]
 
 
+async def test_what_does_not_fit_outside_the_body_is_no_pointer(door: httpx.AsyncClient) -> None:
+    """A header or a query parameter is named as a parameter; a body of another kind is pointed at as a whole."""
+    header = problem(await door.post("/orders", json=WISH, headers={"Idempotency-Key": "k" * 300}))
+    assert [set(each) for each in header["errors"]] == [{"parameter", "detail"}]
+    assert header["errors"][0]["parameter"].lower() == "idempotency-key"
+    query = problem(await door.get("/orders", params={"limit": "many"}))
+    assert query["errors"][0]["parameter"] == "limit"
+    assert query["detail"].startswith("query limit: ")
+    body = problem(await door.post("/orders", json=[1]))
+    assert body["errors"] == [{"pointer": "#", "detail": "must be a JSON object"}]
+
+
 @pytest.mark.parametrize(
     ("content", "content_type", "status", "title"),
     [

@@ -217,7 +217,11 @@ async def test_waiting_asks_for_pages_and_jumps_over_the_orders_of_others(
     unknown = UUID(int=2**100)
     async with transport.client() as http:
         client = OrderClient(http, patience=0)
-        ended = await await_ends(client, [unknown, *ids[:3], ids[49]], seconds=0, progress=quiet)
+        told: list[str] = []
+        ended = await await_ends(
+            client, [unknown, *ids[:3], ids[49]], seconds=0, progress=lambda doing, done, total: told.append(doing)
+        )
+    assert told == ["waiting up to 0 s for orders to end, which takes a running orchestrator and payment service"]
     assert sorted(ended) == [*ids[:3], ids[49]]
     assert transport.requests == ["GET /orders"] * 3
 

@@ -148,6 +148,15 @@ async def test_errors_are_problems(
     assert words in problem["detail"]
 
 
+async def test_what_does_not_fit_outside_the_body_is_no_pointer(api: httpx.AsyncClient) -> None:
+    """A part of the path is named as a parameter; a body of another kind is pointed at as a whole."""
+    path = (await api.get("/payments/17")).json()
+    assert [set(each) for each in path["errors"]] == [{"parameter", "detail"}]
+    assert path["errors"][0]["parameter"] == "order_id"
+    body = (await api.put("/accounts/ann", json=[1])).json()
+    assert body["errors"] == [{"pointer": "#", "detail": "must be a JSON object"}]
+
+
 async def test_a_database_that_is_away_is_said_so() -> None:
     """Without its database the API answers 503 and when to try again."""
     database = Database("postgresql://nobody@127.0.0.1:1/nothing")

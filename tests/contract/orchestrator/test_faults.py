@@ -14,7 +14,6 @@ from messaging import schema
 from orchestrator import Delay, Saga, Start, Step, Wait, days
 from orchestrator.saga.state import saga_id
 from orchestrator.schema import parked_event
-from orchestrator.schema import saga as saga_table
 from tests.contract.messaging.bench import NOON
 from tests.contract.orchestrator.office import Office
 from tests.unit.work import Approved, Do, Done, Work, pivot, step, work_saga
@@ -50,29 +49,6 @@ async def test_what_cannot_be_read_back_from_parking_costs_no_innocent_answer(of
     assert (await office.sagas())["1"].step == "work.approved"
     assert await office.letters() == []
     assert len(await office.parked()) == 1
-
-
-async def test_an_answer_for_a_row_that_cannot_be_read_is_kept(office: Office) -> None:
-    """It is parked until somebody has mended the row, and then applied."""
-    await office.employ(work_saga(step("dig"), pivot("sign")))
-    await office.handle(office.begun(1))
-    good = (await office.sagas())["1"].progress
-    await _set_progress(office, "nonsense")
-    await office.handle(office.answer(1, "dig", Done()))
-    assert (await office.letters(), len(await office.parked())) == ([], 1)
-
-    await _set_progress(office, good)
-    async with asyncio.timeout(20):
-        while (await office.sagas())["1"].step != "sign":
-            office.clock.advance(1)
-            await asyncio.sleep(0.005)
-    assert await office.parked() == []
-    assert await office.audit() == 1
-
-
-async def _set_progress(office: Office, progress: str) -> None:
-    async with office.database.transaction() as connection:
-        await connection.execute(update(saga_table).values(progress=progress))
 
 
 async def test_an_answer_to_one_saga_may_start_another(office: Office) -> None:

@@ -27,7 +27,7 @@ ARRAYS = {
     "dead-letters redrive": (("--all", *WHY), 1),
     "dead-letters discard": (("--all", *WHY), 1),
     "retry": (("--all-stuck", *WHY), 0),
-    "skip": (("--all-stuck", "--step", "approval", *WHY), 0),
+    "skip": (("--all-stuck", "--step", "confirm_order", *WHY), 0),
     "resolve": (("--all-stuck", "--step", "confirm_order", *WHY), 0),
     "compensate": (("--all-stuck", *WHY), 0),
     "cancel": (("--all-stuck", *WHY), 0),

@@ -21,6 +21,7 @@ from orchestrator.letters import Decision, State
 from orchestrator.pruning import Prunable, Wanted
 from orchestrator.replay.reading import stream
 from orchestrator.replay.recorded import Recorded
+from orchestrator.saga.fingerprint import fingerprint
 from orchestrator.saga.state import Direction, saga_id
 from orchestrator.schema import (
     collected_letter,
@@ -40,11 +41,12 @@ DAY = timedelta(days=1)
 LATER = NOON + 40 * DAY
 
 
+SAGA = work_saga(step("dig"), step("fill"), pivot("sign", timeout=1000 * DAY), search=("id",))
+
+
 async def _work(office: Office) -> None:
     """Numbers 1 to 3 end at noon (3 compensated), 4 stays at its pivot, 5 is stuck, 6 ends thirty-five days later."""
-    await office.employ(
-        work_saga(step("dig"), step("fill"), pivot("sign", timeout=1000 * DAY), search=("id",)), batch_size=500
-    )
+    await office.employ(SAGA, batch_size=500)
     await office.handle(*[office.begun(number) for number in range(1, 7)])
     await office.handle(*[office.answer(number, "dig", Done()) for number in (1, 2, 3, 4, 6)])
     await office.handle(*[office.answer(number, "fill", Done()) for number in (1, 2, 4, 6)])
@@ -325,7 +327,13 @@ async def test_an_instance_that_has_moved_since_it_was_read_is_left_alone(office
 async def test_definitions_go_that_are_old_replaced_and_used_by_no_instance(office: Office) -> None:
     """The newest version stays, and so does one that an instance has or that is young."""
     rows = [
-        {"name": name, "version": version, "fingerprint": "f", "description": "{}", "seen_at": NOON + days * DAY}
+        {
+            "name": name,
+            "version": version,
+            "fingerprint": fingerprint(SAGA),
+            "description": "{}",
+            "seen_at": NOON + days * DAY,
+        }
         for name, version, days in (
             ("work", 1, 0),
             ("work", 2, 0),

@@ -21,6 +21,7 @@ from typing import Annotated, Any
 import structlog
 import typer
 from pydantic import SecretStr
+from sqlalchemy.exc import SQLAlchemyError
 
 from deploy import demonstration
 from messaging import interrupts, logging, process
@@ -123,9 +124,11 @@ def demo(
 
 async def _until_interrupted(work: Coroutine[None, None, int]) -> int:
     """The result of `work`, or 130 once a first Ctrl-C has canceled it, and said so; a second one ends it at once."""
-    task = asyncio.ensure_future(work)
+    task, interrupted = asyncio.ensure_future(work), False
 
     def interrupt() -> None:
+        nonlocal interrupted
+        interrupted = True
         interrupts.end_at_once()
         print("Interrupted: finishing what was begun …", file=sys.stderr, flush=True)
         task.cancel()
@@ -135,6 +138,12 @@ async def _until_interrupted(work: Coroutine[None, None, int]) -> int:
     try:
         return await task
     except asyncio.CancelledError:
+        return interrupts.INTERRUPTED
+    except SQLAlchemyError:
+        if not interrupted:
+            raise
+        # A statement that is canceled invalidates its connection, and what then tries to use it says that instead.
+        structlog.get_logger().info("interrupted_in_a_statement", exc_info=True)
         return interrupts.INTERRUPTED
     finally:
         loop.remove_signal_handler(signal.SIGINT)

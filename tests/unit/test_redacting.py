@@ -26,7 +26,7 @@ from orchestrator.history import dump_facts
 from orchestrator.replay.bundle import Bundle, ParkedMessage, as_text
 from orchestrator.replay.recorded import Recorded
 from orchestrator.replay.redacting import CannotRedact, redacted
-from orchestrator.replay.replacing import Hidden, Replacing
+from orchestrator.replay.replacing import Hidden, Replacing, _complaint
 from orchestrator.replay.replaying import replay
 from orchestrator.replay.rewriting import FACTS
 from orchestrator.replay.tokens import Tokens
@@ -750,3 +750,16 @@ def test_moments_and_small_numbers_have_tokens_too() -> None:
     assert datetime.fromisoformat(made).utcoffset() == datetime.fromisoformat("2026-01-02T00:00:00+02:00").utcoffset()
     assert datetime.fromisoformat(made).astimezone(UTC) != datetime.fromisoformat("2026-01-02T03:04:05.5+02:00")
     assert len({tokens.token(str(number), lambda _: True) for number in range(10)} - set("0123456789")) == 10
+
+
+class Locked(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    patient: UUID
+    names: tuple[str, ...] = ()
+
+
+def test_what_is_redacted_in_strict_data_is_looked_at_too() -> None:
+    """It is read from JSON, where a list is a tuple and a text a UUID; taken for unreadable, nobody would look."""
+    assert _complaint(Locked, {"patient": "00000000-0000-0000-0000-000000000005", "names": ["ada"]}) is None
+    assert _complaint(Locked, {"patient": "token-1", "names": ["ada"]}) is not None

@@ -58,11 +58,17 @@ class System:
     @property
     def order_url(self) -> str:
         """Where orders are placed."""
-        return next(each.address for each in self._services if each.name == "order")
+        return self.address("order")
 
-    def start(self) -> None:
-        """Start all of them; `ready` waits until they are of use."""
+    def address(self, name: str) -> str:
+        """Where a service answers."""
+        return next(each.address for each in self._services if each.name == name)
+
+    def start(self, *names: str) -> None:
+        """Start these (all of them without a name); `ready` waits until all are of use."""
         for service in self._services:
+            if names and service.name not in names:
+                continue
             own = {"DATABASE_URL": self.databases[service.name], "PORT": str(service.port)}
             with self._log(service.name).open("wb") as log:
                 self._processes[service.name] = subprocess.Popen(
@@ -97,8 +103,10 @@ class System:
         """Send a service a signal."""
         self._processes[name].send_signal(number)
 
-    def watched(self) -> Watched:
-        """The processes whose CPU and memory count."""
+    def watched(self, *names: str) -> Watched:
+        """The processes whose CPU and memory count: of these services, or of all and of the servers."""
+        if names:
+            return Watched({name: self._processes[name].pid for name in names})
         return Watched(
             {name: process.pid for name, process in self._processes.items()}
             | {"broker": listener_on(self.amqp_url), "PostgreSQL": listener_on(next(iter(self.databases.values())))}
@@ -114,6 +122,7 @@ class System:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        self._processes.clear()
 
     def _last_words(self, name: str) -> str:
         lines = self._log(name).read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]

@@ -1,0 +1,156 @@
+"""python -m benchmarks.starting: how long a process takes until it is ready, and what it costs until then.
+
+Each service is started by itself on servers that know it already (tables at head, queues declared), as after a deploy
+of the same version; then some commands of `amends`, which end by themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.report import MEBIBYTE, SERVICES
+from benchmarks.system import READY_SECONDS, NotMeasurable, System, open_system
+from deploy.servers import ServerUnavailable
+from deploy.up import CannotStart
+
+LOOK_SECONDS = 0.01
+"""How often a process is asked whether it is ready: what the wall clock is rounded up to."""
+
+COMMANDS = (("--help",), ("list",))
+"""Of `amends`, each with the orchestrator's database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One start: seconds on the clock and seconds of CPU until ready (or ended), resident bytes then."""
+
+    wall: float
+    cpu: float
+    rss: int
+
+
+def main(
+    *,
+    rounds: Annotated[int, typer.Option(min=1, help="Starts of each; the table shows the median.")] = 5,
+    output: Annotated[Path | None, typer.Option("--json", help="Write the figures there as well.")] = None,
+) -> None:
+    """Measure starts: from exec to the first 200 of /readyz, and of commands from exec to their end.
+
+    Exit codes: 0 measured, 1 a process did not start, 69 no server to be had.
+    """
+    try:
+        with ExitStack() as stack:
+            logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-starting-")))
+            system, _ = open_system(stack, os.environ, logs)
+            stack.callback(system.stop)
+            measured = _measure(system, rounds)
+    except NotMeasurable as error:
+        print(f"amends: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+    except (ServerUnavailable, CannotStart) as error:
+        print(f"amends: {error}", file=sys.stderr)
+        raise typer.Exit(69) from error
+    found = {name: _median(starts) for name, starts in measured.items()}
+    _draw(found, rounds)
+    if output is not None:
+        output.write_text(json.dumps({name: asdict(each) for name, each in found.items()}, indent=2) + "\n")
+
+
+def _measure(system: System, rounds: int) -> Mapping[str, Sequence[Start]]:
+    # The first start makes the tables and the queues, and compiles what has no bytecode yet.
+    system.start()
+    asyncio.run(system.ready())
+    system.stop()
+    measured: dict[str, list[Start]] = defaultdict(list)
+    for _ in range(rounds):
+        for name in SERVICES:
+            measured[name].append(_service(system, name))
+        for words in COMMANDS:
+            measured[f"amends {' '.join(words)}"].append(_command(words, system.databases["orchestrator"]))
+    return measured
+
+
+def _service(system: System, name: str) -> Start:
+    before = time.monotonic()
+    system.start(name)
+    try:
+        url = urlsplit(system.address(name))
+        while not _ready(url.netloc):
+            system.check()
+            if time.monotonic() - before > READY_SECONDS:
+                raise NotMeasurable(f"{name} was not ready after {READY_SECONDS:g} s")
+            time.sleep(LOOK_SECONDS)
+        wall = time.monotonic() - before
+        usage = system.watched(name).usage()
+        return Start(wall, usage.cpu[name], usage.rss[name])
+    finally:
+        system.stop()
+
+
+def _ready(address: str) -> bool:
+    asking = http.client.HTTPConnection(address, timeout=5)
+    try:
+        asking.request("GET", "/readyz")
+        return asking.getresponse().status == http.HTTPStatus.OK
+    except ConnectionError:
+        return False
+    finally:
+        asking.close()
+
+
+def _command(words: Sequence[str], database_url: str) -> Start:
+    environment = {**os.environ, "DATABASE_URL": database_url}
+    before, used = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    ended = subprocess.run(
+        [sys.executable, "-c", "from orchestrator.cli import script; script()", *words],
+        env=environment,
+        capture_output=True,
+        check=False,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if ended.returncode:
+        raise NotMeasurable(f"amends {' '.join(words)} ended with {ended.returncode}: {ended.stderr.decode()}")
+    cpu = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
+    return Start(time.monotonic() - before, cpu, 0)
+
+
+def _median(starts: Sequence[Start]) -> Start:
+    return Start(
+        round(median(each.wall for each in starts), 3),
+        round(median(each.cpu for each in starts), 3),
+        round(median(each.rss for each in starts)),
+    )
+
+
+def _draw(found: Mapping[str, Start], rounds: int) -> None:
+    table = Table(title=f"until ready, or ended (medians of {rounds})", title_justify="left")
+    for name in ("", "seconds", "of CPU", "MiB"):
+        table.add_column(name, justify="left" if not name else "right")
+    for name, start in found.items():
+        resident = f"{start.rss / MEBIBYTE:.0f}" if start.rss else ""
+        table.add_row(name, f"{start.wall:.2f}", f"{start.cpu:.2f}", resident)
+    Console(soft_wrap=True).print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -2,6 +2,10 @@
 
 Stricter than `json.loads`: UTF-8 only, no NaN or Infinity, no duplicate keys, no NUL and no lone surrogates (PostgreSQL
 stores neither), no nesting past 32, no number too large for a float.
+
+Read twice only where that is not plain from the bytes: pydantic's reader takes a tenth of the time that Python's takes
+with our hooks, but lets a few of these things through; so what may hold one of them, and what it refuses, is read by
+Python's, which also says why.
 """
 
 from __future__ import annotations
@@ -10,6 +14,8 @@ import json
 import math
 import re
 from typing import Any
+
+from pydantic_core import from_json
 
 MAX_DEPTH = 32
 
@@ -22,10 +28,57 @@ class NotStrictJson(ValueError):
 _STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _BRACKETS = re.compile(rb"[\[{\]}]")
 _LONG_NUMBER = re.compile(rb"[0-9]{309}")
+_LARGEST = 10**308
+"""As wide as a float, or nearly: what is wider is looked at twice."""
 
 
 def loads(raw: bytes) -> Any:
     """The value in `raw`; raises NotStrictJson."""
+    if _is_plain(raw):
+        try:
+            value = from_json(raw, allow_inf_nan=False, cache_strings="keys")
+        except ValueError:
+            return _read(raw)  # says what is wrong with it
+        # As many keys as there are, at the most, in the bytes: so none stands twice.
+        if raw.count(b'":') == _keys(value):
+            return value
+    return _read(raw)
+
+
+def _is_plain(raw: bytes) -> bool:
+    """Whether what pydantic's reader makes of `raw` shows all that ours would refuse, and it does not.
+
+    Brackets in strings count too, and so does whatever else looks like what it is not: that is only read more slowly.
+    """
+    return (
+        raw.count(b"{") + raw.count(b"[") <= MAX_DEPTH
+        # One byte is looked for faster than two.
+        and (b"\\" not in raw or b"\\u" not in raw)
+        and (b" " not in raw or b" :" not in raw)
+        and (b"\n" not in raw or b"\n:" not in raw)
+        and b"\t" not in raw
+        and b"\r" not in raw
+    )
+
+
+def _keys(value: Any) -> int:
+    """How many keys there are in all the objects of a value; a number below zero where it holds too large a number."""
+    keys = 0
+    if type(value) is dict:
+        keys = len(value)
+        value = value.values()
+    elif type(value) is not list:
+        value = (value,)
+    for each in value:
+        kind = type(each)
+        if kind is dict or kind is list:
+            keys += _keys(each)
+        elif (kind is float or kind is int) and not -_LARGEST < each < _LARGEST:
+            return -1 << 32
+    return keys
+
+
+def _read(raw: bytes) -> Any:
     # Brackets inside strings count too here, so only what looks too deep is measured exactly.
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _depth(raw) > MAX_DEPTH:
         raise NotStrictJson(f"nested deeper than {MAX_DEPTH}")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from messaging import strict_json
 from messaging.strict_json import MAX_DEPTH, NotStrictJson, loads, storable
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))
@@ -102,3 +104,51 @@ def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
 def test_storable_replaces_what_postgresql_does_not_store() -> None:
     """NUL and lone surrogates are replaced, everything else stays."""
     assert storable("a\x00b\ud800ü\U0001f600") == "a\ufffdb?ü\U0001f600"
+
+
+_SCRAPS = (
+    b'"a":', b'"a" :', b'"b":', b'":":', b'"\\":"', b'"x"', b'"\\u0041"', b'"\\u0000"', b'"\\ud800"', b'"\\n:"', b"1", b"-0", b"1e400",
+    b"1E-5", b"0.1", b"9" * 309, b"NaN", b"-Infinity", b"null", b"true", b"{", b"}", b"[", b"]", b",", b" ", b"\t", b"\n", b"\r", b":",
+    b"\xff", b"\xc3\xbc", b"\x00", b"\xef\xbb\xbf",
+)  # fmt: skip
+_TEXTS = st.recursive(
+    st.sampled_from([each for each in _SCRAPS if each.strip(b"{}[], \t\n\r:") and not each.endswith(b":")]),
+    lambda inner: (
+        st.lists(inner, max_size=4).map(lambda parts: b"[" + b",".join(parts) + b"]")
+        | st.lists(
+            st.tuples(st.sampled_from([b'"a":', b'"a" :', b'"b"\n:', b'"":', b'":":', b'"\\"":']), inner), max_size=4
+        ).map(lambda pairs: b"{" + b",".join(key + value for key, value in pairs) + b"}")
+    ),
+    max_leaves=12,
+)
+
+
+def _outcome(reader: Callable[[bytes], object], raw: bytes) -> str:
+    try:
+        # As a text: 1 is not 1.0, and -0.0 is not 0.0.
+        return repr(reader(raw))
+    except NotStrictJson as error:
+        return f"refused: {error}"
+
+
+@settings(deadline=None, max_examples=400)
+@given(_TEXTS | st.lists(st.sampled_from(_SCRAPS), max_size=12).map(b"".join))
+def test_the_quick_reader_lets_nothing_through_that_the_strict_one_refuses(raw: bytes) -> None:
+    """Whatever the bytes are, what comes out, and why nothing does, is what the strict reader alone would say."""
+    assert _outcome(loads, raw) == _outcome(strict_json._read, raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        (b'{"a" :1,"a":2}', "the key 'a' stands twice in one object"),
+        (b'{"a"\n:1,"a":2}', "the key 'a' stands twice in one object"),
+        (b'[{"a":":b"},{"b":1,"b":1}]', "the key 'b' stands twice in one object"),
+        (b"[1, 2.5, 1e309]", "the number 1e309 is too large"),
+    ],
+)
+def test_what_the_quick_reader_would_not_notice(raw: bytes, why: str) -> None:
+    """Keys that hide behind a space, a colon in a text or another object, and a number among others."""
+    with pytest.raises(NotStrictJson) as refused:
+        loads(raw)
+    assert str(refused.value) == why

@@ -43,8 +43,8 @@ format: venv-dev ## Rewrite the sources the way lint wants them
 acceptance: venv-dev servers ## A file of orders under kill -9, then an audit: make acceptance ARGS="orders.csv --embedded"
 	@$(bin)/python -m deploy.acceptance $(ARGS)
 
-bench: venv-dev servers ## Throughput and latency, on servers of their own
-	@$(bin)/python -m deploy.servers -- $(bin)/python -m benchmarks $(ARGS)
+bench: venv-dev servers ## Throughput, latency, CPU, memory, and how all goals stand (FLOOR="a program beside ours")
+	@$(bin)/python -m deploy.servers -- $(bin)/python -m benchmarks $(if $(FLOOR),--floor "$(FLOOR)") $(ARGS)
 
 lock: venv-dev ## Resolve pyproject.toml afresh into the two lock files (needs uv)
 	@sh deploy/lock.sh $(ARGS)

@@ -17,13 +17,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-import aio_pika
 import structlog
 import typer
 
 from benchmarks import counting
 from benchmarks.engine_report import Figures, draw
-from benchmarks.measuring import floor_of
+from benchmarks.floor import figure_of, for_queue
 from benchmarks.system import NotMeasurable, System, open_system
 from benchmarks.transiting import Outbound, Transiting
 from deploy.servers import ServerUnavailable
@@ -31,8 +30,7 @@ from deploy.up import CannotStart
 from messaging.clock import SystemEntropy
 from messaging.database import Database
 from messaging.rabbitmq import RabbitBus
-from messaging.topology import COLLECTED_QUEUE, DEAD_LETTER_QUEUE, QueueType
-from orchestrator.assembly import QUEUE
+from messaging.topology import QueueType
 
 _FLOOR_FIGURE = re.compile(r"(\d+(?:\.\d+)?) tr(?:ansitions)?/s")
 
@@ -88,10 +86,10 @@ def _measured(stack: ExitStack, type: QueueType, sagas: int, rounds: int, batch:
     given = {counting.FILE: str(counts), "AMENDS_QUEUE_TYPE": type.value, "AMENDS_BATCH_SIZE": str(batch)}
     modules = {"orchestrator": "benchmarks.counting"}
     system, scratch = open_system(stack, os.environ, logs, modules=modules, given=given)
-    stack.callback(asyncio.run, _remove_queues(system.amqp_url))
+    stack.callback(system.remove_queues)
     stack.callback(system.stop)
-    command = None if floor is None else floor.replace("{queue}", type.value[0])
-    return asyncio.run(_measure(system, scratch, Figures(type, sagas, batch), counts, sagas, rounds, command))
+    figures = Figures(type, sagas, batch)
+    return asyncio.run(_measure(system, scratch, figures, counts, sagas, rounds, for_queue(floor, type)))
 
 
 async def _measure(
@@ -111,20 +109,12 @@ async def _measure(
         for number in range(rounds):
             print(f"{figures.type.value} queues, round {number + 1} of {rounds}", file=sys.stderr, flush=True)
             if floor is not None:
-                figures.floor.append(await floor_of(floor, system.amqp_url, scratch, _FLOOR_FIGURE))
+                figures.floor.append(await figure_of(floor, system.amqp_url, scratch, _FLOOR_FIGURE))
             orders = [entropy.message_id(datetime.now(UTC)) for _ in range(sagas)]
             figures.ours.append(await transiting.round(orders))
             await transiting.settled()
         figures.findings = await transiting.findings()
     return figures
-
-
-async def _remove_queues(amqp_url: str) -> None:
-    """The next type of queue cannot be declared while these are there."""
-    async with await aio_pika.connect(amqp_url) as connection:
-        channel = await connection.channel()
-        for name in (QUEUE, COLLECTED_QUEUE, DEAD_LETTER_QUEUE):
-            await channel.queue_delete(name)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import re
-import shlex
 import sys
 import time
 from asyncio.subprocess import PIPE
@@ -17,14 +14,14 @@ from uuid import UUID
 from benchmarks import orders
 from benchmarks.endings import Endings
 from benchmarks.system import NotMeasurable, System
-from benchmarks.usage import Usage, Watched, listener_on
+from benchmarks.usage import Usage
 from deploy.inspection import Inspection, inspect, opened, work_left
 from messaging.database import Database
 from messaging.rabbitmq import RabbitBus
+from orchestrator.percentiles import percentile
 
 PATIENCE = 180.0
 """Seconds until sagas that have not ended are given up."""
-_FLOOR_FIGURE = re.compile(r"(\d+(?:\.\d+)?) sagas/s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +34,17 @@ class Throughput:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Seconds from the request to the end of the saga."""
+    """Seconds from the beginning to the end of each saga, the shortest first."""
 
-    rate: float
-    samples: int
-    p50: float
-    p99: float
+    waits: tuple[float, ...]
+
+    @property
+    def p50(self) -> float:
+        return percentile(self.waits, 50)
+
+    @property
+    def p99(self) -> float:
+        return percentile(self.waits, 99)
 
 
 class Bench:
@@ -53,7 +55,6 @@ class Bench:
         self._endings = endings
         self._bus = bus
         self._database = database
-        self._watched: Watched = system.watched()
         self.placed = 0
         self.failing = 0
 
@@ -61,7 +62,7 @@ class Bench:
         """From the first order.created that is published to the last saga's last event."""
         events = await orders.write_orders(self._database, count)
         self._expect(count)
-        before = self._watched.usage()
+        before = self._usage()
         began = time.monotonic()
         await orders.announce(self._bus, events)
         await self._ended(count)
@@ -70,23 +71,44 @@ class Bench:
     async def from_requests(self, count: int) -> Throughput:
         """From the first POST /orders to the last saga's last event."""
         self._expect(count)
-        before = self._watched.usage()
+        before = self._usage()
         sent = await self._post(count)
         await self._ended(count)
         return self._throughput(count, before, min(sent.values()))
 
-    async def latency(self, rate: float, seconds: float) -> Latency:
-        """From each POST /orders to the end of its saga, at a steady rate."""
+    async def event_latency(self, rate: float, seconds: float) -> Latency:
+        """From each order.created, just before it is published, to the end of its saga, at a steady rate."""
+        count = max(1, round(rate * seconds))
+        events = await orders.write_orders(self._database, count)
+        messages = orders.messages(events)
+        self._expect(count)
+        sent: dict[UUID, float] = {}
+        began = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            for number, (event, message) in enumerate(zip(events, messages, strict=True)):
+                await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
+                sent[event.order_id] = time.monotonic()
+                group.create_task(orders.publish(self._bus, [message]))
+        await self._ended(count)
+        return self._waits(sent)
+
+    async def request_latency(self, rate: float, seconds: float) -> Latency:
+        """From each POST /orders, timed from when it was due, to the end of its saga, at a steady rate."""
         count = max(1, round(rate * seconds))
         self._expect(count)
         sent = await self._post(count, "--rate", str(rate))
         await self._ended(count)
-        waits = sorted(self._endings.at[identity] - moment for identity, moment in sent.items())
-        return Latency(rate, count, _quantile(waits, 0.5), _quantile(waits, 0.99))
+        return self._waits(sent)
 
     def memory(self) -> Mapping[str, int]:
         """Resident bytes of every process now."""
-        return self._watched.usage().rss
+        return self._usage().rss
+
+    def _usage(self) -> Usage:
+        return self._system.watched().usage()
+
+    def _waits(self, sent: Mapping[UUID, float]) -> Latency:
+        return Latency(tuple(sorted(self._endings.at[identity] - moment for identity, moment in sent.items())))
 
     def _expect(self, count: int) -> None:
         self._endings.forget()
@@ -100,7 +122,7 @@ class Bench:
 
     def _throughput(self, count: int, before: Usage, began: float) -> Throughput:
         ended = max(self._endings.at.values())
-        used = self._watched.usage().since(before)
+        used = self._usage().since(before)
         return Throughput(count / (ended - began), {name: spent / count * 1000 for name, spent in used.items()})
 
     async def _post(self, count: int, *options: str) -> dict[UUID, float]:
@@ -111,24 +133,6 @@ class Bench:
             raise NotMeasurable(f"posting orders ended with exit code {process.returncode}; its words are above")
         lines = [json.loads(line) for line in output.splitlines()]
         return {UUID(line["order_id"]): line["sent"] for line in lines}
-
-
-async def floor_of(command: str, amqp_url: str, database_url: str, printing: re.Pattern[str] = _FLOOR_FIGURE) -> float:
-    """Sagas a second of another program beside ours, which prints `N sagas/s` and gets the servers in its environment.
-
-    `printing` finds another figure than that, as its first group. Raises NotMeasurable where it fails or prints none.
-    """
-    environment = {**os.environ, "AMQP_URL": amqp_url, "DATABASE_URL": database_url}
-    for name, url in (("BROKER_PID", amqp_url), ("POSTGRES_PID", database_url)):
-        pid = listener_on(url)
-        if pid is not None:
-            environment[name] = str(pid)
-    process = await asyncio.create_subprocess_exec(*shlex.split(command), stdout=PIPE, env=environment)
-    output, _ = await process.communicate()
-    figure = printing.search(output.decode())
-    if process.returncode or figure is None:
-        raise NotMeasurable(f"--floor {command!r} ended with {process.returncode} and printed {output[-300:]!r}")
-    return float(figure.group(1))
 
 
 async def settled(urls: Mapping[str, str]) -> None:
@@ -147,9 +151,17 @@ async def result_of(urls: Mapping[str, str]) -> Inspection:
         return await inspect(databases, default_stock=0, stocked=orders.STOCKED)
 
 
+def wrong(found: Inspection, bench: Bench) -> list[str]:
+    """What is not as it has to be: how orders ended, where each unit of money and stock is."""
+    expected = {"completed": bench.placed - bench.failing, "out_of_stock": bench.failing}
+    findings = [*found.findings]
+    if found.ended != expected:
+        findings.append(f"orders ended {dict(found.ended)}, not {expected}")
+    captured = {orders.CURRENCY: (bench.placed - bench.failing) * orders.AMOUNT}
+    if found.audit.captured != captured:
+        findings.append(f"captured {dict(found.audit.captured)}, not {captured} (minor units)")
+    return findings
+
+
 def _ours(urls: Mapping[str, str]) -> dict[str, str]:
     return {name: urls[name] for name in ("orchestrator", "order", "payment")}
-
-
-def _quantile(ordered: list[float], share: float) -> float:
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]

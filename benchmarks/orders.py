@@ -76,15 +76,19 @@ async def write_orders(database: Database, count: int) -> list[OrderCreated]:
     ]
 
 
+def messages(events: Sequence[OrderCreated]) -> list[Outgoing]:
+    """The events as the order service's relay sends them."""
+    entropy, now = SystemEntropy(), datetime.now(UTC)
+    return [_message(event, entropy.message_id(now), now) for event in events]
+
+
 async def announce(bus: RabbitBus, events: Sequence[OrderCreated]) -> None:
     """Publish the events, a window at a time, each confirmed before the next.
 
     Raises ConnectionError where one is not confirmed.
     """
-    entropy = SystemEntropy()
     for begin in range(0, len(events), WINDOW):
-        now = datetime.now(UTC)
-        await publish(bus, [_message(event, entropy.message_id(now), now) for event in events[begin : begin + WINDOW]])
+        await publish(bus, messages(events[begin : begin + WINDOW]))
 
 
 async def publish(bus: RabbitBus, messages: Sequence[Outgoing]) -> None:

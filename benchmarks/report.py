@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -12,117 +10,174 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.floor import Floor
+from benchmarks.goals import Reached
+from benchmarks.goals import as_json as goals_as_json
 from benchmarks.measuring import Latency, Throughput
 
-SERVICES = ("orchestrator", "order", "payment")
-MEBIBYTE = 1 << 20
+MEGABYTE = 1_000_000
 
 
 @dataclass(slots=True)
 class Report:
     """Everything that was measured, a value a round."""
 
-    sagas: int
-    floor: list[float] = field(default_factory=list)
+    at: str
+    settings: Mapping[str, Any]
+    machine: dict[str, Any] = field(default_factory=dict)
+    floor: list[Floor] = field(default_factory=list)
     from_events: list[Throughput] = field(default_factory=list)
     from_requests: list[Throughput] = field(default_factory=list)
-    latency: Latency | None = None
+    batch_one: list[Throughput] = field(default_factory=list)
+    event_latency: list[Latency] = field(default_factory=list)
+    request_latency: list[Latency] = field(default_factory=list)
     memory: list[Mapping[str, int]] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
 
-    @property
-    def ratio(self) -> float | None:
-        """The median of ours over the median of the floor's."""
-        if not self.floor:
-            return None
-        return median(each.sagas_per_second for each in self.from_events) / median(self.floor)
+    def reached(self) -> dict[str, Reached]:
+        """What this says of the goals: ratios of medians."""
+        ours, found = _speed(self.from_events), {}
+        if self.floor:
+            floor = median(each.sagas_per_second for each in self.floor)
+            found["floor"] = Reached(ours / floor, f"{ours:,.0f}/s", f"{floor:,.0f}/s")
+        if self.batch_one:
+            one = _speed(self.batch_one)
+            found["batch_one"] = Reached(ours / one, f"{ours:,.0f}/s", f"{one:,.0f}/s")
+        for name in ("p50", "p99"):
+            theirs = [getattr(each, name) for each in self.floor if getattr(each, name) is not None]
+            if self.event_latency and theirs:
+                mine, other = median(getattr(each, name) for each in self.event_latency), median(theirs)
+                found[f"latency_{name}"] = Reached(mine / other, f"{mine * 1000:.1f} ms", f"{other * 1000:.1f} ms")
+        if self.memory:
+            name, size = max(self.resident().items(), key=lambda each: each[1])
+            found["rss"] = Reached(size / MEGABYTE, name)
+        return found
+
+    def resident(self) -> dict[str, int]:
+        """The most bytes each process of ours had; the broker and PostgreSQL, which are not ours, are left out."""
+        names = [name for name in self.memory[0] if name not in ("broker", "PostgreSQL")]
+        return {name: max(each[name] for each in self.memory) for name in names}
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()},
-            "sagas_per_round": self.sagas,
-            "floor": _spread(self.floor),
+            "program": "system",
+            "at": self.at,
+            "machine": self.machine,
+            "settings": dict(self.settings),
+            "goals": goals_as_json(self.reached()),
+            "floor": None
+            if not self.floor
+            else {
+                "sagas_per_second": _spread([each.sagas_per_second for each in self.floor]),
+                "cpu_ms_per_saga": _medians([each.cpu_ms for each in self.floor]),
+                "latency_ms": {
+                    name: round(median(values) * 1000, 1)
+                    for name in ("p50", "p99")
+                    if (values := [getattr(each, name) for each in self.floor if getattr(each, name) is not None])
+                },
+            },
             "from_order_created": _throughput(self.from_events),
             "from_post": _throughput(self.from_requests),
-            "ratio": None if self.ratio is None else round(self.ratio, 3),
-            "latency": None
-            if self.latency is None
-            else {
-                "per_second": self.latency.rate,
-                "samples": self.latency.samples,
-                "p50_ms": round(self.latency.p50 * 1000, 1),
-                "p99_ms": round(self.latency.p99 * 1000, 1),
-            },
-            "rss_mib": {name: round(size / MEBIBYTE, 1) for name, size in self.memory[-1].items()},
-            "rss_mib_at_start": {name: round(size / MEBIBYTE, 1) for name, size in self.memory[0].items()},
+            "batch_size_1": _throughput(self.batch_one),
+            "latency_from_order_created": _latency(self.event_latency),
+            "latency_from_post": _latency(self.request_latency),
+            "rss_mb": {name: round(size / MEGABYTE, 1) for name, size in self.resident().items()},
+            "rss_mb_at_start": {name: round(size / MEGABYTE, 1) for name, size in self.memory[0].items()},
             "wrong": self.findings,
         }
 
 
 def draw(report: Report) -> None:
-    """Print the table."""
+    """Print the tables."""
     console = Console(soft_wrap=True)
-    table = Table(title=f"{report.sagas:,} sagas a round, every tenth compensated", title_justify="left")
-    table.add_column("sagas/s")
+    said = report.settings
+    title = (
+        f"{said['sagas_per_round']:,} sagas a round, every tenth compensated; "
+        f"{said['queues']} queues, batches of at most {said['batch_size']}"
+    )
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
     for name in ("least", "median", "most"):
         table.add_column(name, justify="right")
     rows = [
-        ("floor, order.created to the end", report.floor),
-        ("order.created to the end", [each.sagas_per_second for each in report.from_events]),
-        ("POST /orders to the end", [each.sagas_per_second for each in report.from_requests]),
+        ("sagas/s of the floor", [each.sagas_per_second for each in report.floor]),
+        ("sagas/s from order.created", _speeds(report.from_events)),
+        ("sagas/s from POST /orders", _speeds(report.from_requests)),
+        ("sagas/s at batch size 1", _speeds(report.batch_one)),
+        *_waits("the floor's", report.floor),
+        *_waits("from order.created", report.event_latency),
+        *_waits("from POST /orders", report.request_latency),
     ]
     for name, values in rows:
         if values:
-            table.add_row(name, f"{min(values):,.0f}", f"{median(values):,.0f}", f"{max(values):,.0f}")
+            digits = 1 if name.startswith("ms") else 0
+            table.add_row(name, *(f"{each:,.{digits}f}" for each in (min(values), median(values), max(values))))
     console.print(table)
-    if report.ratio is not None:
-        console.print(f"of the floor: {report.ratio:.2f}")
     console.print(_costs(report))
-    if report.latency is not None:
-        latency = report.latency
-        console.print(
-            f"from POST to the end at {latency.rate:g}/s ({latency.samples} orders): "
-            f"p50 {latency.p50 * 1000:.1f} ms, p99 {latency.p99 * 1000:.1f} ms"
-        )
     for finding in report.findings:
         console.print(f"WRONG: {finding}", markup=False)
     if not report.findings:
         console.print("every order ended as it had to, and every unit of money and stock is where it belongs")
 
 
+def _waits(whose: str, measured: Sequence[Floor] | Sequence[Latency]) -> list[tuple[str, list[float]]]:
+    found = []
+    for name in ("p50", "p99"):
+        values = [getattr(each, name) for each in measured]
+        found.append((f"ms {name}, {whose}", [each * 1000 for each in values if each]))
+    return found
+
+
 def _costs(report: Report) -> Table:
     events, requests = _cpu(report.from_events), _cpu(report.from_requests)
-    table = Table(title="what it cost (CPU: medians)", title_justify="left")
-    for name in ("", "ms of CPU a saga", "from POST", "MiB at the start", "MiB at the end"):
+    table = Table(title="CPU milliseconds a saga (medians), and most resident memory", title_justify="left")
+    for name in ("", "from order.created", "from POST", "MB"):
         table.add_column(name, justify="left" if not name else "right")
+    resident = report.resident()
     for name in events:
-        table.add_row(
-            name,
-            f"{events[name]:.2f}",
-            f"{requests[name]:.2f}" if requests else "",
-            f"{report.memory[0][name] / MEBIBYTE:.0f}",
-            f"{report.memory[-1][name] / MEBIBYTE:.0f}",
-        )
+        size = f"{resident[name] / MEGABYTE:.0f}" if name in resident else ""
+        table.add_row(name, f"{events[name]:.2f}", f"{requests[name]:.2f}" if requests else "", size)
     table.add_row("together", f"{sum(events.values()):.2f}", f"{sum(requests.values()):.2f}" if requests else "")
+    floor = _medians([each.cpu_ms for each in report.floor])
+    if floor:
+        words = ", ".join(f"{name} {value:.2f}" for name, value in floor.items())
+        table.caption = f"the floor: {words}; together {sum(floor.values()):.2f}"
     return table
 
 
+def _speeds(measured: Sequence[Throughput]) -> list[float]:
+    return [each.sagas_per_second for each in measured]
+
+
+def _speed(measured: Sequence[Throughput]) -> float:
+    return median(_speeds(measured))
+
+
 def _cpu(measured: Sequence[Throughput]) -> dict[str, float]:
-    if not measured:
+    return _medians([each.cpu_ms for each in measured])
+
+
+def _medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    if not rounds:
         return {}
-    return {name: median(each.cpu_ms[name] for each in measured) for name in measured[0].cpu_ms}
+    return {name: round(median(each[name] for each in rounds), 3) for name in rounds[0]}
 
 
-def _spread(values: Sequence[float]) -> dict[str, float] | None:
-    if not values:
-        return None
+def _spread(values: Sequence[float]) -> dict[str, float]:
     return {"least": round(min(values), 1), "median": round(median(values), 1), "most": round(max(values), 1)}
 
 
 def _throughput(measured: Sequence[Throughput]) -> dict[str, Any] | None:
     if not measured:
         return None
+    return {"sagas_per_second": _spread(_speeds(measured)), "cpu_ms_per_saga": _cpu(measured)}
+
+
+def _latency(measured: Sequence[Latency]) -> dict[str, Any] | None:
+    if not measured:
+        return None
     return {
-        "sagas_per_second": _spread([each.sagas_per_second for each in measured]),
-        "cpu_ms_per_saga": {name: round(value, 3) for name, value in _cpu(measured).items()},
+        "p50_ms": _spread([each.p50 * 1000 for each in measured]),
+        "p99_ms": _spread([each.p99 * 1000 for each in measured]),
+        "waits_ms": sorted(round(wait * 1000, 2) for each in measured for wait in each.waits),
     }

@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import aio_pika
 import asyncpg
 import httpx
 from sqlalchemy.engine import make_url
@@ -23,6 +24,7 @@ from sqlalchemy.engine import make_url
 from benchmarks.usage import Watched, listener_on
 from deploy.killing import three_services
 from deploy.up import HOST, Backends, Service, backends
+from messaging.topology import COLLECTED_QUEUE, DEAD_LETTER_QUEUE
 
 READY_SECONDS = 90.0
 STOP_SECONDS = 40.0
@@ -70,7 +72,7 @@ class System:
             if names and service.name not in names:
                 continue
             own = {"DATABASE_URL": self.databases[service.name], "PORT": str(service.port)}
-            with self._log(service.name).open("wb") as log:
+            with self._log(service.name).open("ab") as log:
                 self._processes[service.name] = subprocess.Popen(
                     [sys.executable, "-m", service.module],
                     env={**os.environ, **self._settings, **own},
@@ -79,6 +81,16 @@ class System:
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                 )
+
+    async def restart(self, given: Mapping[str, str]) -> None:
+        """End all of them and start them with these settings as well; returns when they are ready.
+
+        Raises NotMeasurable.
+        """
+        await asyncio.to_thread(self.stop)
+        self._settings |= given
+        self.start()
+        await self.ready()
 
     async def ready(self) -> None:
         """Return when every service says it is. Raises NotMeasurable."""
@@ -124,6 +136,11 @@ class System:
                 process.wait()
         self._processes.clear()
 
+    def remove_queues(self) -> None:
+        """Delete the queues of the services: the next measurement may want them of another type."""
+        names = [f"{each.name}.{kind}" for each in self._services for kind in ("commands", "events")]
+        asyncio.run(_delete_queues(self.amqp_url, [*names, COLLECTED_QUEUE, DEAD_LETTER_QUEUE]))
+
     def _last_words(self, name: str) -> str:
         lines = self._log(name).read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
         return "; the end of its log:\n" + "\n".join(lines)
@@ -162,6 +179,13 @@ def open_system(
     if servers["DATABASE_URL"]:
         stack.callback(lambda: asyncio.run(_drop(servers["DATABASE_URL"], [each.database for each in wanted])))
     return System(found, services, logs, given), found.database_urls["scratch"]
+
+
+async def _delete_queues(amqp_url: str, names: Sequence[str]) -> None:
+    async with await aio_pika.connect(amqp_url) as connection:
+        channel = await connection.channel()
+        for name in names:
+            await channel.queue_delete(name)
 
 
 async def _drop(server: str, databases: Sequence[str]) -> None:

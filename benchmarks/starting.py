@@ -28,11 +28,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.report import MEBIBYTE, SERVICES
 from benchmarks.system import READY_SECONDS, NotMeasurable, System, open_system
 from deploy.servers import ServerUnavailable
 from deploy.up import CannotStart
 
+SERVICES = ("orchestrator", "order", "payment")
 LOOK_SECONDS = 0.01
 """How often a process is asked whether it is ready: what the wall clock is rounded up to."""
 
@@ -147,7 +147,7 @@ def _draw(found: Mapping[str, Start], rounds: int) -> None:
     for name in ("", "seconds", "of CPU", "MiB"):
         table.add_column(name, justify="left" if not name else "right")
     for name, start in found.items():
-        resident = f"{start.rss / MEBIBYTE:.0f}" if start.rss else ""
+        resident = f"{start.rss / 2**20:.0f}" if start.rss else ""
         table.add_row(name, f"{start.wall:.2f}", f"{start.cpu:.2f}", resident)
     Console(soft_wrap=True).print(table)
 

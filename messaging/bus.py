@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
+from contracts.value import value
 from messaging.topology import Topology
 
 
@@ -19,7 +20,7 @@ class TopologyMismatch(Exception):
     """An exchange or queue exists, but not as we need it; says which, and how to mend it."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Outgoing:
     """A message for the broker. Persistent and mandatory, always.
 
@@ -49,7 +50,7 @@ class Receipt(Enum):
     """Refused, timed out or cut off: it may have arrived or not; send it again."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Delivery:
     """A message from the broker, nothing in it trusted yet.
 

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionm
 from sqlalchemy.orm import Mapper, Session, SessionTransaction, object_session, registry, sessionmaker
 
 from contracts.message import Command, Event, Message
+from contracts.value import value
 from messaging import bulk, schema
 from messaging.clock import Clock, Entropy, SystemClock, SystemEntropy
 from messaging.envelope import Envelope, encode
@@ -33,7 +34,7 @@ _WRITTEN = "amends.written"
 _RECORDERS = "amends.recorders"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OutboxRow:
     """A message as it lies in the outbox, before it has a row number."""
 
@@ -48,7 +49,7 @@ class OutboxRow:
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Pending:
     """A committed row that this process may publish.
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from contracts.message import Message
 from contracts.registry import InvalidMessage, Registry, UnknownMessage
+from contracts.value import occurrence
 from messaging.bus import Delivery
 from messaging.envelope import Envelope, MalformedMessage, decode, decode_stored, frame, is_structured
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@occurrence
 class Received:
     """A readable message and where it came from: the broker, or our own `deferred` table."""
 
@@ -28,7 +28,7 @@ class Received:
     """Whether it has waited in `deferred` and its row there must be taken."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@occurrence
 class Arrival:
     """One thing in the worker's hand: a delivery to settle, or a row that has come due."""
 
@@ -38,7 +38,7 @@ class Arrival:
     """What a consumer's own poller found due (a saga's deadline)."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@occurrence
 class Unreadable:
     """A delivery that is no message for us: why, in a word and in a sentence.
 

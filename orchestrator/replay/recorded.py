@@ -6,7 +6,7 @@ import json
 from datetime import datetime
 from uuid import UUID
 
-from orchestrator.saga.value import value
+from contracts.value import value
 
 
 @value

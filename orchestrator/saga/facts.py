@@ -10,8 +10,8 @@ from dataclasses import field
 from datetime import datetime
 from typing import Any
 
+from contracts.value import value
 from orchestrator.saga.state import Direction
-from orchestrator.saga.value import value
 
 
 @value

@@ -10,7 +10,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from contracts.message import Event
-from orchestrator.saga.value import value
+from contracts.value import value
 
 
 @value

@@ -16,7 +16,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, UUID, SafeUUID, uuid5
 
 from contracts.message import Message
-from orchestrator.saga.value import value
+from contracts.value import value
 
 _NEITHER_VERSION_NOR_VARIANT = ~((0xF000 << 64) | (0xC000 << 48))
 _VERSION_5 = (0x5000 << 64) | (0x8000 << 48)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from contracts.value import value
 from orchestrator.saga.facts import Fact
 from orchestrator.saga.state import Send
-from orchestrator.saga.value import value
 
 
 class Verdict(StrEnum):

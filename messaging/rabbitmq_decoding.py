@@ -16,7 +16,8 @@ import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, SupportsIndex
+from functools import lru_cache
+from typing import Any, Protocol, SupportsIndex
 
 from pamqp import decode
 
@@ -39,8 +40,10 @@ Prefetch bounds the messages held, not their bytes, and a broker carries bodies 
 Receiver = Callable[["RawDelivery"], None]
 
 _FRAME = struct.Struct(">BHI")
-_METHOD, _HEADER, _BODY = 1, 2, 3
-_DELIVER = struct.pack(">HH", 60, 60)
+_METHOD, _HEADER = 1, 2
+_DELIVER, _RETURN = struct.pack(">HH", 60, 60), struct.pack(">HH", 60, 50)
+_ACK, _NACK = struct.pack(">HH", 60, 80), struct.pack(">HH", 60, 120)
+_SIZE, _TAG = struct.Struct(">Q"), struct.Struct(">Q?")
 _HEARTBEAT = struct.pack(">BHI", 8, 0, 0) + b"\xce"
 _HEARTBEAT_SECONDS = 1.0
 
@@ -61,6 +64,11 @@ _SHORT_STRINGS = {
 _IN_ORDER = tuple(1 << bit for bit in range(15, 1, -1))
 _OURS = frozenset({"content_type", "correlation_id", "message_id", "type", "user_id", "app_id"})
 
+# Where a property belongs among the last fields of a Delivery, and what is passed over.
+_PLACES = {"message_id": 0, "type": 1, "content_type": 2, "correlation_id": 3, "app_id": 4, "user_id": 5}
+_TIME, _TABLE, _PASSED_OVER, _BYTE = 6, 7, 8, 9
+_OTHERS = {_HEADERS: _TABLE, _DELIVERY_MODE: _BYTE, _PRIORITY: _BYTE, _TIMESTAMP: _TIME}
+
 # What decoding raises: RecursionError on deep headers, OverflowError and OSError on timestamps.
 _UNDECODABLE = (ValueError, OverflowError, OSError, RecursionError, struct.error, LookupError, TypeError)
 
@@ -78,6 +86,16 @@ class RawDelivery:
     size: int = 0
     missing: int = 0
 
+    def take(self, kind: int, data: bytes, start: int, stop: int) -> bool:
+        """Take a frame of the content, its payload from `start` to `stop`; returns whether the message is complete."""
+        if kind == _HEADER:
+            (self.size,) = _SIZE.unpack_from(data, start + 4)
+            self.missing = self.size
+            self.properties = data[start + 12 : stop]
+        else:
+            self.take_body(data[start:stop])
+        return self.missing <= 0
+
     def take_body(self, part: bytes) -> None:
         """Count this part of the body, and keep what of it lies before MAX_KEPT."""
         room = MAX_KEPT - (self.size - self.missing)
@@ -87,6 +105,20 @@ class RawDelivery:
 
     def delivery(self, queue: str, tag: int) -> Delivery:
         """The message in our own terms; `tag` is the subscription's, not the channel's."""
+        body = self.body_parts[0] if len(self.body_parts) == 1 else b"".join(self.body_parts)
+        if self.size <= MAX_KEPT:
+            try:
+                return Delivery(
+                    queue,
+                    tag,
+                    body,
+                    self.exchange.decode(),
+                    self.routing_key.decode(),
+                    self.redelivered,
+                    *_quick_properties(self.properties),
+                )
+            except _UNDECODABLE:
+                pass  # Property by property then, so that whatever can be read is saved.
         complaints: list[str] = []
         properties = _properties(self.properties, complaints)
         if self.size > MAX_KEPT:
@@ -94,7 +126,7 @@ class RawDelivery:
         return Delivery(
             queue=queue,
             tag=tag,
-            body=b"".join(self.body_parts),
+            body=body,
             exchange=_name("exchange", self.exchange, complaints),
             routing_key=_name("routing key", self.routing_key, complaints),
             redelivered=self.redelivered,
@@ -103,8 +135,77 @@ class RawDelivery:
         )
 
 
+class Answers(Protocol):
+    """Who is told what the broker says of the messages published on a channel."""
+
+    def confirmed(self, tag: int, multiple: bool, *, good: bool) -> None:
+        """The broker has this message, or with `multiple` all up to it; or it has not (`good` is false)."""
+
+    def returned(self, message_id: str) -> None:
+        """No queue is bound for it; its confirmation follows."""
+
+
+class _Deliveries:
+    """The deliveries of one channel."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self.incomplete: RawDelivery | None = None
+
+    def take(self, kind: int, data: bytes, start: int, stop: int) -> bool:
+        """Take a frame, its payload from `start` to `stop`, if it is part of a delivery."""
+        if kind == _METHOD:
+            if not data.startswith(_DELIVER, start):
+                return False
+            # consumer-tag, delivery-tag, redelivered, exchange, routing-key (AMQP 0-9-1, 1.8.3.13)
+            at = start + 5 + data[start + 4]
+            tag, redelivered = _TAG.unpack_from(data, at)
+            exchange = at + 10 + data[at + 9]
+            self.incomplete = RawDelivery(
+                tag, redelivered, data[at + 10 : exchange], data[exchange + 1 : exchange + 1 + data[exchange]]
+            )
+            return True
+        raw = self.incomplete
+        if raw is None:
+            return False
+        if raw.take(kind, data, start, stop):
+            self.incomplete = None
+            self._receiver(raw)
+        return True
+
+
+class _Answers:
+    """What the broker says of the messages published on one channel.
+
+    A returned message is confirmed right after it was returned: both are read here, or the confirmation would be first.
+    """
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+        self._returned: RawDelivery | None = None
+
+    def take(self, kind: int, data: bytes, start: int, stop: int) -> bool:
+        """Take a frame, its payload from `start` to `stop`, if it says something of a published message."""
+        if kind == _METHOD:
+            if data.startswith(_ACK, start) or data.startswith(_NACK, start):
+                tag, bits = _SIZE.unpack_from(data, start + 4)[0], data[start + 12]
+                self._answers.confirmed(tag, bool(bits & 1), good=data[start + 3] == _ACK[3])
+                return True
+            if data.startswith(_RETURN, start):
+                self._returned = RawDelivery(0, False, b"", b"")
+                return True
+            return False
+        raw = self._returned
+        if raw is None:
+            return False
+        if raw.take(kind, data, start, stop):
+            self._returned = None
+            self._answers.returned(raw.delivery("", 0).message_id or "")
+        return True
+
+
 class DeliveryReader(asyncio.StreamReader):
-    """The stream of a broker's frames without those of deliveries, which go to the receiver of their channel.
+    """The stream of a broker's frames without those of deliveries, and of answers to what was published.
 
     `ended` is done, with the reason, as soon as the stream has ended; aiormq can wait for ever before it says so,
     namely for its last words to reach a peer that does not read. `heard_at` is when something came last, in the
@@ -116,15 +217,17 @@ class DeliveryReader(asyncio.StreamReader):
         self._loop_time = loop.time
         self.ended: asyncio.Future[str] = loop.create_future()
         self.heard_at = loop.time()
-        self._receivers: dict[int, Receiver] = {}
-        self._incomplete: dict[int, RawDelivery] = {}
+        self._takers: dict[int, _Deliveries | _Answers] = {}
         self._rest = b""
         self._passed_on_at = 0.0
 
     def receive(self, channel: int, receiver: Receiver) -> None:
         """Give the channel's deliveries to this receiver; to be called before the channel consumes."""
-        self._receivers[channel] = receiver
-        self._incomplete.pop(channel, None)
+        self._takers[channel] = _Deliveries(receiver)
+
+    def answer(self, channel: int, answers: Answers) -> None:
+        """Tell what the broker says of the channel's messages; to be called before anything is published there."""
+        self._takers[channel] = _Answers(answers)
 
     def feed_data(self, data: Iterable[SupportsIndex]) -> None:
         """Called by the transport with whatever has come."""
@@ -138,7 +241,8 @@ class DeliveryReader(asyncio.StreamReader):
             stop = at + _FRAME.size + size + 1
             if stop > end:
                 break
-            if channel not in self._receivers or not self._take(kind, channel, data[at + 7 : stop - 1]):
+            taker = self._takers.get(channel)
+            if taker is None or not taker.take(kind, data, at + 7, stop - 1):
                 others.append(data[at:stop])
             at = stop
         self._rest = data[at:]
@@ -169,35 +273,40 @@ class DeliveryReader(asyncio.StreamReader):
             return
         self._passed_on_at = self.heard_at
 
-    def _take(self, kind: int, channel: int, payload: bytes) -> bool:
-        if kind == _METHOD:
-            if not payload.startswith(_DELIVER):
-                return False
-            self._incomplete[channel] = _delivered(payload)
-            return True
-        raw = self._incomplete.get(channel)
-        if raw is None:
-            return False
-        if kind == _HEADER:
-            (raw.size,) = struct.unpack_from(">Q", payload, 4)
-            raw.missing = raw.size
-            raw.properties = payload[12:]
+
+@lru_cache(maxsize=256)
+def _plan(flags: int) -> tuple[int, ...]:
+    """What stands in the properties, in order: where each belongs in a Delivery, or how it is passed over."""
+    return tuple(
+        _PLACES.get(_SHORT_STRINGS[flag], _PASSED_OVER) if flag in _SHORT_STRINGS else _OTHERS[flag]
+        for flag in _IN_ORDER
+        if flags & flag
+    )
+
+
+def _quick_properties(data: bytes) -> list[Any]:
+    """A Delivery's fields from `message_id` to `headers`; raises one of _UNDECODABLE."""
+    flags = data[0] << 8 | data[1]
+    if flags & 1:
+        raise ValueError("flags that AMQP does not know")
+    found: list[Any] = [None, None, None, None, None, None, None, {}]
+    at = 2
+    for place in _plan(flags):
+        if place < _TIME:
+            start, at = at + 1, at + 1 + data[at]
+            found[place] = data[start:at].decode()
+        elif place == _TIME:
+            found[_TIME] = _time(_SIZE.unpack_from(data, at)[0])
+            at += 8
+        elif place == _TABLE:
+            start = at
+            at += 4 + int.from_bytes(data[at : at + 4], "big")
+            found[_TABLE] = _headers(data[start:at])
+        elif place == _PASSED_OVER:
+            at += 1 + data[at]
         else:
-            raw.take_body(payload)
-        if raw.missing <= 0:
-            del self._incomplete[channel]
-            self._receivers[channel](raw)
-        return True
-
-
-def _delivered(payload: bytes) -> RawDelivery:
-    # class, method, consumer-tag, delivery-tag, redelivered, exchange, routing-key (AMQP 0-9-1, 1.8.3.13)
-    at = 5 + payload[4]
-    tag, redelivered = struct.unpack_from(">Q?", payload, at)
-    at += 10
-    exchange = payload[at : at + payload[at - 1]]
-    at += len(exchange) + 1
-    return RawDelivery(tag, redelivered, exchange, payload[at : at + payload[at - 1]])
+            at += 1
+    return found
 
 
 def _properties(data: bytes, complaints: list[str]) -> dict[str, Any]:

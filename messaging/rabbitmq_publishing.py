@@ -17,11 +17,11 @@ from enum import Enum
 from functools import partial
 
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import AMQPChannelError
 
 from messaging.bus import Outgoing, Receipt
-from messaging.rabbitmq_link import LOST, ConnectionLost, is_blocked, lost_means_error
+from messaging.rabbitmq_link import LOST, BrokerConnection, ConnectionLost, is_blocked, lost_means_error
 from messaging.rabbitmq_writing import Call, InFlight, Writer, writer_for
 
 WINDOW = 500
@@ -50,7 +50,7 @@ class Publisher:
         self._user_id = user_id
         self._condemn = condemn
         self._state = _State.DOWN
-        self._connection: AbstractConnection | None = None
+        self._connection: BrokerConnection | None = None
         self._channel: AbstractChannel | None = None
         self._writer: Writer | None = None
         self._reopening: asyncio.Task[None] | None = None
@@ -67,7 +67,7 @@ class Publisher:
         """Whether a message published now would be written."""
         return self._state is _State.OPEN and not self._blocked()
 
-    async def attach(self, connection: AbstractConnection) -> None:
+    async def attach(self, connection: BrokerConnection) -> None:
         """Publish on this connection from now on."""
         self._connection = connection
         await self._open(connection)
@@ -237,10 +237,10 @@ class Publisher:
         if self._in_flight and call.had_something_new and self._answers == answers:
             self._condemn(f"no confirm within {self._timeout:g} s")
 
-    async def _open(self, connection: AbstractConnection) -> None:
+    async def _open(self, connection: BrokerConnection) -> None:
         channel = connection.channel(publisher_confirms=True, on_return_raises=True)
         await channel.initialize()
-        writer = await writer_for(channel, self._user_id)
+        writer = await writer_for(channel, connection.deliveries, self._user_id)
         underlying = await channel.get_underlay_channel()
         if connection is not self._connection:
             raise ConnectionLost("the connection was lost while its channel was being opened")
@@ -261,7 +261,7 @@ class Publisher:
             self._give_up(_State.DOWN, None)
             self._condemn(f"the publishing channel is closed ({error!r})")
 
-    async def _reopen(self, connection: AbstractConnection) -> None:
+    async def _reopen(self, connection: BrokerConnection) -> None:
         try:
             async with asyncio.timeout(self._timeout):
                 with lost_means_error():

@@ -16,7 +16,7 @@ from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
 from messaging.bus import Delivery, Outgoing
-from messaging.rabbitmq_decoding import MAX_HEADERS, DeliveryReader, RawDelivery
+from messaging.rabbitmq_decoding import MAX_HEADERS, DeliveryReader, RawDelivery, _Deliveries
 from messaging.rabbitmq_frames import FrameEncoder, Unencodable
 
 MESSAGE = Outgoing(
@@ -161,16 +161,74 @@ async def test_only_the_beginning_of_a_giant_body_is_kept() -> None:
     reader = DeliveryReader(asyncio.get_running_loop())
     taken: list[RawDelivery] = []
     reader.receive(3, taken.append)
+    deliveries = reader._takers[3]
+    assert isinstance(deliveries, _Deliveries)
     held = []
     for at in range(0, len(stream), 65_536):
         reader.feed_data(stream[at : at + 65_536])
-        held += [sum(map(len, raw.body_parts)) for raw in reader._incomplete.values()]
+        if deliveries.incomplete is not None:
+            held.append(sum(map(len, deliveries.incomplete.body_parts)))
     assert max(held) == 262_145
     cut, whole = (raw.delivery("one", raw.tag) for raw in taken)
     assert cut.body == giant[:262_145]
     assert cut.malformed == "the body has 1000000 bytes, more than 262144; only its beginning is kept"
     assert (cut.message_id, cut.headers, cut.app_id) == ("id-1", {"traceparent": "00-1"}, "order")
     assert (whole.body, whole.malformed) == (b"{}", None)
+
+
+class Heard:
+    """What the broker has said, in order."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[object, ...]] = []
+
+    def confirmed(self, tag: int, multiple: bool, *, good: bool) -> None:
+        self.said.append(("confirmed", tag, multiple, good))
+
+    def returned(self, message_id: str) -> None:
+        self.said.append(("returned", message_id))
+
+
+def returned(message: Outgoing) -> bytes:
+    """The frames of a message that comes back."""
+    content = FrameEncoder(3, 4_096, None).encode(message)
+    publish_size = frame.unmarshal(content)[0]
+    comes_back = commands.Basic.Return(312, "NO_ROUTE", message.exchange, message.routing_key)
+    return frame.marshal(comes_back, 3) + content[publish_size:]
+
+
+@settings(deadline=None)
+@given(cuts=st.lists(st.integers(min_value=1, max_value=6_000), max_size=12), size=st.sampled_from([0, 1, 5_000]))
+def test_answers_are_read_however_they_are_cut(cuts: list[int], size: int) -> None:
+    """Confirmations and returned messages are told in the order in which they came, the rest is passed on."""
+    rest = frame.marshal(commands.Channel.CloseOk(), 3)
+    stream = (
+        frame.marshal(commands.Basic.Ack(1, False), 3)
+        + returned(replace(MESSAGE, body=bytes(size)))
+        + frame.marshal(commands.Basic.Ack(7, True), 3)
+        + rest
+        + frame.marshal(commands.Basic.Nack(8, False, True), 3)
+        + frame.marshal(commands.Basic.Nack(10, True, True), 3)
+    )
+    edges = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
+
+    async def hear() -> tuple[Heard, bytes]:
+        reader, heard = DeliveryReader(asyncio.get_running_loop()), Heard()
+        reader.answer(3, heard)
+        for a, b in pairwise(edges):
+            reader.feed_data(stream[a:b])
+        reader.feed_eof()
+        return heard, await reader.read()
+
+    heard, passed_on = asyncio.run(hear())
+    assert heard.said == [
+        ("confirmed", 1, False, True),
+        ("returned", "id-1"),
+        ("confirmed", 7, True, True),
+        ("confirmed", 8, False, False),
+        ("confirmed", 10, True, False),
+    ]
+    assert passed_on.replace(HEARTBEAT, b"") == rest
 
 
 async def test_channels_are_told_apart() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from aio_pika.abc import AbstractConnection
 
 from messaging.bus import Receipt
+from messaging.rabbitmq_link import BrokerConnection
 from messaging.rabbitmq_publishing import Publisher
 from tests.contract.buses import RabbitBench, message, queue, topology
 from tests.contract.proxy import Proxy
@@ -22,7 +22,7 @@ async def test_neighbors_are_confirmed_though_the_refusal_costs_the_connection(
         bus = await bench.connect(url=proxy.url)
         await bus.declare(topology(bench, queue(bench, "one", "#")))
 
-        async def cut_and_reopen(publisher: Publisher, connection: AbstractConnection) -> None:
+        async def cut_and_reopen(publisher: Publisher, connection: BrokerConnection) -> None:
             proxy.reset()
             await reopen(publisher, connection)
 

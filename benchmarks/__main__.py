@@ -133,7 +133,7 @@ async def _measure(system: System, scratch: str, asked: Asked) -> Report:
                 if number + 1 < asked.rounds:
                     await system.restart(asked.settings(asked.batch))
                     await _warm(bench, system)
-        report.findings = wrong(await result_of(system.databases), bench)
+        report.findings = wrong(await result_of(system.databases), bench.placed, bench.failing)
         report.machine["load_afterwards"] = machine.load()
     return report
 

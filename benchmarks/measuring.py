@@ -151,13 +151,13 @@ async def result_of(urls: Mapping[str, str]) -> Inspection:
         return await inspect(databases, default_stock=0, stocked=orders.STOCKED)
 
 
-def wrong(found: Inspection, bench: Bench) -> list[str]:
+def wrong(found: Inspection, placed: int, failing: int) -> list[str]:
     """What is not as it has to be: how orders ended, where each unit of money and stock is."""
-    expected = {"completed": bench.placed - bench.failing, "out_of_stock": bench.failing}
+    expected = {"completed": placed - failing, "out_of_stock": failing}
     findings = [*found.findings]
     if found.ended != expected:
         findings.append(f"orders ended {dict(found.ended)}, not {expected}")
-    captured = {orders.CURRENCY: (bench.placed - bench.failing) * orders.AMOUNT}
+    captured = {orders.CURRENCY: (placed - failing) * orders.AMOUNT}
     if found.audit.captured != captured:
         findings.append(f"captured {dict(found.audit.captured)}, not {captured} (minor units)")
     return findings

@@ -15,11 +15,10 @@ from sqlalchemy import insert
 from contracts.message import Event
 from contracts.money import Money
 from contracts.order import OrderCreated
-from messaging.bus import Outgoing, Receipt
+from messaging.bus import Bus, Outgoing, Receipt
 from messaging.clock import SystemEntropy
 from messaging.database import Database
 from messaging.envelope import CONTENT_TYPE, Envelope, encode
-from messaging.rabbitmq import RabbitBus
 from messaging.topology import EVENTS
 from services.order.store import order_line, orders, set_stock
 
@@ -82,7 +81,7 @@ def messages(events: Sequence[OrderCreated]) -> list[Outgoing]:
     return [_message(event, entropy.message_id(now), now) for event in events]
 
 
-async def announce(bus: RabbitBus, events: Sequence[OrderCreated]) -> None:
+async def announce(bus: Bus, events: Sequence[OrderCreated]) -> None:
     """Publish the events, a window at a time, each confirmed before the next.
 
     Raises ConnectionError where one is not confirmed.
@@ -91,7 +90,7 @@ async def announce(bus: RabbitBus, events: Sequence[OrderCreated]) -> None:
         await publish(bus, messages(events[begin : begin + WINDOW]))
 
 
-async def publish(bus: RabbitBus, messages: Sequence[Outgoing]) -> None:
+async def publish(bus: Bus, messages: Sequence[Outgoing]) -> None:
     """Publish messages as they are, a window at a time, each confirmed before the next.
 
     Raises ConnectionError where one is not confirmed.

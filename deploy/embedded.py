@@ -45,14 +45,21 @@ GRACE = timedelta(seconds=2)
 app = typer.Typer(help="All three services in one process.", rich_markup_mode=None)
 
 
-def services(directory: Path, *, catalog: Catalog | None = None, port: int = 8000, **given: Any) -> list[Service]:
+def services(
+    directory: Path,
+    *,
+    catalog: Catalog | None = None,
+    port: int = 8000,
+    broker: MemoryBroker | None = None,
+    **given: Any,
+) -> list[Service]:
     """Orchestrator, order and payment on SQLite files in `directory`, joined by one broker in memory.
 
-    Their HTTP ports are `port` and the two after it, or any free ones for 0. `given` are settings for all three, over
-    those of the environment. Raises InvalidSaga.
+    Their HTTP ports are `port` and the two after it, or any free ones for 0. `broker` is where somebody else in this
+    process meets them. `given` are settings for all three, over those of the environment. Raises InvalidSaga.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    broker = MemoryBroker()
+    broker = broker or MemoryBroker()
 
     def common(name: str, place: int) -> dict[str, Any]:
         return {

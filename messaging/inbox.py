@@ -11,13 +11,13 @@ A row's status:
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from contracts.value import value
 from messaging import bulk
 from messaging.schema import inbox
 
@@ -32,7 +32,7 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Answer:
     """An answer as it was sent."""
 
@@ -41,7 +41,7 @@ class Answer:
     body: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Entry:
     """What the inbox knows of a message id."""
 

@@ -37,6 +37,7 @@ from contracts.payment import (
     RefundPayment,
     VoidPayment,
 )
+from contracts.value import value
 from services.payment.journal import Entry, Operation, entry_of
 
 CARD_DECLINED: Final = "card_declined"
@@ -104,7 +105,7 @@ def account_id(customer_id: str, currency: str) -> str:
     return f"{currency}:{customer_id}"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Account:
     """What one customer may spend in one currency. All amounts are minor units.
 
@@ -130,7 +131,7 @@ class Account:
         return self.credit_limit - self.held - self.captured
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Authorization:
     """The hold on a customer's account for one order, and what became of it."""
 

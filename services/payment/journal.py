@@ -18,12 +18,12 @@ So the balance of `holds` is what is held, and a customer's limit plus their bal
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 from uuid import UUID, uuid5
 
 from contracts.money import Money
+from contracts.value import value
 
 HOLDS: Final = "holds"
 SALES: Final = "merchant:sales"
@@ -47,7 +47,7 @@ def customer_account(customer_id: str) -> str:
     return f"{CUSTOMER_PREFIX}{customer_id}"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Posting:
     """`amount` minor units arriving at (or, negative, leaving) one ledger account."""
 
@@ -55,7 +55,7 @@ class Posting:
     amount: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Entry:
     """One movement of money of one currency: postings that sum to zero.
 

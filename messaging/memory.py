@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import timedelta
 
 import structlog
@@ -60,7 +59,7 @@ class MemorySubscription:
         """Hand a message to the consumer."""
         self._last_tag += 1
         self._held[self._last_tag] = copy
-        self._deliver(replace(copy.delivery, tag=self._last_tag, redelivered=copy.redelivered))
+        self._deliver(copy.delivery(self._last_tag))
 
     def holds(self, delivery: Delivery) -> bool:
         return delivery.tag in self._held

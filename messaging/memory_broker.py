@@ -72,14 +72,36 @@ class Publication:
 class Copy:
     """A message in one queue, or in the hands of one of the queue's consumers."""
 
-    __slots__ = ("delivery", "publication", "queue", "redelivered", "returns")
+    __slots__ = ("message", "publication", "queue", "redelivered", "returns", "sender")
 
-    def __init__(self, delivery: Delivery, queue: MemoryQueue, publication: Publication | None) -> None:
-        self.delivery = delivery
+    def __init__(self, message: Outgoing, sender: str, queue: MemoryQueue, publication: Publication | None) -> None:
+        self.message = message
+        self.sender = sender
         self.queue = queue
         self.publication = publication
         self.redelivered = False
         self.returns = 0
+
+    def delivery(self, tag: int) -> Delivery:
+        """The message as a consumer gets it."""
+        message = self.message
+        return Delivery(
+            queue=self.queue.definition.name,
+            tag=tag,
+            body=message.body,
+            exchange=message.exchange,
+            routing_key=message.routing_key,
+            redelivered=self.redelivered,
+            message_id=message.message_id,
+            type=message.type,
+            content_type=message.content_type,
+            correlation_id=message.correlation_id,
+            app_id=message.app_id,
+            user_id=self.sender,
+            # AMQP counts whole seconds; a finer time travels in the envelope.
+            timestamp=message.timestamp.replace(microsecond=0),
+            headers=dict(message.headers),
+        )
 
     def settle(self) -> None:
         if self.publication is not None:
@@ -245,7 +267,7 @@ class MemoryBroker:
             batch.settle(index, Receipt.UNROUTABLE)
             return None
         publication = Publication(batch, index)
-        copies = [Copy(_delivery(message, user_id, each), each, publication) for each in queues]
+        copies = [Copy(message, user_id, each, publication) for each in queues]
         publication.copies.update(copies)
         for copy in copies:
             copy.queue.put(copy)
@@ -253,25 +275,21 @@ class MemoryBroker:
 
     def dead_letter(self, exchange: str, copy: Copy, reason: str) -> None:
         """Route a given-up message on, marked the way RabbitMQ marks it."""
-        died = copy.delivery
+        died, name = copy.message, copy.queue.definition.name
         headers = {
             "x-first-death-exchange": died.exchange,
-            "x-first-death-queue": died.queue,
+            "x-first-death-queue": name,
             "x-first-death-reason": reason,
             **died.headers,
         }
         queues = self._route(exchange, died.routing_key)
         if not queues:
             structlog.get_logger(__name__).warning(
-                "dead_letter_dropped", message_id=died.message_id, queue=died.queue, exchange=exchange
+                "dead_letter_dropped", message_id=died.message_id, queue=name, exchange=exchange
             )
         # Its sender hears that it has arrived when whoever collects dead letters has committed it.
-        copies = [
-            Copy(
-                replace(died, queue=queue.definition.name, exchange=exchange, headers=headers), queue, copy.publication
-            )
-            for queue in queues
-        ]
+        message = replace(died, exchange=exchange, headers=headers)
+        copies = [Copy(message, copy.sender, queue, copy.publication) for queue in queues]
         if copy.publication is not None:
             copy.publication.copies.update(copies)
         for each in copies:
@@ -298,22 +316,3 @@ class MemoryBroker:
                 self._routes.clear()
             self._routes[exchange, routing_key] = routes
         return routes
-
-
-def _delivery(message: Outgoing, user_id: str, queue: MemoryQueue) -> Delivery:
-    return Delivery(
-        queue=queue.definition.name,
-        tag=0,
-        body=message.body,
-        exchange=message.exchange,
-        routing_key=message.routing_key,
-        message_id=message.message_id,
-        type=message.type,
-        content_type=message.content_type,
-        correlation_id=message.correlation_id,
-        app_id=message.app_id,
-        user_id=user_id,
-        # AMQP counts whole seconds; a finer time travels in the envelope.
-        timestamp=message.timestamp.replace(microsecond=0),
-        headers=dict(message.headers),
-    )

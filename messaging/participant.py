@@ -82,6 +82,8 @@ class Handler:
     message: type[Message]
     mode: Mode
     call: Callable[..., Awaitable[Any]]
+    answers: tuple[type[Event], ...] = ()
+    """What a command may be answered with; an event is not answered."""
     time_limit: timedelta | None = None
     concurrency: int = 1
     record: Callable[..., Awaitable[None]] | None = None
@@ -118,7 +120,7 @@ class Participant:
         def register(
             handler: Callable[[C, AsyncSession], Awaitable[S | F]],
         ) -> Callable[[C, AsyncSession], Awaitable[S | F]]:
-            self._add(Handler(command, Mode.ONE, handler), command.answers())
+            self._add(Handler(command, Mode.ONE, handler, command.answers()))
             return handler
 
         return register
@@ -138,7 +140,7 @@ class Participant:
         def register(
             handler: Callable[[Sequence[C], AsyncSession], Awaitable[Sequence[S | F | RetryLater]]],
         ) -> Callable[[Sequence[C], AsyncSession], Awaitable[Sequence[S | F | RetryLater]]]:
-            self._add(Handler(command, Mode.BATCH, handler), command.answers())
+            self._add(Handler(command, Mode.BATCH, handler, command.answers()))
             return handler
 
         return register
@@ -161,8 +163,8 @@ class Participant:
         def register(
             handler: Callable[[C, UUID], Awaitable[S | F]],
         ) -> Callable[[C, UUID], Awaitable[S | F]]:
-            declared = Handler(command, Mode.OUTSIDE, handler, time_limit, concurrency, record)
-            self._add(declared, command.answers())
+            answers = command.answers()
+            self._add(Handler(command, Mode.OUTSIDE, handler, answers, time_limit, concurrency, record))
             return handler
 
         return register
@@ -175,7 +177,7 @@ class Participant:
         def register(
             handler: Callable[[E, AsyncSession], Awaitable[None]],
         ) -> Callable[[E, AsyncSession], Awaitable[None]]:
-            self._add(Handler(event, Mode.ONE, handler), ())
+            self._add(Handler(event, Mode.ONE, handler))
             return handler
 
         return register
@@ -191,7 +193,7 @@ class Participant:
         def register(
             handler: Callable[[Sequence[E], AsyncSession], Awaitable[None]],
         ) -> Callable[[Sequence[E], AsyncSession], Awaitable[None]]:
-            self._add(Handler(event, Mode.BATCH, handler), ())
+            self._add(Handler(event, Mode.BATCH, handler))
             return handler
 
         return register
@@ -207,7 +209,7 @@ class Participant:
     def _types(self, kind: type[Message]) -> tuple[str, ...]:
         return tuple(sorted(name for name, each in self.handlers.items() if issubclass(each.message, kind)))
 
-    def _add(self, handler: Handler, answers: tuple[type[Event], ...]) -> None:
+    def _add(self, handler: Handler) -> None:
         message = handler.message
         if not message.wire_type:
             raise InvalidHandler(f"{handler.name}: {message.__name__} names no wire type")
@@ -220,8 +222,8 @@ class Participant:
         if not inspect.iscoroutinefunction(handler.call):
             raise InvalidHandler(f"{handler.name} is no coroutine function; write `async def`")
         _check_parameter(handler)
-        _check_answer(handler, answers)
-        for each in (message, *answers):
+        _check_answer(handler)
+        for each in (message, *handler.answers):
             self._registry.add(each)
         self.handlers[message.wire_type] = handler
 
@@ -241,7 +243,8 @@ def _check_parameter(handler: Handler) -> None:
         )
 
 
-def _check_answer(handler: Handler, answers: tuple[type[Event], ...]) -> None:
+def _check_answer(handler: Handler) -> None:
+    answers = handler.answers
     hints = typing.get_type_hints(handler.call)
     if "return" not in hints:
         raise InvalidHandler(f"{handler.name} does not say what it answers; annotate it `-> {_names(answers)}`")

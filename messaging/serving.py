@@ -12,11 +12,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from contracts.derived import derived_id
 from contracts.message import Command, Event
 from contracts.registry import Registry
 from messaging import deferred, inbox
@@ -232,19 +233,18 @@ class ParticipantConsumer:
     # -- what becomes of a message ---------------------------------------------------------------------------
 
     def _answer(self, work: Work, handler: Handler, received: Received, answer: Any) -> None:
-        if not isinstance(received.message, Command):
-            if answer is not None:
-                raise WrongAnswer(f"{handler.name} returned {answer!r}; a handler of events returns nothing")
-            return
-        if not isinstance(answer, received.message.answers()):
-            names = " or ".join(kind.__name__ for kind in received.message.answers())
+        if isinstance(answer, handler.answers):
+            self._send_answer(work, received, answer)
+        elif handler.answers:
+            names = " or ".join(kind.__name__ for kind in handler.answers)
             raise WrongAnswer(f"{handler.name} returned {type(answer).__name__}; its contract names {names}")
-        self._send_answer(work, received, answer)
+        elif answer is not None:
+            raise WrongAnswer(f"{handler.name} returned {answer!r}; a handler of events returns nothing")
 
     def _send_answer(self, work: Work, received: Received, answer: Event) -> None:
         command = received.envelope
         envelope = Envelope(
-            id=uuid5(command.id, "0"),
+            id=derived_id(command.id, "0"),
             type=answer.wire_type,
             version=answer.wire_version,
             source=self.name,
@@ -311,6 +311,8 @@ def _forget_undone(work: Work, fresh: Sequence[Received]) -> None:
 
 def _groups(fresh: Sequence[Received]) -> list[list[Received]]:
     """Messages of one type together, as far as two messages of one key keep their order."""
+    if len({each.envelope.type for each in fresh}) < 2:
+        return [list(fresh)] if fresh else []
     groups: list[list[Received]] = []
     open_groups: dict[str, list[Received]] = {}
     last_type: dict[str, str] = {}

@@ -11,15 +11,13 @@ from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
-from hashlib import sha1
 from typing import Any
-from uuid import NAMESPACE_URL, UUID, SafeUUID, uuid5
+from uuid import NAMESPACE_URL, UUID, uuid5
 
+from contracts.derived import derived_id
 from contracts.message import Message
 from contracts.value import value
 
-_NEITHER_VERSION_NOR_VARIANT = ~((0xF000 << 64) | (0xC000 << 48))
-_VERSION_5 = (0x5000 << 64) | (0x8000 << 48)
 _SAGAS = uuid5(NAMESPACE_URL, "urn:amends:saga")
 
 
@@ -137,21 +135,10 @@ def saga_id(name: str, key: object) -> UUID:
     return uuid5(uuid5(_SAGAS, name), str(key))
 
 
-def _uuid5(space: UUID, name: str) -> UUID:
-    """`uuid.uuid5` at three fifths of its price: ids are derived for every command of every history replayed."""
-    digest = sha1(space.bytes + name.encode(), usedforsecurity=False).digest()
-    number = int.from_bytes(digest[:16], "big") & _NEITHER_VERSION_NOR_VARIANT | _VERSION_5
-    # What UUID(int=number) sets after it has looked at each of its six ways to be called.
-    fresh = UUID.__new__(UUID)
-    object.__setattr__(fresh, "int", number)
-    object.__setattr__(fresh, "is_safe", SafeUUID.unknown)
-    return fresh
-
-
 @lru_cache(maxsize=4096)  # derived when it is sent, and once more for each answer that may be its own
 def command_id(saga: UUID, step: str, direction: Direction, round: int) -> UUID:
     """The message id of a step's command: the same decision, the same id (rule 2)."""
-    return _uuid5(saga, f"{step}/{direction}/{round}")
+    return derived_id(saga, f"{step}/{direction}/{round}")
 
 
 def step_command_id(saga: UUID, name: str, step: StepState | None, direction: Direction, round: int) -> UUID:
@@ -168,7 +155,7 @@ def awaited_command_id(saga: UUID, name: str, step: StepState) -> UUID | None:
 
 def outcome_id(saga: UUID, outcome: str) -> UUID:
     """The message id of the event that announces an instance's end."""
-    return _uuid5(saga, f"outcome/{outcome}")
+    return derived_id(saga, f"outcome/{outcome}")
 
 
 @value

@@ -19,12 +19,13 @@ together.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
-from uuid import UUID, uuid5
+from uuid import UUID
 
+from contracts.derived import derived_id
 from contracts.money import Money
 from contracts.payment import (
     AuthorizePayment,
@@ -130,6 +131,18 @@ class Account:
         """What can still be authorized; negative after the limit was lowered below what is spent."""
         return self.credit_limit - self.held - self.captured
 
+    def moved(self, *, held: int = 0, captured: int = 0) -> Account:
+        """The account once so much more is held and captured."""
+        return Account(
+            self.customer_id,
+            self.currency,
+            self.credit_limit,
+            self.held + held,
+            self.captured + captured,
+            self.held_until,
+            self.issuer_offline_until,
+        )
+
 
 @value
 class Authorization:
@@ -145,6 +158,10 @@ class Authorization:
     def account_id(self) -> str:
         return account_id(self.customer_id, self.amount.currency)
 
+    def become(self, status: Status) -> Authorization:
+        """The same hold, of which this has become."""
+        return Authorization(self.order_id, self.authorization_id, self.customer_id, self.amount, status)
+
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
@@ -155,7 +172,7 @@ class Tombstone:
 
 def authorization_id(order_id: UUID) -> str:
     """The id of an order's authorization in our own ledger, the same however often it is asked for."""
-    return str(uuid5(_AUTHORIZATIONS, str(order_id)))
+    return str(derived_id(_AUTHORIZATIONS, str(order_id)))
 
 
 def objection(command: AuthorizePayment) -> PaymentFailed | None:
@@ -222,7 +239,7 @@ class Books:
             case None:
                 self._known[command.order_id] = Tombstone(command.order_id)
             case Authorization(status=Status.HELD) as authorization:
-                self._known[command.order_id] = replace(authorization, status=Status.VOIDED)
+                self._known[command.order_id] = authorization.become(Status.VOIDED)
                 self._move(authorization, Operation.VOID, held=-authorization.amount.amount)
             case Authorization(status=Status.CAPTURED) as authorization:
                 raise ContractViolation(
@@ -250,7 +267,7 @@ class Books:
         match authorization.status:
             case Status.HELD:
                 amount = authorization.amount.amount
-                self._known[command.order_id] = replace(authorization, status=Status.CAPTURED)
+                self._known[command.order_id] = authorization.become(Status.CAPTURED)
                 self._move(authorization, Operation.CAPTURE, held=-amount, captured=amount)
             case Status.CAPTURED:
                 pass
@@ -265,7 +282,7 @@ class Books:
         authorization = self._known.get(command.order_id)
         match authorization:
             case Authorization(status=Status.CAPTURED):
-                self._known[command.order_id] = replace(authorization, status=Status.REFUNDED)
+                self._known[command.order_id] = authorization.become(Status.REFUNDED)
                 self._move(authorization, Operation.REFUND, captured=-authorization.amount.amount)
                 amount = authorization.amount
             case Authorization(status=Status.REFUNDED):
@@ -306,7 +323,7 @@ class Books:
 
     def _move(self, authorization: Authorization, operation: Operation, *, held: int = 0, captured: int = 0) -> None:
         account = self._accounts[authorization.account_id]
-        self._accounts[account.id] = replace(account, held=account.held + held, captured=account.captured + captured)
+        self._accounts[authorization.account_id] = account.moved(held=held, captured=captured)
         entry = entry_of(operation, authorization.order_id, authorization.customer_id, authorization.amount)
         if entry is not None:
             self._entries.append(entry)

@@ -20,8 +20,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 from typing import Final
-from uuid import UUID, uuid5
+from uuid import UUID
 
+from contracts.derived import derived_id
 from contracts.money import Money
 from contracts.value import value
 
@@ -78,7 +79,7 @@ class Entry:
     @property
     def id(self) -> UUID:
         """Derived from order and operation: a repetition meets the primary key and not the balance."""
-        return uuid5(_ENTRIES, f"{self.order_id}/{self.operation}")
+        return derived_id(_ENTRIES, f"{self.order_id}/{self.operation}")
 
 
 def entry_of(operation: Operation, order_id: UUID, customer_id: str, amount: Money) -> Entry | None:

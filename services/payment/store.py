@@ -177,11 +177,15 @@ async def _open(connection: AsyncConnection, accounts: Collection[Account], now:
 
 
 async def _write_journal(connection: AsyncConnection, entries: Collection[Entry], now: datetime) -> None:
+    numbered = [(entry.id, entry) for entry in entries]
     await bulk.insert(
         connection,
         journal_entry,
         ("id", "order_id", "operation", "at"),
-        [{"id": each.id, "order_id": each.order_id, "operation": each.operation.value, "at": now} for each in entries],
+        [
+            {"id": identity, "order_id": each.order_id, "operation": each.operation.value, "at": now}
+            for identity, each in numbered
+        ],
     )
     await bulk.insert(
         connection,
@@ -189,13 +193,13 @@ async def _write_journal(connection: AsyncConnection, entries: Collection[Entry]
         ("entry_id", "line", "account", "amount", "currency"),
         [
             {
-                "entry_id": entry.id,
+                "entry_id": identity,
                 "line": line,
                 "account": posting.account,
                 "amount": posting.amount,
                 "currency": entry.currency,
             }
-            for entry in entries
+            for identity, entry in numbered
             for line, posting in enumerate(entry.postings)
         ],
     )

@@ -1,6 +1,6 @@
 # Every target that runs something prepares what it needs first; a second call finds it there.
 .DEFAULT_GOAL := help
-.PHONY: help demo run up test unit lint format acceptance bench lock schemas clean venv venv-dev servers
+.PHONY: help demo run up test unit lint format acceptance bench bench-peers lock schemas clean venv venv-dev servers peers plots
 
 PYTHON ?=
 export PYTHON
@@ -12,7 +12,7 @@ ARGS ?=
 sources := contracts messaging orchestrator services deploy docs/examples tests benchmarks
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: venv ## Orders through all three services in one process, no server needed, in a minute
 	@$(bin)/python -m deploy demo $(ARGS)
@@ -46,14 +46,17 @@ acceptance: venv-dev servers ## A file of orders under kill -9, then an audit: m
 bench: venv-dev servers ## Throughput, latency, CPU, memory, and how all goals stand (FLOOR="a program beside ours")
 	@$(bin)/python -m deploy.servers -- $(bin)/python -m benchmarks $(if $(FLOOR),--floor "$(FLOOR)") $(ARGS)
 
-lock: venv-dev ## Resolve pyproject.toml afresh into the two lock files (needs uv)
+bench-peers: venv-dev servers peers ## The same saga on DBOS Transact and on Restate, in turns with ours
+	@$(bin)/python -m deploy.servers -- $(bin)/python -m benchmarks.peers $(if $(FLOOR),--floor "$(FLOOR)") $(ARGS)
+
+lock: venv-dev ## Resolve pyproject.toml afresh into the lock files (needs uv)
 	@sh deploy/lock.sh $(ARGS)
 
 schemas: venv-dev ## Freeze the JSON Schema of message versions that are new
 	@$(bin)/python -m contracts.schemas $(ARGS)
 
 clean: ## Remove the environment and everything the tools left
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf .venv .venv-peers .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info
 	find $(sources) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 venv:
@@ -64,3 +67,9 @@ venv-dev:
 
 servers:
 	@sh deploy/setup.sh servers
+
+peers:
+	@sh deploy/setup.sh peers
+
+plots: venv-dev
+	@sh deploy/setup.sh plots

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Resolve pyproject.toml into requirements.lock (runtime) and requirements-dev.lock (runtime, extras, tools).
+# Resolve pyproject.toml into requirements.lock (runtime) and requirements-dev.lock (runtime, extras, tools), and what
+# the benchmarks need besides: requirements-bench.lock (pictures) and benchmarks/peers (other engines).
 #
 #   deploy/lock.sh             keep what is locked where it still fits
 #   deploy/lock.sh --upgrade   take the newest of everything
@@ -22,3 +23,13 @@ compile() {
 compile pyproject.toml --group build --output-file requirements.lock "$@"
 compile pyproject.toml --all-extras --group build --group dev \
     --constraint requirements.lock --output-file requirements-dev.lock "$@"
+# Of the two that follow only what is not locked above: they are installed beside it.
+compile --group bench --constraint requirements-dev.lock --output-file requirements-bench.lock "$@"
+compile benchmarks/peers/requirements.in --output-file benchmarks/peers/requirements.txt "$@"
+command -v npm >/dev/null || {
+    echo "amends: benchmarks/peers/package-lock.json is left as it was, for want of npm" >&2
+    exit 0
+}
+# Like the others it names no registry.
+npm install --prefix benchmarks/peers --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved \
+    --no-audit --no-fund --silent

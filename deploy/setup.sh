@@ -3,7 +3,9 @@
 #
 #   deploy/setup.sh python             print the Python the environment is made with
 #   deploy/setup.sh venv runtime|dev   .venv with the locked packages, hashes checked, and Amends itself
+#   deploy/setup.sh plots              what draws the benchmarks' pictures, into .venv as well
 #   deploy/setup.sh servers            rabbitmq-server and postgresql, where they are missing
+#   deploy/setup.sh peers              .venv-peers with the engines that benchmarks compare Amends with
 set -eu
 cd "$(dirname "$0")/.."
 venv=.venv
@@ -146,9 +148,43 @@ quiet_end() {
     [ -z "$ours" ] || as_root rm -f $ours
 }
 
+# --- Peers for the benchmarks ------------------------------------------------------------------------
+
+setup_plots() {
+    wanted=$(cksum <requirements-bench.lock)
+    # A new .venv has no stamp.
+    if same $venv/plots.stamp "$wanted"; then return; fi
+    say "installing $(grep -c '^[a-zA-Z0-9]' requirements-bench.lock) locked packages for pictures into $venv"
+    $venv/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes --no-deps \
+        -r requirements-bench.lock || die "pip could not install them (its words are above)"
+    printf '%s\n' "$wanted" >$venv/plots.stamp
+}
+
+# A failure here is not the end: the program says of each peer whether it was measured, and why not.
+setup_peers() {
+    peers=.venv-peers
+    lists="benchmarks/peers/requirements.txt benchmarks/peers/package-lock.json"
+    # shellcheck disable=SC2086 # a list of paths
+    wanted=$(cat $lists | cksum)
+    if same $peers/peers.stamp "$wanted"; then return; fi
+    say "installing what Amends is compared with into $peers"
+    rm -rf $peers
+    "$(find_python)" -m venv $peers
+    $peers/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes --no-deps \
+        -r benchmarks/peers/requirements.txt || { say "pip could not install the peers (its words are above)"; return; }
+    command -v npm >/dev/null || { say "npm is not here, so Restate's server is not (Debian: apt-get install npm)"; return; }
+    cp benchmarks/peers/package.json benchmarks/peers/package-lock.json $peers/
+    # No scripts: the package brings its program along, and what it would run only reports the installation.
+    npm ci --prefix $peers --ignore-scripts --no-audit --no-fund --silent ||
+        { say "npm could not install Restate's server (its words are above)"; return; }
+    printf '%s\n' "$wanted" >$peers/peers.stamp
+}
+
 case "${1:-}" in
     python) find_python ;;
     venv) setup_venv "${2:-}" ;;
     servers) setup_servers ;;
-    *) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    plots) setup_plots ;;
+    peers) setup_peers ;;
+    *) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

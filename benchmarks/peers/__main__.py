@@ -1,0 +1,134 @@
+"""python -m benchmarks.peers: the same saga on DBOS Transact and on Restate, in turns with ours."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+
+from benchmarks import floor, goals, machine, orders
+from benchmarks.endings import Endings
+from benchmarks.measuring import Bench, settled
+from benchmarks.peers.engines import Absent, Engine, Measured, engines, run
+from benchmarks.peers.report import Report, draw
+from benchmarks.system import NotMeasurable, System, open_system
+from deploy.servers import ServerUnavailable
+from deploy.up import CannotStart
+from messaging.database import Database
+from messaging.rabbitmq import RabbitBus
+from messaging.topology import QueueType
+
+WARM = 200
+
+
+def main(
+    *,
+    sagas: Annotated[int, typer.Option(min=10, help="Sagas of ours in one round.")] = 3000,
+    theirs: Annotated[int, typer.Option(min=10, help="Sagas of each peer in one round.")] = 600,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds, in turns; the medians count.")] = 3,
+    dbos: Annotated[int, typer.Option(min=1, help="Workflows that DBOS has at a time.")] = 32,
+    restate: Annotated[int, typer.Option(min=1, help="Requests that Restate has at a time.")] = 64,
+    queue: Annotated[QueueType, typer.Option(help="Type of our queues.")] = QueueType.QUORUM,
+    floor: Annotated[
+        str | None, typer.Option(metavar="COMMAND", help="A floor to run in turns as well, as for make bench.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--json", help="Where the figures are written.")] = goals.RECORDS
+    / "peers.json",
+) -> None:
+    """Measure sagas a second of other engines and of ours, on the same machine and the same PostgreSQL, in turns.
+
+    Ours is three processes and a broker, with books kept by each participant; a peer is what its line says.
+
+    Example: python -m benchmarks.peers --rounds 1
+
+    Exit codes: 0 measured and every result right, 1 a result is wrong or work was not ended, 69 no server, or a peer
+    that is not installed.
+    """
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(30), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
+    )
+    settings = {"sagas_per_round": sagas, "peers_sagas_per_round": theirs, "rounds": rounds, "queues": queue.value}
+    report = Report(machine.now(), settings, machine.described())
+    peers = engines(dbos, restate)
+    try:
+        with ExitStack() as stack:
+            logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-peers-")))
+            system, scratch = open_system(stack, os.environ, logs, given={"AMENDS_QUEUE_TYPE": queue.value})
+            stack.callback(system.remove_queues)
+            stack.callback(system.stop)
+            asyncio.run(_measure(report, system, scratch, peers, sagas, theirs, rounds, queue, floor))
+    except NotMeasurable as error:
+        print(f"amends: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+    except (ServerUnavailable, CannotStart) as error:
+        print(f"amends: {error}", file=sys.stderr)
+        raise typer.Exit(69) from error
+    draw(report)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(report.as_json(), indent=1) + "\n", encoding="utf-8")
+    goals.draw(output.parent)
+    if report.absent:
+        raise typer.Exit(69)
+
+
+async def _measure(
+    report: Report,
+    system: System,
+    scratch: str,
+    peers: tuple[Engine, ...],
+    sagas: int,
+    theirs: int,
+    rounds: int,
+    queue: QueueType,
+    command: str | None,
+) -> None:
+    report.machine |= await machine.servers(system.amqp_url, scratch)
+    for number in range(rounds):
+        print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+        report.ours.append(await _ours(system, sagas))
+        if command is not None:
+            words = floor.for_queue(command, queue) or ""
+            report.floor.append((await floor.run(words, system.amqp_url, scratch)).sagas_per_second)
+        for each in peers:
+            try:
+                measured = await run(each, system.amqp_url, scratch, theirs)
+            except Absent as error:
+                report.absent[each.name] = str(error)
+                continue
+            report.peers.setdefault(each.key, (each, []))[1].append(measured)
+    report.machine["load_afterwards"] = machine.load()
+
+
+async def _ours(system: System, sagas: int) -> Measured:
+    """One round of ours, started for it and ended after it, so that nobody is in the peers' way.
+
+    Raises NotMeasurable.
+    """
+    await system.restart({})
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(asyncio.to_thread, system.stop)
+        endings = await stack.enter_async_context(Endings(system.amqp_url))
+        bus = RabbitBus(system.amqp_url, service="benchmark")
+        await bus.start()
+        stack.push_async_callback(bus.close)
+        database = Database(system.databases["order"], pool_size=1)
+        stack.push_async_callback(database.close)
+        await orders.fill_stock(database)
+        bench = Bench(system, endings, bus, database)
+        await bench.from_events(WARM)
+        await settled(system.databases)
+        measured = await bench.from_events(sagas)
+        await settled(system.databases)
+        return Measured(measured.sagas_per_second, measured.cpu_ms, {})
+
+
+if __name__ == "__main__":
+    typer.run(main)

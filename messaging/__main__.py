@@ -7,25 +7,26 @@ prune              remove old inbox entries and discarded dead letters
 
 from __future__ import annotations
 
-from messaging import interrupts
+from messaging import interrupts, loading
 
 if __name__ == "__main__":
-    # What follows takes a second to load, in which Ctrl-C must not end in a traceback.
+    # What follows takes a while to load, in which Ctrl-C must not end in a traceback.
     interrupts.end_at_once()
 
 import importlib
 import sys
 from typing import Annotated
 
-import typer
+with loading.uncollected():
+    import typer
 
-from messaging.commandline import run_migrations
-from messaging.participant import InvalidHandler, Participant
-from messaging.process import EX_CONFIG, bus_of, load, main
-from messaging.program import run
-from messaging.prune_command import prune_command
-from messaging.service import participant_service
-from messaging.settings import ServiceSettings
+    from messaging.commandline import run_migrations
+    from messaging.participant import InvalidHandler, Participant
+    from messaging.process import EX_CONFIG, bus_of, load, main
+    from messaging.program import run
+    from messaging.prune_command import prune_command
+    from messaging.service import participant_service
+    from messaging.settings import ServiceSettings
 
 app = typer.Typer(help="Outbox tables and participants of an application.", rich_markup_mode=None)
 

@@ -19,7 +19,7 @@ import structlog
 import uvicorn
 from pydantic import ValidationError
 
-from messaging import logging
+from messaging import loading, logging
 from messaging.bus import Bus, BusUnavailable, TopologyMismatch
 from messaging.memory_broker import MemoryBroker
 from messaging.migrate import MigrationsPending
@@ -179,7 +179,10 @@ async def serve(make: Callable[[], Sequence[Service]], ready: Callable[[Running]
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
-    async with Running(make()) as running:
+    with loading.uncollected():
+        # The drivers of the database and the broker are loaded with the first that is opened.
+        services = make()
+    async with Running(services) as running:
         stopping = asyncio.create_task(stop.wait())
         starting = asyncio.create_task(running.start())
         tasks: list[asyncio.Task[None] | asyncio.Task[Literal[True]]] = [stopping, starting]

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
 from messaging import pruning
 from messaging.archive import Archive, ArchiveFailed
@@ -124,6 +122,10 @@ def confirm(words: str, *, yes: bool) -> None:
 @contextmanager
 def progress(total: int) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal's stderr, nothing elsewhere; what is yielded is told of each batch."""
+    # Here, because every start of a service loads this module.
+    from rich.console import Console
+    from rich.progress import Progress
+
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task("removing", total=total)

@@ -23,6 +23,10 @@ from orchestrator.instance import SOURCE
 from orchestrator.saga.state import saga_id
 from orchestrator.settings import OrchestratorSettings, RelaySettings
 
+config = typer.Typer(
+    help="The configuration.\n\nExample: amends config show", no_args_is_help=True, rich_markup_mode=None
+)
+
 
 def migrate() -> None:
     """Bring the orchestrator's tables to head.
@@ -106,6 +110,7 @@ def start(
     typer.echo("in the outbox; it leaves with the running orchestrator's relay", err=True)
 
 
+@config.command("show")
 def show_configuration(*, output: OutputOption = Output.TABLE) -> None:
     """Show every setting: its variable, what it is now, what it is for.
 

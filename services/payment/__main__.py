@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from messaging import interrupts
+from messaging import interrupts, loading
 
 if __name__ == "__main__":
-    # What follows takes a second to load, in which Ctrl-C must not end in a traceback.
+    # What follows takes a while to load, in which Ctrl-C must not end in a traceback.
     interrupts.end_at_once()
 
-from messaging.commandline import service_commands
-from messaging.program import run
-from services.payment.assembly import MIGRATIONS, payment_service
-from services.payment.settings import PaymentSettings
+with loading.uncollected():
+    from messaging.commandline import service_commands
+    from messaging.program import run
+    from services.payment.assembly import MIGRATIONS, payment_service
+    from services.payment.settings import PaymentSettings
 
 app = service_commands(PaymentSettings, payment_service, [MIGRATIONS], help="The payment service.")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from messaging.bus import Bus
 from messaging.clock import Clock, Entropy, SystemClock, SystemEntropy
@@ -10,8 +10,10 @@ from messaging.database import Database
 from messaging.service import Service, participant_service
 from services.payment.api import create_app
 from services.payment.handlers import participant
-from services.payment.http_gateway import HttpGateway
 from services.payment.settings import PaymentSettings
+
+if TYPE_CHECKING:
+    from services.payment.http_gateway import HttpGateway
 
 MIGRATIONS = "services.payment:migrations"
 
@@ -30,6 +32,9 @@ def payment_service(
     database = database or Database(settings.database)
     gateway: HttpGateway | None = None
     if settings.gateway_url is not None:
+        # Its HTTP client takes a while to load.
+        from services.payment.http_gateway import HttpGateway
+
         token = settings.gateway_token.get_secret_value() if settings.gateway_token else None
         gateway = HttpGateway(str(settings.gateway_url), time_limit=settings.gateway_time_limit, token=token)
     payment = participant(

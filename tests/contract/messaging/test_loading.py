@@ -98,7 +98,7 @@ def test_nothing_is_collected_meanwhile_and_what_was_there_never_again() -> None
     try:
         with loading.uncollected():
             assert not gc.isenabled()
-            kept = [[] for _ in range(1000)]
+            kept: list[list[int]] = [[] for _ in range(1000)]
             with loading.uncollected():
                 assert not gc.isenabled()
             assert not gc.isenabled()

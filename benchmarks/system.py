@@ -141,11 +141,6 @@ class System:
         names = [f"{each.name}.{kind}" for each in self._services for kind in ("commands", "events")]
         asyncio.run(_delete_queues(self.amqp_url, [*names, COLLECTED_QUEUE, DEAD_LETTER_QUEUE]))
 
-    def remove_queues(self) -> None:
-        """Delete the queues of the services: the next measurement may want them of another type."""
-        names = [f"{each.name}.{kind}" for each in self._services for kind in ("commands", "events")]
-        asyncio.run(_delete_queues(self.amqp_url, [*names, COLLECTED_QUEUE, DEAD_LETTER_QUEUE]))
-
     def _last_words(self, name: str) -> str:
         lines = self._log(name).read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
         return "; the end of its log:\n" + "\n".join(lines)

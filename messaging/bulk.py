@@ -1,23 +1,29 @@
-"""Many rows in one statement, whatever their number, on both databases.
+"""Many rows in one statement, whatever their number, on both databases; and many tables in one round trip.
 
-PostgreSQL gets one array a column (`unnest`), SQLite one JSON text (`json_each`): the statement's text never depends on
-how many rows there are, so it is compiled and prepared once.
+removed = await bulk.delete(connection, table.c.id, ids)        # one statement
+
+writes = Writes()                                               # several that do not depend on each other
+inserted = writes.insert(table, ("id", "name"), records, ignore_conflicts=True, returning="id")
+updated = writes.update(other, ("id",), ("name",), others)
+await writes.run(connection)
+inserted.values, updated.count
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
-from uuid import UUID
 
-from sqlalchemy import Column, Row, Table, TextClause, column, text
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.engine import Dialect
+from sqlalchemy import Column, Table, TextClause, column, text
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.selectable import TextualSelect
 
-Record = Mapping[str, Any]
+from messaging import driver
+from messaging.shapes import Delete, Insert, Record, Select, Shape, Update, among, pack, result_processor
+
+__all__ = ["Outcome", "Record", "Writes", "among", "delete", "insert", "pack", "select", "update"]
 
 
 async def insert(
@@ -30,13 +36,10 @@ async def insert(
     returning: str | None = None,
 ) -> list[Any]:
     """Insert all records; returns the column `returning` of those that went in, in no given order."""
-    if not records:
-        return []
-    statement = _insert(table, tuple(columns), ignore_conflicts, returning, connection.dialect.name)
-    result = await connection.execute(
-        statement, _bind(connection.dialect, table, [(name, name) for name in columns], records)
-    )
-    return [] if returning is None else _column(connection.dialect, table.c[returning], result.all())
+    writes = Writes()
+    outcome = writes.insert(table, columns, records, ignore_conflicts=ignore_conflicts, returning=returning)
+    await writes.run(connection)
+    return outcome.values
 
 
 async def update(
@@ -52,23 +55,18 @@ async def update(
 
     `renamed` are pairs (column, name in the record), for a column that is both matched and set.
     """
-    if not records:
-        return 0
-    given = tuple((name, name) for name in (*keys, *columns)) + renamed
-    statement = _update(table, tuple(keys), tuple(columns), renamed, connection.dialect.name)
-    result = await connection.execute(statement, _bind(connection.dialect, table, given, records))
-    return len(result.all())
+    writes = Writes()
+    outcome = writes.update(table, keys, columns, records, renamed=renamed)
+    await writes.run(connection)
+    return outcome.count
 
 
 async def delete(connection: AsyncConnection, column: Column[Any], values: Sequence[Any]) -> list[Any]:
     """Delete the rows whose `column` is one of `values`; returns the values that were there."""
-    if not values:
-        return []
-    table = column.table
-    any_of = among(connection.dialect.name, column)
-    statement = _text(f"DELETE FROM {table.name} WHERE {any_of} RETURNING {column.name}")
-    result = await connection.execute(statement, {"values": pack(connection.dialect, column, values)})
-    return _column(connection.dialect, column, result.all())
+    writes = Writes()
+    outcome = writes.delete(column, values, returning=True)
+    await writes.run(connection)
+    return outcome.values
 
 
 async def select(
@@ -79,133 +77,174 @@ async def select(
     suffix: str = "",
     *,
     computed: tuple[tuple[str, str], ...] = (),
-) -> list[Row[*tuple[Any, ...]]]:
-    """Rows whose column `where` is one of `values`; `suffix` is what follows the WHERE.
+) -> list[Any]:
+    """Rows, as named tuples, whose column `where` is one of `values`; `suffix` is what follows the WHERE.
 
     `computed` are further columns, each a name and its expression in SQL.
     """
-    if not values:
-        return []
-    if connection.dialect.name == "sqlite":
-        suffix = suffix.replace("FOR UPDATE", "")
-    statement = _select_text(tuple(columns), computed, where, suffix, connection.dialect.name)
-    result = await connection.execute(statement, {"values": pack(connection.dialect, where, values)})
-    return list(result.all())
+    writes = Writes()
+    outcome = writes.select(columns, where, values, suffix, computed=computed)
+    await writes.run(connection)
+    return outcome.rows
+
+
+class Outcome:
+    """What has come of one part of `Writes`; empty until that has run, and where there was nothing to do."""
+
+    __slots__ = ("count", "rows")
+
+    def __init__(self) -> None:
+        self.rows: list[Any] = []
+        """Named tuples of the columns returned."""
+        self.count = 0
+        """How many rows are in `rows`; of an update, how many it has changed."""
+
+    @property
+    def values(self) -> list[Any]:
+        """The only column of `rows`."""
+        return [row[0] for row in self.rows]
+
+
+class Writes:
+    """Statements that do not depend on each other, sent together.
+
+    PostgreSQL gets them as one statement, in which each sees the tables as they were before all of them: no part sees
+    what another has written, and no two may touch the same row (also not to delete it here and insert it there).
+    SQLite gets one after another, in the order in which they were added: whatever looks comes before what writes.
+    A part for no rows is left out.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[Shape, Sequence[Any], Outcome]] = []
+
+    def insert(
+        self,
+        table: Table,
+        columns: Sequence[str],
+        records: Sequence[Record],
+        *,
+        ignore_conflicts: bool = False,
+        returning: str | None = None,
+    ) -> Outcome:
+        """As `bulk.insert`."""
+        return self._add(Insert(table, tuple(columns), ignore_conflicts, returning), records)
+
+    def update(
+        self,
+        table: Table,
+        keys: Sequence[str],
+        columns: Sequence[str],
+        records: Sequence[Record],
+        *,
+        renamed: tuple[tuple[str, str], ...] = (),
+    ) -> Outcome:
+        """As `bulk.update`."""
+        return self._add(Update(table, tuple(keys), tuple(columns), renamed), records)
+
+    def delete(self, column: Column[Any], values: Sequence[Any], *, returning: bool = False) -> Outcome:
+        """As `bulk.delete`; says what was there only where it is asked to."""
+        return self._add(Delete(column, returning), values)
+
+    def select(
+        self,
+        columns: Sequence[Column[Any]],
+        where: Column[Any],
+        values: Sequence[Any],
+        suffix: str = "",
+        *,
+        computed: tuple[tuple[str, str], ...] = (),
+    ) -> Outcome:
+        """As `bulk.select`."""
+        return self._add(Select(tuple(columns), where, suffix, computed), values)
+
+    def _add(self, shape: Shape, given: Sequence[Any]) -> Outcome:
+        outcome = Outcome()
+        if given:
+            self._parts.append((shape, given, outcome))
+        return outcome
+
+    async def run(self, connection: AsyncConnection) -> None:
+        """Do what was added since the last time; the outcomes then say what has come of it."""
+        parts, self._parts = self._parts, []
+        if connection.dialect.name == "sqlite":
+            for part in parts:
+                await _alone(connection, *part)
+        elif parts:
+            await _together(connection, parts)
+
+
+async def _alone(connection: AsyncConnection, shape: Shape, given: Sequence[Any], outcome: Outcome) -> None:
+    bound = shape.bind(connection.dialect, given)
+    result = await connection.execute(_sqlite(shape), {f"p{number}": each for number, each in enumerate(bound, 1)})
+    if shape.counted:
+        outcome.count = len(result.all())
+    elif shape.returned:
+        outcome.rows = list(result.all())
+        outcome.count = len(outcome.rows)
+
+
+async def _together(connection: AsyncConnection, parts: Sequence[tuple[Shape, Sequence[Any], Outcome]]) -> None:
+    parameters = [each for shape, given, _ in parts for each in shape.bind(connection.dialect, given)]
+    if len(parts) == 1:
+        ((shape, _, outcome),) = parts
+        rows = await driver.fetch(connection, _lone(shape), parameters)
+        _fill(outcome, shape, rows)
+        outcome.count = len(rows)
+        return
+    (row,) = await driver.fetch(connection, _joined(tuple(shape for shape, _, _ in parts)), parameters)
+    cells = iter(row)
+    for shape, _, outcome in parts:
+        if shape.counted:
+            outcome.count = next(cells)
+        else:
+            _fill(outcome, shape, list(zip(*[next(cells) or () for _ in shape.returned], strict=True)))
+
+
+def _fill(outcome: Outcome, shape: Shape, rows: Sequence[Sequence[Any]]) -> None:
+    if rows and shape.returned:
+        read = _reader(shape)
+        outcome.rows = [read(row) for row in rows]
+        outcome.count = len(rows)
 
 
 @lru_cache(maxsize=256)
-def _select_text(
-    columns: tuple[Column[Any], ...],
-    computed: tuple[tuple[str, str], ...],
-    where: Column[Any],
-    suffix: str,
-    dialect: str,
-) -> Any:
-    names = ", ".join((*(each.name for each in columns), *(f"{words} AS {name}" for name, words in computed)))
-    statement = f"SELECT {names} FROM {where.table.name} WHERE {among(dialect, where)} {suffix}"
-    return text(statement).columns(*columns, *(column(name) for name, _ in computed))
-
-
-def among(dialect: str, column: Column[Any], name: str = "values") -> str:
-    """The condition that `column` is one of what `pack` packed into the parameter `name`."""
-    if dialect == "sqlite":
-        return f"{column.name} IN (SELECT value FROM json_each(:{name}))"
-    return f"{column.name} = ANY(CAST(:{name} AS {_pg_type(column)}[]))"
-
-
-def pack(dialect: Dialect, column: Column[Any], values: Sequence[Any]) -> Any:
-    """Values as the one parameter that `among` reads."""
-    process = _processor(column, dialect.name, dialect)
-    processed = [process(value) for value in values]
-    return json.dumps(processed) if dialect.name == "sqlite" else processed
+def _sqlite(shape: Shape) -> TextClause | TextualSelect:
+    statement = text(shape.words("sqlite", 1))
+    columns = [column(name) if each is None else each for name, each in shape.returned]
+    return statement.columns(*columns) if columns else statement
 
 
 @lru_cache(maxsize=256)
-def _text(statement: str) -> TextClause:
-    return text(statement)
+def _lone(shape: Shape) -> str:
+    return shape.words("postgresql", 1)
 
 
 @lru_cache(maxsize=256)
-def _insert(table: Table, columns: tuple[str, ...], ignore: bool, returning: str | None, dialect: str) -> TextClause:
-    names = ", ".join(columns)
-    conflict = " ON CONFLICT DO NOTHING" if ignore else ""
-    tail = f"{conflict} RETURNING {returning}" if returning else conflict
-    rows = _rows(table, tuple((name, name) for name in columns), dialect)
-    # SQLite needs the WHERE to tell an upsert's ON from a join's.
-    where = " WHERE true" if dialect == "sqlite" else ""
-    return text(f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {rows}{where}{tail}")
+def _joined(shapes: tuple[Shape, ...]) -> str:
+    """One statement whose row has a cell for each part's count or an array for each of its columns.
+
+    The cells are worked out from left to right, and so the parts in their order: everybody locks in the same.
+    """
+    parts: list[str] = []
+    cells: list[str] = []
+    first = 1
+    for number, shape in enumerate(shapes):
+        parts.append(f"w{number} AS ({shape.words('postgresql', first)})")
+        wanted = ["count(*)"] if shape.counted else [f"array_agg({name})" for name, _ in shape.returned]
+        cells.extend(f"(SELECT {each} FROM w{number})" for each in wanted)
+        first += shape.width
+    return f"WITH {', '.join(parts)} SELECT {', '.join(cells or ['1'])}"
 
 
 @lru_cache(maxsize=256)
-def _update(
-    table: Table,
-    keys: tuple[str, ...],
-    columns: tuple[str, ...],
-    renamed: tuple[tuple[str, str], ...],
-    dialect: str,
-) -> TextClause:
-    plain = tuple((name, name) for name in columns)
-    rows = _rows(table, (*((name, name) for name in keys), *plain, *renamed), dialect)
-    changes = ", ".join(f"{column} = given.{name}" for column, name in (*plain, *renamed))
-    match = " AND ".join(f"{table.name}.{name} = given.{name}" for name in keys)
-    return text(f"UPDATE {table.name} SET {changes} FROM {rows} WHERE {match} RETURNING 1")
-
-
-def _rows(table: Table, given: tuple[tuple[str, str], ...], dialect: str) -> str:
-    """The records as a table `given`; each pair is a column, for its type, and its name in the record."""
-    if dialect == "sqlite":
-        picks = ", ".join(f"json_extract(value, '$[{index}]') AS {name}" for index, (_, name) in enumerate(given))
-        return f"(SELECT {picks} FROM json_each(:records)) AS given"
-    arrays = ", ".join(f"CAST(:c{index} AS {_pg_type(table.c[column])}[])" for index, (column, _) in enumerate(given))
-    return f"unnest({arrays}) AS given({', '.join(name for _, name in given)})"
-
-
-def _bind(
-    dialect: Dialect, table: Table, given: Sequence[tuple[str, str]], records: Sequence[Record]
-) -> dict[str, Any]:
-    processors = [(name, _processor(table.c[column], dialect.name, dialect)) for column, name in given]
-    if dialect.name == "sqlite":
-        rows = [[process(record[name]) for name, process in processors] for record in records]
-        return {"records": json.dumps(rows)}
-    return {
-        f"c{index}": [process(record[name]) for record in records] for index, (name, process) in enumerate(processors)
-    }
-
-
-_POSTGRESQL: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
-_processors: dict[tuple[Column[Any], str], Any] = {}
-
-
-def _processor(column: Column[Any], name: str, dialect: Dialect) -> Any:
-    """How a Python value of this column becomes a driver's value (the column type's own rule)."""
-    known = _processors.get((column, name))
-    if known is None:
-        found = column.type.dialect_impl(dialect).bind_processor(dialect)
-        known = found if found is not None else _as_is
-        if name == "postgresql" and _pg_type(column) == "uuid":
-            known = _uuid
-        _processors[column, name] = known
-    return known
-
-
-def _as_is(value: Any) -> Any:
-    return value
-
-
-def _uuid(value: Any) -> UUID | None:
-    return value if value is None or isinstance(value, UUID) else UUID(str(value))
-
-
-def _column(dialect: Dialect, column: Column[Any], rows: Sequence[Row[*tuple[Any, ...]]]) -> list[Any]:
-    process = column.type.dialect_impl(dialect).result_processor(dialect, None)
-    if process is None or (dialect.name == "postgresql" and _pg_type(column) == "uuid"):
-        return [row[0] for row in rows]
-    return [process(row[0]) for row in rows]
-
-
-@lru_cache(maxsize=256)
-def _pg_type(column: Column[Any]) -> str:
-    compiled = str(column.type.compile(dialect=_POSTGRESQL)).upper()
-    if "CHAR" in compiled:
-        return "text"  # CHAR without its length would mean one character
-    return {"TIMESTAMP WITH TIME ZONE": "timestamptz"}.get(compiled, compiled.lower())
+def _reader(shape: Shape) -> Callable[[Sequence[Any]], Any]:
+    """What makes a named tuple of a row as the driver gives it."""
+    # Its names are known only now.
+    kind: Any = namedtuple("Row", [name for name, _ in shape.returned])  # type: ignore[misc]  # noqa: PYI024
+    make: Callable[[Iterable[Any]], Any] = kind._make
+    processes = [None if each is None else result_processor(each) for _, each in shape.returned]
+    if not any(processes):
+        return make
+    return lambda row: make(
+        cell if process is None else process(cell) for process, cell in zip(processes, row, strict=True)
+    )

@@ -29,7 +29,7 @@ async def claim(work: Work, readable: Sequence[Received]) -> tuple[list[Received
         for message, each in first.items()
         if message in again or not redriven.meant_for_another(each.envelope, each.data)
     }
-    claimed = await inbox.claim(work.connection, work.consumer, first, work.now)
+    claimed = await inbox.claim(work.connection, work.consumer, first, work.now, beside=work.writes)
     fresh.extend(each for each in first.values() if each.envelope.id in claimed)
     work.redriven.update({message: letter for message, letter in again.items() if message in claimed})
     before = [each for each in first.values() if each.envelope.id not in claimed]

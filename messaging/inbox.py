@@ -10,7 +10,7 @@ A row's status:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts.value import value
 from messaging import bulk
+from messaging.bulk import Writes
 from messaging.schema import inbox
 
 
@@ -59,13 +60,23 @@ async def claim(
     ids: Collection[UUID],
     now: datetime,
     status: Status = Status.DONE,
+    *,
+    beside: Writes | None = None,
 ) -> set[UUID]:
-    """Take the ids nobody has taken yet; the others wait for whoever is taking them now, and are not returned."""
+    """Take the ids nobody has taken yet; the others wait for whoever is taking them now, and are not returned.
+
+    What lies in `beside` is written in the same round trip, where there are ids.
+    """
+    if not ids:
+        return set()
+    writes = Writes() if beside is None else beside
     # In one order everywhere, so that two workers with the same ids wait instead of deadlocking.
     records = [
         {"message_id": identity, "consumer": consumer, "status": status, "received_at": now} for identity in sorted(ids)
     ]
-    return set(await bulk.insert(connection, inbox, _CLAIMED, records, ignore_conflicts=True, returning="message_id"))
+    claimed = writes.insert(inbox, _CLAIMED, records, ignore_conflicts=True, returning="message_id")
+    await writes.run(connection)
+    return set(claimed.values)
 
 
 async def entries(
@@ -101,14 +112,8 @@ async def touch(connection: AsyncConnection, consumer: str, ids: Collection[UUID
     await bulk.update(connection, inbox, ("message_id", "consumer"), ("received_at",), records)
 
 
-async def settle(
-    connection: AsyncConnection,
-    consumer: str,
-    outcomes: Mapping[UUID, Entry] | Sequence[tuple[UUID, Entry]],
-    now: datetime,
-) -> None:
-    """Write what has become of ids that were claimed before; their age counts from now on."""
-    pairs = outcomes.items() if isinstance(outcomes, Mapping) else outcomes
+def settle(writes: Writes, consumer: str, outcomes: Mapping[UUID, Entry], now: datetime) -> None:
+    """Have written what has become of ids that were claimed before; their age counts from now on."""
     records = [
         {
             "message_id": identity,
@@ -119,6 +124,6 @@ async def settle(
             "answer_type": entry.answer.type if entry.answer else None,
             "answer_body": entry.answer.body if entry.answer else None,
         }
-        for identity, entry in pairs
+        for identity, entry in outcomes.items()
     ]
-    await bulk.update(connection, inbox, ("message_id", "consumer"), _SETTLED, records)
+    writes.update(inbox, ("message_id", "consumer"), _SETTLED, records)

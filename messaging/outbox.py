@@ -20,7 +20,8 @@ from sqlalchemy.orm import Mapper, Session, SessionTransaction, object_session, 
 
 from contracts.message import Command, Event, Message
 from contracts.value import value
-from messaging import bulk, schema
+from messaging import schema
+from messaging.bulk import Writes
 from messaging.clock import Clock, Entropy, SystemClock, SystemEntropy
 from messaging.envelope import Envelope, encode
 from messaging.topology import COMMANDS, EVENTS
@@ -189,23 +190,24 @@ async def append(
     grace: timedelta,
     on_their_way: Collection[int],
     done: Collection[int],
+    beside: Writes | None = None,
 ) -> list[Pending]:
-    """Write a batch's rows; returns those the caller may publish itself once it has committed.
+    """Write a batch's rows, and in the same round trip what lies in `beside`.
 
-    A row whose key has an older row pending that this process is not sending (`on_their_way`) and has not sent
-    (`done`) is left to the sweepers, so that a key keeps its order.
+    Returns those the caller may publish itself once it has committed. A row whose key has an older row pending that
+    this process is not sending (`on_their_way`) and has not sent (`done`) is left to the sweepers, so that a key keeps
+    its order.
     """
-    if not rows:
-        return []
+    writes = Writes() if beside is None else beside
     keys = sorted({row.key for row in rows if row.key is not None})
-    older = await bulk.select(connection, (schema.outbox.c.key, schema.outbox.c.id), schema.outbox.c.key, keys)
+    older = writes.select((schema.outbox.c.key, schema.outbox.c.id), schema.outbox.c.key, keys)
     records = [
         {name: getattr(row, name) for name in COLUMNS[:-1]} | {"available_at": row.created_at + grace} for row in rows
     ]
-    ids = sorted(
-        await bulk.insert(connection, schema.outbox, COLUMNS, records, returning="id")
-    )  # numbered in the order of the records, returned in any
-    return _publishable(zip(ids, rows, strict=True), older, on_their_way, done)
+    written = writes.insert(schema.outbox, COLUMNS, records, returning="id")
+    await writes.run(connection)
+    # numbered in the order of the records, returned in any
+    return _publishable(zip(sorted(written.values), rows, strict=True), older.rows, on_their_way, done)
 
 
 def _publishable(

@@ -22,6 +22,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import bulk, claims, schema
+from messaging.bulk import Writes
 from messaging.bus import Bus, Outgoing, Receipt
 from messaging.claims import CLAIM, LEASE
 from messaging.clock import Checkpoint, Clock, no_checkpoint
@@ -151,8 +152,15 @@ class Relay:
 
     async def delete_confirmed(self, connection: AsyncConnection) -> set[int]:
         """Delete, in the caller's transaction, what has been confirmed; returns the ids, for `deleted`."""
+        writes = Writes()
+        ids = self.delete_with(writes)
+        await writes.run(connection)
+        return ids
+
+    def delete_with(self, writes: Writes) -> set[int]:
+        """The same, together with what else the caller writes."""
         ids = set(self.confirmed)
-        await bulk.delete(connection, schema.outbox.c.id, sorted(ids))
+        writes.delete(schema.outbox.c.id, sorted(ids))
         return ids
 
     def deleted(self, ids: set[int]) -> None:

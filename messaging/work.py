@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from messaging import dead_letters, deferred, inbox, outbox
+from messaging.bulk import Writes
 from messaging.dead_letters import DeadLetter
 from messaging.deferred import DeferredRow
 from messaging.envelope import Envelope
@@ -26,6 +27,10 @@ class Work:
         self.now = now
         self.service = service
         self.consumer = consumer
+        self.writes = Writes()
+        """Written with the next statement of the batch's own, at the latest with its outbox rows."""
+        self.checks: list[Callable[[], None]] = []
+        """Called when everything is written; what they raise undoes the batch."""
         self.sends: list[OutboxRow] = []
         self.deferrals: list[DeferredRow] = []
         self.settled: dict[UUID, Entry] = {}
@@ -74,14 +79,17 @@ class Work:
         await self._forget_handled()
         await dead_letters.bury(self.connection, self._letters)
         await deferred.put_off(self.connection, self.consumer, self.deferrals)
-        await inbox.settle(self.connection, self.consumer, self.settled, self.now)
+        inbox.settle(self.writes, self.consumer, self.settled, self.now)
         appended = await outbox.append(
             self.connection,
             self.sends,
             grace=grace,
             on_their_way=(relay.on_their_way if relay else set()) | {each.id for each in emitted},
             done=relay.confirmed if relay else (),
+            beside=self.writes,
         )
+        for check in self.checks:
+            check()
         return [*emitted, *appended]
 
     async def _forget_handled(self) -> None:

@@ -316,8 +316,8 @@ class Worker:
                 unreadable.append(found)
         async with self._database.transaction() as connection:
             self._reached = True
-            done = await self._relay.delete_confirmed(connection)
             work = Work(connection, self._clock.now(), self._service, self._consumer.name)
+            done = self._relay.delete_with(work.writes)
             try:
                 await claiming.bury(work, unreadable)
                 fresh, repeated = await claiming.claim(work, readable)

@@ -101,7 +101,7 @@ class _Shelf:
     async def load(self, connection: AsyncConnection, ids: set[UUID]) -> None:
         table = collected_letter
         rows = await bulk.select(connection, tuple(table.c), table.c.id, sorted(ids), "ORDER BY id FOR UPDATE")
-        self.letters = {row.id: dict(row._mapping) for row in rows}  # noqa: SLF001 - the documented mapping of a Row
+        self.letters = {row.id: row._asdict() for row in rows}
         self.known = set(self.letters)
 
     def take(self, received: Received) -> None:

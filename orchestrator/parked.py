@@ -49,7 +49,7 @@ _COLUMNS = ("saga_id", "message_id", "name", "type", "queue", "body", "reason", 
 async def load(connection: AsyncConnection, ids: Sequence[UUID]) -> list[ParkedEvent]:
     """What is parked for these instances, in the order it came."""
     rows = await bulk.select(connection, tuple(parked_event.c), parked_event.c.saga_id, ids, "ORDER BY id")
-    return [ParkedEvent(**row._mapping) for row in rows]  # noqa: SLF001 - the documented mapping of a Row
+    return [ParkedEvent(**row._asdict()) for row in rows]
 
 
 def received(event: ParkedEvent, registry: Registry) -> Received:

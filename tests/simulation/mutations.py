@@ -53,8 +53,10 @@ def _acknowledge_before_commit() -> Patch:
 def _forget_what_was_handled() -> Patch:
     claim = inbox.claim
 
-    async def all_of_them(connection: Any, consumer: str, ids: Collection[UUID], *given: Any) -> set[UUID]:
-        await claim(connection, consumer, ids, *given)
+    async def all_of_them(
+        connection: Any, consumer: str, ids: Collection[UUID], *given: Any, beside: Any = None
+    ) -> set[UUID]:
+        await claim(connection, consumer, ids, *given, beside=beside)
         return set(ids)
 
     return inbox, "claim", all_of_them

@@ -181,7 +181,7 @@ async def test_one_message_delivered_three_times_in_a_batch_is_handled_once(benc
 
 @pytest.mark.parametrize("size", [2, 100])
 async def test_a_batch_takes_the_same_number_of_statements_whatever_its_size(bench: Bench, size: int) -> None:
-    """Claim, older rows of the keys, outbox, inbox: four, and one for what was confirmed meanwhile."""
+    """What was confirmed meanwhile and the claim; the inbox, older rows of the keys and the outbox: two round trips."""
     participant = Participant("depot")
 
     @participant.handles_batch(Pack)
@@ -194,7 +194,10 @@ async def test_a_batch_takes_the_same_number_of_statements_whatever_its_size(ben
     with statements(bench.database) as sent:
         await bench.handle(*[bench.delivery(Pack(parcel=str(number))) for number in range(size)])
 
-    assert [each.split()[0] for each in sent] == ["DELETE", "INSERT", "UPDATE", "SELECT", "INSERT"]
+    if bench.database.dialect == "postgresql":
+        assert [each.split()[0] for each in sent] == ["WITH", "WITH"]
+    else:
+        assert [each.split()[0] for each in sent] == ["DELETE", "INSERT", "UPDATE", "SELECT", "INSERT"]
 
 
 async def test_while_the_database_is_away_a_batch_waits_in_memory(bench: Bench) -> None:

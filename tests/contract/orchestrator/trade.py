@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import tracemalloc
 from collections import Counter
@@ -63,6 +64,11 @@ class Trade:
         self._taken = dict.fromkeys(benches, 0)
         self._waiting: dict[str, list[Outgoing]] = {name: [] for name in benches}
         self._client: httpx.AsyncClient | None = None
+
+    @property
+    def dialect(self) -> str:
+        """Of their databases."""
+        return self.benches["order"].database.dialect
 
     async def start(self, *, on_hand: int = PLENTY) -> None:
         """Start the three workers and the order service's API; there is so much of everything."""
@@ -200,11 +206,14 @@ def _deep(cost: Cost, *, wanted: bool) -> Iterator[None]:
 
 
 def verbs(statements: Sequence[str]) -> list[str]:
-    """Each statement by what it does and to which table."""
-    short = []
-    for each in statements:
-        words = each.split()
-        table = {"SELECT": "FROM", "INSERT": "INTO", "DELETE": "FROM"}.get(words[0].upper())
-        place = words.index(table) + 1 if table in words else 1
-        short.append(f"{words[0]} {words[place]}")
-    return short
+    """Each statement by what it does and to which table; parts that go together, joined by a plus."""
+    return [" + ".join(map(_verb, _PART.split(each)[1:] or [each])) for each in statements]
+
+
+_PART = re.compile(r"(?:^WITH|\),) w\d+ AS \(")
+
+
+def _verb(statement: str) -> str:
+    words = statement.split()
+    table = {"SELECT": "FROM", "INSERT": "INTO", "DELETE": "FROM"}.get(words[0].upper())
+    return f"{words[0]} {words[words.index(table) + 1 if table in words else 1]}"

@@ -1,0 +1,58 @@
+"""Statements on PostgreSQL spoken to its driver, inside SQLAlchemy's connection and transaction.
+
+SQLAlchemy keeps the pool, the transaction, what an error means and what becomes of a connection that is lost; only what
+it does round each statement, which costs twice what the driver does, is left out. While somebody listens to statements
+(telemetry, a count), they go through SQLAlchemy.
+
+Three names that SQLAlchemy does not promise are used, all here: the adapter's `_start_transaction` and
+`_handle_exception`, and the connection's `_handle_dbapi_exception`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+async def fetch(connection: AsyncConnection, words: str, parameters: Sequence[Any]) -> Sequence[Sequence[Any]]:
+    """The rows of one statement, its parameters written $1, $2; raises what SQLAlchemy raises."""
+    within = connection.sync_connection
+    if within is None or within.invalidated or _overheard(within):
+        result = await connection.exec_driver_sql(words, tuple(parameters))
+        return result.all() if result.returns_rows else ()
+    if not within.in_transaction():
+        _ = await connection.begin()
+    adapter: Any = within.connection.dbapi_connection
+    driver = adapter.driver_connection
+    try:
+        if not driver.is_in_transaction():
+            # The adapter begins a transaction with its first statement, which may be this one.
+            await adapter._start_transaction()  # noqa: SLF001
+        rows: Sequence[Sequence[Any]] = await driver.fetch(words, *parameters)
+    except BaseException as error:
+        await connection.run_sync(_raise, adapter, words, error)
+        raise
+    return rows
+
+
+def _overheard(within: Connection) -> bool:
+    """Whether somebody wants to be told of every statement."""
+    heard = within.dispatch
+    return bool(heard.before_cursor_execute or heard.after_cursor_execute or within.engine.echo)
+
+
+def _raise(within: Connection, adapter: Any, words: str, error: BaseException) -> NoReturn:
+    """Raise what SQLAlchemy would have raised, and do with the connection what it would have done."""
+    try:
+        try:
+            raise error
+        except Exception as plain:
+            adapter._handle_exception(plain)  # noqa: SLF001
+            raise
+    except BaseException as translated:  # noqa: BLE001 - SQLAlchemy raises it, or what it makes of it
+        # What is no error of the driver's (a timeout, the end of the task) is raised as it is: without a statement.
+        told = words if isinstance(translated, within.dialect.loaded_dbapi.Error) else None
+        within._handle_dbapi_exception(translated, told, None, None, None)  # noqa: SLF001

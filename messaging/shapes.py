@@ -1,0 +1,233 @@
+"""Statements for any number of rows: their text depends on the table and the columns alone.
+
+PostgreSQL gets one array a column (`unnest`), SQLite one JSON text (`json_each`); so a statement is written and
+prepared once, however many rows it is for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Column, Table
+from sqlalchemy.engine import Dialect, make_url
+
+from messaging.schema import UTCDateTime
+
+Record = Mapping[str, Any]
+
+
+Columns = tuple[tuple[str, Column[Any] | None], ...]
+"""Columns of a result: each a name, and the table's column where it is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """Insert records; `returning` is a column of those that went in."""
+
+    table: Table
+    columns: tuple[str, ...]
+    ignore_conflicts: bool = False
+    returning: str | None = None
+
+    @property
+    def returned(self) -> Columns:
+        return () if self.returning is None else ((self.returning, self.table.c[self.returning]),)
+
+    @property
+    def counted(self) -> bool:
+        return False
+
+    @property
+    def width(self) -> int:
+        return len(self.columns)
+
+    def words(self, dialect: str, first: int) -> str:
+        names = ", ".join(self.columns)
+        conflict = " ON CONFLICT DO NOTHING" if self.ignore_conflicts else ""
+        tail = f"{conflict} RETURNING {self.returning}" if self.returning else conflict
+        rows = _rows(self.table, _same(self.columns), dialect, first)
+        # SQLite needs the WHERE to tell an upsert's ON from a join's.
+        where = " WHERE true" if dialect == "sqlite" else ""
+        return f"INSERT INTO {self.table.name} ({names}) SELECT {names} FROM {rows}{where}{tail}"
+
+    def bind(self, dialect: Dialect, given: Sequence[Record]) -> list[Any]:
+        return _bind(dialect, self.table, _same(self.columns), given)
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Set `columns` of the rows that match each record's `keys`; `renamed` are pairs (column, name in the record)."""
+
+    table: Table
+    keys: tuple[str, ...]
+    columns: tuple[str, ...]
+    renamed: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def returned(self) -> Columns:
+        return ()
+
+    @property
+    def counted(self) -> bool:
+        return True
+
+    @property
+    def width(self) -> int:
+        return len(self.keys) + len(self.columns) + len(self.renamed)
+
+    def words(self, dialect: str, first: int) -> str:
+        changed = _same(self.columns) + self.renamed
+        rows = _rows(self.table, _same(self.keys) + changed, dialect, first)
+        changes = ", ".join(f"{column} = given.{name}" for column, name in changed)
+        match = " AND ".join(f"{self.table.name}.{name} = given.{name}" for name in self.keys)
+        return f"UPDATE {self.table.name} SET {changes} FROM {rows} WHERE {match} RETURNING 1"
+
+    def bind(self, dialect: Dialect, given: Sequence[Record]) -> list[Any]:
+        return _bind(dialect, self.table, _same(self.keys) + _same(self.columns) + self.renamed, given)
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete the rows whose `column` is one of some values; `returning` says which of these there were."""
+
+    column: Column[Any]
+    returning: bool = True
+
+    @property
+    def returned(self) -> Columns:
+        return ((self.column.name, self.column),) if self.returning else ()
+
+    @property
+    def counted(self) -> bool:
+        return False
+
+    @property
+    def width(self) -> int:
+        return 1
+
+    def words(self, dialect: str, first: int) -> str:
+        matching = _among(dialect, self.column, _array(dialect, self.column, first))
+        tail = f" RETURNING {self.column.name}" if self.returning else ""
+        return f"DELETE FROM {self.column.table.name} WHERE {matching}{tail}"
+
+    def bind(self, dialect: Dialect, given: Sequence[Any]) -> list[Any]:
+        return [pack(dialect, self.column, given)]
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    """Rows whose column `where` is one of some values; `suffix` is what follows the WHERE.
+
+    `computed` are further columns, each a name and its expression in SQL.
+    """
+
+    columns: tuple[Column[Any], ...]
+    where: Column[Any]
+    suffix: str = ""
+    computed: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def returned(self) -> Columns:
+        return (*((each.name, each) for each in self.columns), *((name, None) for name, _ in self.computed))
+
+    @property
+    def counted(self) -> bool:
+        return False
+
+    @property
+    def width(self) -> int:
+        return 1
+
+    def words(self, dialect: str, first: int) -> str:
+        wanted = (*(each.name for each in self.columns), *(f"{words} AS {name}" for name, words in self.computed))
+        suffix = self.suffix.replace("FOR UPDATE", "") if dialect == "sqlite" else self.suffix
+        matching = _among(dialect, self.where, _array(dialect, self.where, first))
+        return f"SELECT {', '.join(wanted)} FROM {self.where.table.name} WHERE {matching} {suffix}".rstrip()
+
+    def bind(self, dialect: Dialect, given: Sequence[Any]) -> list[Any]:
+        return [pack(dialect, self.where, given)]
+
+
+Shape = Insert | Update | Delete | Select
+"""One statement, without its rows.
+
+`returned` are the columns of its result; `counted` says that its result is how many rows it has changed. `width` is how
+many parameters PostgreSQL gets, `words` its text where `first` is the number of its first parameter, `bind` makes
+parameters of records or values.
+"""
+
+
+def among(dialect: str, column: Column[Any], name: str = "values") -> str:
+    """The condition that `column` is one of what `pack` packed into the parameter `name`, for SQLAlchemy's `text`."""
+    return _among(dialect, column, f":{name}" if dialect == "sqlite" else f"CAST(:{name} AS {_pg_type(column)}[])")
+
+
+def pack(dialect: Dialect, column: Column[Any], values: Sequence[Any]) -> Any:
+    """Values as the one parameter that `among` reads."""
+    process = _processor(column, dialect)
+    processed = list(values) if process is None else [process(value) for value in values]
+    return json.dumps(processed) if dialect.name == "sqlite" else processed
+
+
+def _among(dialect: str, column: Column[Any], array: str) -> str:
+    if dialect == "sqlite":
+        return f"{column.name} IN (SELECT value FROM json_each({array}))"
+    return f"{column.name} = ANY({array})"
+
+
+def _array(dialect: str, column: Column[Any], number: int) -> str:
+    """The parameter of that number, as what `pack` packs or one of the columns that `_bind` binds."""
+    return f":p{number}" if dialect == "sqlite" else f"${number}::{_pg_type(column)}[]"
+
+
+def _same(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, name) for name in names)
+
+
+def _rows(table: Table, given: tuple[tuple[str, str], ...], dialect: str, first: int) -> str:
+    """The records as a table `given`; each pair is a column, for its type, and its name in the record."""
+    if dialect == "sqlite":
+        picks = ", ".join(f"json_extract(value, '$[{index}]') AS {name}" for index, (_, name) in enumerate(given))
+        return f"(SELECT {picks} FROM json_each(:p{first})) AS given"
+    arrays = ", ".join(_array(dialect, table.c[column], number) for number, (column, _) in enumerate(given, first))
+    return f"unnest({arrays}) AS given({', '.join(name for _, name in given)})"
+
+
+def _bind(dialect: Dialect, table: Table, given: tuple[tuple[str, str], ...], records: Sequence[Record]) -> list[Any]:
+    arrays = []
+    for column, name in given:
+        process = _processor(table.c[column], dialect)
+        values = [record[name] for record in records]
+        arrays.append(values if process is None else [process(value) for value in values])
+    return [json.dumps(list(zip(*arrays, strict=True)))] if dialect.name == "sqlite" else arrays
+
+
+_POSTGRESQL: Dialect = make_url("postgresql+asyncpg://").get_dialect()()
+_processors: dict[tuple[Column[Any], str], Callable[[Any], Any] | None] = {}
+
+
+def _processor(column: Column[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    """How a Python value of this column becomes a driver's value (the column type's own rule); None: as it is."""
+    key = column, dialect.name
+    if key not in _processors:
+        _processors[key] = column.type.dialect_impl(dialect).bind_processor(dialect)
+    return _processors[key]
+
+
+def result_processor(column: Column[Any]) -> Callable[[Any], Any] | None:
+    """How what PostgreSQL's driver gives for a column becomes a Python value; None: it is one."""
+    if isinstance(column.type, UTCDateTime):
+        return None  # the driver's moments are aware, and in UTC
+    return column.type.dialect_impl(_POSTGRESQL).result_processor(_POSTGRESQL, None)
+
+
+@lru_cache(maxsize=256)
+def _pg_type(column: Column[Any]) -> str:
+    compiled = str(column.type.compile(dialect=_POSTGRESQL)).upper()
+    if "CHAR" in compiled:
+        return "text"  # CHAR without its length would mean one character
+    return {"TIMESTAMP WITH TIME ZONE": "timestamptz"}.get(compiled, compiled.lower())

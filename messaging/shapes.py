@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Column, Table
 from sqlalchemy.engine import Dialect, make_url
 
+from contracts.value import value
 from messaging.schema import UTCDateTime
 
 Record = Mapping[str, Any]
@@ -24,7 +24,7 @@ Columns = tuple[tuple[str, Column[Any] | None], ...]
 """Columns of a result: each a name, and the table's column where it is one."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Insert:
     """Insert records; `returning` is a column of those that went in."""
 
@@ -58,7 +58,7 @@ class Insert:
         return _bind(dialect, self.table, _same(self.columns), given)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Update:
     """Set `columns` of the rows that match each record's `keys`; `renamed` are pairs (column, name in the record)."""
 
@@ -90,7 +90,7 @@ class Update:
         return _bind(dialect, self.table, _same(self.keys) + _same(self.columns) + self.renamed, given)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Delete:
     """Delete the rows whose `column` is one of some values; `returning` says which of these there were."""
 
@@ -118,7 +118,7 @@ class Delete:
         return [pack(dialect, self.column, given)]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Select:
     """Rows whose column `where` is one of some values; `suffix` is what follows the WHERE.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -358,3 +359,17 @@ def statements(database: Database) -> Iterator[list[str]]:
         yield sent
     finally:
         event.remove(database.engine.sync_engine, "before_cursor_execute", note)
+
+
+def verbs(statements: Sequence[str]) -> list[str]:
+    """Each statement by what it does and to which table; parts that go together, joined by a plus."""
+    return [" + ".join(map(_verb, _PART.split(each)[1:] or [each])) for each in statements]
+
+
+_PART = re.compile(r"(?:^WITH|\),) w\d+ AS \(")
+
+
+def _verb(statement: str) -> str:
+    words = statement.split()
+    table = {"SELECT": "FROM", "INSERT": "INTO", "DELETE": "FROM"}.get(words[0].upper())
+    return f"{words[0]} {words[words.index(table) + 1 if table in words else 1]}"

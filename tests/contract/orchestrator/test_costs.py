@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from messaging.database import Database
-from tests.contract.messaging.bench import Bench
-from tests.contract.orchestrator.trade import Cost, Trade, verbs
+from tests.contract.messaging.bench import Bench, verbs
+from tests.contract.orchestrator.trade import Cost, Trade
 
 PATH = (
     ("orchestrator", "order.created"),

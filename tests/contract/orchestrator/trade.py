@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -203,17 +202,3 @@ def _deep(cost: Cost, *, wanted: bool) -> Iterator[None]:
         sys.setprofile(None)
         _, cost.peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-
-
-def verbs(statements: Sequence[str]) -> list[str]:
-    """Each statement by what it does and to which table; parts that go together, joined by a plus."""
-    return [" + ".join(map(_verb, _PART.split(each)[1:] or [each])) for each in statements]
-
-
-_PART = re.compile(r"(?:^WITH|\),) w\d+ AS \(")
-
-
-def _verb(statement: str) -> str:
-    words = statement.split()
-    table = {"SELECT": "FROM", "INSERT": "INTO", "DELETE": "FROM"}.get(words[0].upper())
-    return f"{words[0]} {words[words.index(table) + 1 if table in words else 1]}"

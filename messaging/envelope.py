@@ -80,8 +80,11 @@ class Envelope:
     redrives: UUID | None = None
 
 
-def encode(envelope: Envelope, message: Message) -> str:
-    """The structured CloudEvent; raises MessageTooLarge past 256 KiB."""
+def encode(envelope: Envelope, message: Message, data: str | None = None) -> str:
+    """The structured CloudEvent; raises MessageTooLarge past 256 KiB.
+
+    `data` is the message's JSON, where the caller has written it already.
+    """
     for name, text in (("source", envelope.source), ("key", envelope.key), ("correlation id", envelope.correlation_id)):
         # In UTF-8 a character takes at most four bytes, so most texts need no second look.
         if text is not None and len(text) * 4 > MAX_ATTRIBUTE and len(text.encode()) > MAX_ATTRIBUTE:
@@ -89,8 +92,10 @@ def encode(envelope: Envelope, message: Message) -> str:
                 f"{envelope.type}: its {name} has {len(text.encode())} bytes, more than {MAX_ATTRIBUTE}, "
                 "which AMQP and every reader refuse; use a shorter one"
             )
-    # By alias, because that is how the reader's contract validates.
-    body = frame(envelope, message.__pydantic_serializer__.to_json(message, by_alias=True).decode())
+    if data is None:
+        # By alias, because that is how the reader's contract validates.
+        data = message.__pydantic_serializer__.to_json(message, by_alias=True).decode()
+    body = frame(envelope, data)
     if len(body) * 4 > MAX_BODY and len(body.encode()) > MAX_BODY:
         raise MessageTooLarge(
             f"{envelope.type} {envelope.id} has {len(body.encode())} bytes, more than {MAX_BODY}; "

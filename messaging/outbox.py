@@ -154,8 +154,11 @@ def emit(
     return identity
 
 
-def outgoing(message: Message, envelope: Envelope) -> OutboxRow:
-    """The row that carries `message`: events and commands each to their exchange, the type as routing key."""
+def outgoing(message: Message, envelope: Envelope, data: str | None = None) -> OutboxRow:
+    """The row that carries `message`: events and commands each to their exchange, the type as routing key.
+
+    `data` is the message's JSON, where the caller has written it already.
+    """
     return OutboxRow(
         key=envelope.key,
         message_id=envelope.id,
@@ -164,7 +167,7 @@ def outgoing(message: Message, envelope: Envelope) -> OutboxRow:
         type=envelope.type,
         source=envelope.source,
         correlation_id=envelope.correlation_id,
-        body=encode(envelope, message),
+        body=encode(envelope, message, data),
         created_at=envelope.time,
     )
 

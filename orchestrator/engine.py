@@ -30,6 +30,7 @@ from orchestrator import timers, versions
 from orchestrator.catalog import Catalog, Target
 from orchestrator.folding import Folding
 from orchestrator.instance import SOURCE
+from orchestrator.remembered import Remembered
 
 
 class Engine:
@@ -38,6 +39,7 @@ class Engine:
     def __init__(self, catalog: Catalog, *, patience: timedelta = timedelta(days=1)) -> None:
         self._catalog = catalog
         self._patience = patience
+        self._remembered = Remembered()
         self._known = [(saga.name, saga.version) for saga in catalog]
 
     @property
@@ -62,7 +64,7 @@ class Engine:
 
         Raises DefinitionChanged where others of these instances' definitions are written down than are loaded here.
         """
-        plan = Folding(self._catalog, self._patience, work)
+        plan = Folding(self._catalog, self._patience, work, self._remembered)
         concerned = [(received, self._targets(work, received)) for received in batch.fresh]
         ticks = [tick for tick in batch.ticks if isinstance(tick, (timers.DeadlineDue, timers.ParkedDue))]
         ids = {target.saga_id for _, targets in concerned for target in targets} | {each.saga_id for each in ticks}

@@ -5,6 +5,8 @@ Whatever a saga's own function raises belongs to that one instance: it becomes s
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,6 +21,7 @@ from messaging.database import Conflict
 from messaging.envelope import Envelope, MalformedMessage
 from messaging.inbox import Entry
 from messaging.inbox import Status as InboxStatus
+from messaging.outbox import OutboxRow
 from messaging.received import Received
 from messaging.work import Work
 from orchestrator import history, moments, parked, search, timers, versions
@@ -32,22 +35,27 @@ from orchestrator.instance import (
     changed_attributes,
     outgoing_of,
     worth_waiting,
+    written_by,
 )
+from orchestrator.remembered import Remembered, Texts
 from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, Input, PersonActed
-from orchestrator.saga.machine import Transition, Verdict, decide, fold, stuck
+from orchestrator.saga.machine import Transition, Verdict, fold, move, stuck
+from orchestrator.saga.state import SagaState
 from orchestrator.saga.story import story
 from orchestrator.schema import saga as saga_table
 from orchestrator.schema import saga_history
 from orchestrator.setting_aside import SetAside, set_aside
+from orchestrator.texts import identity
 
 
 class Folding:
     """One batch: the instances it touches, and every row it will write."""
 
-    def __init__(self, catalog: Catalog, patience: timedelta, work: Work) -> None:
+    def __init__(self, catalog: Catalog, patience: timedelta, work: Work, remembered: Remembered | None = None) -> None:
         self._catalog = catalog
         self._patience = patience
         self._work = work
+        self._remembered = Remembered() if remembered is None else remembered
         self._instances: dict[UUID, Instance] = {}
         self.history: list[dict[str, Any]] = []
         """The rows of history it will write, in order."""
@@ -57,6 +65,8 @@ class Folding:
         self._unreadable: set[int] = set()
         self._set_aside: list[SetAside] = []
         self._log = structlog.get_logger()
+        # Asked once: to tell nobody costs as much for each transition as to decide some.
+        self._tells = self._log.is_enabled_for(logging.DEBUG)
 
     async def load(self, ids: set[UUID]) -> None:
         """Lock and read what exists of these instances, and what is parked for them."""
@@ -98,6 +108,11 @@ class Folding:
         instance = Instance(row.id, row.name, saga, row.key, None, row.revision, row.revision, row.started_at)
         instance.version, instance.status, instance.moved_at = row.version, row.status, row.updated_at
         if saga is None:
+            return instance
+        texts = Texts(row.status, row.reason, row.data, row.progress)
+        instance.state = self._remembered.take(row.id, saga, texts)
+        if instance.state is not None:
+            instance.written = row.data
             return instance
         try:
             instance.state = history.load_state(
@@ -218,11 +233,11 @@ class Folding:
             what = f"no definition of {instance.name or 'its saga'} in its version is loaded here"
             return Transition(Verdict.PARKED, note=instance.unreadable or what)
         try:
-            transition = decide(instance.saga, instance.id, instance.state, given)
-            moved = self._moved(instance, given, transition)
+            transition, state = move(instance.saga, instance.id, instance.state, given)
+            moved = self._moved(instance, given, transition, state)
         except Exception as error:  # noqa: BLE001 - DESIGN rule: what a definition raises makes that one instance stuck
             transition = self._failed(instance, given, error)
-            moved = self._moved(instance, given, transition)
+            moved = self._moved(instance, given, transition, fold(instance.state, transition.facts))
         if moved is not None:
             self._keep(instance, given, moved)
         if from_parking and transition.facts and transition.verdict is Verdict.PARKED:
@@ -237,29 +252,35 @@ class Folding:
             )
         return stuck(instance.state, given, story(error))
 
-    def _moved(self, instance: Instance, given: Input, transition: Transition) -> Moved | None:
+    def _moved(self, instance: Instance, given: Input, transition: Transition, state: SagaState | None) -> Moved | None:
         """The transition in the form it is stored and sent; raises where the definition's own values cannot be."""
-        if not transition.facts:
+        if not transition.facts or state is None:
             return None
-        cause = str(given.message_id) if isinstance(given, EventArrived) else None
-        state = fold(instance.state, transition.facts)
+        said = [history.dump_message(send.message) for send in transition.sends]
         row = {
             "saga_id": instance.id,
             "seq": instance.revision + 1,
             "at": given.at,
             "input": history.dump_input(given),
             "facts": history.dump_facts(transition.facts),
-            "commands": history.dump_sends(transition.sends),
+            "commands": history.dump_sends(transition.sends, said),
         }
-        history.dump_data(state.data)
-        sends = [
-            outgoing_of(instance.id, send, self._work.now, cause=cause, traceparent=instance.traceparent)
-            for send in transition.sends
+        written = written_by(transition.facts, instance.written) or history.dump_data(state.data)
+        sends = self._outgoing(instance, given, transition, said) if said else []
+        return Moved(state, written, row, sends, changed_attributes(instance, state))
+
+    def _outgoing(
+        self, instance: Instance, given: Input, transition: Transition, said: Sequence[str]
+    ) -> list[OutboxRow]:
+        cause = identity(given.message_id) if isinstance(given, EventArrived) else None
+        instance.text = instance.text or identity(instance.id)
+        return [
+            outgoing_of(instance.text, send, self._work.now, cause=cause, data=data, traceparent=instance.traceparent)
+            for send, data in zip(transition.sends, said, strict=True)
         ]
-        return Moved(state, row, sends, changed_attributes(instance, state))
 
     def _keep(self, instance: Instance, given: Input, moved: Moved) -> None:
-        instance.state = moved.state
+        instance.state, instance.written = moved.state, moved.written
         instance.attributes = instance.attributes if moved.attributes is None else moved.attributes
         instance.revision += 1
         instance.started_at = instance.started_at or given.at
@@ -267,6 +288,10 @@ class Folding:
         instance.moved_at = given.at
         self.history.append(moved.row)
         self._work.sends.extend(moved.sends)
+        if self._tells:
+            self._tell(instance, given, moved.state)
+
+    def _tell(self, instance: Instance, given: Input, state: SagaState) -> None:
         self._log.debug(
             "saga_moved",
             saga=instance.name,
@@ -274,8 +299,8 @@ class Folding:
             correlation_id=str(instance.id),
             message_id=str(given.message_id) if isinstance(given, EventArrived) else None,
             seq=instance.revision,
-            status=moved.state.status.value,
-            step=moved.state.current,
+            status=state.status.value,
+            step=state.current,
         )
 
     async def write(self) -> None:
@@ -301,9 +326,13 @@ class Folding:
         found = {each.id: each.attributes for each in touched if each.attributes is not None}
         await search.write(connection, found, fresh=[row["id"] for row in fresh])
         await self._parked.write(connection)
-        for each in touched:
-            if each.state is not None and each.state.deadline is not None:
-                self._work.wake(each.state.deadline)
+        for row in (*fresh, *changed[: len(changed) - len(self._set_aside)]):
+            instance = self._instances[row["id"]]
+            if row["deadline"] is not None:
+                self._work.wake(row["deadline"])
+            if instance.saga is not None and instance.state is not None and not instance.ended:
+                texts = Texts(row["status"], row["reason"], row["data"], row["progress"])
+                self._remembered.keep(instance.id, instance.saga, texts, instance.state)
 
 
 _HISTORY = ("saga_id", "seq", "at", "input", "facts", "commands")

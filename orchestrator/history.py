@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from functools import lru_cache
 from typing import Any, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import SchemaValidator, core_schema, from_json, to_json
 
-from contracts.message import Command, Event
+from contracts.message import Command, Event, Message
 from contracts.registry import Registry, in_words
 from orchestrator.saga import facts as f
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, Input, PersonActed, ReadFailed
 from orchestrator.saga.state import Direction, SagaState, Send, Status, StepState, StepStatus
+from orchestrator.texts import identity, moment, quoted
 
 _KINDS: dict[type[f.Fact], str] = {
     f.Started: "started",
@@ -94,15 +94,10 @@ class HistoryRow:
 
 def dump_input(given: Input) -> str:
     """An input with everything in it."""
+    if isinstance(given, EventArrived):
+        return _dump_arrived(given)
+    content: dict[str, Any]
     match given:
-        case EventArrived(at, message_id, event, source, causation_id):
-            content: dict[str, Any] = {
-                "kind": "event",
-                "at": at,
-                "message_id": message_id,
-                "source": source,
-                "causation_id": causation_id,
-            } | _message(event)
         case DeadlinePassed(at):
             content = {"kind": "deadline", "at": at}
         case ReadFailed(at, why):
@@ -110,12 +105,28 @@ def dump_input(given: Input) -> str:
         case PersonActed(at, action, who, why, step, answer):
             content = {"kind": "person", "at": at, "action": action, "who": who, "why": why, "step": step}
             if answer is not None:
-                content |= _message(answer)
+                content |= {"type": answer.wire_type, "version": answer.wire_version, "data": answer}
             if action is Action.RESCHEDULE:
                 content["due"] = given.due
             if action is Action.MIGRATE:
                 content |= {"from_version": given.from_version, "to_version": given.to_version}
     return to_json(content).decode()
+
+
+def _dump_arrived(given: EventArrived) -> str:
+    event = given.event
+    causation = "null" if given.causation_id is None else f'"{identity(given.causation_id)}"'
+    return (
+        f'{{"kind":"event","at":{moment(given.at, given.at.tzinfo)},"message_id":"{identity(given.message_id)}",'
+        f'"source":{quoted(given.source)},"causation_id":{causation},'
+        f'"type":{quoted(event.wire_type)},"version":{event.wire_version},"data":{dump_message(event)}}}'
+    )
+
+
+def dump_message(message: Message) -> str:
+    """What a message says, as it is sent and as histories tell it."""
+    # By alias, because that is how the reader's contract validates.
+    return message.__pydantic_serializer__.to_json(message, by_alias=True).decode()
 
 
 def dump_facts(facts: Sequence[f.Fact]) -> str:
@@ -131,8 +142,8 @@ def _dump_fact(fact: Any) -> str:
 
 def _dump_sent(fact: f.CommandSent) -> str:
     return (
-        f'{{"fact":"command_sent","step":{_quoted(fact.step)},"direction":"{fact.direction}",'
-        f'"round":{fact.round},"attempt":{fact.attempt},"due":{to_json(fact.due).decode()}}}'
+        f'{{"fact":"command_sent","step":{quoted(fact.step)},"direction":"{fact.direction}",'
+        f'"round":{fact.round},"attempt":{fact.attempt},"due":{moment(fact.due, fact.due.tzinfo)}}}'
     )
 
 
@@ -140,7 +151,7 @@ def _writer(kind: type[f.Fact]) -> Callable[[Any], str]:
     beginning = f'{{"fact":"{_KINDS[kind]}"'
     match _FIELDS[kind]:
         case ("step",):
-            return lambda fact: f'{beginning},"step":{_quoted(fact.step)}}}'
+            return lambda fact: f'{beginning},"step":{quoted(fact.step)}}}'
         case ("data",):
             return lambda fact: (
                 f'{beginning},"data":{fact.text or to_json(fact.data, serialize_unknown=False).decode()}}}'
@@ -151,57 +162,47 @@ def _writer(kind: type[f.Fact]) -> Callable[[Any], str]:
             return _dump_sent if kind is f.CommandSent else _dump_fact
 
 
-@lru_cache(maxsize=1024)  # names of steps and wire types: a few, again and again
-def _quoted(text: str) -> str:
-    return to_json(text).decode()
-
-
 # Nearly all facts are of a few kinds: those are written without a dictionary, at a third of the price.
 _WRITERS = {kind: _writer(kind) for kind in _KINDS}
 
 
-def dump_sends(sends: Sequence[Send]) -> str:
-    """The messages a transition sent."""
+def dump_sends(sends: Sequence[Send], said: Sequence[str] | None = None) -> str:
+    """The messages a transition sent; `said` is what `dump_message` gives for each, where that is known already."""
     if not sends:
         return "[]"
-    return f"[{','.join([_dump_send(send) for send in sends])}]"
+    said = [dump_message(send.message) for send in sends] if said is None else said
+    return f"[{','.join([_dump_send(send, data) for send, data in zip(sends, said, strict=True)])}]"
 
 
-def _dump_send(send: Send) -> str:
-    message, step = send.message, "null" if send.step is None else _quoted(send.step)
-    compensates = "null" if send.compensates is None else to_json(send.compensates).decode()
+def _dump_send(send: Send, data: str) -> str:
+    message = send.message
+    compensates = "null" if send.compensates is None else f'"{identity(send.compensates)}"'
     kind = "command" if isinstance(message, Command) else "event"
     return (
-        f'{{"id":{to_json(send.id).decode()},"step":{step},"kind":"{kind}","compensates":{compensates},'
-        f'"type":{_quoted(message.wire_type)},"version":{message.wire_version},"data":{to_json(message).decode()}}}'
+        f'{{"id":"{identity(send.id)}","step":{quoted(send.step)},"kind":"{kind}","compensates":{compensates},'
+        f'"type":{quoted(message.wire_type)},"version":{message.wire_version},"data":{data}}}'
     )
 
 
 def dump_progress(state: SagaState) -> str:
     """Where the instance is, without its data."""
-    return to_json(
-        {
-            "before": state.before,
-            "reason_before": state.reason_before,
-            "steps": {
-                # As plain text: of an enum's member `to_json` asks Python for the value, for a microsecond each.
-                name: [str(step.status), step.round, step.attempt, step.due, step.action_round, step.made_from]
-                # What few instances have comes last, and only where they have it.
-                + ([step.open_ended, step.sent_as] if step.open_ended or step.sent_as else [])
-                for name, step in state.steps.items()
-            },
-        }
-    ).decode()
+    before = "null" if state.before is None else f'"{state.before}"'
+    steps = ",".join([f"{quoted(name)}:{_dump_step(step)}" for name, step in state.steps.items()])
+    return f'{{"before":{before},"reason_before":{to_json(state.reason_before).decode()},"steps":{{{steps}}}}}'
+
+
+def _dump_step(step: StepState) -> str:
+    due = "null" if step.due is None else moment(step.due, step.due.tzinfo)
+    made_from = "null" if step.made_from is None else to_json(step.made_from).decode()
+    # What few instances have comes last, and only where they have it.
+    rare = f",{to_json(step.open_ended).decode()},{quoted(step.sent_as)}" if step.open_ended or step.sent_as else ""
+    return f'["{step.status}",{step.round},{step.attempt},{due},{step.action_round},{made_from}{rare}]'
 
 
 def dump_data(data: BaseModel | None) -> str:
     """The instance's own data."""
     # By alias, as the facts are and as it is read back.
     return "null" if data is None else data.__pydantic_serializer__.to_json(data, by_alias=True).decode()
-
-
-def _message(message: Any) -> dict[str, Any]:
-    return {"type": message.wire_type, "version": message.wire_version, "data": message}
 
 
 _COMMON = 6

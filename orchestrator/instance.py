@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -14,6 +14,7 @@ from orchestrator import history
 from orchestrator.parked import ParkedEvent
 from orchestrator.saga.attributes import attributes
 from orchestrator.saga.definition import Saga
+from orchestrator.saga.facts import DataChanged, Fact, Migrated, Started
 from orchestrator.saga.state import SagaState, Send, Status
 
 SOURCE = "orchestrator"
@@ -46,6 +47,10 @@ class Instance:
     parked: list[ParkedEvent] = field(default_factory=list)
     attributes: Mapping[str, str] | None = None
     """What it can be found by, where this batch has changed it."""
+    written: str = ""
+    """The JSON of its state's data, where that has been written already."""
+    text: str = ""
+    """Its id, as it stands in every message."""
 
     @property
     def ended(self) -> bool:
@@ -58,9 +63,20 @@ class Moved:
     """A transition as it will be stored and sent."""
 
     state: SagaState
+    written: str
     row: dict[str, Any]
     sends: list[OutboxRow]
     attributes: Mapping[str, str] | None
+
+
+def written_by(facts: Sequence[Fact], before: str) -> str:
+    """The JSON of the data after these facts, `before` of the data before them; empty where nobody has written it."""
+    for fact in facts:
+        if isinstance(fact, (DataChanged, Started)):
+            before = fact.text
+        elif isinstance(fact, Migrated):
+            before = ""
+    return before
 
 
 def changed_attributes(instance: Instance, after: SagaState) -> Mapping[str, str] | None:
@@ -121,7 +137,7 @@ def as_row(instance: Instance) -> dict[str, Any]:
         "status": state.status.value,
         "step": state.waits_for,
         "reason": state.reason,
-        "data": history.dump_data(state.data),
+        "data": instance.written or history.dump_data(state.data),
         "progress": history.dump_progress(state),
         "revision": instance.revision,
         "deadline": state.deadline,
@@ -131,19 +147,22 @@ def as_row(instance: Instance) -> dict[str, Any]:
 
 
 def outgoing_of(
-    identity: UUID, send: Send, now: datetime, *, cause: str | None, traceparent: str | None = None
+    identity: str, send: Send, now: datetime, *, cause: str | None, data: str, traceparent: str | None = None
 ) -> OutboxRow:
-    """A message that an instance sends, as its row in the outbox; raises MessageTooLarge."""
+    """A message that an instance sends, as its row in the outbox; raises MessageTooLarge.
+
+    `data` is what `history.dump_message` gives for it.
+    """
     envelope = Envelope(
         id=send.id,
         type=send.message.wire_type,
         version=send.message.wire_version,
         source=SOURCE,
         time=now,
-        correlation_id=str(identity),
+        correlation_id=identity,
         causation_id=cause,
-        key=str(identity),
+        key=identity,
         compensates=send.compensates,
         traceparent=traceparent,
     )
-    return outgoing(send.message, envelope)
+    return outgoing(send.message, envelope, data)

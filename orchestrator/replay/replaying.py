@@ -109,7 +109,8 @@ class _Folding:
             cause = str(given.message_id) if isinstance(given, EventArrived) else None
             try:
                 for send in outcome.transition.sends:
-                    outgoing_of(self._recorded.id, send, given.at, cause=cause)
+                    data = history.dump_message(send.message)
+                    outgoing_of(str(self._recorded.id), send, given.at, cause=cause, data=data)
             except MessageTooLarge as error:
                 return Failed(error)
         return outcome

@@ -132,7 +132,12 @@ class SagaState:
 
 def saga_id(name: str, key: object) -> UUID:
     """The id of the one instance of this saga for this key (rule 1)."""
-    return uuid5(uuid5(_SAGAS, name), str(key))
+    return derived_id(_instances_of(name), str(key))
+
+
+@lru_cache(maxsize=1024)
+def _instances_of(name: str) -> UUID:
+    return derived_id(_SAGAS, name)
 
 
 @lru_cache(maxsize=4096)  # derived when it is sent, and once more for each answer that may be its own

@@ -251,12 +251,12 @@ def _is_short(text: str) -> bool:
 def _identity(text: str, source: str) -> UUID:
     """CloudEvents ids are any text, unique within their source; ours are UUIDs already."""
     try:
-        return _uuid(text)
+        return uuid_of(text)
     except ValueError:
         return uuid5(_FOREIGN_ID, f"{source}\n{text}")
 
 
-def _uuid(text: str) -> UUID:
+def uuid_of(text: str) -> UUID:
     """The UUID in `text`, in any of the forms that Python reads; raises ValueError."""
     if len(text) == _UUID_LENGTH:
         try:
@@ -271,7 +271,7 @@ def _uuid(text: str) -> UUID:
 
 def _letter(text: str) -> UUID | None:
     try:
-        return _uuid(text)
+        return uuid_of(text)
     except ValueError:
         return None  # somebody else's attribute of that name
 

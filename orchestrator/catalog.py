@@ -8,13 +8,13 @@ from __future__ import annotations
 import importlib
 import traceback
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from contracts.message import Event
 from contracts.registry import Registry
-from messaging.envelope import Envelope
+from contracts.value import value
+from messaging.envelope import Envelope, uuid_of
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.state import saga_id
 from orchestrator.saga.steps import InvalidSaga
@@ -22,7 +22,7 @@ from orchestrator.saga.steps import InvalidSaga
 DEFAULT_MODULE = "orchestrator.sagas.fulfill_order"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Target:
     """An instance that an event concerns; `key` where the event names it by key."""
 
@@ -94,14 +94,14 @@ class Catalog:
         One saga's answer may start another saga. Raises whatever a definition's `key` function raises.
         """
         keyed = [
-            Target(saga_id(saga.name, value), saga.name, value, starts)
+            Target(saga_id(saga.name, named), saga.name, named, starts)
             for saga, key, starts in self._keyed.get(envelope.type, ())
-            for value in (str(key(event)),)
+            for named in (str(key(event)),)
         ]
         if envelope.type not in self._answers or not envelope.causation_id or not envelope.correlation_id:
             return keyed
         try:
-            answered = UUID(envelope.correlation_id)
+            answered = uuid_of(envelope.correlation_id)
         except ValueError:
             return keyed
         if any(target.saga_id == answered for target in keyed):
@@ -126,7 +126,7 @@ def load(modules: Sequence[str]) -> Catalog:
             raise
         except (Exception, SystemExit) as error:
             raise InvalidSaga(f"AMENDS_SAGAS names {name!r}, which cannot be imported: {_told(error)}") from error
-        here = [value for value in vars(module).values() if isinstance(value, Saga)]
+        here = [each for each in vars(module).values() if isinstance(each, Saga)]
         if not here:
             raise InvalidSaga(f"AMENDS_SAGAS names {name!r}, which holds no Saga at module level")
         found.update((id(saga), saga) for saga in here)

@@ -18,7 +18,7 @@ from contracts.message import Event
 from contracts.registry import InvalidMessage, UnknownMessage
 from messaging import bulk
 from messaging.database import Conflict
-from messaging.envelope import Envelope, MalformedMessage
+from messaging.envelope import Envelope, MalformedMessage, uuid_of
 from messaging.inbox import Entry
 from messaging.inbox import Status as InboxStatus
 from messaging.outbox import OutboxRow
@@ -340,7 +340,7 @@ _HISTORY = ("saga_id", "seq", "at", "input", "facts", "commands")
 
 def _arrived(envelope: Envelope, event: Event, now: datetime) -> EventArrived:
     try:
-        cause = UUID(envelope.causation_id) if envelope.causation_id else None
+        cause = uuid_of(envelope.causation_id) if envelope.causation_id else None
     except ValueError:
         cause = None
     return EventArrived(now, envelope.id, event, envelope.source, cause)

@@ -46,7 +46,9 @@ def attributes(search: tuple[str, ...], data: BaseModel | None) -> Mapping[str, 
         value: Any = data
         for part in name.split("."):
             value = getattr(value, part, None)
-        if value is not None:
+        if type(value) is str:
+            found[name] = value
+        elif value is not None:
             shown = to_jsonable_python(value)
             found[name] = shown if isinstance(shown, str) else json.dumps(shown)
     return found

@@ -10,7 +10,7 @@ from orchestrator.saga import facts as f
 from orchestrator.saga.acting import Acting
 from orchestrator.saga.inputs import EventArrived
 from orchestrator.saga.moving import is_a
-from orchestrator.saga.state import Direction, Status, StepState, StepStatus, step_command_id
+from orchestrator.saga.state import Direction, Status, StepState, StepStatus, awaited_command_id, step_command_id
 from orchestrator.saga.steps import Delay, Kind, OnTimeout, Step, Wait
 from orchestrator.saga.story import times
 from orchestrator.saga.transition import Transition, Verdict
@@ -67,15 +67,17 @@ class Deciding(Acting):
         return self._applied()
 
     def _answered(self, given: EventArrived) -> Transition:
+        command = given.causation_id
+        if command is None:
+            return self._awaited(given)
         # The newest first: it is nearly always the one.
         for name, step in reversed(tuple(self.state.steps.items())):
-            awaited = step.awaiting
+            if step.attempt and awaited_command_id(self.identity, name, step) == command:
+                return self._answer(name, given.event)
+        for name, step in reversed(tuple(self.state.steps.items())):
             for direction, number in self._sent(step):
-                if step_command_id(self.identity, name, step, direction, number) != given.causation_id:
-                    continue
-                if direction is awaited and number == step.round:
-                    return self._answer(name, given.event)
-                return self._late("its command is no longer waited for")
+                if step_command_id(self.identity, name, step, direction, number) == command:
+                    return self._late("its command is no longer waited for")
         return self._awaited(given)
 
     @staticmethod

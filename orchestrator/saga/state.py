@@ -31,12 +31,9 @@ class Status(StrEnum):
     STUCK = "stuck"
     ABANDONED = "abandoned"
 
-    @property
-    def terminal(self) -> bool:
-        return self in _TERMINAL
-
-
-_TERMINAL = frozenset((Status.COMPLETED, Status.COMPENSATED, Status.ABANDONED))
+    def __init__(self, word: str) -> None:
+        # Known of each from the start: to hash a member of an enumeration calls a function in Python.
+        self.terminal = word in ("completed", "compensated", "abandoned")
 
 
 class StepStatus(StrEnum):
@@ -117,12 +114,13 @@ class SagaState:
         """When it must be looked at, if nothing comes before; None when only a person or an event can move it."""
         if self.status.terminal or self.status is Status.STUCK:
             return None
-        return min((step.due for step in self.steps.values() if step.due is not None), default=None)
+        moments = [step.due for step in self.steps.values() if step.due is not None]
+        return min(moments) if moments else None
 
     @property
     def current(self) -> tuple[str, ...]:
         """The steps it is waiting for."""
-        return tuple(name for name, step in self.steps.items() if step.underway)
+        return tuple([name for name, step in self.steps.items() if step.underway])
 
     @property
     def waits_for(self) -> str:

@@ -1,6 +1,6 @@
 # Every target that runs something prepares what it needs first; a second call finds it there.
 .DEFAULT_GOAL := help
-.PHONY: help demo run up test unit lint format acceptance bench bench-peers lock schemas clean venv venv-dev servers peers plots
+.PHONY: help demo run up test unit lint format acceptance bench bench-peers bench-long lock schemas clean venv venv-dev servers peers plots
 
 PYTHON ?=
 export PYTHON
@@ -9,6 +9,8 @@ unexport PYTHONDONTWRITEBYTECODE
 bin := .venv/bin
 # Extra words for the program behind a target: make test ARGS="tests/unit -k machine"
 ARGS ?=
+# A benchmark, on a broker and a database of its own.
+measure = $(bin)/python -m deploy.servers -- $(bin)/python -m benchmarks
 sources := contracts messaging orchestrator services deploy docs/examples tests benchmarks
 
 help: ## This list
@@ -44,10 +46,17 @@ acceptance: venv-dev servers ## A file of orders under kill -9, then an audit: m
 	@$(bin)/python -m deploy.acceptance $(ARGS)
 
 bench: venv-dev servers ## Throughput, latency, CPU, memory, and how all goals stand (FLOOR="a program beside ours")
-	@$(bin)/python -m deploy.servers -- $(bin)/python -m benchmarks $(if $(FLOOR),--floor "$(FLOOR)") $(ARGS)
+	@$(measure) $(if $(FLOOR),--floor "$(FLOOR)") $(ARGS)
 
 bench-peers: venv-dev servers peers ## The same saga on DBOS Transact and on Restate, in turns with ours
-	@$(bin)/python -m deploy.servers -- $(bin)/python -m benchmarks.peers $(if $(FLOOR),--floor "$(FLOOR)") $(ARGS)
+	@$(measure).peers $(if $(FLOOR),--floor "$(FLOOR)") $(ARGS)
+
+bench-long: venv-dev servers ## What takes half an hour: starts, transitions, memory over many sagas, a million of them
+	@$(measure).starting
+	@$(measure).engine --queue quorum $(if $(ENGINE_FLOOR),--floor "$(ENGINE_FLOOR)")
+	@$(measure).endurance
+	@$(measure).at_scale
+	@$(bin)/python -m benchmarks.goals
 
 lock: venv-dev ## Resolve pyproject.toml afresh into the lock files (needs uv)
 	@sh deploy/lock.sh $(ARGS)

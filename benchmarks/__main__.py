@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import tempfile
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,15 +15,12 @@ from typing import Annotated
 import structlog
 import typer
 
-from benchmarks import floor, goals, machine, orders
-from benchmarks.endings import Endings
-from benchmarks.measuring import Bench, result_of, settled, wrong
+from benchmarks import floor, goals, machine
+from benchmarks.measuring import Bench, bench_of, result_of, settled, wrong
 from benchmarks.report import Report, draw
 from benchmarks.system import NotMeasurable, System, open_system
 from deploy.servers import ServerUnavailable
 from deploy.up import CannotStart
-from messaging.database import Database
-from messaging.rabbitmq import RabbitBus
 from messaging.topology import QueueType
 
 WARM = 200
@@ -111,15 +108,7 @@ async def _measure(system: System, scratch: str, asked: Asked) -> Report:
     settings = {"sagas_per_round": asked.sagas, "batch_size": asked.batch, "queues": asked.queue.value}
     report = Report(machine.now(), settings | {"asked": asdict(asked)}, machine.described())
     report.machine |= await machine.servers(system.amqp_url, scratch)
-    async with AsyncExitStack() as stack:
-        endings = await stack.enter_async_context(Endings(system.amqp_url))
-        bus = RabbitBus(system.amqp_url, service="benchmark")
-        await bus.start()
-        stack.push_async_callback(bus.close)
-        database = Database(system.databases["order"], pool_size=1)
-        stack.push_async_callback(database.close)
-        await orders.fill_stock(database)
-        bench = Bench(system, endings, bus, database)
+    async with bench_of(system) as bench:
         await _warm(bench, system)
         report.memory.append(bench.memory())
         for number in range(asked.rounds):

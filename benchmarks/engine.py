@@ -20,8 +20,8 @@ from typing import Annotated
 import structlog
 import typer
 
-from benchmarks import counting
-from benchmarks.engine_report import Figures, draw
+from benchmarks import counting, goals, machine
+from benchmarks.engine_report import Figures, draw, reached
 from benchmarks.floor import figure_of, for_queue
 from benchmarks.system import NotMeasurable, System, open_system
 from benchmarks.transiting import Outbound, Transiting
@@ -51,7 +51,8 @@ def main(
             "prints `N transitions/s`. {queue} in it becomes the type's first letter.",
         ),
     ] = None,
-    output: Annotated[Path | None, typer.Option("--json", help="Write the figures there as well.")] = None,
+    output: Annotated[Path, typer.Option("--json", help="Where the figures are written.")] = goals.RECORDS
+    / "engine.json",
 ) -> None:
     """Measure one orchestrator process on RabbitMQ and PostgreSQL: transitions a second, CPU, statements.
 
@@ -63,6 +64,7 @@ def main(
         wrapper_class=structlog.make_filtering_bound_logger(30), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
     )
     measured: list[Figures] = []
+    began, described = machine.now(), machine.described()
     try:
         for kind in queue or list(QueueType):
             with ExitStack() as stack:
@@ -74,8 +76,15 @@ def main(
     except (ServerUnavailable, CannotStart) as error:
         print(f"amends: {error}", file=sys.stderr)
         raise typer.Exit(69) from error
-    if output is not None:
-        output.write_text(json.dumps([each.as_json() for each in measured], indent=2) + "\n", encoding="utf-8")
+    document = {
+        "program": "engine",
+        "at": began,
+        "machine": described,
+        "goals": goals.as_json(reached(measured)),
+        "figures": [each.as_json() for each in measured],
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     if any(each.findings for each in measured):
         raise typer.Exit(1)
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.answering import TRANSITIONS
+from benchmarks.goals import Reached
 from benchmarks.transiting import Measured
 from messaging.topology import QueueType
 
@@ -66,6 +67,15 @@ class Figures:
             },
             "wrong": self.findings,
         }
+
+
+def reached(measured: Sequence[Figures]) -> dict[str, Reached]:
+    """What this says of the goals, on the type of queue that is the default where several were measured."""
+    for figures in sorted(measured, key=lambda each: each.type is not QueueType.QUORUM):
+        if figures.ratio is not None:
+            ours, floor = median(figures.a_second(COMPARED)), median(figures.floor)
+            return {"engine": Reached(figures.ratio, f"{ours:,.0f}/s", f"{floor:,.0f}/s")}
+    return {}
 
 
 def draw(figures: Figures) -> None:

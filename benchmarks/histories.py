@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import cycle, islice
 from typing import Any
@@ -110,16 +110,23 @@ def _timed_out(order: _Order) -> None:
 _MIX: tuple[Callable[[_Order], None], ...] = (*(6 * [_completed]), _declined, _declined, _out_of_stock, _timed_out)
 
 
-def _orders(number: int) -> Iterator[_Order]:
-    for each, shape in zip(range(number), cycle(_MIX), strict=False):
+def _waiting(order: _Order) -> None:
+    """Its first command has gone out, and nothing has come back."""
+
+
+def _orders(number: int, shapes: Sequence[Callable[[_Order], None]] = _MIX) -> Iterator[_Order]:
+    for each, shape in zip(range(number), cycle(shapes), strict=False):
         order = _Order(each)
         shape(order)
         yield order
 
 
-async def fill(database: Database, number: int) -> int:
-    """Write so many ended instances, six of ten completed; returns how many transitions they have."""
-    orders, transitions = _orders(number), 0
+async def fill(database: Database, number: int, *, waiting: bool = False) -> int:
+    """Write so many instances; returns how many transitions they have.
+
+    They have ended, six of ten completed; or they are `waiting` for the answer to their first command.
+    """
+    orders, transitions = _orders(number, (_waiting,) if waiting else _MIX), 0
     while batch := list(islice(orders, _AT_ONCE)):
         lines = [line for order in batch for line in order.lines]
         async with database.transaction() as connection:

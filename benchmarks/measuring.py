@@ -7,7 +7,8 @@ import json
 import sys
 import time
 from asyncio.subprocess import PIPE
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -135,11 +136,26 @@ class Bench:
         return {UUID(line["order_id"]): line["sent"] for line in lines}
 
 
-async def settled(urls: Mapping[str, str]) -> None:
-    """Return when nothing is left to do anywhere. Raises NotMeasurable."""
+@asynccontextmanager
+async def bench_of(system: System) -> AsyncIterator[Bench]:
+    """A running system ready to be measured: the ends of its sagas are watched, and there is stock."""
+    async with AsyncExitStack() as stack:
+        endings = await stack.enter_async_context(Endings(system.amqp_url))
+        bus = RabbitBus(system.amqp_url, service="benchmark")
+        await bus.start()
+        stack.push_async_callback(bus.close)
+        database = Database(system.databases["order"], pool_size=1)
+        stack.push_async_callback(database.close)
+        await orders.fill_stock(database)
+        yield Bench(system, endings, bus, database)
+
+
+async def settled(urls: Mapping[str, str], *, waiting: int = 0) -> None:
+    """Return when nothing is left to do anywhere, but for so many sagas that wait. Raises NotMeasurable."""
+    expected = {"sagas under way": waiting} if waiting else {}
     async with opened(_ours(urls)) as databases:
         give_up = time.monotonic() + PATIENCE
-        while left := await work_left(databases):
+        while (left := await work_left(databases)) != expected:
             if time.monotonic() > give_up:
                 raise NotMeasurable(f"this is left to do after {PATIENCE:g} s: {left}")
             await asyncio.sleep(0.2)

@@ -28,6 +28,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import goals, machine
 from benchmarks.system import READY_SECONDS, NotMeasurable, System, open_system
 from deploy.servers import ServerUnavailable
 from deploy.up import CannotStart
@@ -52,12 +53,14 @@ class Start:
 def main(
     *,
     rounds: Annotated[int, typer.Option(min=1, help="Starts of each; the table shows the median.")] = 5,
-    output: Annotated[Path | None, typer.Option("--json", help="Write the figures there as well.")] = None,
+    output: Annotated[Path, typer.Option("--json", help="Where the figures are written.")] = goals.RECORDS
+    / "starting.json",
 ) -> None:
     """Measure starts: from exec to the first 200 of /readyz, and of commands from exec to their end.
 
     Exit codes: 0 measured, 1 a process did not start, 69 no server to be had.
     """
+    began, described = machine.now(), machine.described()
     try:
         with ExitStack() as stack:
             logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-starting-")))
@@ -72,8 +75,16 @@ def main(
         raise typer.Exit(69) from error
     found = {name: _median(starts) for name, starts in measured.items()}
     _draw(found, rounds)
-    if output is not None:
-        output.write_text(json.dumps({name: asdict(each) for name, each in found.items()}, indent=2) + "\n")
+    slowest = max(SERVICES, key=lambda name: found[name].wall)
+    document = {
+        "program": "starting",
+        "at": began,
+        "machine": described,
+        "goals": goals.as_json({"start": goals.Reached(found[slowest].wall, slowest)}),
+        "figures": {name: asdict(each) for name, each in found.items()},
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def _measure(system: System, rounds: int) -> Mapping[str, Sequence[Start]]:

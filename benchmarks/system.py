@@ -44,7 +44,7 @@ class System:
         self, found: Backends, services: Sequence[Service], logs: Path, given: Mapping[str, str] | None = None
     ) -> None:
         self.amqp_url = found.amqp_url
-        self.databases = found.database_urls
+        self.databases = dict(found.database_urls)
         self._services = services
         self._logs = logs
         self._settings = {

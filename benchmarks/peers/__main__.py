@@ -7,23 +7,20 @@ import json
 import os
 import sys
 import tempfile
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import structlog
 import typer
 
-from benchmarks import floor, goals, machine, orders
-from benchmarks.endings import Endings
-from benchmarks.measuring import Bench, settled
+from benchmarks import floor, goals, machine
+from benchmarks.measuring import bench_of, settled
 from benchmarks.peers.engines import Absent, Engine, Measured, engines, run
 from benchmarks.peers.report import Report, draw
 from benchmarks.system import NotMeasurable, System, open_system
 from deploy.servers import ServerUnavailable
 from deploy.up import CannotStart
-from messaging.database import Database
-from messaging.rabbitmq import RabbitBus
 from messaging.topology import QueueType
 
 WARM = 200
@@ -113,21 +110,15 @@ async def _ours(system: System, sagas: int) -> Measured:
     Raises NotMeasurable.
     """
     await system.restart({})
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(asyncio.to_thread, system.stop)
-        endings = await stack.enter_async_context(Endings(system.amqp_url))
-        bus = RabbitBus(system.amqp_url, service="benchmark")
-        await bus.start()
-        stack.push_async_callback(bus.close)
-        database = Database(system.databases["order"], pool_size=1)
-        stack.push_async_callback(database.close)
-        await orders.fill_stock(database)
-        bench = Bench(system, endings, bus, database)
-        await bench.from_events(WARM)
-        await settled(system.databases)
-        measured = await bench.from_events(sagas)
-        await settled(system.databases)
-        return Measured(measured.sagas_per_second, measured.cpu_ms, {})
+    try:
+        async with bench_of(system) as bench:
+            await bench.from_events(WARM)
+            await settled(system.databases)
+            measured = await bench.from_events(sagas)
+            await settled(system.databases)
+    finally:
+        await asyncio.to_thread(system.stop)
+    return Measured(measured.sagas_per_second, measured.cpu_ms, {})
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 import tempfile
@@ -94,8 +93,7 @@ def main(
         print(f"amends: {error}", file=sys.stderr)
         raise typer.Exit(69) from error
     draw(report)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(report.as_json(), indent=1) + "\n", encoding="utf-8")
+    goals.write(output, report.as_json())
     goals.draw(output.parent)
     print(f"figures: {output}", file=sys.stderr)
     if report.findings:

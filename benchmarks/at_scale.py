@@ -7,7 +7,6 @@ participants and their databases are the same.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 import tempfile
@@ -110,8 +109,7 @@ def main(
         print(f"amends: {error}", file=sys.stderr)
         raise typer.Exit(69) from error
     _draw(report)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(report.as_json(), indent=1) + "\n", encoding="utf-8")
+    goals.write(output, report.as_json())
     if report.findings:
         raise typer.Exit(1)
 

@@ -26,7 +26,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import orders
+from benchmarks import goals, machine, orders
 from benchmarks.endings import LAST_EVENTS
 from benchmarks.measuring import result_of, settled, wrong
 from benchmarks.system import NotMeasurable
@@ -104,7 +104,8 @@ def main(
     directory: Annotated[
         Path | None, typer.Option("--in", help="Where the files are made, and removed again. [default: here]")
     ] = None,
-    output: Annotated[Path | None, typer.Option("--json", help="Write the figures there as well.")] = None,
+    output: Annotated[Path, typer.Option("--json", help="Where the figures are written.")] = goals.RECORDS
+    / "embedding.json",
 ) -> None:
     """Measure the embedded mode: throughput, CPU, memory.
 
@@ -116,6 +117,7 @@ def main(
         wrapper_class=structlog.make_filtering_bound_logger(30), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
     )
     # Not in /tmp, which on many machines is memory and no disk.
+    began, described = machine.now(), machine.described()
     with tempfile.TemporaryDirectory(prefix="amends-embedding-", dir=directory or Path.cwd()) as files:
         try:
             measured, faults = asyncio.run(_measure(Path(files), sagas, rounds))
@@ -125,9 +127,17 @@ def main(
     _draw(measured, sagas)
     for each in faults:
         print(f"amends: {each}", file=sys.stderr)
-    if output is not None:
-        figures = {"sagas": sagas, "rounds": [asdict(each) for each in measured], "findings": faults}
-        output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    speed = statistics.median(each.sagas_per_second for each in measured)
+    document = {
+        "program": "embedding",
+        "at": began,
+        "machine": described,
+        "goals": goals.as_json({"embedded": goals.Reached(speed, f"{speed:,.0f}/s")}),
+        "sagas_per_round": sagas,
+        "rounds": [asdict(each) for each in measured],
+        "wrong": faults,
+    }
+    goals.write(output, document)
     if faults:
         raise typer.Exit(1)
 

@@ -7,7 +7,6 @@ looked at; the slope is that of the line which fits best (least squares), once w
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 import tempfile
@@ -118,8 +117,7 @@ def main(
         print(f"amends: {error}", file=sys.stderr)
         raise typer.Exit(69) from error
     _draw(report)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(report.as_json(), indent=1) + "\n", encoding="utf-8")
+    goals.write(output, report.as_json())
     if report.findings:
         raise typer.Exit(1)
 
@@ -139,7 +137,7 @@ async def _measure(report: Report, system: System, scratch: str, sagas: int) -> 
                 )
         report.seconds = time.monotonic() - began
         await settled(system.databases)
-        report.findings = wrong(await result_of(system.databases), bench)
+        report.findings = wrong(await result_of(system.databases), bench.placed, bench.failing)
     report.machine["load_afterwards"] = machine.load()
 
 

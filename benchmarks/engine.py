@@ -7,7 +7,6 @@ known beforehand. What the orchestrator sends goes to a queue that nobody reads.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import sys
@@ -83,8 +82,7 @@ def main(
         "goals": goals.as_json(reached(measured)),
         "figures": [each.as_json() for each in measured],
     }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    goals.write(output, document)
     if any(each.findings for each in measured):
         raise typer.Exit(1)
 

@@ -95,6 +95,12 @@ def as_json(reached: Mapping[str, Reached]) -> dict[str, dict[str, Any]]:
     }
 
 
+def write(file: Path, document: Mapping[str, Any]) -> None:
+    """Leave a program's figures: `program`, `at`, `machine`, `goals` and whatever else it has."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
     """What was measured for a goal, and when."""

@@ -69,6 +69,24 @@ class Bench:
         await self._ended(count)
         return self._throughput(count, before, began)
 
+    async def in_flight(self, count: int, most: int) -> Throughput:
+        """As `from_events`, with no more than `most` sagas at a time: one that ends lets the next begin."""
+        events = await orders.write_orders(self._database, count)
+        messages = orders.messages(events)
+        self._expect(count)
+        before, sent = self._usage(), 0
+        began = time.monotonic()
+        while sent < count:
+            room = most - (sent - len(self._endings.at))
+            if room <= 0:
+                await self._ended(sent - most + 1)
+                continue
+            batch = messages[sent : sent + min(room, orders.WINDOW)]
+            sent += len(batch)
+            await orders.publish(self._bus, batch)
+        await self._ended(count)
+        return self._throughput(count, before, began)
+
     async def from_requests(self, count: int) -> Throughput:
         """From the first POST /orders to the last saga's last event."""
         self._expect(count)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import json
 import os
 import resource
 import subprocess
@@ -83,8 +82,7 @@ def main(
         "goals": goals.as_json({"start": goals.Reached(found[slowest].wall, slowest)}),
         "figures": {name: asdict(each) for name, each in found.items()},
     }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    goals.write(output, document)
 
 
 def _measure(system: System, rounds: int) -> Mapping[str, Sequence[Start]]:

@@ -1,0 +1,128 @@
+"""What breaks first when there are more sagas: each limit as the sagas a second from which it holds. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from benchmarks.sizing import SECONDS_A_DAY, Assumptions, Costs, Footprint, Saga
+
+
+class Basis(StrEnum):
+    """What a limit rests on: our own figure alone, or with one that others have published, or with a guess."""
+
+    MEASURED = "measured"
+    CITED = "measured, cited"
+    ASSUMED = "measured, assumed"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """From `sagas_per_second` on `what` is not enough; `then` is what is done about it."""
+
+    sagas_per_second: float
+    what: str
+    then: str
+    basis: Basis
+
+
+def limits(measured: Footprint, cost: Costs, saga: Saga, retention_days: float, given: Assumptions) -> Sequence[Limit]:
+    """All limits, the first to be reached first."""
+    found = [
+        *_processes(measured, cost, saga, given),
+        *_brokers(cost, saga, given),
+        *_database(cost, retention_days, given),
+    ]
+    return sorted(found, key=lambda each: each.sagas_per_second)
+
+
+def _processes(measured: Footprint, cost: Costs, saga: Saga, given: Assumptions) -> list[Limit]:
+    core = 1000 * given.busy
+    together = (
+        cost.orchestrator_ms
+        + cost.participants_ms
+        + cost.broker_ms
+        + cost.orchestrator_database_ms
+        + cost.participants_databases_ms
+    )
+    busiest = max(measured.participants, key=lambda each: measured.cpu_ms[each])
+    each_command = measured.cpu_ms[busiest] / measured.saga.commands
+    return [
+        Limit(
+            core / cost.orchestrator_ms,
+            "one orchestrator process: a core",
+            "several on one queue, on as many cores",
+            Basis.MEASURED,
+        ),
+        Limit(
+            core / (each_command * saga.commands),
+            f"one process of the busiest participant ({busiest}): a core",
+            "several of that participant on one queue",
+            Basis.MEASURED,
+        ),
+        Limit(
+            core * given.machine_cores / together,
+            f"one machine of {given.machine_cores} cores with everything on it",
+            "the broker, each database and the processes on machines of their own",
+            Basis.MEASURED,
+        ),
+    ]
+
+
+def _brokers(cost: Costs, saga: Saga, given: Assumptions) -> list[Limit]:
+    cluster = given.node_messages * given.busy / saga.messages
+    # A node leads a third of the queues of three nodes: it takes a third of what clients send and follows the rest, and
+    # gives out a third of what they receive and two copies of what it leads.
+    node = max(cost.to_broker, (cost.from_broker + cost.to_broker * (given.replicas - 1)) / given.replicas)
+    return [
+        Limit(
+            given.queue_messages * given.busy / saga.transitions,
+            "one quorum queue for the orchestrator's events",
+            "partitions: several queues, each saga on one of them",
+            Basis.CITED,
+        ),
+        Limit(
+            cluster * given.replicas,
+            f"a broker of {given.replicas} nodes of {given.machine_cores} cores: messages",
+            f"more nodes, up to {given.cluster_nodes}, with the partitions' leaders spread over them",
+            Basis.CITED,
+        ),
+        Limit(
+            cluster * given.cluster_nodes,
+            f"a broker of {given.cluster_nodes} nodes: messages",
+            "several brokers: whole copies of the system, each with sagas of its own",
+            Basis.CITED,
+        ),
+        Limit(
+            given.network_bytes * given.busy / node,
+            f"10 Gbit to a node of a broker of {given.replicas}",
+            "more nodes, or smaller messages",
+            Basis.ASSUMED,
+        ),
+    ]
+
+
+def _database(cost: Costs, retention_days: float, given: Assumptions) -> list[Limit]:
+    core = 1000 * given.busy
+    kept = cost.orchestrator_stored * retention_days * SECONDS_A_DAY
+    return [
+        Limit(
+            given.server_bytes / kept,
+            f"one PostgreSQL server for the orchestrator: {retention_days:g} days of histories on its disk",
+            "keep them for less long (amends prune --archive), or shards",
+            Basis.ASSUMED,
+        ),
+        Limit(
+            core * given.server_cores / cost.orchestrator_database_ms,
+            f"one PostgreSQL server for the orchestrator: {given.server_cores} cores",
+            "shards",
+            Basis.MEASURED,
+        ),
+        Limit(
+            given.server_wal_bytes / cost.orchestrator_wal,
+            "one PostgreSQL server for the orchestrator: write-ahead log",
+            "shards",
+            Basis.ASSUMED,
+        ),
+    ]

@@ -1,8 +1,8 @@
 """python -m benchmarks.draining: how fast a relay sends a backlog, beside the same publisher with messages in memory.
 
 A backlog is what an outage of the broker leaves: committed outbox rows past their grace, a few of each key. Both
-figures are taken in turns, into an empty queue that nobody reads meanwhile. Every message must have arrived, each key in its
-order.
+figures are taken in turns, into an empty queue that nobody reads meanwhile. Every message must have arrived, each key
+in its order.
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ async def _measure(servers: Servers, services: list[Service], logs: Path, warm: 
         speed = (await bench.from_requests(sagas)).sagas_per_second
         await settled(servers.urls)
         after = await _point(system, servers, meters)
-        findings = wrong(await result_of(servers.urls), bench)
+        findings = wrong(await result_of(servers.urls), bench.placed, bench.failing)
     if findings:
         raise NotMeasurable("; ".join(findings))
     return {

@@ -6,8 +6,9 @@ whose it was. Keys keep their order: a row behind one that somebody else has is 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import bindparam, text
@@ -24,35 +25,91 @@ LEASE = timedelta(seconds=30)
 """How long claimed rows are ours: far longer than a publish may take."""
 LONGEST_WAIT = timedelta(minutes=1)
 
+_NEEDED = (*(outbox.c[name] for name in OutboxRow.__dataclass_fields__), outbox.c.id, outbox.c.available_at)
+_NAMES = ", ".join(f"o.{column.name}" for column in _NEEDED)
 # A row behind one of its key that becomes available later than itself is left out, also when both are available by now:
 # in this order the younger ones would come first, and enough of them would fill every claim with rows nobody may send.
-_CLAIMABLE = """
-SELECT * FROM outbox AS o
-WHERE o.available_at <= :now AND NOT EXISTS (
+_CLAIMABLE = f"""
+FROM outbox AS o
+WHERE o.available_at >= :since AND o.available_at <= :now AND NOT EXISTS (
     SELECT 1 FROM outbox AS p WHERE p.key = o.key AND p.id < o.id AND p.available_at > o.available_at
 )
-ORDER BY o.available_at, o.id LIMIT :limit
+ORDER BY o.available_at, o.id LIMIT {CLAIM}
 """
-_CLAIM = {
-    dialect: text(_CLAIMABLE + locking).bindparams(bindparam("now", type_=UTCDateTime())).columns(*outbox.c)
-    for dialect, locking in (("sqlite", ""), ("postgresql", " FOR UPDATE OF o SKIP LOCKED"))
+# The limit stands in the text: a plan for any number of rows would read the whole table.
+_MOMENTS = [bindparam(name, type_=UTCDateTime()) for name in ("since", "now")]
+_LOOK = text(f"SELECT {_NAMES} {_CLAIMABLE}").bindparams(*_MOMENTS).columns(*_NEEDED)
+# `available_at` is what it was before.
+_TAKE = (
+    text(
+        f"WITH o AS MATERIALIZED (SELECT {_NAMES} {_CLAIMABLE} FOR UPDATE OF o SKIP LOCKED)"
+        f" UPDATE outbox SET available_at = :lease FROM o WHERE outbox.id = o.id RETURNING {_NAMES}"
+    )
+    .bindparams(*_MOMENTS, bindparam("lease", type_=UTCDateTime()))
+    .columns(*_NEEDED)
+)
+_OLDER = {
+    dialect: text(f"SELECT key, id FROM outbox WHERE {bulk.among(dialect, outbox.c.key)} AND id < :newest")
+    for dialect in ("sqlite", "postgresql")
 }
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Rows that are ours until the lease ends, and what to say next time."""
+
+    rows: Sequence[Pending]
+    full: bool
+    """Whether there may be more: as many were found as are looked for."""
+    upto: datetime
+    """Nothing is left that has been available since before this, but what is committed late or given back."""
 
 
 async def claim(
-    connection: AsyncConnection, now: datetime, lease: datetime, confirmed: Collection[int]
-) -> list[Pending]:
-    """Rows past their grace, oldest first, ours until `lease`; `confirmed` are rows that are sent and about to go."""
-    rows = (await connection.execute(_CLAIM[connection.dialect.name], {"now": now, "limit": CLAIM})).all()
-    pending = [_pending(row) for row in sorted(rows, key=lambda row: int(row.id))]
-    keys = sorted({each.row.key for each in pending if each.row.key is not None})
-    # A row that another sweeper has locked this instant was skipped above, but it is older all the same.
-    others = await bulk.select(connection, (outbox.c.key, outbox.c.id), outbox.c.key, keys)
-    found = gaps(others, {each.id for each in pending}, confirmed)
-    kept = [each for each in pending if before(each, found)]
-    records = [{"id": each.id, "available_at": lease} for each in kept]
+    connection: AsyncConnection,
+    now: datetime,
+    lease: datetime,
+    confirmed: Collection[int],
+    since: datetime = BEGINNING,
+) -> Claim:
+    """Rows past their grace, oldest first, ours until `lease`; `confirmed` are rows that are sent and about to go.
+
+    `since` spares PostgreSQL the way over what was there before: until a vacuum, the index leads over every row that
+    was ever claimed, and a backlog of a million would be walked over from its beginning two thousand times. Rows that
+    have been available for longer are found without it only.
+    """
+    given = {"since": since, "now": now}
+    if connection.dialect.name == "postgresql":
+        rows = (await connection.execute(_TAKE, {**given, "lease": lease})).all()
+    else:
+        rows = (await connection.execute(_LOOK, given)).all()
+    rows = sorted(rows, key=lambda row: int(row.id))
+    found = await _gaps(connection, rows, confirmed)
+    kept: list[Any] = []
+    left: list[Any] = []
+    for row in rows:
+        (kept if found.get(row.key) is None or row.id < found[row.key] else left).append(row)
+    if connection.dialect.name == "postgresql":
+        records = [{"id": row.id, "available_at": row.available_at} for row in left]
+    else:
+        records = [{"id": row.id, "available_at": lease} for row in kept]
     await bulk.update(connection, outbox, ("id",), ("available_at",), records)
-    return kept
+    return Claim(
+        [Pending(row.id, OutboxRow(*row[:-2])) for row in kept],
+        len(rows) == CLAIM,
+        max((row.available_at for row in rows), default=since),
+    )
+
+
+async def _gaps(connection: AsyncConnection, rows: Sequence[Any], confirmed: Collection[int]) -> dict[str | None, int]:
+    """A row that another sweeper has locked this instant was not found, but it is older all the same."""
+    keys = sorted({row.key for row in rows if row.key is not None})
+    if not keys:
+        return {}
+    given = {"values": bulk.pack(connection.dialect, outbox.c.key, keys), "newest": rows[-1].id}
+    older = (await connection.execute(_OLDER[connection.dialect.name], given)).all()
+    return gaps(older, {row.id for row in rows}, confirmed)
 
 
 async def give_back(
@@ -95,11 +152,6 @@ def before(pending: Pending, found: Mapping[str | None, int]) -> bool:
     """Whether a row is older than its key's gap, and so may leave."""
     gap = None if pending.row.key is None else found.get(pending.row.key)
     return gap is None or pending.id < gap
-
-
-def _pending(row: Any) -> Pending:
-    names = OutboxRow.__dataclass_fields__
-    return Pending(int(row.id), OutboxRow(**{name: getattr(row, name) for name in names}))
 
 
 def _words(said: Receipt | None) -> str | None:

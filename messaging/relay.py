@@ -14,7 +14,7 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import structlog
@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from messaging import bulk, claims, schema
 from messaging.bulk import Writes
 from messaging.bus import Bus, Outgoing, Receipt
-from messaging.claims import CLAIM, LEASE
+from messaging.claims import CLAIM, LEASE, Claim
 from messaging.clock import Checkpoint, Clock, no_checkpoint
 from messaging.database import DATABASE_ERRORS, Database, in_words, is_transient
 from messaging.envelope import CONTENT_TYPE
@@ -35,6 +35,8 @@ MOST_OFFERED = 2_000
 MOST_HELD = 20_000
 """Rows offered and not yet published beyond which further ones are left in the table: memory has an end."""
 _REMEMBERED_FAILURES = MOST_HELD
+FROM_THE_BEGINNING = 1.0
+"""Seconds after which a sweeper that has a backlog before it looks at what came in behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,43 +247,81 @@ class Relay:
         failures = 0
         while not self._stopping:
             try:
-                swept = await self.sweep()
+                more = await self._sweep_all()
                 failures = 0
             except DATABASE_ERRORS as error:
                 if not is_transient(error):
                     raise
                 failures += 1
-                swept = 0
+                more = False
                 if failures == 1:
                     structlog.get_logger().warning("sweep_waits_for_database", error=in_words(error))
-            if swept < CLAIM:
+            if not more:
                 await self._clock.sleep(self._interval * min(failures + 1, 10))
+
+    async def _sweep_all(self) -> bool:
+        """Claim and send while every claim is full, each claim while the one before it is on its way.
+
+        Returns whether there was something to do. A claim holds no row behind one that is not confirmed yet, so those
+        of a key keep their order.
+        """
+        lease, claim = await self._claim(claims.BEGINNING)
+        something = claim.full and bool(claim.rows)
+        looked_at = self._clock.monotonic()
+        while claim.rows:
+            sending = asyncio.create_task(self._send(claim.rows, lease), name="relay sends a claim")
+            try:
+                if not claim.full or self._stopping:
+                    return something
+                # Late commits and rows that were given back lie before what was claimed last.
+                late = self._clock.monotonic() - looked_at > FROM_THE_BEGINNING
+                looked_at = self._clock.monotonic() if late else looked_at
+                lease, claim = await self._claim(claims.BEGINNING if late else claim.upto)
+            except asyncio.CancelledError:
+                sending.cancel()
+                raise
+            finally:
+                await sending
+        return something
 
     async def sweep(self) -> int:
         """Claim rows past their grace, publish them, delete the confirmed; returns how many were claimed."""
+        lease, claim = await self._claim(claims.BEGINNING)
+        await self._send(claim.rows, lease)
+        return len(claim.rows)
+
+    async def _claim(self, since: datetime) -> tuple[datetime, Claim]:
+        """Rows that nobody is sending, ours until the moment that is returned too."""
         now = self._clock.now()
         lease = now + LEASE
         async with self._database.transaction() as connection:
             done = await self.delete_confirmed(connection)
-            # While the broker is away the rows lie better where they are: an attempt would only put them off.
-            claimed = await claims.claim(connection, now, lease, self.confirmed) if self._bus.connected else []
+            if self._bus.connected:
+                claim = await claims.claim(connection, now, lease, self.confirmed, since)
+            else:
+                # While the broker is away the rows lie better where they are: an attempt would only put them off.
+                claim = Claim((), False, since)
         self.deleted(done)
         # What is offered here and only waits for its turn is not overtaken by younger rows of its key: they go back.
-        busy = {each.row.key for each in claimed if each.id in self.on_their_way and each.row.key is not None}
-        claimed = [each for each in claimed if each.id not in done and each.id not in self.on_their_way]
-        behind: dict[int, Receipt | None] = {each.id: None for each in claimed if each.row.key in busy}
-        claimed = [each for each in claimed if each.id not in behind]
+        busy = {each.row.key for each in claim.rows if each.id in self.on_their_way and each.row.key is not None}
+        sent = done | self.confirmed | self.on_their_way
+        rows = [each for each in claim.rows if each.id not in sent]
+        behind: dict[int, Receipt | None] = {each.id: None for each in rows if each.row.key in busy}
+        rows = [each for each in rows if each.id not in behind]
+        if rows:
+            self._checkpoint("claimed")
+            self.on_their_way.update(each.id for each in rows)
+        await self._settle(behind, lease)
+        return lease, replace(claim, rows=rows)
+
+    async def _send(self, claimed: Sequence[Pending], lease: datetime) -> None:
         if not claimed:
-            await self._settle(behind, lease)
-            return 0
-        self._checkpoint("claimed")
-        self.on_their_way.update(each.id for each in claimed)
+            return
         try:
             receipts = await self._publish_claimed(claimed)
         finally:
             self.on_their_way.difference_update(each.id for each in claimed)
-        await self._settle(behind | receipts, lease)
-        return len(claimed)
+        await self._settle(receipts, lease)
 
     async def _publish_claimed(self, claimed: Sequence[Pending]) -> dict[int, Receipt | None]:
         """What the broker said of each row; None for a row behind one of its key that was not confirmed."""

@@ -32,6 +32,8 @@ _FORMS = "postgresql://user:password@host:5432/name or sqlite:///file.db"
 # available, resources, operator intervention, idle session (PostgreSQL, appendix A).
 _PASSING_STATES = ("08", "40", "53", "57", "55P03", "25P03")
 _SLOW_STATES = ("57014", "55P03")
+# A migration has changed the result of a statement that was prepared before it; it is prepared anew.
+_STALE = "InvalidCachedStatementError"
 # The operating system's refusals: the same again is refused again, until a person has done something about it.
 _LASTING = (PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError, ssl.SSLCertVerificationError)
 
@@ -205,7 +207,7 @@ def is_transient(error: BaseException) -> bool:
         return not isinstance(error, _LASTING)
     if not isinstance(error, DBAPIError):
         return False
-    if error.connection_invalidated:
+    if error.connection_invalidated or type(error.orig).__name__ == _STALE:
         return True
     state = _state(error)
     if state is not None:

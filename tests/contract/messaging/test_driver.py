@@ -1,0 +1,254 @@
+"""Statements spoken to PostgreSQL's driver: in SQLAlchemy's transaction, and with SQLAlchemy's errors.
+
+Each holds both for what is spoken to the driver and for what goes through SQLAlchemy because somebody listens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Column, Integer, MetaData, Table, Text, event, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, PendingRollbackError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from messaging import bulk
+from messaging.database import Database, in_words, is_transient, took_too_long
+
+_metadata = MetaData()
+shelf = Table("shelf", _metadata, Column("id", Integer, primary_key=True), Column("name", Text))
+PAUSE = (("pause", "pg_sleep(30)::text"),)
+
+
+@pytest.fixture(params=["direct", "overheard"])
+async def database(request: pytest.FixtureRequest, postgres_url: str) -> AsyncIterator[Database]:
+    """PostgreSQL with two rows; overheard, every statement is told to somebody."""
+    database = Database(postgres_url, command_seconds=5)
+    async with database.transaction() as connection:
+        await connection.run_sync(_metadata.create_all)
+        await _insert(connection, 1, 2)
+    if request.param == "overheard":
+        event.listen(database.engine.sync_engine, "before_cursor_execute", lambda *_: None)
+    yield database
+    await database.close()
+
+
+async def _insert(connection: AsyncConnection, *ids: int) -> None:
+    await bulk.insert(connection, shelf, ("id",), [{"id": each} for each in ids])
+
+
+async def _name(connection: AsyncConnection, identity: int, name: str) -> int:
+    return await bulk.update(connection, shelf, ("id",), ("name",), [{"id": identity, "name": name}])
+
+
+async def _ids(database: Database) -> list[int]:
+    async with database.reading() as connection:
+        return [row.id for row in await connection.execute(text("SELECT id FROM shelf ORDER BY id"))]
+
+
+async def _backend(connection: AsyncConnection) -> int:
+    return int((await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one())
+
+
+async def _kill(database: Database, backend: int) -> None:
+    async with database.reading() as connection:
+        await connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": backend})
+
+
+async def test_the_first_statement_of_a_transaction_is_in_it(database: Database) -> None:
+    """Rolled back it leaves nothing, and nobody sees it before the commit."""
+
+    async def undone(connection: AsyncConnection) -> None:
+        await _insert(connection, 3)
+        raise LookupError
+
+    assert type(await _failing(database, undone)) is LookupError
+    assert await _ids(database) == [1, 2]
+    async with database.transaction() as connection:
+        await _insert(connection, 4)
+        assert await _ids(database) == [1, 2]
+    assert await _ids(database) == [1, 2, 4]
+
+
+async def test_a_connection_that_nobody_has_begun_on_begins_by_itself(database: Database) -> None:
+    """As with every statement of SQLAlchemy's: without a commit nothing stays."""
+    async with database.engine.connect() as connection:
+        await _insert(connection, 3)
+        assert connection.in_transaction()
+    async with database.engine.connect() as connection:
+        await _insert(connection, 4)
+        await connection.commit()
+    assert await _ids(database) == [1, 2, 4]
+
+
+async def test_a_snapshot_is_one(database: Database) -> None:
+    """The isolation that was asked for holds also where the first statement is ours."""
+    columns, level = (shelf.c.id,), (("level", "current_setting('transaction_isolation')"),)
+    async with database.snapshot() as connection:
+        before = await bulk.select(connection, columns, shelf.c.id, [1, 3], computed=level)
+        async with database.transaction() as other:
+            await _insert(other, 3)
+        after = await bulk.select(connection, columns, shelf.c.id, [1, 3], computed=level)
+    assert [tuple(row) for row in before] == [tuple(row) for row in after] == [(1, "repeatable read")]
+
+
+async def _failing(database: Database, act: Callable[[AsyncConnection], Awaitable[Any]]) -> BaseException:
+    """What is raised out of a transaction; the database is as usable afterwards as before."""
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - which it is, its tests say
+        async with database.transaction() as connection:
+            await act(connection)
+    async with asyncio.timeout(5), database.transaction() as connection:
+        assert await _name(connection, 1, "usable") == 1
+    return raised.value
+
+
+def _state(error: BaseException) -> str:
+    assert isinstance(error, DBAPIError)
+    return str(getattr(error.orig, "sqlstate", None))
+
+
+async def test_a_key_that_is_taken_is_an_integrity_error(database: Database) -> None:
+    """It names the constraint and quotes the statement; it does not pass by itself."""
+    error = await _failing(database, lambda connection: _insert(connection, 2))
+    assert isinstance(error, IntegrityError)
+    assert (_state(error), is_transient(error), error.connection_invalidated) == ("23505", False, False)
+    assert in_words(error).startswith('duplicate key value violates unique constraint "shelf_pkey"')
+    assert "INSERT INTO shelf" in str(error)
+
+
+async def test_a_deadlock_passes(database: Database) -> None:
+    """One of the two is told, the other goes on."""
+    both = asyncio.Barrier(2)
+
+    async def go(first: int, second: int) -> None:
+        async with database.transaction() as connection:
+            await _name(connection, first, "x")
+            await both.wait()
+            await _name(connection, second, "x")
+
+    ended = await asyncio.gather(go(1, 2), go(2, 1), return_exceptions=True)
+    (error,) = [each for each in ended if each is not None]
+    assert (_state(error), is_transient(error)) == ("40P01", True)
+
+
+async def test_a_serialization_failure_passes(database: Database) -> None:
+    """A row has been changed since the transaction's moment."""
+
+    async def late(connection: AsyncConnection) -> None:
+        await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        await bulk.select(connection, (shelf.c.id,), shelf.c.id, [1])
+        async with database.transaction() as other:
+            await _name(other, 1, "first")
+        await _name(connection, 1, "late")
+
+    error = await _failing(database, late)
+    assert (_state(error), is_transient(error)) == ("40001", True)
+
+
+async def test_the_servers_bounds_are_told_from_other_errors(database: Database) -> None:
+    """A statement that is cut short, and one that waits too long for a lock, took too long."""
+
+    async def slow(connection: AsyncConnection) -> None:
+        await connection.execute(text("SET LOCAL statement_timeout = '50ms'"))
+        await bulk.select(connection, (shelf.c.id,), shelf.c.id, [1], computed=PAUSE)
+
+    async def locked(connection: AsyncConnection) -> None:
+        await connection.execute(text("SET LOCAL lock_timeout = '50ms'"))
+        async with database.transaction() as holder:
+            await _name(holder, 1, "held")
+            await _name(connection, 1, "late")
+
+    for act, state in ((slow, "57014"), (locked, "55P03")):
+        error = await _failing(database, act)
+        assert (_state(error), is_transient(error), took_too_long(error)) == (state, True, True)
+
+
+async def test_our_own_bound_is_a_timeout(postgres_url: str, database: Database) -> None:
+    """A server that does not answer in time raises the same TimeoutError."""
+    impatient = Database(postgres_url, command_seconds=0.2)
+
+    async def slow(connection: AsyncConnection) -> None:
+        await bulk.select(connection, (shelf.c.id,), shelf.c.id, [1], computed=PAUSE)
+
+    error = await _failing(impatient, slow)
+    assert type(error) is TimeoutError
+    assert (is_transient(error), took_too_long(error)) == (True, True)
+    await impatient.close()
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["in a transaction", "before it"])
+async def test_a_lost_connection_is_thrown_away_with_all_that_were_opened_before(
+    database: Database, begun: bool
+) -> None:
+    """It is said to be invalid; nobody gets it again, nor another of the pool's; the transaction is over."""
+    killer = Database(database.url)
+    async with database.reading() as one, database.reading() as other:
+        old = {await _backend(one), await _backend(other)}
+
+    async def lose(connection: AsyncConnection) -> None:
+        for each in [await _backend(connection)] if begun else old:
+            await _kill(killer, each)
+        try:
+            await _insert(connection, 3)
+        finally:
+            with pytest.raises(PendingRollbackError):
+                await _insert(connection, 4)
+
+    error = await _failing(database, lose)
+    assert isinstance(error, DBAPIError)
+    assert error.connection_invalidated
+    assert is_transient(error)
+    async with database.reading() as one, database.reading() as other:
+        assert not {await _backend(one), await _backend(other)} & old
+    assert await _ids(database) == [1, 2]
+    await killer.close()
+
+
+async def test_a_task_that_ends_in_a_statement_takes_the_connection_along(database: Database) -> None:
+    """What the server still does there is nobody's; the next transaction has another connection."""
+    backends: list[int] = []
+
+    async def wait() -> None:
+        async with database.transaction() as connection:
+            backends.append(await _backend(connection))
+            await _insert(connection, 3)
+            await bulk.select(connection, (shelf.c.id,), shelf.c.id, [1], computed=PAUSE)
+
+    task = asyncio.create_task(wait())
+    async with asyncio.timeout(5):
+        while not await _asleep(database):  # noqa: ASYNC110 - the server announces nothing
+            await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with database.transaction() as connection:
+        assert await _backend(connection) not in backends
+    assert await _ids(database) == [1, 2]
+
+
+async def _asleep(database: Database) -> bool:
+    async with database.reading() as connection:
+        query = text(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+        )
+        return bool((await connection.execute(query)).scalar_one())
+
+
+async def test_a_migration_beside_a_running_process_costs_it_one_try(database: Database) -> None:
+    """A statement prepared before it, whose result has another type since, fails once, and that passes."""
+
+    async def look(connection: AsyncConnection) -> list[Any]:
+        return await bulk.select(connection, tuple(shelf.c), shelf.c.id, [1])
+
+    async with database.transaction() as connection:
+        await look(connection)
+    migrating = Database(database.url)
+    async with migrating.transaction() as connection:
+        await connection.execute(text("ALTER TABLE shelf ALTER COLUMN name TYPE varchar(80)"))
+    await migrating.close()
+    error = await _failing(database, look)
+    assert is_transient(error), repr(error)
+    async with database.transaction() as connection:
+        assert await look(connection) == [(1, "usable")]

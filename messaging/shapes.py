@@ -7,6 +7,7 @@ prepared once, however many rows it is for.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -18,6 +19,7 @@ from contracts.value import value
 from messaging.schema import UTCDateTime
 
 Record = Mapping[str, Any]
+_LOCK = re.compile("FOR (UPDATE|SHARE)")
 
 
 Columns = tuple[tuple[str, Column[Any] | None], ...]
@@ -144,7 +146,7 @@ class Select:
 
     def words(self, dialect: str, first: int) -> str:
         wanted = (*(each.name for each in self.columns), *(f"{words} AS {name}" for name, words in self.computed))
-        suffix = self.suffix.replace("FOR UPDATE", "") if dialect == "sqlite" else self.suffix
+        suffix = _LOCK.sub("", self.suffix) if dialect == "sqlite" else self.suffix
         matching = _among(dialect, self.where, _array(dialect, self.where, first))
         return f"SELECT {', '.join(wanted)} FROM {self.where.table.name} WHERE {matching} {suffix}".rstrip()
 

@@ -68,7 +68,7 @@ class Engine:
         concerned = [(received, self._targets(work, received)) for received in batch.fresh]
         ticks = [tick for tick in batch.ticks if isinstance(tick, (timers.DeadlineDue, timers.ParkedDue))]
         ids = {target.saga_id for _, targets in concerned for target in targets} | {each.saga_id for each in ticks}
-        await plan.load(ids)
+        await plan.load(ids, {target.name for _, targets in concerned for target in targets if target.starts})
         await versions.compare(work.connection, self._catalog, plan.written)
         for received, targets in concerned:
             for target in targets:

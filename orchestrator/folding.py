@@ -6,7 +6,7 @@ Whatever a saga's own function raises belongs to that one instance: it becomes s
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ import structlog
 
 from contracts.message import Event
 from contracts.registry import InvalidMessage, UnknownMessage
-from messaging import bulk
+from messaging.bulk import Writes
 from messaging.database import Conflict
 from messaging.envelope import Envelope, MalformedMessage, uuid_of
 from messaging.inbox import Entry
@@ -38,6 +38,7 @@ from orchestrator.instance import (
     written_by,
 )
 from orchestrator.remembered import Remembered, Texts
+from orchestrator.saga.definition import Saga
 from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, Input, PersonActed
 from orchestrator.saga.machine import Transition, Verdict, fold, move, stuck
 from orchestrator.saga.state import SagaState
@@ -61,6 +62,8 @@ class Folding:
         """The rows of history it will write, in order."""
         self.written: dict[tuple[str, int], str | None] = {}
         """The fingerprints written down of the definitions (name and version) of instances that have not ended."""
+        self._held: list[Saga[Any]] = []
+        """Definitions that nobody changes until the end of the transaction."""
         self._parked = parked.Changes()
         self._unreadable: set[int] = set()
         self._set_aside: list[SetAside] = []
@@ -68,35 +71,27 @@ class Folding:
         # Asked once: to tell nobody costs as much for each transition as to decide some.
         self._tells = self._log.is_enabled_for(logging.DEBUG)
 
-    async def load(self, ids: set[UUID]) -> None:
-        """Lock and read what exists of these instances, and what is parked for them."""
-        columns = saga_table.c
-        rows = await bulk.select(
-            self._work.connection,
-            (
-                columns.id,
-                columns.name,
-                columns.version,
-                columns.key,
-                columns.status,
-                columns.step,
-                columns.reason,
-                columns.data,
-                columns.progress,
-                columns.revision,
-                columns.started_at,
-                columns.updated_at,
-            ),
-            columns.id,
-            sorted(ids),
-            "ORDER BY id FOR UPDATE",
-            computed=(("fingerprint", versions.FINGERPRINT),),
+    async def load(self, ids: set[UUID], starting: Iterable[str] = ()) -> None:
+        """Lock and read what exists of these instances, and what is parked for them.
+
+        `starting` names sagas of which an instance may be started: what is written down of the definition that it would
+        have stays so until the end of the transaction.
+        """
+        connection, reads = self._work.connection, Writes()
+        rows = reads.select(
+            _READ, saga_table.c.id, sorted(ids), "ORDER BY id FOR UPDATE", computed=versions.FINGERPRINT
         )
-        for row in rows:
+        started = [saga for name in sorted(set(starting)) if (saga := self._catalog.newest(name)) is not None]
+        definitions = versions.hold_with(reads, started)
+        await reads.run(connection)
+        self._held = started
+        self.written.update(versions.written_of(definitions, started))
+        for row in rows.rows:
             found = self._instances[row.id] = self._read(row)
             if not found.ended:
                 self.written[row.name, row.version] = row.fingerprint
-        for event in await parked.load(self._work.connection, sorted(ids)):
+        # A look of its own: what another process has parked before it let go of a row that we waited for is seen.
+        for event in await parked.load(connection, sorted(ids)):
             instance = self._instances.get(event.saga_id)
             if instance is None:
                 saga = self._catalog.newest(event.name)
@@ -304,37 +299,55 @@ class Folding:
         )
 
     async def write(self) -> None:
-        """Write instances, histories and parked events; raises Conflict where somebody came between."""
-        connection = self._work.connection
+        """Hand instances, histories and parked events to the batch's work, which writes them with all of its own.
+
+        Its checks raise Conflict then, where somebody came between.
+        """
+        writes = self._work.writes
         touched = [each for each in self._instances.values() if each.revision > each.loaded_revision]
-        fresh = [as_row(each) for each in touched if each.loaded_revision == 0]
-        await versions.hold(connection, [each.saga for each in touched if each.saga and not each.loaded_revision])
-        inserted = await bulk.insert(connection, saga_table, COLUMNS, fresh, ignore_conflicts=True, returning="id")
+        await self._hold(touched)
+        fresh = [self._row(each) for each in touched if not each.loaded_revision]
         changed = [
-            as_row(each) | {"revision": each.loaded_revision, "next": each.revision}
+            self._row(each) | {"revision": each.loaded_revision, "next": each.revision}
             for each in touched
             if each.loaded_revision
         ]
         changed.extend(each.row for each in self._set_aside)
-        updated = await timers.update_instances(connection, changed)
-        if len(inserted) != len(fresh) or updated != len(changed):
-            raise Conflict("another process moved an instance of this batch")
         self.history.extend(each.line for each in self._set_aside)
-        await bulk.insert(connection, saga_history, _HISTORY, self.history)
+        inserted = writes.insert(saga_table, COLUMNS, fresh, ignore_conflicts=True, returning="id")
+        updated = timers.update_instances(writes, changed)
+        # Who came between has written the same place in the history; that is a conflict, and no mistake.
+        told = writes.insert(saga_history, _HISTORY, self.history, ignore_conflicts=True, returning="seq")
+
+        def check() -> None:
+            if (inserted.count, updated.count, told.count) != (len(fresh), len(changed), len(self.history)):
+                raise Conflict("another process moved an instance of this batch")
+
+        self._work.checks.append(check)
         for aside in self._set_aside:
             self._log.error("saga_unreadable", saga=aside.name, saga_id=str(aside.row["id"]), error=aside.reason)
         found = {each.id: each.attributes for each in touched if each.attributes is not None}
-        await search.write(connection, found, fresh=[row["id"] for row in fresh])
-        await self._parked.write(connection)
-        for row in (*fresh, *changed[: len(changed) - len(self._set_aside)]):
-            instance = self._instances[row["id"]]
-            if row["deadline"] is not None:
-                self._work.wake(row["deadline"])
-            if instance.saga is not None and instance.state is not None and not instance.ended:
-                texts = Texts(row["status"], row["reason"], row["data"], row["progress"])
-                self._remembered.keep(instance.id, instance.saga, texts, instance.state)
+        await search.write(self._work.connection, writes, found, fresh={row["id"] for row in fresh})
+        self._parked.write(writes)
+
+    async def _hold(self, touched: Sequence[Instance]) -> None:
+        """What was parked may start an instance too."""
+        starting = [each.saga for each in touched if each.saga is not None and not each.loaded_revision]
+        unheld = {id(each): each for each in starting if not any(each is held for held in self._held)}
+        await versions.hold(self._work.connection, unheld.values())
+
+    def _row(self, instance: Instance) -> dict[str, Any]:
+        """What is written of it, which is remembered for the next batch that it is in."""
+        row = as_row(instance)
+        if row["deadline"] is not None:
+            self._work.wake(row["deadline"])
+        if instance.saga is not None and instance.state is not None and not instance.ended:
+            texts = Texts(row["status"], row["reason"], row["data"], row["progress"])
+            self._remembered.keep(instance.id, instance.saga, texts, instance.state)
+        return row
 
 
+_READ = tuple(saga_table.c[name] for name in COLUMNS if name != "deadline")
 _HISTORY = ("saga_id", "seq", "at", "input", "facts", "commands")
 
 

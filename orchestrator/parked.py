@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts.registry import Registry
 from messaging import bulk
+from messaging.bulk import Writes
 from messaging.dead_letters import DeadLetter, letter_id
 from messaging.envelope import CONTENT_TYPE
 from messaging.received import Received, read_stored
@@ -114,8 +115,12 @@ class Changes:
         age = max(now - event.parked_at, FIRST_LOOK)
         self._postponed.append({"id": event.id, "retry_at": now + min(age, LONGEST_WAIT)})
 
-    async def write(self, connection: AsyncConnection) -> None:
+    def write(self, writes: Writes) -> None:
+        """Together with what else the batch writes."""
         added = [{name: getattr(event, name) for name in _COLUMNS} for event in self._added]
-        await bulk.insert(connection, parked_event, _COLUMNS, added, ignore_conflicts=True)
-        await bulk.update(connection, parked_event, ("id",), ("retry_at",), self._postponed)
-        await bulk.delete(connection, parked_event.c.id, self._removed)
+        writes.insert(parked_event, _COLUMNS, added, ignore_conflicts=True)
+        # What was put off and then taken up all the same is only taken up.
+        removed = set(self._removed)
+        postponed = [row for row in self._postponed if row["id"] not in removed]
+        writes.update(parked_event, ("id",), ("retry_at",), postponed)
+        writes.delete(parked_event.c.id, sorted(removed))

@@ -7,7 +7,7 @@ asks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,6 +19,7 @@ from sqlalchemy import ColumnElement, delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import bulk
+from messaging.bulk import Writes
 from messaging.database import Database
 from messaging.strict_json import storable
 from orchestrator.catalog import Catalog
@@ -61,17 +62,31 @@ def comparable(value: str) -> str:
 
 
 async def write(
-    connection: AsyncConnection, found: Mapping[UUID, Mapping[str, str]], *, fresh: Sequence[UUID] = ()
+    connection: AsyncConnection,
+    writes: Writes,
+    found: Mapping[UUID, Mapping[str, str]],
+    *,
+    fresh: Collection[UUID] = frozenset(),
 ) -> None:
-    """Make these the attributes of these instances, in two statements; of `fresh` instances there are none yet."""
-    new = set(fresh)
-    await bulk.delete(connection, saga_attribute.c.saga_id, sorted(found.keys() - new))
+    """Make these the attributes of these instances, once `writes` has run; of `fresh` instances there are none yet.
+
+    What the others had is deleted at once: one statement could not delete a row and insert it anew.
+    """
+    await bulk.delete(connection, saga_attribute.c.saga_id, sorted(found.keys() - fresh))
     records = [
         {"saga_id": identity, "name": name, "value": comparable(value)}
         for identity in sorted(found)
         for name, value in found[identity].items()
     ]
-    await bulk.insert(connection, saga_attribute, _COLUMNS, records)
+    # Whoever has started the same instance meanwhile has written the same; the engine finds out by the instance.
+    writes.insert(saga_attribute, _COLUMNS, records, ignore_conflicts=True)
+
+
+async def index(connection: AsyncConnection, found: Mapping[UUID, Mapping[str, str]]) -> None:
+    """The same at once, of instances that this transaction has locked."""
+    writes = Writes()
+    await write(connection, writes, found)
+    await writes.run(connection)
 
 
 def matching(where: Mapping[str, str]) -> list[ColumnElement[bool]]:
@@ -156,7 +171,7 @@ async def reindex(
                     found[row.id] = _attributes(definition, row.data)
                 except ValidationError:
                     unreadable.append(row.id)
-            await write(connection, found)
+            await index(connection, found)
         done += len(rows)
         progress(done)
         if len(rows) < page:

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from messaging import bulk
+from messaging.bulk import Outcome, Writes
 from orchestrator.schema import parked_event, saga
 
 
@@ -61,6 +61,6 @@ _PARKED = (
 _CHANGED = ("version", "status", "step", "reason", "data", "progress", "deadline", "updated_at")
 
 
-async def update_instances(connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> int:
-    """Write instances that had this `revision`, which becomes `next`; returns how many still had it."""
-    return await bulk.update(connection, saga, ("id", "revision"), _CHANGED, rows, renamed=(("revision", "next"),))
+def update_instances(writes: Writes, rows: Sequence[dict[str, Any]]) -> Outcome:
+    """Write instances that had this `revision`, which becomes `next`; its count says how many still had it."""
+    return writes.update(saga, ("id", "revision"), _CHANGED, rows, renamed=(("revision", "next"),))

@@ -20,10 +20,11 @@ from functools import lru_cache
 from typing import Any
 
 import structlog
-from sqlalchemy import Row, bindparam, func, select, tuple_, update
+from sqlalchemy import Row, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import bulk
+from messaging.bulk import Outcome, Writes
 from messaging.database import Database
 from messaging.process import BadConfiguration
 from messaging.worker import CannotGoOn
@@ -168,18 +169,16 @@ async def is_as_written(connection: AsyncConnection, definition: Saga[Any], *, h
     return None if written is None else bool(written == _fingerprint(definition))
 
 
-FINGERPRINT = """(
-    SELECT d.fingerprint FROM saga_definition AS d WHERE d.name = saga.name AND d.version = saga.version
-)"""
-"""SQL beside a row of `saga`: what is written down of its definition. It cannot change while the instance is in flight,
-unless a person lets it, so nobody has to hold it.
-"""
-_HOLD = (
-    select(saga_definition.c.name, saga_definition.c.version, saga_definition.c.fingerprint)
-    .where(tuple_(saga_definition.c.name, saga_definition.c.version).in_(bindparam("starting", expanding=True)))
-    .order_by(saga_definition.c.name, saga_definition.c.version)
-    .with_for_update(read=True)
+FINGERPRINT = (
+    (
+        "fingerprint",
+        "(SELECT d.fingerprint FROM saga_definition AS d WHERE d.name = saga.name AND d.version = saga.version)",
+    ),
 )
+"""A computed column beside a row of `saga`: what is written down of its definition. It cannot change while the instance
+is in flight, unless a person lets it, so nobody has to hold it.
+"""
+_HELD = (saga_definition.c.name, saga_definition.c.version, saga_definition.c.fingerprint)
 
 
 async def hold(connection: AsyncConnection, starting: Iterable[Saga[Any]]) -> None:
@@ -189,11 +188,28 @@ async def hold(connection: AsyncConnection, starting: Iterable[Saga[Any]]) -> No
     not written down counts as unchanged: every process writes down its own before it takes anything in, and `prune`
     forgets only those that a newer version has replaced.
     """
-    definitions = {(each.name, each.version): each for each in starting}
-    if not definitions:
-        return
-    rows = (await connection.execute(_HOLD, {"starting": sorted(definitions)})).all()
-    await _compare(connection, [(definitions[row.name, row.version], row.fingerprint) for row in rows])
+    definitions, reads = list(starting), Writes()
+    held = hold_with(reads, definitions)
+    await reads.run(connection)
+    written = written_of(held, definitions)
+    await _compare(connection, [(each, written[key]) for each in definitions if (key := _key(each)) in written])
+
+
+def hold_with(reads: Writes, starting: Iterable[Saga[Any]]) -> Outcome:
+    """The same together with what else is read; `written_of` its outcome has to be compared afterwards."""
+    # With the other versions of the same names, which hardly anybody changes, and in the order in which `check` goes.
+    names = sorted({each.name for each in starting})
+    return reads.select(_HELD, saga_definition.c.name, names, "ORDER BY name, version FOR SHARE")
+
+
+def written_of(held: Outcome, starting: Iterable[Saga[Any]]) -> dict[tuple[str, int], str]:
+    """The fingerprints written down of these definitions, where there are any."""
+    known = {(row.name, row.version): row.fingerprint for row in held.rows}
+    return {key: known[key] for each in starting if (key := _key(each)) in known}
+
+
+def _key(definition: Saga[Any]) -> tuple[str, int]:
+    return definition.name, definition.version
 
 
 async def compare(connection: AsyncConnection, catalog: Catalog, written: Mapping[tuple[str, int], str | None]) -> None:

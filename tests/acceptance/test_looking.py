@@ -53,7 +53,7 @@ async def _prepare(url: str) -> None:
     histories = _histories()
     await store(database, histories)
     async with database.transaction() as connection:
-        await search.write(connection, {each.id: {"id": each.key} for each in histories})
+        await search.index(connection, {each.id: {"id": each.key} for each in histories})
     bench = Bench(database)
     await bench.commit_rows([row(1, "a"), row(2, "a")])
     await bench.close()

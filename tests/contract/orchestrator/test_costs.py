@@ -75,24 +75,24 @@ ON_POSTGRESQL = {
     # older outbox rows and the outbox. So every batch has two statements for what each batch does: one of the worker's
     # before its consumer's, one after.
     "POST /orders": 4,
-    # and the sagas, what is parked, whether the definition is still the one, the sagas, histories, attributes
-    "order.created": 8,
+    # and the sagas with whether their definition is still the one, and what is parked; sagas, histories and attributes
+    # are written with what the worker writes
+    "order.created": 4,
     # and the lock on an order that has no row yet (SQLite has one writer at a time anyway), authorizations, accounts,
     # missing accounts, those again, balances, authorizations, the journal's two tables
     "payment.authorize": 11,
-    # and the sagas, what is parked, the sagas, their histories
-    "payment.authorized": 6,
+    "payment.authorized": 4,
     "order.confirm": 8,
-    "order.confirmed": 6,
+    "order.confirmed": 4,
     "payment.capture": 9,
-    "payment.captured": 6,
+    "payment.captured": 4,
     # nothing to answer: no second one of the worker's
     "fulfillment.completed": 3,
-    "order.rejected": 6,
+    "order.rejected": 4,
     "payment.void": 11,
-    "payment.voided": 6,
+    "payment.voided": 4,
     "order.cancel": 4,
-    "order.canceled": 6,
+    "order.canceled": 4,
     "fulfillment.failed": 2,
 }
 CALLS = {

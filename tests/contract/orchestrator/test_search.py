@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -124,7 +125,7 @@ async def test_a_long_or_hostile_value_is_found_by_its_beginning(office: Office)
     assert await _found(office, place="é" * 199) == ["2"]
     (definition,) = office.catalog
     async with office.database.transaction() as connection:
-        await search.write(connection, {saga_id("work", 3): {"place": "a\x00b"}})
+        await search.index(connection, {saga_id("work", 3): {"place": "a\x00b"}})
     assert await _found(office, place="a\x00b") == ["3"]
     assert definition.search == ("place",)
 
@@ -145,7 +146,10 @@ async def test_a_long_or_hostile_value_is_found_by_its_beginning(office: Office)
 async def test_searching_costs_a_batch_two_statements_at_most_and_a_saga_without_it_none(
     office: Office, names: tuple[str, ...], at_start: list[str], at_answer: list[str], count: int
 ) -> None:
-    """One insert for starts, a delete and an insert for changes, nothing where no attribute changed."""
+    """One insert for starts, a delete and an insert for changes, nothing where no attribute changed.
+
+    On PostgreSQL only the delete is a statement of its own.
+    """
     await office.employ(_saga(*names))
     for deliveries, expected in (
         ([office.begun(number) for number in range(count)], at_start),
@@ -153,7 +157,7 @@ async def test_searching_costs_a_batch_two_statements_at_most_and_a_saga_without
     ):
         with statements(office.database) as sent:
             await office.handle(*deliveries)
-        assert [" ".join(each.split()[:3]) for each in sent if "saga_attribute" in each] == expected
+        assert re.findall(r"(?:INSERT INTO|DELETE FROM) saga_attribute", " ".join(sent)) == expected
     assert {row.revision for row in (await office.sagas()).values()} == {2}
 
 

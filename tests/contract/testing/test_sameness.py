@@ -123,6 +123,7 @@ class RealEngine:
         async with self.database.transaction() as connection:
             work = Transaction(connection, given.at, "orchestrator", "orchestrator")
             await self.engine.handle(work, Batch(fresh=[received]))
+            await work.write(None, timedelta(0))
 
     async def person(self, identity: UUID, given: PersonActed) -> None:
         """This action on this instance, at its moment."""
@@ -134,6 +135,7 @@ class RealEngine:
             assert instance is not None
             folding.person(instance, given)
             await folding.write()
+            await work.write(None, timedelta(0))
 
     async def until(self, end: Any) -> None:
         """Whatever comes due until then, each at its own moment, as the engine's poller would find it."""
@@ -145,6 +147,7 @@ class RealEngine:
                 ticks, _ = await self.engine.due(connection, moment, 10)
                 work = Transaction(connection, moment, "orchestrator", "orchestrator")
                 await self.engine.handle(work, Batch(ticks=list(ticks)))
+                await work.write(None, timedelta(0))
 
     async def recorded(self) -> Recorded:
         async with self.database.reading() as connection:

@@ -13,7 +13,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -33,6 +33,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from benchmarks.goals import Reached, as_json
 from benchmarks.machine import described, now
 from benchmarks.system import NotMeasurable, open_system
+from benchmarks.usage import Watched, listener_on
 from deploy.servers import ServerUnavailable
 from deploy.up import CannotStart
 from messaging import migrate
@@ -60,10 +61,10 @@ _PLACE = "0" * 32
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """Messages a second, and the microseconds of our own CPU for one."""
+    """Messages a second, and the CPU microseconds of each process for one."""
 
     a_second: float
-    cpu_us: float
+    cpu_us: Mapping[str, float]
 
 
 @dataclass(slots=True)
@@ -91,8 +92,8 @@ class Figures:
             "queue": self.type.value,
             "backlog_a_second": [round(each.a_second) for each in self.backlog],
             "memory_a_second": [round(each.a_second) for each in self.memory],
-            "backlog_cpu_us": [round(each.cpu_us, 1) for each in self.backlog],
-            "memory_cpu_us": [round(each.cpu_us, 1) for each in self.memory],
+            "backlog_cpu_us": [_rounded(each.cpu_us) for each in self.backlog],
+            "memory_cpu_us": [_rounded(each.cpu_us) for each in self.memory],
             "findings": self.findings,
             "goals": as_json({"drain": Reached(self.ratio, f"{ours:,.0f}/s", f"{other:,.0f}/s")}),
         }
@@ -143,33 +144,35 @@ async def _measure(amqp_url: str, database_url: str, figures: Figures, rounds: i
         await bus.declare(Topology((EVENTS,), (Queue(QUEUE, (Binding(EVENTS, TYPE),), figures.type, None, None),)))
         stack.push_async_callback(_remove_queue, amqp_url)
         reader = _Reader(bus)
+        watched = Watched({"us": os.getpid(), "broker": listener_on(amqp_url), "PostgreSQL": listener_on(database_url)})
         for number in range(rounds):
             print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-            figures.memory.append(await _from_memory(bus, figures.rows))
+            figures.memory.append(await _from_memory(bus, watched, figures.rows))
             figures.findings += await reader.findings(figures.rows)
             await _fill(database, figures.rows)
-            figures.backlog.append(await _backlog(database, bus))
+            figures.backlog.append(await _backlog(database, bus, watched))
             figures.findings += await reader.findings(figures.rows)
     return figures
 
 
-async def _from_memory(bus: RabbitBus, rows: int) -> Drained:
-    # Made beforehand: what is compared with is the publisher alone.
-    began, cpu = 0.0, 0.0
+async def _from_memory(bus: RabbitBus, watched: Watched, rows: int) -> Drained:
+    seconds, cpu = 0.0, dict.fromkeys(watched.usage().cpu, 0.0)
     for start in range(0, rows, SLICE):
+        # Made beforehand: what is compared with is the publisher alone.
         messages = [_message(number, rows) for number in range(start + 1, min(start + SLICE, rows) + 1)]
-        now, used = time.monotonic(), time.process_time()
+        before, began = watched.usage(), time.monotonic()
         receipts = await bus.publish(messages)
-        began += time.monotonic() - now
-        cpu += time.process_time() - used
+        seconds += time.monotonic() - began
+        for name, used in watched.usage().since(before).items():
+            cpu[name] += used
         if any(each is not Receipt.CONFIRMED for each in receipts):
             raise NotMeasurable("the broker has not confirmed what was published from memory")
-    return Drained(rows / began, cpu / rows * 1e6)
+    return Drained(rows / seconds, {name: used / rows * 1e6 for name, used in cpu.items()})
 
 
-async def _backlog(database: Database, bus: RabbitBus) -> Drained:
+async def _backlog(database: Database, bus: RabbitBus, watched: Watched) -> Drained:
     relay = Relay(database, bus, SystemClock())
-    began, cpu = time.monotonic(), time.process_time()
+    before, began = watched.usage(), time.monotonic()
     running = asyncio.create_task(relay.run())
     try:
         async with database.reading() as connection:
@@ -178,7 +181,8 @@ async def _backlog(database: Database, bus: RabbitBus) -> Drained:
             # The last one by its number, which the primary key knows: looking must cost nothing.
             await _none_left(connection, running, _LAST_LEFT, {"last": last}, began)
             await _none_left(connection, running, _ALL_LEFT, {}, began)
-        return Drained(rows / (time.monotonic() - began), (time.process_time() - cpu) / rows * 1e6)
+            seconds, used = time.monotonic() - began, watched.usage().since(before)
+        return Drained(rows / seconds, {name: each / rows * 1e6 for name, each in used.items()})
     finally:
         relay.stop()
         running.cancel()
@@ -287,15 +291,20 @@ async def _remove_queue(amqp_url: str) -> None:
         await channel.queue_delete(QUEUE)
 
 
+def _rounded(cpu_us: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(each, 1) for name, each in cpu_us.items()}
+
+
 def _draw(figures: Figures) -> None:
-    table = Table(title=f"{figures.rows:,} rows, {figures.type.value} queue")
-    for name in ("", "messages/s", "our CPU µs a message"):
+    table = Table(title=f"{figures.rows:,} rows, {figures.type.value} queue", caption="CPU in µs a message")
+    spenders = list(figures.memory[0].cpu_us)
+    for name in ("", "messages/s", *spenders):
         table.add_column(name, justify="left" if not name else "right")
     for name, found in (("backlog", figures.backlog), ("from memory", figures.memory)):
         rates = sorted(each.a_second for each in found)
-        spread = f"{median(rates):,.0f} [{rates[0]:,.0f}-{rates[-1]:,.0f}]"
-        table.add_row(name, spread, f"{median(each.cpu_us for each in found):.0f}")
-    table.add_row("ratio", f"{figures.ratio:.2f}", "")
+        spent = [f"{median(each.cpu_us[spender] for each in found):.0f}" for spender in spenders]
+        table.add_row(name, f"{median(rates):,.0f} [{rates[0]:,.0f}-{rates[-1]:,.0f}]", *spent)
+    table.add_row("ratio", f"{figures.ratio:.2f}")
     console = Console()
     console.print(table)
     for finding in figures.findings:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import bindparam, column, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import bulk
@@ -19,40 +20,54 @@ from messaging.bus import Receipt
 from messaging.outbox import OutboxRow, Pending
 from messaging.schema import UTCDateTime, outbox
 
-CLAIM = 500
-"""Rows in one claim: as many as a RabbitMQ channel should have unconfirmed."""
+CLAIM = 2_000
+"""Rows in one claim, at the most: what a claim costs the database beside its rows is spread over them."""
+CLAIM_BYTES = 16 * 1024 * 1024
+"""Bodies in one claim: no further row is taken once they have so many bytes. What is claimed lies in memory."""
 LEASE = timedelta(seconds=30)
-"""How long claimed rows are ours: far longer than a publish may take."""
+"""How long claimed rows are ours: far longer than publishing them may take."""
 LONGEST_WAIT = timedelta(minutes=1)
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
-_NEEDED = (*(outbox.c[name] for name in OutboxRow.__dataclass_fields__), outbox.c.id, outbox.c.available_at)
-_NAMES = ", ".join(f"o.{column.name}" for column in _NEEDED)
+_ROW = tuple(OutboxRow.__dataclass_fields__)
+_NAMES = ", ".join(f"outbox.{name}" for name in _ROW)
 # A row behind one of its key that becomes available later than itself is left out, also when both are available by now:
 # in this order the younger ones would come first, and enough of them would fill every claim with rows nobody may send.
-_CLAIMABLE = f"""
-FROM outbox AS o
-WHERE o.available_at >= :since AND o.available_at <= :now AND NOT EXISTS (
-    SELECT 1 FROM outbox AS p WHERE p.key = o.key AND p.id < o.id AND p.available_at > o.available_at
-)
-ORDER BY o.available_at, o.id LIMIT {CLAIM}
-"""
 # The limit stands in the text: a plan for any number of rows would read the whole table.
-_MOMENTS = [bindparam(name, type_=UTCDateTime()) for name in ("since", "now")]
-_LOOK = text(f"SELECT {_NAMES} {_CLAIMABLE}").bindparams(*_MOMENTS).columns(*_NEEDED)
-# `available_at` is what it was before.
-_TAKE = (
-    text(
-        f"WITH o AS MATERIALIZED (SELECT {_NAMES} {_CLAIMABLE} FOR UPDATE OF o SKIP LOCKED)"
-        f" UPDATE outbox SET available_at = :lease FROM o WHERE outbox.id = o.id RETURNING {_NAMES}"
+_OLDEST = f"""
+o AS {{materialized}} (
+    SELECT o.id, o.available_at, {{size}} AS size FROM outbox AS o
+    WHERE o.available_at >= :since AND o.available_at <= :now AND NOT EXISTS (
+        SELECT 1 FROM outbox AS p WHERE p.key = o.key AND p.id < o.id AND p.available_at > o.available_at
     )
-    .bindparams(*_MOMENTS, bindparam("lease", type_=UTCDateTime()))
-    .columns(*_NEEDED)
+    ORDER BY o.available_at, o.id LIMIT {CLAIM} {{locking}}
+), m AS (
+    SELECT id, available_at, size, sum(size) OVER (ORDER BY available_at, id ROWS UNBOUNDED PRECEDING) - size AS before
+    FROM o
 )
+"""
+_MOMENTS = [bindparam(name, type_=UTCDateTime()) for name in ("since", "now")]
+_LOOK = (
+    text(
+        f"WITH {_OLDEST.format(materialized='', size='length(CAST(o.body AS BLOB))', locking='')}"
+        f" SELECT outbox.id, m.available_at, m.size, {_NAMES} FROM outbox JOIN m ON outbox.id = m.id"
+        " WHERE m.before < :bytes"
+    )
+    .bindparams(*_MOMENTS)
+    .columns(outbox.c.id, outbox.c.available_at, column("size"), *(outbox.c[name] for name in _ROW))
+)
+# What the driver returns is what we want, so no column is given a type: `available_at` is what it was before.
+_TAKE = text(
+    f"WITH {_OLDEST.format(materialized='MATERIALIZED', size='octet_length(o.body)', locking='FOR UPDATE SKIP LOCKED')}"
+    " UPDATE outbox SET available_at = :lease FROM m WHERE outbox.id = m.id AND m.before < :bytes"
+    f" RETURNING outbox.id, m.available_at, m.size, {_NAMES}"
+).bindparams(*_MOMENTS, bindparam("lease", type_=UTCDateTime()))
 _OLDER = {
     dialect: text(f"SELECT key, id FROM outbox WHERE {bulk.among(dialect, outbox.c.key)} AND id < :newest")
     for dialect in ("sqlite", "postgresql")
 }
-BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+_ID, _AVAILABLE_AT, _SIZE, _KEY = range(4)
+"""Where these stand in a row; from the key on it is an OutboxRow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +76,7 @@ class Claim:
 
     rows: Sequence[Pending]
     full: bool
-    """Whether there may be more: as many were found as are looked for."""
+    """Whether there may be more: as many were found as one claim takes."""
     upto: datetime
     """Nothing is left that has been available since before this, but what is committed late or given back."""
 
@@ -76,40 +91,36 @@ async def claim(
     """Rows past their grace, oldest first, ours until `lease`; `confirmed` are rows that are sent and about to go.
 
     `since` spares PostgreSQL the way over what was there before: until a vacuum, the index leads over every row that
-    was ever claimed, and a backlog of a million would be walked over from its beginning two thousand times. Rows that
+    was ever claimed, and a backlog of a million would be walked over from its beginning with every claim. Rows that
     have been available for longer are found without it only.
     """
-    given = {"since": since, "now": now}
-    if connection.dialect.name == "postgresql":
-        rows = (await connection.execute(_TAKE, {**given, "lease": lease})).all()
+    given = {"since": since, "now": now, "bytes": CLAIM_BYTES}
+    leased = connection.dialect.name == "postgresql"
+    statement, lasting = (_TAKE, {"lease": lease}) if leased else (_LOOK, {})
+    found = sorted((await connection.execute(statement, given | lasting)).all(), key=itemgetter(_ID))
+    ends = await _gaps(connection, found, confirmed)
+    kept = [row for row in found if row[_ID] < ends.get(row[_KEY], row[_ID] + 1)] if ends else found
+    if leased:
+        mine = {row[_ID] for row in kept}
+        changed = [{"id": row[_ID], "available_at": row[_AVAILABLE_AT]} for row in found if row[_ID] not in mine]
     else:
-        rows = (await connection.execute(_LOOK, given)).all()
-    rows = sorted(rows, key=lambda row: int(row.id))
-    found = await _gaps(connection, rows, confirmed)
-    kept: list[Any] = []
-    left: list[Any] = []
-    for row in rows:
-        (kept if found.get(row.key) is None or row.id < found[row.key] else left).append(row)
-    if connection.dialect.name == "postgresql":
-        records = [{"id": row.id, "available_at": row.available_at} for row in left]
-    else:
-        records = [{"id": row.id, "available_at": lease} for row in kept]
-    await bulk.update(connection, outbox, ("id",), ("available_at",), records)
+        changed = [{"id": row[_ID], "available_at": lease} for row in kept]
+    await bulk.update(connection, outbox, ("id",), ("available_at",), changed)
     return Claim(
-        [Pending(row.id, OutboxRow(*row[:-2])) for row in kept],
-        len(rows) == CLAIM,
-        max((row.available_at for row in rows), default=since),
+        [Pending(row[_ID], OutboxRow(*row[_KEY:])) for row in kept],
+        len(found) == CLAIM or sum(row[_SIZE] for row in found) >= CLAIM_BYTES,
+        max((row[_AVAILABLE_AT] for row in found), default=since),
     )
 
 
-async def _gaps(connection: AsyncConnection, rows: Sequence[Any], confirmed: Collection[int]) -> dict[str | None, int]:
+async def _gaps(connection: AsyncConnection, found: Sequence[Any], confirmed: Collection[int]) -> dict[str | None, int]:
     """A row that another sweeper has locked this instant was not found, but it is older all the same."""
-    keys = sorted({row.key for row in rows if row.key is not None})
+    keys = sorted({row[_KEY] for row in found if row[_KEY] is not None})
     if not keys:
         return {}
-    given = {"values": bulk.pack(connection.dialect, outbox.c.key, keys), "newest": rows[-1].id}
+    given = {"values": bulk.pack(connection.dialect, outbox.c.key, keys), "newest": found[-1][_ID]}
     older = (await connection.execute(_OLDER[connection.dialect.name], given)).all()
-    return gaps(older, {row.id for row in rows}, confirmed)
+    return gaps(older, {row[_ID] for row in found}, confirmed)
 
 
 async def give_back(

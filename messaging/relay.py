@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from messaging import bulk, claims, schema
 from messaging.bulk import Writes
 from messaging.bus import Bus, Outgoing, Receipt
-from messaging.claims import CLAIM, LEASE, Claim
+from messaging.claims import LEASE, Claim
 from messaging.clock import Checkpoint, Clock, no_checkpoint
 from messaging.database import DATABASE_ERRORS, Database, in_words, is_transient
 from messaging.envelope import CONTENT_TYPE
@@ -35,6 +36,8 @@ MOST_OFFERED = 2_000
 MOST_HELD = 20_000
 """Rows offered and not yet published beyond which further ones are left in the table: memory has an end."""
 _REMEMBERED_FAILURES = MOST_HELD
+SLICE = 500
+"""Rows published together: as many as a RabbitMQ channel should have unconfirmed."""
 FROM_THE_BEGINNING = 1.0
 """Seconds after which a sweeper that has a backlog before it looks at what came in behind it."""
 
@@ -214,7 +217,7 @@ class Relay:
 
     async def _publish_offered(self) -> None:
         while self._offered:
-            taken, self._offered = self._offered[:CLAIM], self._offered[CLAIM:]
+            taken, self._offered = self._offered[:SLICE], self._offered[SLICE:]
             try:
                 ready = await self._without_older(taken)
             except DATABASE_ERRORS as error:
@@ -331,7 +334,7 @@ class Relay:
             for wave in _waves(claimed):
                 ready = [each for each in wave if each.row.key not in held]
                 receipts.update({each.id: None for each in wave if each.row.key in held})
-                said = await self._bus.publish([_message(each.row) for each in ready])
+                said = await self._publish_in_slices([_message(each.row) for each in ready])
                 self._checkpoint("published")
                 for each, receipt in zip(ready, said, strict=True):
                     receipts[each.id] = receipt
@@ -343,6 +346,22 @@ class Relay:
                         held.add(each.row.key)
         self.confirmed.update(identity for identity, receipt in receipts.items() if receipt is Receipt.CONFIRMED)
         return receipts
+
+    async def _publish_in_slices(self, messages: Sequence[Outgoing]) -> list[Receipt]:
+        """Publish what is more than the broker may have time for at once; a slice while the one before is confirmed."""
+        said: list[Receipt] = []
+        under_way: deque[asyncio.Task[Sequence[Receipt]]] = deque()
+        try:
+            for start in range(0, len(messages), SLICE):
+                under_way.append(asyncio.create_task(self._bus.publish(messages[start : start + SLICE])))
+                if len(under_way) > 1:
+                    said += await under_way.popleft()
+            while under_way:
+                said += await under_way.popleft()
+        finally:
+            for each in under_way:
+                each.cancel()
+        return said
 
     async def _settle(self, receipts: dict[int, Receipt | None], lease: datetime) -> None:
         failed = {key: said for key, said in receipts.items() if said is not Receipt.CONFIRMED}

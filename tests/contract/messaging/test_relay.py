@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import select, update
 
-from messaging import schema
+from messaging import claims, schema
 from messaging.bus import Outgoing, Receipt
 from messaging.claims import CLAIM
 from messaging.database import Database
 from messaging.outbox import OutboxRow, Pending, append
-from messaging.relay import MOST_HELD, Relay
+from messaging.relay import MOST_HELD, SLICE, Relay
 from tests.contract.messaging.bench import NOON, Bench, ScriptedBus, StillClock, numbers, row, statements, until
 
 
@@ -185,7 +186,7 @@ async def test_followers_of_a_row_that_was_not_sent_wait_too_in_a_later_slice(be
     """The order of a key holds across the slices in which a long offer is published."""
     await bench.commit_rows([row(1, "a")], available_in=10)
     held = (await bench.commit_rows([row(2, "a")], available_in=10))[0]
-    others = await bench.commit_rows([row(100 + number) for number in range(CLAIM)], available_in=10)
+    others = await bench.commit_rows([row(100 + number) for number in range(SLICE)], available_in=10)
     behind = (await bench.commit_rows([row(3, "a")], available_in=10))[0]
 
     bench.relay.offer([Pending(held, row(2, "a"))])
@@ -193,7 +194,7 @@ async def test_followers_of_a_row_that_was_not_sent_wait_too_in_a_later_slice(be
     bench.relay.offer([Pending(behind, row(3, "a"), frozenset({held}), checked=True)])
     await bench.relay.flush()
 
-    assert numbers(bench.bus.published) == list(range(100, 100 + CLAIM))
+    assert numbers(bench.bus.published) == list(range(100, 100 + SLICE))
 
 
 async def test_the_sweeper_does_not_overtake_what_is_still_on_its_way(bench: Bench) -> None:
@@ -318,7 +319,7 @@ async def test_depth_counts_rows_and_the_age_of_the_oldest(bench: Bench) -> None
 
 
 async def test_a_long_backlog_drains_with_a_constant_number_of_statements_a_claim(bench: Bench) -> None:
-    """Twenty thousand rows left lying leave in claims of 500, four statements each."""
+    """Twenty thousand rows left lying leave in claims of 2,000, four statements each."""
     for start in range(0, 20_000, 5_000):
         await bench.commit_rows([row(start + place, f"key {place}") for place in range(1, 5_001)])
 
@@ -327,10 +328,60 @@ async def test_a_long_backlog_drains_with_a_constant_number_of_statements_a_clai
         while await bench.relay.sweep():
             sweeps += 1
 
-    assert sweeps == 40
+    assert sweeps == 10
     assert len(bench.bus.published) == 20_000
     assert len(sent) <= 4 * (sweeps + 1)
     assert await _ids(bench) == []
+
+
+async def test_a_claim_ends_with_its_bytes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many rows a claim could take, no further one is taken once their bodies are as long as it may hold."""
+    monkeypatch.setattr(claims, "CLAIM_BYTES", 3_000)
+    large = [replace(row(number), body="ü" * 700) for number in range(1, 6)]
+    await bench.commit_rows(large)
+
+    assert [await bench.relay.sweep() for _ in range(3)] == [3, 2, 0]
+    assert numbers(bench.bus.published) == [1, 2, 3, 4, 5]
+
+
+async def test_a_running_relay_drains_what_is_more_than_a_claim_in_order(bench: Bench) -> None:
+    """Claims follow one another without a pause, each made while the one before is on its way, and keys keep their
+    order; a row that becomes available behind them is found too.
+    """
+    for start in range(0, 3 * CLAIM, CLAIM):
+        await bench.commit_rows([row(start + place, f"key {place % 700}") for place in range(1, CLAIM + 1)])
+    running = asyncio.create_task(bench.relay.run())
+
+    await until(lambda: len(bench.bus.published) >= 3 * CLAIM, "the backlog is sent")
+    await bench.commit_rows([row(3 * CLAIM + 1, "key 1")], available_in=-3600)
+    bench.clock.advance(1)
+    await until(lambda: len(bench.bus.published) > 3 * CLAIM, "the late row is sent")
+
+    sent = numbers(bench.bus.published)
+    assert sorted(sent) == list(range(1, 3 * CLAIM + 2))
+    for key in range(700):
+        mine = [number for number in sent[:-1] if (number - 1) % CLAIM % 700 == key]
+        assert mine == sorted(mine)
+    bench.relay.stop()
+    bench.clock.advance(60)
+    async with asyncio.timeout(10):
+        await running
+
+
+async def test_the_next_claim_is_made_while_the_last_one_is_unconfirmed(bench: Bench) -> None:
+    """A broker that takes its time keeps nobody from the database: what is next is ours before it has answered."""
+    await bench.commit_rows([row(number) for number in range(1, 2 * CLAIM + 1)])
+    bench.bus.gate = asyncio.Event()
+    running = asyncio.create_task(bench.relay.run())
+
+    await until(lambda: len(bench.relay.on_their_way) == 2 * CLAIM, "both claims are ours")
+    assert bench.relay.confirmed == set()
+    bench.bus.gate.set()
+    await until(lambda: len(bench.bus.published) == 2 * CLAIM, "both claims are sent")
+    bench.relay.stop()
+    bench.clock.advance(60)
+    async with asyncio.timeout(10):
+        await running
 
 
 async def test_offers_beyond_what_memory_should_hold_are_left_in_the_table(bench: Bench) -> None:

@@ -77,6 +77,11 @@ class Emitting:
     grace: timedelta = timedelta(0)
     cause: Envelope | None = None
 
+    def committed(self, pending: Sequence[Pending]) -> None:
+        """What `emit_all` has written is committed: let it leave at once, where there is a relay."""
+        if self.relay is not None:
+            self.relay.offer(pending)
+
 
 _mapping = registry(metadata=schema.metadata)
 
@@ -116,27 +121,9 @@ def emit(
     `key` orders messages (default: the contract's `key` field). Raises MessageTooLarge, and TypeError for a
     class without a wire type.
     """
-    if not event.wire_type:
-        raise TypeError(f"{type(event).__name__} names no wire type: class X(Event, type='...')")
     plain = session.sync_session if isinstance(session, AsyncSession) else session
-    emitting = plain.info.get(INFO) or _default()
-    now = emitting.clock.now()
-    identity = message_id or emitting.entropy.message_id(now)
-    cause = emitting.cause
-    row = outgoing(
-        event,
-        Envelope(
-            id=identity,
-            type=event.wire_type,
-            version=event.wire_version,
-            source=emitting.source or _source_of(event),
-            time=now,
-            correlation_id=cause.correlation_id if cause else None,
-            causation_id=str(cause.id) if cause else None,
-            key=key or event.ordering_key,
-            traceparent=cause.traceparent if cause else None,
-        ),
-    )
+    emitting: Emitting = plain.info.get(INFO) or _default()
+    row = _row(event, emitting, key, message_id)
     plain.add(
         OutboxMessage(
             key=row.key,
@@ -148,10 +135,48 @@ def emit(
             correlation_id=row.correlation_id,
             body=row.body,
             created_at=row.created_at,
-            available_at=now + emitting.grace,
+            available_at=row.created_at + emitting.grace,
         )
     )
-    return identity
+    return row.message_id
+
+
+async def emit_all(connection: AsyncConnection, events: Sequence[Event], emitting: Emitting) -> list[Pending]:
+    """`emit` for code that has no session but SQLAlchemy Core's connection, in its transaction: all in one statement.
+
+    Hand what it returns to `emitting.committed` once that transaction has committed; what is not handed over is left
+    to the sweepers. Raises what `emit` raises.
+    """
+    rows = [_row(event, emitting) for event in events]
+    relay = emitting.relay
+    return await append(
+        connection,
+        rows,
+        grace=emitting.grace,
+        on_their_way=relay.on_their_way if relay is not None else (),
+        done=relay.confirmed if relay is not None else (),
+    )
+
+
+def _row(event: Event, emitting: Emitting, key: str | None = None, message_id: UUID | None = None) -> OutboxRow:
+    if not event.wire_type:
+        raise TypeError(f"{type(event).__name__} names no wire type: class X(Event, type='...')")
+    now = emitting.clock.now()
+    cause = emitting.cause
+    return outgoing(
+        event,
+        Envelope(
+            id=message_id or emitting.entropy.message_id(now),
+            type=event.wire_type,
+            version=event.wire_version,
+            source=emitting.source or _source_of(event),
+            time=now,
+            correlation_id=cause.correlation_id if cause else None,
+            causation_id=str(cause.id) if cause else None,
+            key=key or event.ordering_key,
+            traceparent=cause.traceparent if cause else None,
+        ),
+    )
 
 
 def outgoing(message: Message, envelope: Envelope, data: str | None = None) -> OutboxRow:

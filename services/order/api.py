@@ -16,11 +16,11 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import FastAPI, Header, Query, Response
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from messaging.clock import Entropy, SystemClock, SystemEntropy
 from messaging.database import Database
-from messaging.outbox import emit
+from messaging.outbox import INFO, Emitting, emit, emit_all
 from services.order import docs_page, problems, store
 from services.order.domain import Order, OrderConflict
 from services.order.limits import BodyLimit
@@ -94,6 +94,7 @@ class OrderDesk:
     ) -> None:
         self._database = database
         self._info = info
+        self._emitting: Emitting = info.get(INFO) or Emitting()
         self._now = now
         self._new_id = new_id
         self._default_stock = default_stock
@@ -105,30 +106,26 @@ class OrderDesk:
         """
         placed_at = self._now()
         order = wish.as_order(self._new_id())
-        async with self._database.session(**self._info) as db:
+        # The busiest road: a connection without a session. What `request_cancellation` does reads more simply.
+        async with self._database.transaction() as connection:
             if key is not None:
                 request_hash = hashlib.sha256(wish.model_dump_json().encode()).hexdigest()
-                earlier = await store.claim_key(db, key, request_hash, order.id, placed_at)
+                earlier = await store.claim_key(connection, key, request_hash, order.id, placed_at)
                 if earlier is not None:
                     if earlier.request_hash != request_hash:
                         raise _key_reused(key, earlier.order_id)
-                    first = await self.find(earlier.order_id, db)
-                    return _as_placed(first), True
-            await self._check_skus(db, order)
-            await store.insert_order(db, order, placed_at)
-            _emit_pending(db, order)
+                    return _as_placed(await _find(connection, earlier.order_id)), True
+            await self._check_skus(connection, order)
+            await store.insert_order(connection, order, placed_at)
+            emitted = await emit_all(connection, order.pending_events, self._emitting)
+        self._emitting.committed(emitted)
+        order.pending_events.clear()
         return StoredOrder(order, order.total.amount, order.items, placed_at), False
 
-    async def find(self, order_id: UUID, db: AsyncSession | None = None) -> StoredOrder:
+    async def find(self, order_id: UUID) -> StoredOrder:
         """One order with its lines. Raises Problem where there is none of this id."""
-        if db is not None:
-            found = await store.find_order(await db.connection(), order_id)
-        else:
-            async with self._database.reading() as connection:
-                found = await store.find_order(connection, order_id)
-        if found is None:
-            raise _no_order(order_id)
-        return found
+        async with self._database.reading() as connection:
+            return await _find(connection, order_id)
 
     async def page(self, query: OrderQuery) -> OrderPage:
         """The orders that `query` asks for."""
@@ -164,11 +161,11 @@ class OrderDesk:
             _emit_pending(db, order)
         return order
 
-    async def _check_skus(self, db: AsyncSession, order: Order) -> None:
+    async def _check_skus(self, connection: AsyncConnection, order: Order) -> None:
         if self._default_stock is not None:
             return
         wanted = order.wanted
-        known = await store.on_hand(await db.connection(), wanted)
+        known = await store.on_hand(connection, wanted)
         unknown = [sku for sku in wanted if sku not in known]
         if unknown:
             raise Problem(
@@ -294,6 +291,13 @@ def _add_stock(app: FastAPI, database: Database) -> None:
 
 def _time_ordered_id(entropy: Entropy, now: Callable[[], datetime]) -> UUID:
     return entropy.message_id(now())
+
+
+async def _find(connection: AsyncConnection, order_id: UUID) -> StoredOrder:
+    found = await store.find_order(connection, order_id)
+    if found is None:
+        raise _no_order(order_id)
+    return found
 
 
 def _emit_pending(db: AsyncSession, order: Order) -> None:

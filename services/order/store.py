@@ -29,7 +29,6 @@ from sqlalchemy import (
     Text,
     Uuid,
     any_,
-    insert,
     literal,
     select,
 )
@@ -122,42 +121,38 @@ class ClaimedKey:
     request_hash: str
 
 
-async def insert_order(db: AsyncSession, order: Order, placed_at: datetime) -> None:
+async def insert_order(connection: AsyncConnection, order: Order, placed_at: datetime) -> None:
     """Write a new order and its lines."""
-    connection = await db.connection()
-    await connection.execute(
-        insert(orders),
+    record = {
+        "id": order.id,
+        "customer_id": order.customer_id,
+        "currency": order.currency,
+        "total": order.total.amount,
+        "items": order.items,
+        "status": order.status.value,
+        "placed_at": placed_at,
+    }
+    lines = [
         {
-            "id": order.id,
-            "customer_id": order.customer_id,
-            "currency": order.currency,
-            "total": order.total.amount,
-            "items": order.items,
-            "status": order.status.value,
-            "placed_at": placed_at,
-        },
-    )
-    await connection.execute(
-        insert(order_line),
-        [
-            {
-                "order_id": order.id,
-                "number": number,
-                "sku": line.sku,
-                "quantity": line.quantity,
-                "amount": line.amount,
-            }
-            for number, line in enumerate(order.lines, start=1)
-        ],
-    )
+            "order_id": order.id,
+            "number": number,
+            "sku": line.sku,
+            "quantity": line.quantity,
+            "amount": line.amount,
+        }
+        for number, line in enumerate(order.lines, start=1)
+    ]
+    await bulk.insert(connection, orders, tuple(record), [record])
+    await bulk.insert(connection, order_line, tuple(lines[0]), lines)
 
 
-async def claim_key(db: AsyncSession, key: str, request_hash: str, order_id: UUID, now: datetime) -> ClaimedKey | None:
+async def claim_key(
+    connection: AsyncConnection, key: str, request_hash: str, order_id: UUID, now: datetime
+) -> ClaimedKey | None:
     """Take `key` for `order_id` and return None, or return what it was taken for before.
 
     A concurrent claim of the same key waits here until the other transaction has ended.
     """
-    connection = await db.connection()
     row = {"key": key, "request_hash": request_hash, "order_id": order_id, "created_at": now}
     claimed = await connection.execute(_insert_missing(connection, idempotency), row)
     if claimed.rowcount == 1:

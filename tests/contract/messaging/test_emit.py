@@ -21,7 +21,7 @@ from contracts.message import Event
 from messaging import schema
 from messaging.database import Database
 from messaging.envelope import Envelope, MessageTooLarge
-from messaging.outbox import INFO, Emitting, collect, emit
+from messaging.outbox import INFO, Emitting, collect, emit, emit_all
 from messaging.relay import Relay
 from tests.contract.messaging.bench import NOON, CountingEntropy, ScriptedBus, StillClock, numbers, until
 from tests.contract.messaging.parcels import Ordered, Packed
@@ -338,3 +338,39 @@ async def test_a_session_class_collects(tables: Database, engine: Engine) -> Non
         session.add(Box("p1"))
 
     assert await _parcels(tables) == ["p1"]
+
+
+async def test_events_emitted_on_a_connection_commit_with_it(
+    tables: Database, relay: tuple[Relay, ScriptedBus]
+) -> None:
+    """Without a session: rolled back they were never there; committed they lie in the outbox and leave at once."""
+    emitting: Emitting = _info(relay[0])[INFO]
+    async with tables.engine.connect() as connection:
+        await emit_all(connection, [Ordered(parcel="p0")], emitting)
+        await connection.rollback()
+    async with tables.transaction() as connection:
+        emitted = await emit_all(connection, [Ordered(parcel="p1"), Packed(parcel="p1")], emitting)
+        assert relay[1].published == []
+    emitting.committed(emitted)
+    await until(lambda: len(relay[1].published) == 2, "both are published")
+
+    assert [(each.type, each.app_id) for each in relay[1].published] == [
+        ("parcel.ordered", "shop"),
+        ("parcel.packed", "shop"),
+    ]
+    assert await _parcels(tables) == ["p1", "p1"]
+
+
+async def test_an_event_emitted_on_a_connection_waits_for_an_older_one_of_its_key(
+    tables: Database, relay: tuple[Relay, ScriptedBus]
+) -> None:
+    """An older row that somebody else is to send goes first: the younger one is left to the sweepers, too."""
+    async with AsyncSession(tables.engine, info=_info()) as session, session.begin():
+        emit(session, Ordered(parcel="p1", note="older"))
+    emitting: Emitting = _info(relay[0])[INFO]
+    async with tables.transaction() as connection:
+        emitted = await emit_all(connection, [Packed(parcel="p1"), Packed(parcel="p2")], emitting)
+    emitting.committed(emitted)
+    await until(lambda: len(relay[1].published) == 1, "the other key's is published")
+
+    assert [json.loads(each.body)["data"]["parcel"] for each in relay[1].published] == ["p2"]

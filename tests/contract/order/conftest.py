@@ -51,9 +51,9 @@ def shop(database: Database) -> Shop:
 
     async def write(*orders: Iterable[Line], first: int = 1) -> list[UUID]:
         ids = [UUID(int=first + number) for number in range(len(orders))]
-        async with database.session() as db:
+        async with database.transaction() as connection:
             for order_id, lines in zip(ids, orders, strict=True):
-                await store.insert_order(db, Order.place(order_id, "00004", "USD", lines), NOON)
+                await store.insert_order(connection, Order.place(order_id, "00004", "USD", lines), NOON)
         return ids
 
     return write

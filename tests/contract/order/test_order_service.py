@@ -13,7 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, event, inspect
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts.fulfillment import FulfillmentCompleted, FulfillmentFailed
 from contracts.money import Money
@@ -256,14 +256,14 @@ async def test_a_key_is_claimed_once(database: Database, shop: Shop) -> None:
     """The second claim of a key learns whose it is."""
     (a,) = await shop([Line("CD", 1, 100)])
 
-    async def claim(db: AsyncSession, request_hash: str) -> store.ClaimedKey | None:
+    async def claim(connection: AsyncConnection, request_hash: str) -> store.ClaimedKey | None:
         placed_at = (await _stored(database, a)).placed_at
-        return await store.claim_key(db, "key", request_hash, a, placed_at)
+        return await store.claim_key(connection, "key", request_hash, a, placed_at)
 
-    async with database.session() as db:
-        assert await claim(db, "1" * 64) is None
-    async with database.session() as db:
-        assert await claim(db, "2" * 64) == store.ClaimedKey(a, "1" * 64)
+    async with database.transaction() as connection:
+        assert await claim(connection, "1" * 64) is None
+    async with database.transaction() as connection:
+        assert await claim(connection, "2" * 64) == store.ClaimedKey(a, "1" * 64)
 
 
 async def _stored(database: Database, order_id: UUID) -> store.StoredOrder:

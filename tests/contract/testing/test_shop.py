@@ -49,7 +49,7 @@ async def place(shop: Harness, number: int, pieces: int = 1) -> UUID:
     order_id = UUID(int=ORDER.int + number)
     async with shop.session("order") as db:
         order = Order.place(order_id, "ada", "USD", [Line("pen", pieces, PRICE.amount // pieces)])
-        await store.insert_order(db, order, shop.clock.now())
+        await store.insert_order(await db.connection(), order, shop.clock.now())
     await shop.publish(OrderCreated(order_id=order_id, customer_id="ada", total=PRICE, items=1))
     return order_id
 

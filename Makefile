@@ -1,6 +1,6 @@
 # Every target that runs something prepares what it needs first; a second call finds it there.
 .DEFAULT_GOAL := help
-.PHONY: help demo run up test unit lint format acceptance bench bench-peers bench-long lock schemas clean venv venv-dev servers peers plots
+.PHONY: help demo run up test unit lint format acceptance bench bench-peers bench-long bench-plots lock schemas clean venv venv-dev servers peers plots
 
 PYTHON ?=
 export PYTHON
@@ -54,9 +54,14 @@ bench-peers: venv-dev servers peers ## The same saga on DBOS Transact and on Res
 bench-long: venv-dev servers ## What takes half an hour: starts, transitions, memory over many sagas, a million of them
 	@$(measure).starting
 	@$(measure).engine --queue quorum $(if $(ENGINE_FLOOR),--floor "$(ENGINE_FLOOR)")
+	@$(bin)/python -m benchmarks.embedding
 	@$(measure).endurance
 	@$(measure).at_scale
 	@$(bin)/python -m benchmarks.goals
+
+bench-plots: venv-dev servers plots ## Pictures for docs/performance.md, from make bench and two sweeps (FLOOR with {batch})
+	@$(measure).sweeping $(if $(FLOOR),--floor "$(FLOOR)")
+	@$(bin)/python -m benchmarks.plotting
 
 lock: venv-dev ## Resolve pyproject.toml afresh into the lock files (needs uv)
 	@sh deploy/lock.sh $(ARGS)

@@ -9,7 +9,7 @@ once, and the orchestrator makes a transition of each answer and of the start:
     transitions = commands + 1
 
 The orchestrator and its database cost by the transition, participants and theirs by the command, the broker by the
-message.
+message. With several shards, an event that came to another one than its saga's is handed on over the broker once more.
 """
 
 from __future__ import annotations
@@ -192,17 +192,20 @@ def size(cost: Costs, saga: Saga, rate: float, retention_days: float, given: Ass
         return rate * milliseconds / 1000 / given.busy
 
     orchestrating, participating = cores(cost.orchestrator_ms), cores(cost.participants_ms)
-    brokering = cores(cost.broker_ms * given.replicas)
     databases = cores(cost.orchestrator_database_ms), cores(cost.participants_databases_ms)
     kept = rate * retention_days * SECONDS_A_DAY
+    shards = _servers(databases[0], rate * cost.orchestrator_wal, kept * cost.orchestrator_stored, given)
+    messages = saga.messages + saga.transitions * (shards.number - 1) / shards.number
+    more = messages / saga.messages
+    brokering = cores(cost.broker_ms * more * given.replicas)
     nodes = most(
         (given.replicas, "a quorum"),
-        (rate * saga.messages / (given.node_messages * given.busy), "messages"),
+        (rate * messages / (given.node_messages * given.busy), "messages"),
         (brokering / given.machine_cores, "cores"),
     )
     return Sizing(
         sagas_per_second=rate,
-        messages=rate * saga.messages,
+        messages=rate * messages,
         transitions=rate * saga.transitions,
         orchestrator_processes=math.ceil(orchestrating),
         participant_processes=math.ceil(participating),
@@ -213,15 +216,15 @@ def size(cost: Costs, saga: Saga, rate: float, retention_days: float, given: Ass
         event_queues=math.ceil(rate * saga.transitions / (given.queue_messages * given.busy)),
         broker_nodes=nodes,
         broker_clusters=math.ceil(nodes.number / given.cluster_nodes),
-        shards=_servers(databases[0], rate * cost.orchestrator_wal, kept * cost.orchestrator_stored, given),
+        shards=shards,
         participants_servers=_servers(
             databases[1], rate * cost.participants_wal, kept * cost.participants_stored, given
         ),
         orchestrator_stored=kept * cost.orchestrator_stored,
         participants_stored=kept * cost.participants_stored,
         wal=rate * (cost.orchestrator_wal + cost.participants_wal),
-        broker_in=rate * cost.to_broker,
-        broker_out=rate * (cost.from_broker + cost.to_broker * (given.replicas - 1)),
+        broker_in=rate * cost.to_broker * more,
+        broker_out=rate * (cost.from_broker + cost.to_broker * (given.replicas - 1)) * more,
     )
 
 

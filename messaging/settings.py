@@ -127,9 +127,9 @@ class ServiceSettings(BaseSettings):
         description="json: one object a line; console: for people; auto: console on a terminal.",
     )
     batch_size: Annotated[int, Field(ge=1, le=5000)] = Field(
-        default=100,
+        default=500,
         validation_alias="AMENDS_BATCH_SIZE",
-        description="Most messages in one transaction. A batch is never waited for.",
+        description="Most messages in one transaction; below it the size adapts. A batch is never waited for.",
     )
     queue_type: QueueType = Field(
         default=QueueType.QUORUM,

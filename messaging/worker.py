@@ -15,7 +15,6 @@ too much at once: after some tries it is taken apart too. What belongs to the me
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -31,15 +30,17 @@ from messaging.bisecting import HandlerFailed, apart
 from messaging.bus import Bus, Delivery, Subscription
 from messaging.clock import Checkpoint, Clock, Entropy, no_checkpoint
 from messaging.database import DATABASE_ERRORS, Database, in_words, is_transient, took_too_long
+from messaging.hand import Hand
 from messaging.inbox import Entry
 from messaging.polling import Poller
 from messaging.received import Arrival, Received, Unreadable
 from messaging.relay import Relay
+from messaging.sizing import Sizing
 from messaging.slowness import Slow
 from messaging.work import Work
 
-PREFETCH_BATCHES = 3
-"""Unsettled messages per batch size: one batch in the transaction, one waiting, one on the wire."""
+PREFETCH_BATCHES = 2
+"""Unsettled messages per largest batch: one in the transaction, one that comes in and is read meanwhile."""
 LONGEST_RETRY = 10.0
 STALLED = timedelta(minutes=2)
 """A batch in hand for longer than this is told as an obstacle by `/readyz`."""
@@ -103,7 +104,7 @@ class Worker:
         relay: Relay,
         clock: Clock,
         entropy: Entropy,
-        batch_size: int = 100,
+        batch_size: int = 500,
         grace: timedelta = timedelta(seconds=10),
         interval: float = 1.0,
         checkpoint: Checkpoint = no_checkpoint,
@@ -116,12 +117,11 @@ class Worker:
         self._relay = relay
         self._clock = clock
         self._entropy = entropy
-        self._batch_size = batch_size
+        self._sizing = Sizing(batch_size)
         self._grace = grace
         self._checkpoint = checkpoint
-        self._arrivals: deque[Arrival] = deque()
         self._prefetch = batch_size * PREFETCH_BATCHES
-        self._most = self._prefetch * len(self._queues)
+        self._hand = Hand(consumer.read, self._holds, self._prefetch * len(self._queues))
         self._something = asyncio.Event()
         self._poller = Poller(
             consumer, database, clock, interval=interval, limit=batch_size * 2, found=self._has_come_due
@@ -142,21 +142,32 @@ class Worker:
                 queue, prefetch=self._prefetch, deliver=self._delivered
             )
         polling = asyncio.create_task(self._poller.run(), name=f"{self._consumer.name} due")
-        polling.add_done_callback(lambda _: self._something.set())
+        ahead = asyncio.create_task(self._hand.read_ahead(), name=f"{self._consumer.name} reads ahead")
+        for task in (polling, ahead):
+            task.add_done_callback(lambda _: self._something.set())
         try:
             while not self._stopping:
-                if polling.done():
+                if polling.done() or ahead.done():
                     break
-                if not self._arrivals:
+                if not self._hand:
                     self._something.clear()
                     await self._something.wait()
                     continue
-                await self._process(self._take())
+                taken = self._hand.take(self._sizing.now)
+                began = self._clock.monotonic()
+                await self._process(taken)
+                self._hand.done(taken)
+                self._sizing.took(len(taken), self._clock.monotonic() - began)
                 await self._relay.room()
         finally:
             self._stopping = True
             self._poller.stop()
+            ahead.cancel()
+            # Whichever has died, the worker ends with what it died of.
             await polling
+            await asyncio.wait((ahead,))
+            if not ahead.cancelled():
+                ahead.result()
 
     async def stop(self) -> None:
         """Take no more deliveries and let `run` end after the batch in hand."""
@@ -183,18 +194,8 @@ class Worker:
     # -- in --------------------------------------------------------------------------------------------------
 
     def _delivered(self, delivery: Delivery) -> None:
-        if len(self._arrivals) >= self._most:
-            self._forget_lost()
-        self._arrivals.append(Arrival(delivery=delivery))
+        self._hand.deliver(delivery)
         self._something.set()
-
-    def _forget_lost(self) -> None:
-        """Let go of what lost channels delivered: it comes again on new ones, and while the database is away every
-        reconnect would add a prefetch to our memory.
-        """
-        self._arrivals = deque(each for each in self._arrivals if each.delivery is None or self._holds(each.delivery))
-        # Living deliveries are bounded, rows that have come due too; where both are many, look again at twice as many.
-        self._most = max(self._prefetch * len(self._queues), 2 * len(self._arrivals))
 
     def _holds(self, delivery: Delivery) -> bool:
         subscription = self._subscriptions.get(delivery.queue)
@@ -202,16 +203,11 @@ class Worker:
 
     def submit(self, arrival: Arrival) -> None:
         """Put something in the loop's hand from inside the process (the outcome of a call outside)."""
-        self._arrivals.append(arrival)
-        self._something.set()
+        self._has_come_due((arrival,))
 
     def _has_come_due(self, arrivals: Sequence[Arrival]) -> None:
-        # A delivery has rested meanwhile: if its channel is lost, it comes again by itself.
-        self._arrivals.extend(each for each in arrivals if each.delivery is None or self._holds(each.delivery))
+        self._hand.add(arrivals)
         self._something.set()
-
-    def _take(self) -> list[Arrival]:
-        return [self._arrivals.popleft() for _ in range(min(self._batch_size, len(self._arrivals)))]
 
     # -- through ---------------------------------------------------------------------------------------------
 
@@ -268,7 +264,7 @@ class Worker:
         cause = _cause(error)
         if took_too_long(cause) and not _is_foreign(error):
             self._slow.note(arrival)
-        received = arrival.received or (None if arrival.delivery is None else self._read(arrival.delivery))
+        received = self._hand.content(arrival)
         if not isinstance(received, Received):
             await self._give_up(arrival, error)
             return
@@ -309,7 +305,7 @@ class Worker:
             if arrival.tick is not None:
                 ticks.append(arrival.tick)
                 continue
-            found = arrival.received or (None if arrival.delivery is None else self._read(arrival.delivery))
+            found = self._hand.content(arrival)
             if isinstance(found, Received):
                 readable.append(found)
             elif found is not None:
@@ -334,9 +330,6 @@ class Worker:
         self._checkpoint("committed")
         await self._settle(arrivals)
         self._checkpoint("acknowledged")
-
-    def _read(self, delivery: Delivery) -> Received | Unreadable:
-        return self._consumer.read(delivery)
 
     # -- out -------------------------------------------------------------------------------------------------
 

@@ -164,7 +164,7 @@ def test_a_diagram_that_lies_is_found_out() -> None:
     arrow = "    compensating --> compensated: the last compensation was answered / a person (resolve)\n"
     assert there.count(arrow) == 1
     assert state_diagram.rewritten(there.replace(arrow, "")) == there
-    assert "`AMENDS_BATCH_SIZE` | `100` |" in settings_table.page()
+    assert "`AMENDS_BATCH_SIZE` | `500` |" in settings_table.page()
 
 
 def _anchors(page: Path) -> set[str]:

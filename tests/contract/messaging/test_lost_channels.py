@@ -35,7 +35,7 @@ async def test_reconnecting_while_the_database_is_away_fills_no_memory(bench: Be
     held = []
     for _ in range(50):
         deliveries = _reconnected(bench, deliveries)
-        held.append(len(worker._arrivals))
+        held.append(len(worker._hand))
     assert max(held) <= 2 * PREFETCH
     away.away = False
     await bench.pass_time(_all_settled(bench, deliveries), "the last channel's deliveries are acknowledged")

@@ -103,13 +103,54 @@ async def test_a_batch_in_which_every_message_fails_is_no_deeper_than_one(sqlite
     async def pack(command: Pack, db: AsyncSession) -> Packed | Refused:
         raise RetryLater("the depot is closed")
 
-    await bench.serve(participant, batch_size=500)
+    worker = await bench.serve(participant, batch_size=500)
+    worker._sizing.now = 500
     bench.bus.hand_over([bench.delivery(Pack(parcel=str(number))) for number in range(500)])
     await bench.until(lambda: len(bench.bus.settled) == 500, "all are settled")
 
     assert await bench.letters() == []
     assert {row.last_error for row in await bench.rows(schema.deferred)} == {"the depot is closed"}
     assert len(await bench.rows(schema.deferred)) == 500
+
+
+async def test_the_next_batch_commits_while_the_last_ones_answers_are_unconfirmed(bench: Bench) -> None:
+    """Nobody waits for the broker's confirmations but the relay: the next batch is handled and acknowledged meanwhile,
+    and its answers leave behind those of the last.
+    """
+    await bench.serve(packer())
+    bench.bus.gate = asyncio.Event()
+    publishing = asyncio.create_task(bench.relay.run())
+    first, second = (bench.delivery(Pack(parcel=parcel), correlation_id=parcel) for parcel in ("one", "two"))
+    await bench.handle(first)
+    await bench.until(lambda: len(bench.bus.published) == 1, "the first answer is on its way")
+    await bench.handle(second)
+
+    assert bench.bus.settled == [first.tag, second.tag]
+    assert len(bench.bus.published) == 1
+    assert len(await bench.rows(schema.outbox)) == 2
+    bench.bus.gate.set()
+    await bench.until(lambda: len(bench.bus.published) == 2, "the second answer has left")
+    assert [each.correlation_id for each in bench.bus.published] == ["one", "two"]
+    bench.relay.stop()
+    publishing.cancel()
+    await asyncio.gather(publishing, return_exceptions=True)
+
+
+async def test_batches_grow_while_the_queue_fills_them(bench: Bench) -> None:
+    """What lies in the queue leaves in ever larger transactions, up to the setting."""
+    sizes: list[int] = []
+    participant = Participant("depot")
+
+    @participant.handles_batch(Pack)
+    async def pack(commands: Sequence[Pack], db: AsyncSession) -> Sequence[Packed | Refused]:
+        sizes.append(len(commands))
+        return [Packed(parcel=each.parcel) for each in commands]
+
+    await bench.serve(participant, batch_size=300)
+    bench.bus.hand_over([bench.delivery(Pack(parcel=str(number))) for number in range(900)])
+    await bench.until(lambda: len(bench.bus.settled) == 900, "all are settled")
+
+    assert sizes == [100, 200, 300, 300]
 
 
 _HOSTILE: list[tuple[str, bytes, dict[str, Any]]] = [

@@ -1,0 +1,130 @@
+"""What a worker has in hand: in order, bounded, read once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from messaging.bus import Delivery
+from messaging.hand import MOST_BYTES, READ_AT_ONCE, Hand
+from messaging.received import Arrival, Received, Unreadable
+
+
+class Reader:
+    """Reads deliveries, and counts how often."""
+
+    def __init__(self) -> None:
+        self.read: list[int] = []
+
+    def __call__(self, delivery: Delivery) -> Received | Unreadable:
+        self.read.append(delivery.tag)
+        return Unreadable(delivery, "malformed", "a test's")
+
+
+def hand(reader: Reader, holds: Callable[[Delivery], bool] = lambda _: True, most: int = 1_000) -> Hand:
+    """A hand that holds what it is given."""
+    return Hand(reader, holds, most)
+
+
+def delivery(tag: int, size: int = 2) -> Delivery:
+    """A delivery of so many bytes."""
+    return Delivery("depot.in", tag, bytes(size), "amends.commands", "parcel.pack")
+
+
+def tags(arrivals: Sequence[Arrival]) -> list[int]:
+    """Which they are."""
+    return [each.delivery.tag for each in arrivals if each.delivery is not None]
+
+
+async def test_arrivals_are_taken_in_their_order_and_read_once() -> None:
+    """What was read ahead is not read again, what was not is read when it is wanted, however often it is asked for."""
+    reader = Reader()
+    held = hand(reader)
+    for tag in range(1, 5):
+        held.deliver(delivery(tag))
+    reading = asyncio.create_task(held.read_ahead())
+    await asyncio.sleep(0)
+    assert reader.read == [1, 2, 3, 4]
+
+    first = held.take(3)
+    assert tags(first) == [1, 2, 3]
+    for each in (*first, *first):
+        assert held.content(each) is not None
+    assert reader.read == [1, 2, 3, 4]
+    held.done(first)
+    reading.cancel()
+    held.deliver(delivery(5))
+    rest = held.take(10)
+    assert tags(rest) == [4, 5]
+    assert [held.content(each) is not None for each in rest] == [True, True]
+    assert reader.read == [1, 2, 3, 4, 5]
+    assert len(held) == 0
+
+
+async def test_others_have_their_turn_while_much_is_read_ahead() -> None:
+    """Who waits for the database is not made to wait until everything has been read."""
+    reader = Reader()
+    held = hand(reader)
+    for tag in range(3 * READ_AT_ONCE):
+        held.deliver(delivery(tag))
+    reading = asyncio.create_task(held.read_ahead())
+    seen = []
+    for _ in range(4):
+        await asyncio.sleep(0)
+        seen.append(len(reader.read))
+    reading.cancel()
+    assert seen == [READ_AT_ONCE, 2 * READ_AT_ONCE, 3 * READ_AT_ONCE, 3 * READ_AT_ONCE]
+
+
+async def test_a_batch_taken_while_the_next_is_read_does_not_put_the_reader_off_its_place() -> None:
+    """Reading goes on behind what was taken: nothing is read twice, and nothing is left out."""
+    reader = Reader()
+    held = hand(reader)
+    for tag in range(3 * READ_AT_ONCE):
+        held.deliver(delivery(tag))
+    reading = asyncio.create_task(held.read_ahead())
+    await asyncio.sleep(0)
+    held.done(held.take(READ_AT_ONCE + 5))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    reading.cancel()
+    left = held.take(1_000)
+    assert all(held.content(each) is not None for each in left)
+    assert reader.read == [*range(READ_AT_ONCE), *range(READ_AT_ONCE + 5, 3 * READ_AT_ONCE)]
+
+
+async def test_a_batch_ends_with_its_bytes() -> None:
+    """However many messages it could take, no further one is taken once their bodies are as long as it may hold."""
+    held = hand(Reader())
+    for tag in range(4):
+        held.deliver(delivery(tag, MOST_BYTES // 2))
+    assert tags(held.take(100)) == [0, 1]
+    assert tags(held.take(100)) == [2, 3]
+
+
+async def test_what_lost_channels_delivered_is_let_go_of() -> None:
+    """Past the most it should hold, it looks what the broker still waits for, and forgets what was read of the rest."""
+    reader = Reader()
+    alive: set[int] = set()
+    held = hand(reader, lambda each: each.tag in alive, most=3)
+    reading = asyncio.create_task(held.read_ahead())
+    for tag in (1, 2, 3):
+        held.deliver(delivery(tag))
+    await asyncio.sleep(0)
+    alive.update({3, 4})
+    held.deliver(delivery(4))
+    await asyncio.sleep(0)
+    reading.cancel()
+    taken = held.take(10)
+    assert tags(taken) == [3, 4]
+    assert all(held.content(each) is not None for each in taken)
+    assert reader.read == [1, 2, 3, 4]
+
+
+async def test_what_has_rested_is_added_only_while_the_broker_waits_for_it() -> None:
+    """A delivery whose channel was lost while it rested comes again by itself; what comes from a table counts."""
+    held = hand(Reader(), lambda each: each.tag == 1)
+    held.add([Arrival(delivery=delivery(1)), Arrival(delivery=delivery(2)), Arrival(tick="due")])
+    taken = held.take(10)
+    assert tags(taken) == [1]
+    assert held.content(taken[1]) is None

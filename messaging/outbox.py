@@ -141,11 +141,13 @@ def emit(
     return row.message_id
 
 
-async def emit_all(connection: AsyncConnection, events: Sequence[Event], emitting: Emitting) -> list[Pending]:
+async def emit_all(
+    connection: AsyncConnection, events: Sequence[Event], emitting: Emitting, *, beside: Writes | None = None
+) -> list[Pending]:
     """`emit` for code that has no session but SQLAlchemy Core's connection, in its transaction: all in one statement.
 
-    Hand what it returns to `emitting.committed` once that transaction has committed; what is not handed over is left
-    to the sweepers. Raises what `emit` raises.
+    What lies in `beside` is written in the same round trip. Hand what it returns to `emitting.committed` once that
+    transaction has committed; what is not handed over is left to the sweepers. Raises what `emit` raises.
     """
     rows = [_row(event, emitting) for event in events]
     relay = emitting.relay
@@ -155,6 +157,7 @@ async def emit_all(connection: AsyncConnection, events: Sequence[Event], emittin
         grace=emitting.grace,
         on_their_way=relay.on_their_way if relay is not None else (),
         done=relay.confirmed if relay is not None else (),
+        beside=beside,
     )
 
 

@@ -18,6 +18,7 @@ from uuid import UUID
 from fastapi import FastAPI, Header, Query, Response
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from messaging.bulk import Writes
 from messaging.clock import Entropy, SystemClock, SystemEntropy
 from messaging.database import Database
 from messaging.outbox import INFO, Emitting, emit, emit_all
@@ -116,8 +117,9 @@ class OrderDesk:
                         raise _key_reused(key, earlier.order_id)
                     return _as_placed(await _find(connection, earlier.order_id)), True
             await self._check_skus(connection, order)
-            await store.insert_order(connection, order, placed_at)
-            emitted = await emit_all(connection, order.pending_events, self._emitting)
+            writes = Writes()
+            store.insert_order(writes, order, placed_at)
+            emitted = await emit_all(connection, order.pending_events, self._emitting, beside=writes)
         self._emitting.committed(emitted)
         order.pending_events.clear()
         return StoredOrder(order, order.total.amount, order.items, placed_at), False

@@ -115,5 +115,4 @@ def _states(found: dict[UUID, Order]) -> dict[UUID, _State]:
 
 async def _save(db: AsyncSession, found: dict[UUID, Order], before: dict[UUID, _State], stock: Stock) -> None:
     changed = [order for order in found.values() if (order.status, order.reason) != before[order.id]]
-    await store.save_orders(db, changed)
-    await store.save_stock(db, stock.changed)
+    await store.save(db, changed, stock.changed)

@@ -35,7 +35,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from messaging import bulk
+from messaging.bulk import Writes
 from messaging.schema import NAMING, UTCDateTime
 from services.order.domain import Line, Order, OrderStatus, Stock
 
@@ -121,8 +121,8 @@ class ClaimedKey:
     request_hash: str
 
 
-async def insert_order(connection: AsyncConnection, order: Order, placed_at: datetime) -> None:
-    """Write a new order and its lines."""
+def insert_order(writes: Writes, order: Order, placed_at: datetime) -> None:
+    """Add a new order and its lines to what is written."""
     record = {
         "id": order.id,
         "customer_id": order.customer_id,
@@ -142,8 +142,8 @@ async def insert_order(connection: AsyncConnection, order: Order, placed_at: dat
         }
         for number, line in enumerate(order.lines, start=1)
     ]
-    await bulk.insert(connection, orders, tuple(record), [record])
-    await bulk.insert(connection, order_line, tuple(lines[0]), lines)
+    writes.insert(orders, tuple(record), [record])
+    writes.insert(order_line, tuple(lines[0]), lines)
 
 
 async def claim_key(
@@ -202,27 +202,23 @@ async def stock_for_update(db: AsyncSession, skus: Iterable[str], *, default: in
     return Stock(found)
 
 
-async def save_orders(db: AsyncSession, changed: Sequence[Order]) -> None:
-    """Write what may change of an order: one statement for all of them."""
-    records = [
-        {
-            "id": order.id,
-            "status": order.status.value,
-            "reason": order.reason,
-            "captured": order.captured,
-        }
-        for order in changed
-    ]
-    await bulk.update(await db.connection(), orders, ("id",), ("status", "reason", "captured"), records)
+async def save(db: AsyncSession, changed: Sequence[Order], on_hand: Mapping[str, int]) -> None:
+    """Write what may change of orders, and the new numbers of skus, together.
 
-
-async def save_stock(db: AsyncSession, on_hand: Mapping[str, int]) -> None:
-    """Write the new numbers of these skus: one statement for all of them.
-
-    The caller holds their locks (`stock_for_update`).
+    The caller holds the locks of both (`orders_for_update`, `stock_for_update`).
     """
-    records = [{"sku": sku, "on_hand": number} for sku, number in on_hand.items()]
-    await bulk.update(await db.connection(), stock, ("sku",), ("on_hand",), records)
+    writes = Writes()
+    writes.update(
+        orders,
+        ("id",),
+        ("status", "reason", "captured"),
+        [
+            {"id": order.id, "status": order.status.value, "reason": order.reason, "captured": order.captured}
+            for order in changed
+        ],
+    )
+    writes.update(stock, ("sku",), ("on_hand",), [{"sku": sku, "on_hand": number} for sku, number in on_hand.items()])
+    await writes.run(await db.connection())
 
 
 async def set_stock(db: AsyncSession, sku: str, on_hand: int) -> None:

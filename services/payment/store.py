@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from contracts.money import Money
 from messaging import bulk
+from messaging.bulk import Writes
 from services.payment.domain import Account, Authorization, Books, Status, Tombstone
 from services.payment.journal import Entry, Operation, Posting
 from services.payment.schema import TOMBSTONE, account, authorization, journal_entry, journal_posting
@@ -46,29 +47,27 @@ async def open_books(
 
 
 async def close_books(db: AsyncSession, books: Books, *, now: datetime) -> None:
-    """Write what has changed: at most five statements, each for all rows of its table."""
-    connection = await db.connection()
-    await bulk.update(
-        connection,
+    """Write what has changed, all tables together: one round trip on PostgreSQL."""
+    writes = Writes()
+    writes.update(
         account,
         ("id",),
         ("held", "captured"),
         [{"id": each.id, "held": each.held, "captured": each.captured} for each in books.changed_accounts()],
     )
-    await bulk.insert(
-        connection,
+    writes.insert(
         authorization,
         _AUTHORIZATION_COLUMNS,
         [_authorization_row(each, now) for each in books.opened()],
     )
-    await bulk.update(
-        connection,
+    writes.update(
         authorization,
         ("order_id",),
         ("status", "changed_at"),
         [{"order_id": each.order_id, "status": each.status.value, "changed_at": now} for each in books.changed()],
     )
-    await _write_journal(connection, books.entries(), now)
+    _write_journal(writes, books.entries(), now)
+    await writes.run(await db.connection())
 
 
 async def put_account(connection: AsyncConnection, terms: Account, *, now: datetime) -> Account:
@@ -176,10 +175,9 @@ async def _open(connection: AsyncConnection, accounts: Collection[Account], now:
     )
 
 
-async def _write_journal(connection: AsyncConnection, entries: Collection[Entry], now: datetime) -> None:
+def _write_journal(writes: Writes, entries: Collection[Entry], now: datetime) -> None:
     numbered = [(entry.id, entry) for entry in entries]
-    await bulk.insert(
-        connection,
+    writes.insert(
         journal_entry,
         ("id", "order_id", "operation", "at"),
         [
@@ -187,8 +185,7 @@ async def _write_journal(connection: AsyncConnection, entries: Collection[Entry]
             for identity, each in numbered
         ],
     )
-    await bulk.insert(
-        connection,
+    writes.insert(
         journal_posting,
         ("entry_id", "line", "account", "amount", "currency"),
         [

@@ -11,6 +11,7 @@ import pytest
 from fastapi import FastAPI
 
 from messaging import migrate
+from messaging.bulk import Writes
 from messaging.database import Database
 from services.order import store
 from services.order.api import create_app
@@ -53,7 +54,9 @@ def shop(database: Database) -> Shop:
         ids = [UUID(int=first + number) for number in range(len(orders))]
         async with database.transaction() as connection:
             for order_id, lines in zip(ids, orders, strict=True):
-                await store.insert_order(connection, Order.place(order_id, "00004", "USD", lines), NOON)
+                writes = Writes()
+                store.insert_order(writes, Order.place(order_id, "00004", "USD", lines), NOON)
+                await writes.run(connection)
         return ids
 
     return write

@@ -275,7 +275,7 @@ async def test_a_cancellation_can_come_too_late(client: httpx.AsyncClient, datab
     completed.confirm(Stock({"CD": 1}))
     completed.complete(Money(amount=100, currency="USD"))
     async with database.session() as db:
-        await store.save_orders(db, [completed])
+        await store.save(db, [completed], {})
     late = await client.post(f"/orders/{order_id}/cancellation")
     assert (late.status_code, problem(late)["type"]) == (409, "urn:amends:problem:too-late-to-cancel")
     missing = await client.post(f"/orders/{NOWHERE}/cancellation")

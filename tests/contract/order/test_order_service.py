@@ -195,12 +195,13 @@ async def test_statements_do_not_grow_with_the_batch(database: Database, shop: S
     await count(database, "CD", 1000)
     await count(database, "LP", 1000)
     ids = await shop(*[[Line("CD", 1, 100), Line("LP", 1, 100)]] * size)
+    written = ["WITH"] if database.dialect == "postgresql" else ["UPDATE", "UPDATE"]
     with statements(database) as sent:
         await confirm(database, ids)
-    assert [each.split()[0] for each in sent] == ["SELECT", "SELECT", "UPDATE", "UPDATE"]
+    assert [each.split()[0] for each in sent] == ["SELECT", "SELECT", *written]
     with statements(database) as sent:
         await cancel(database, ids)
-    assert [each.split()[0] for each in sent] == ["SELECT", "SELECT", "UPDATE", "UPDATE"]
+    assert [each.split()[0] for each in sent] == ["SELECT", "SELECT", *written]
     assert await on_hand(database, "CD", "LP") == {"CD": 1000, "LP": 1000}
 
 

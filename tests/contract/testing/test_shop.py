@@ -12,6 +12,7 @@ from sqlalchemy import select
 from contracts import Money
 from contracts.fulfillment import FulfillmentCompleted, FulfillmentFailed
 from contracts.order import OrderCreated
+from messaging.bulk import Writes
 from orchestrator import hours, minutes
 from orchestrator.sagas.fulfill_order import FULFILL_ORDER
 from orchestrator.testing import Harness, Harnesses, VirtualClock
@@ -49,7 +50,9 @@ async def place(shop: Harness, number: int, pieces: int = 1) -> UUID:
     order_id = UUID(int=ORDER.int + number)
     async with shop.session("order") as db:
         order = Order.place(order_id, "ada", "USD", [Line("pen", pieces, PRICE.amount // pieces)])
-        await store.insert_order(await db.connection(), order, shop.clock.now())
+        writes = Writes()
+        store.insert_order(writes, order, shop.clock.now())
+        await writes.run(await db.connection())
     await shop.publish(OrderCreated(order_id=order_id, customer_id="ada", total=PRICE, items=1))
     return order_id
 

@@ -16,9 +16,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Column, Table, TextClause, column, text
+from sqlalchemy import Column, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.sql.selectable import TextualSelect
 
 from messaging import driver
 from messaging.shapes import Delete, Insert, Record, Select, Shape, Update, among, pack, result_processor
@@ -167,28 +166,26 @@ class Writes:
         """Do what was added since the last time; the outcomes then say what has come of it."""
         parts, self._parts = self._parts, []
         if connection.dialect.name == "sqlite":
-            for part in parts:
-                await _alone(connection, *part)
+            if parts:
+                await _in_turn(connection, parts)
         elif parts:
             await _together(connection, parts)
 
 
-async def _alone(connection: AsyncConnection, shape: Shape, given: Sequence[Any], outcome: Outcome) -> None:
-    bound = shape.bind(connection.dialect, given)
-    result = await connection.execute(_sqlite(shape), {f"p{number}": each for number, each in enumerate(bound, 1)})
-    if shape.counted:
-        outcome.count = len(result.all())
-    elif shape.returned:
-        outcome.rows = list(result.all())
-        outcome.count = len(outcome.rows)
+async def _in_turn(connection: AsyncConnection, parts: Sequence[tuple[Shape, Sequence[Any], Outcome]]) -> None:
+    statements = [(_lone(shape, "sqlite"), shape.bind(connection.dialect, given)) for shape, given, _ in parts]
+    found = await driver.fetch_each(connection, statements)
+    for (shape, _, outcome), rows in zip(parts, found, strict=True):
+        _fill(outcome, shape, rows, "sqlite")
+        outcome.count = len(rows)
 
 
 async def _together(connection: AsyncConnection, parts: Sequence[tuple[Shape, Sequence[Any], Outcome]]) -> None:
     parameters = [each for shape, given, _ in parts for each in shape.bind(connection.dialect, given)]
     if len(parts) == 1:
         ((shape, _, outcome),) = parts
-        rows = await driver.fetch(connection, _lone(shape), parameters)
-        _fill(outcome, shape, rows)
+        rows = await driver.fetch(connection, _lone(shape, "postgresql"), parameters)
+        _fill(outcome, shape, rows, "postgresql")
         outcome.count = len(rows)
         return
     (row,) = await driver.fetch(connection, _joined(tuple(shape for shape, _, _ in parts)), parameters)
@@ -197,26 +194,20 @@ async def _together(connection: AsyncConnection, parts: Sequence[tuple[Shape, Se
         if shape.counted:
             outcome.count = next(cells)
         else:
-            _fill(outcome, shape, list(zip(*[next(cells) or () for _ in shape.returned], strict=True)))
+            rows = list(zip(*[next(cells) or () for _ in shape.returned], strict=True))
+            _fill(outcome, shape, rows, "postgresql")
 
 
-def _fill(outcome: Outcome, shape: Shape, rows: Sequence[Sequence[Any]]) -> None:
+def _fill(outcome: Outcome, shape: Shape, rows: Sequence[Sequence[Any]], dialect: str) -> None:
     if rows and shape.returned:
-        read = _reader(shape)
+        read = _reader(shape, dialect)
         outcome.rows = [read(row) for row in rows]
         outcome.count = len(rows)
 
 
 @lru_cache(maxsize=256)
-def _sqlite(shape: Shape) -> TextClause | TextualSelect:
-    statement = text(shape.words("sqlite", 1))
-    columns = [column(name) if each is None else each for name, each in shape.returned]
-    return statement.columns(*columns) if columns else statement
-
-
-@lru_cache(maxsize=256)
-def _lone(shape: Shape) -> str:
-    return shape.words("postgresql", 1)
+def _lone(shape: Shape, dialect: str) -> str:
+    return shape.words(dialect, 1)
 
 
 @lru_cache(maxsize=256)
@@ -237,12 +228,12 @@ def _joined(shapes: tuple[Shape, ...]) -> str:
 
 
 @lru_cache(maxsize=256)
-def _reader(shape: Shape) -> Callable[[Sequence[Any]], Any]:
+def _reader(shape: Shape, dialect: str) -> Callable[[Sequence[Any]], Any]:
     """What makes a named tuple of a row as the driver gives it."""
     # Its names are known only now.
     kind: Any = namedtuple("Row", [name for name, _ in shape.returned])  # type: ignore[misc]  # noqa: PYI024
     make: Callable[[Iterable[Any]], Any] = kind._make
-    processes = [None if each is None else result_processor(each) for _, each in shape.returned]
+    processes = [None if each is None else result_processor(each, dialect) for _, each in shape.returned]
     if not any(processes):
         return make
     return lambda row: make(

@@ -6,7 +6,9 @@ because what nobody could read need not be text.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -58,6 +60,11 @@ class UTCDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[datetime | None], Any] | None:
+        """SQLAlchemy's hook; a batch writes its few moments again and again, and as texts they are dear."""
+        found = super().bind_processor(dialect)
+        return lru_cache(maxsize=256)(found) if dialect.name == "sqlite" and found is not None else found
 
 
 SerialId = BigInteger().with_variant(Integer, "sqlite")

@@ -11,8 +11,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import Column, Table
+from pydantic_core import SchemaValidator, core_schema
+from sqlalchemy import Column, Table, Uuid
 from sqlalchemy.engine import Dialect, make_url
 
 from contracts.value import value
@@ -182,8 +184,8 @@ def _among(dialect: str, column: Column[Any], array: str) -> str:
 
 
 def _array(dialect: str, column: Column[Any], number: int) -> str:
-    """The parameter of that number, as what `pack` packs or one of the columns that `_bind` binds."""
-    return f":p{number}" if dialect == "sqlite" else f"${number}::{_pg_type(column)}[]"
+    """The parameter of that number, as what `pack` packs or what `_bind` binds for a column; SQLite has one."""
+    return "?" if dialect == "sqlite" else f"${number}::{_pg_type(column)}[]"
 
 
 def _same(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
@@ -194,7 +196,7 @@ def _rows(table: Table, given: tuple[tuple[str, str], ...], dialect: str, first:
     """The records as a table `given`; each pair is a column, for its type, and its name in the record."""
     if dialect == "sqlite":
         picks = ", ".join(f"json_extract(value, '$[{index}]') AS {name}" for index, (_, name) in enumerate(given))
-        return f"(SELECT {picks} FROM json_each(:p{first})) AS given"
+        return f"(SELECT {picks} FROM json_each(?)) AS given"
     arrays = ", ".join(_array(dialect, table.c[column], number) for number, (column, _) in enumerate(given, first))
     return f"unnest({arrays}) AS given({', '.join(name for _, name in given)})"
 
@@ -220,11 +222,29 @@ def _processor(column: Column[Any], dialect: Dialect) -> Callable[[Any], Any] | 
     return _processors[key]
 
 
-def result_processor(column: Column[Any]) -> Callable[[Any], Any] | None:
-    """How what PostgreSQL's driver gives for a column becomes a Python value; None: it is one."""
+def result_processor(column: Column[Any], dialect: str) -> Callable[[Any], Any] | None:
+    """How what the database's driver gives for a column becomes a Python value; None: it is one."""
+    if dialect == "sqlite":
+        if isinstance(column.type, Uuid):
+            return _uuid_of
+        lite = _sqlite()
+        return column.type.dialect_impl(lite).result_processor(lite, None)
     if isinstance(column.type, UTCDateTime):
         return None  # the driver's moments are aware, and in UTC
     return column.type.dialect_impl(_POSTGRESQL).result_processor(_POSTGRESQL, None)
+
+
+_parse_uuid = SchemaValidator(core_schema.uuid_schema()).validate_python
+
+
+def _uuid_of(digits: str | None) -> UUID | None:
+    """A sixth of what `UUID(digits)` takes."""
+    return None if digits is None else _parse_uuid(digits)
+
+
+@lru_cache(maxsize=1)
+def _sqlite() -> Dialect:
+    return make_url("sqlite+aiosqlite://").get_dialect()()
 
 
 @lru_cache(maxsize=256)

@@ -55,6 +55,7 @@ bench-long: venv-dev servers ## What takes half an hour: starts, transitions, me
 	@$(measure).starting
 	@$(measure).engine --queue quorum $(if $(ENGINE_FLOOR),--floor "$(ENGINE_FLOOR)")
 	@$(bin)/python -m benchmarks.embedding
+	@$(measure).draining
 	@$(measure).endurance
 	@$(measure).at_scale
 	@$(bin)/python -m benchmarks.goals

@@ -30,7 +30,7 @@ from rich.table import Table
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from benchmarks.goals import Reached, as_json
+from benchmarks.goals import RECORDS, Reached, as_json, write
 from benchmarks.machine import described, now
 from benchmarks.system import NotMeasurable, open_system
 from benchmarks.usage import Watched, listener_on
@@ -86,6 +86,7 @@ class Figures:
         """For programs."""
         ours, other = (median(each.a_second for each in found) for found in (self.backlog, self.memory))
         return {
+            "program": "draining",
             "at": now(),
             "machine": described(),
             "rows": self.rows,
@@ -104,7 +105,7 @@ def main(
     rows: Annotated[int, typer.Option(min=1000, help="Rows of the backlog.")] = 200_000,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; the table shows least, median and most.")] = 3,
     queue: Annotated[QueueType, typer.Option(help="Type of the queue that takes them.")] = QueueType.QUORUM,
-    output: Annotated[Path | None, typer.Option("--json", help="Write the figures there as well.")] = None,
+    output: Annotated[Path, typer.Option("--json", help="Where the figures are written.")] = RECORDS / "draining.json",
 ) -> None:
     """Measure a relay's drain of a backlog against publishing the same messages from memory.
 
@@ -127,8 +128,7 @@ def main(
         print(f"amends: {error}", file=sys.stderr)
         raise typer.Exit(69) from error
     _draw(figures)
-    if output is not None:
-        output.write_text(json.dumps(figures.as_json(), indent=2) + "\n", encoding="utf-8")
+    write(output, figures.as_json())
     if figures.findings:
         raise typer.Exit(1)
 

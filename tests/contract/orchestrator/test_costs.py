@@ -1,4 +1,5 @@
-"""What a saga costs beside time, from POST /orders to its end: statements, commits, publishes, log records, calls.
+"""What a saga costs beside time, from POST /orders to its end: statements, round trips, commits, publishes and their
+bytes, log records, calls of functions, memory.
 
 A clock says how fast a machine is today; these say when a change makes every message or every batch do more. The
 bounds are what was measured. Whoever undercuts one lowers it, so that it is never lost again; whoever must raise one
@@ -122,6 +123,29 @@ PEAK = {
 }
 
 
+BYTES = {
+    # Of the body that one message causes to be published: envelope and data, JSON. The broker keeps, copies and sends
+    # each byte several times.
+    "POST /orders": 430,
+    "order.created": 485,
+    "payment.authorize": 516,
+    "payment.authorized": 416,
+    "order.confirm": 470,  # 411, and 469 where it is refused
+    "order.confirmed": 460,
+    "payment.capture": 456,
+    "payment.captured": 468,
+    "fulfillment.completed": 0,
+}
+LARGEST = 520
+"""Of the bodies that are published on the way back."""
+KEPT = 75
+"""Blocks of memory that a saga leaves behind in all three services, once they have worked before.
+
+57 were measured: what the scripted brokers have published, and the states of sagas that were moved last, of which the
+engine keeps so many and no more. What is kept by mistake (a task, a delivery, a closure for each message) is more.
+"""
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def trade(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Trade]:
     """Three services that have not been asked anything yet, each with its database: on SQLite and on PostgreSQL."""
@@ -143,7 +167,9 @@ def _allowed(trade: Trade, what: str) -> int:
 def _check(trade: Trade, what: str, cost: Cost) -> None:
     assert len(cost.statements) <= _allowed(trade, what), f"{what}: {verbs(cost.statements)}"
     assert cost.commits == 1, what
+    assert cost.round_trips <= _allowed(trade, what) + 2, what
     assert cost.logged == [], what
+    assert cost.bytes <= BYTES.get(what, LARGEST) * sum(cost.publishes), what
 
 
 async def test_placing_an_order_takes_one_transaction(trade: Trade) -> None:
@@ -152,6 +178,7 @@ async def test_placing_an_order_takes_one_transaction(trade: Trade) -> None:
     cost = await trade.place(1)
     _check(trade, "POST /orders", cost)
     assert cost.publishes == [1]
+    assert cost.bytes > 0
 
 
 @pytest.mark.parametrize("size", [1, 100])
@@ -196,12 +223,19 @@ async def test_the_second_round_takes_no_more_than_the_first(trade: Trade) -> No
 
 
 async def test_a_message_calls_so_many_functions_and_takes_so_much_memory(trade: Trade) -> None:
-    """For each message of a full batch, functions called and bytes at most stay within what was measured."""
+    """For each message of a full batch, functions called and bytes at most are what was measured; little stays."""
     await trade.start()
+    # What is made once (plans of statements, validators) is not what a message takes.
+    await trade.place(100)
+    for service, _ in PATH:
+        await trade.batch(service)
     for number in range(100):
         await trade.place(number)
+    kept = 0
     for service, message in PATH:
         _, cost = await trade.batch(service, deep=True)
         assert 0 < cost.calls / 100 <= CALLS[message], message
         assert 0 < cost.peak / 100 <= PEAK[message], message
-    assert await trade.ended() == {"completed": 100}
+        kept += cost.kept
+    assert kept / 100 <= KEPT
+    assert await trade.ended() == {"completed": 101}

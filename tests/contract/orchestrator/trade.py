@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import tracemalloc
 from collections import Counter
@@ -47,12 +48,21 @@ class Cost:
     commits: int = 0
     publishes: list[int] = field(default_factory=list)
     """How many messages each publish took along."""
+    bytes: int = 0
+    """Of the bodies of all of them."""
     logged: list[str] = field(default_factory=list)
     """What was logged from `info` on, as in production."""
     calls: int = 0
     """Functions called, Python's and C's, where `deep`."""
     peak: int = 0
     """Bytes at most beyond those at the beginning, where `deep`."""
+    kept: int = 0
+    """Blocks of memory that are still there when nobody works any more, where `deep`."""
+
+    @property
+    def round_trips(self) -> int:
+        """Of one transaction: its statements, its BEGIN and its COMMIT are each sent and waited for."""
+        return len(self.statements) + 2 * self.commits
 
 
 class Trade:
@@ -141,7 +151,7 @@ class Trade:
     def _counting(self, name: str) -> Iterator[Cost]:
         bench, cost = self.benches[name], Cost()
         engine = bench.database.engine.sync_engine
-        calls = len(bench.bus.calls)
+        calls, published = len(bench.bus.calls), len(bench.bus.published)
 
         def statement(_connection: Any, _cursor: Any, text: str, *_: Any) -> None:
             if "LIMIT" not in text and not text.upper().startswith(("BEGIN", "PRAGMA")):
@@ -163,6 +173,7 @@ class Trade:
             event.remove(engine, "before_cursor_execute", statement)
             event.remove(engine, "commit", commit)
             cost.publishes = [len(each) for each in bench.bus.calls[calls:]]
+            cost.bytes = sum(len(each.body) for each in bench.bus.published[published:])
 
 
 def _delivery(bench: Bench, message: Outgoing) -> Delivery:
@@ -194,6 +205,8 @@ def _deep(cost: Cost, *, wanted: bool) -> Iterator[None]:
         if kind in ("call", "c_call"):
             cost.calls += 1
 
+    gc.collect()
+    before = sys.getallocatedblocks()
     tracemalloc.start()
     sys.setprofile(called)
     try:
@@ -202,3 +215,5 @@ def _deep(cost: Cost, *, wanted: bool) -> Iterator[None]:
         sys.setprofile(None)
         _, cost.peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
+        gc.collect()
+        cost.kept = sys.getallocatedblocks() - before

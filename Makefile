@@ -60,9 +60,10 @@ bench-long: venv-dev servers ## What takes half an hour: starts, transitions, me
 	@$(measure).at_scale
 	@$(bin)/python -m benchmarks.goals
 
-bench-plots: venv-dev servers plots ## Pictures for docs/performance.md, from make bench and two sweeps (FLOOR with {batch})
+bench-plots: venv-dev servers plots ## Pictures and tables of docs/performance.md, after the three above (FLOOR with {batch})
 	@$(measure).sweeping $(if $(FLOOR),--floor "$(FLOOR)")
 	@$(bin)/python -m benchmarks.plotting
+	@$(bin)/python -m benchmarks.documenting
 
 lock: venv-dev ## Resolve pyproject.toml afresh into the lock files (needs uv)
 	@sh deploy/lock.sh $(ARGS)

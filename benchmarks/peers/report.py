@@ -46,7 +46,7 @@ class Report:
             "goals": goals_as_json(self.reached()),
             "ours": _engine(OURS, self.ours),
             "floor": [round(each, 1) for each in self.floor],
-            "peers": {key: _engine(engine.shape, measured) for key, (engine, measured) in self.peers.items()},
+            "peers": {engine.name: _engine(engine.shape, measured) for engine, measured in self.peers.values()},
             "absent": self.absent,
         }
 

@@ -25,6 +25,9 @@ from benchmarks.sizing import Assumptions, Count, Footprint, Saga, Sizing, costs
 FIGURES = Path(__file__).with_name("footprint.json")
 """What was measured last, and is kept with the code."""
 
+WIDTH = 110
+"""Of what is printed elsewhere than on a terminal."""
+
 RATES = [100.0, 1_000.0, 10_000.0, 100_000.0]
 
 _FOOTPRINT = TypeAdapter(Footprint)
@@ -74,7 +77,9 @@ def main(
         }
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
         return
-    console = Console(soft_wrap=True)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
     console.print(_needs(sized, saga, retention))
     console.print(_breaks(found))
 
@@ -129,7 +134,7 @@ def _needs(sized: Sequence[Sizing], saga: Saga, retention: float) -> Table:
 def _breaks(found: Sequence[Limit]) -> Table:
     table = Table(title="what breaks, in this order", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("from sagas/s", justify="right")
-    for name in ("not enough any more", "then", "known from"):
+    for name in ("one is not enough", "then", "known from"):
         table.add_column(name)
     for each in found:
         table.add_row(f"{each.sagas_per_second:,.0f}", each.what, each.then, str(each.basis))

@@ -7,11 +7,9 @@ its own here, so that each figure is one service's. `benchmarks.capacity` multip
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict, dataclass
@@ -27,7 +25,7 @@ from benchmarks import goals, machine, orders
 from benchmarks.endings import Endings
 from benchmarks.measuring import Bench, result_of, settled, wrong
 from benchmarks.metering import Meter
-from benchmarks.sizing import BROKER, Footprint, Stored, database_of
+from benchmarks.sizing import BROKER, Footprint, Request, Stored, database_of
 from benchmarks.system import NotMeasurable, System
 from benchmarks.usage import Usage, Watched, listener_on
 from deploy.killing import three_services
@@ -38,6 +36,8 @@ from messaging.rabbitmq import RabbitBus
 
 STEPS = 3
 COMPENSATED = 1 / orders.FAILS_EVERY
+REQUESTED = "order"
+"""The service whose requests start sagas."""
 """The saga that is measured: three commands, and every tenth compensated."""
 
 
@@ -68,12 +68,15 @@ class Servers:
 
 def main(
     *,
-    sagas: Annotated[int, typer.Option(min=100, help="Sagas that are measured.")] = 3000,
-    warm: Annotated[int, typer.Option(min=10, help="Sagas before, that nobody measures.")] = 1000,
+    sagas: Annotated[int, typer.Option(min=100, help="Sagas that are measured, from order.created.")] = 3000,
+    requests: Annotated[
+        int, typer.Option(min=100, help="Sagas that are measured from POST /orders, after them.")
+    ] = 1000,
+    warm: Annotated[int, typer.Option(min=10, help="Sagas before, that nobody measures.")] = 500,
     output: Annotated[Path, typer.Option("--json", help="Where the figures are written.")] = goals.RECORDS
     / "footprint.json",
 ) -> None:
-    """Measure what one saga costs, from POST /orders to its end, on servers that are started for it.
+    """Measure what one saga costs, on servers that are started for it, and what the request costs that starts it.
 
     Example: python -m benchmarks.footprint --json benchmarks/footprint.json
 
@@ -87,15 +90,14 @@ def main(
             logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-footprint-")))
             services = three_services(f"footprint_{os.getpid()}")
             servers = _servers(stack, services)
-            document = asyncio.run(_measure(servers, services, logs, warm, sagas))
+            document = asyncio.run(_measure(servers, services, logs, (warm, sagas, requests)))
     except NotMeasurable as error:
         print(f"amends: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
     except ServerUnavailable as error:
         print(f"amends: {error}", file=sys.stderr)
         raise typer.Exit(69) from error
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    goals.write(output, document)
     print(f"figures: {output}; python -m benchmarks.capacity --figures {output} multiplies them", file=sys.stderr)
 
 
@@ -110,7 +112,9 @@ def _servers(stack: ExitStack, services: list[Service]) -> Servers:
     return Servers(rabbit, databases, {each.name: each.database for each in services})
 
 
-async def _measure(servers: Servers, services: list[Service], logs: Path, warm: int, sagas: int) -> dict[str, Any]:
+async def _measure(
+    servers: Servers, services: list[Service], logs: Path, counts: tuple[int, int, int]
+) -> dict[str, Any]:
     at, described = machine.now(), machine.described()
     described |= await machine.servers(servers.rabbit.url, servers.urls["orchestrator"])
     async with AsyncExitStack() as stack:
@@ -123,18 +127,23 @@ async def _measure(servers: Servers, services: list[Service], logs: Path, warm: 
         system.start()
         await system.ready()
         endings = await stack.enter_async_context(Endings(servers.rabbit.url))
-        bus = RabbitBus(servers.rabbit.url, service="footprint")
+        # Through the meter: the event that starts a saga is the saga's, too.
+        bus = RabbitBus(metered["broker"], service="footprint")
+        await bus.start()
+        stack.push_async_callback(bus.close)
         database = Database(servers.urls["order"], pool_size=1)
         stack.push_async_callback(database.close)
         await orders.fill_stock(database)
         bench = Bench(system, endings, bus, database)
+        warm, sagas, requests = counts
         await bench.from_requests(warm)
-        await settled(servers.urls)
-        await _vacuum(servers)
-        before, began = await _point(system, servers, meters), time.monotonic()
-        speed = (await bench.from_requests(sagas)).sagas_per_second
-        await settled(servers.urls)
-        after = await _point(system, servers, meters)
+        begun = await _settled(system, servers, meters)
+        speed = (await bench.from_events(sagas)).sagas_per_second
+        ended = await _settled(system, servers, meters)
+        # What the tables are tidied up with is nobody's cost: a new beginning.
+        begun_again = await _point(system, servers, meters)
+        await bench.from_requests(requests)
+        ended_again = await _settled(system, servers, meters)
         findings = wrong(await result_of(servers.urls), bench.placed, bench.failing)
     if findings:
         raise NotMeasurable("; ".join(findings))
@@ -142,22 +151,50 @@ async def _measure(servers: Servers, services: list[Service], logs: Path, warm: 
         "program": "footprint",
         "at": at,
         "machine": described | {"load_afterwards": machine.load()},
-        "settings": {"sagas": sagas, "warm": warm, "seconds": round(time.monotonic() - began, 1)},
+        "settings": {"warm": warm, "sagas": sagas, "requests": requests},
         "sagas_per_second": round(speed, 1),
-        "saga": asdict(_footprint(before, after, sagas)),
+        "saga": asdict(_footprint(_between(begun, ended, sagas), _between(begun_again, ended_again, requests))),
     }
 
 
-def _footprint(before: Point, after: Point, sagas: int) -> Footprint:
+@dataclass(frozen=True, slots=True)
+class _Each:
     """What lies between two moments, for one saga."""
-    return Footprint(
-        steps=STEPS,
-        compensated=COMPENSATED,
+
+    cpu_ms: Mapping[str, float]
+    wal_bytes: Mapping[str, int]
+    stored: Mapping[str, Mapping[str, Stored]]
+    sent_bytes: Mapping[str, int]
+    received_bytes: Mapping[str, int]
+
+
+def _between(before: Point, after: Point, sagas: int) -> _Each:
+    return _Each(
         cpu_ms={name: round(each / sagas * 1000, 3) for name, each in after.usage.since(before.usage).items()},
         wal_bytes={name: round((each - before.wal[name]) / sagas) for name, each in after.wal.items()},
         stored={name: _grown(before.stored[name], each, sagas) for name, each in after.stored.items()},
         sent_bytes={name: round((each - before.sent[name]) / sagas) for name, each in after.sent.items()},
         received_bytes={name: round((each - before.received[name]) / sagas) for name, each in after.received.items()},
+    )
+
+
+def _footprint(announced: _Each, requested: _Each) -> Footprint:
+    """What a saga costs from its start event on, and what the request costs that makes one."""
+    database = database_of(REQUESTED)
+    return Footprint(
+        steps=STEPS,
+        compensated=COMPENSATED,
+        cpu_ms=announced.cpu_ms,
+        wal_bytes=announced.wal_bytes,
+        stored=announced.stored,
+        sent_bytes=announced.sent_bytes,
+        received_bytes=announced.received_bytes,
+        request=Request(
+            service=REQUESTED,
+            cpu_ms=max(0.0, round(requested.cpu_ms[REQUESTED] - announced.cpu_ms[REQUESTED], 3)),
+            database_cpu_ms=max(0.0, round(requested.cpu_ms[database] - announced.cpu_ms[database], 3)),
+            wal_bytes=max(0, requested.wal_bytes[REQUESTED] - announced.wal_bytes[REQUESTED]),
+        ),
     )
 
 
@@ -172,6 +209,12 @@ def _grown(before: Mapping[str, Stored], after: Mapping[str, Stored], sagas: int
         for table, now in after.items()
         if now.rows > before[table].rows
     }
+
+
+async def _settled(system: System, servers: Servers, meters: Mapping[str, Meter]) -> Point:
+    """The moment at which nothing is left to do."""
+    await settled(servers.urls)
+    return await _point(system, servers, meters)
 
 
 async def _point(system: System, servers: Servers, meters: Mapping[str, Meter]) -> Point:

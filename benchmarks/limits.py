@@ -19,7 +19,7 @@ class Basis(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """From `sagas_per_second` on `what` is not enough; `then` is what is done about it."""
+    """From `sagas_per_second` on one of `what` is not enough; `then` is what is done about it."""
 
     sagas_per_second: float
     what: str
@@ -46,25 +46,16 @@ def _processes(measured: Footprint, cost: Costs, saga: Saga, given: Assumptions)
         + cost.orchestrator_database_ms
         + cost.participants_databases_ms
     )
-    busiest = max(measured.participants, key=lambda each: measured.cpu_ms[each])
-    each_command = measured.cpu_ms[busiest] / measured.saga.commands
+    each = {name: measured.cpu_ms[name] / measured.saga.commands * saga.commands for name in measured.participants}
+    each[measured.request.service] += measured.request.cpu_ms
+    busiest = max(each, key=lambda name: each[name])
     return [
-        Limit(
-            core / cost.orchestrator_ms,
-            "one orchestrator process: a core",
-            "several on one queue, on as many cores",
-            Basis.MEASURED,
-        ),
-        Limit(
-            core / (each_command * saga.commands),
-            f"one process of the busiest participant ({busiest}): a core",
-            "several of that participant on one queue",
-            Basis.MEASURED,
-        ),
+        Limit(core / cost.orchestrator_ms, "an orchestrator process", "several on one queue", Basis.MEASURED),
+        Limit(core / each[busiest], f"a process of {busiest}", "several on one queue", Basis.MEASURED),
         Limit(
             core * given.machine_cores / together,
-            f"one machine of {given.machine_cores} cores with everything on it",
-            "the broker, each database and the processes on machines of their own",
+            f"a machine of {given.machine_cores} cores for everything",
+            "broker, databases, processes apart",
             Basis.MEASURED,
         ),
     ]
@@ -78,28 +69,15 @@ def _brokers(cost: Costs, saga: Saga, given: Assumptions) -> list[Limit]:
     return [
         Limit(
             given.queue_messages * given.busy / saga.transitions,
-            "one quorum queue for the orchestrator's events",
-            "partitions: several queues, each saga on one of them",
+            "a queue for the orchestrator's events",
+            "partitions",
             Basis.CITED,
         ),
+        Limit(cluster * given.replicas, f"a broker of {given.replicas} nodes", "more nodes", Basis.CITED),
         Limit(
-            cluster * given.replicas,
-            f"a broker of {given.replicas} nodes of {given.machine_cores} cores: messages",
-            f"more nodes, up to {given.cluster_nodes}, with the partitions' leaders spread over them",
-            Basis.CITED,
+            cluster * given.cluster_nodes, f"a broker of {given.cluster_nodes} nodes", "several brokers", Basis.CITED
         ),
-        Limit(
-            cluster * given.cluster_nodes,
-            f"a broker of {given.cluster_nodes} nodes: messages",
-            "several brokers: whole copies of the system, each with sagas of its own",
-            Basis.CITED,
-        ),
-        Limit(
-            given.network_bytes * given.busy / node,
-            f"10 Gbit to a node of a broker of {given.replicas}",
-            "more nodes, or smaller messages",
-            Basis.ASSUMED,
-        ),
+        Limit(given.network_bytes * given.busy / node, "10 Gbit to a broker's node", "more nodes", Basis.ASSUMED),
     ]
 
 
@@ -109,19 +87,19 @@ def _database(cost: Costs, retention_days: float, given: Assumptions) -> list[Li
     return [
         Limit(
             given.server_bytes / kept,
-            f"one PostgreSQL server for the orchestrator: {retention_days:g} days of histories on its disk",
-            "keep them for less long (amends prune --archive), or shards",
+            f"a disk for {retention_days:g} days of histories",
+            "prune sooner, or shards",
             Basis.ASSUMED,
         ),
         Limit(
             core * given.server_cores / cost.orchestrator_database_ms,
-            f"one PostgreSQL server for the orchestrator: {given.server_cores} cores",
+            f"a database server's {given.server_cores} cores",
             "shards",
             Basis.MEASURED,
         ),
         Limit(
             given.server_wal_bytes / cost.orchestrator_wal,
-            "one PostgreSQL server for the orchestrator: write-ahead log",
+            "a database server's log",
             "shards",
             Basis.ASSUMED,
         ),

@@ -8,8 +8,9 @@ once, and the orchestrator makes a transition of each answer and of the start:
     messages = 2 * commands + 2
     transitions = commands + 1
 
-The orchestrator and its database cost by the transition, participants and theirs by the command, the broker by the
-message. With several shards, an event that came to another one than its saga's is handed on over the broker once more.
+The orchestrator and its database cost by the transition, participants and theirs by the command (the one that takes
+the requests, by the request as well), the broker by the message. With several shards, an event that came to another one
+than its saga's is handed on over the broker once more.
 """
 
 from __future__ import annotations
@@ -59,6 +60,16 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """What the request that starts a saga costs the service which takes it, on top: as often as there are sagas."""
+
+    service: str
+    cpu_ms: float
+    database_cpu_ms: float
+    wal_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Footprint:
     """What one saga was measured to cost, on a broker of one node; bytes sent are those to a server."""
 
@@ -69,6 +80,7 @@ class Footprint:
     stored: Mapping[str, Mapping[str, Stored]]
     sent_bytes: Mapping[str, int]
     received_bytes: Mapping[str, int]
+    request: Request
 
     @property
     def saga(self) -> Saga:
@@ -139,12 +151,15 @@ def costs(measured: Footprint, saga: Saga) -> Costs:
     others = measured.participants
     return Costs(
         orchestrator_ms=measured.cpu_ms[ORCHESTRATOR] * transition,
-        participants_ms=sum(measured.cpu_ms[each] for each in others) * command,
+        participants_ms=sum(measured.cpu_ms[each] for each in others) * command + measured.request.cpu_ms,
         broker_ms=measured.cpu_ms[BROKER] * message,
         orchestrator_database_ms=measured.cpu_ms[database_of(ORCHESTRATOR)] * transition,
-        participants_databases_ms=sum(measured.cpu_ms[database_of(each)] for each in others) * command,
+        participants_databases_ms=sum(measured.cpu_ms[database_of(each)] for each in others) * command
+        + measured.request.database_cpu_ms,
         orchestrator_wal=measured.wal_bytes[ORCHESTRATOR] * transition + 3 * more * saga.transitions,
-        participants_wal=sum(measured.wal_bytes[each] for each in others) * command + 2 * more * saga.commands,
+        participants_wal=sum(measured.wal_bytes[each] for each in others) * command
+        + measured.request.wal_bytes
+        + 2 * more * saga.commands,
         orchestrator_stored=measured.bytes_of(ORCHESTRATOR) * transition + more * saga.transitions,
         participants_stored=sum(map(measured.bytes_of, others)) * command + more * saga.commands,
         to_broker=measured.sent_bytes[BROKER] * message + more * saga.messages,
@@ -199,7 +214,7 @@ def size(cost: Costs, saga: Saga, rate: float, retention_days: float, given: Ass
     more = messages / saga.messages
     brokering = cores(cost.broker_ms * more * given.replicas)
     nodes = most(
-        (given.replicas, "a quorum"),
+        (given.replicas, "quorum"),
         (rate * messages / (given.node_messages * given.busy), "messages"),
         (brokering / given.machine_cores, "cores"),
     )
@@ -231,10 +246,10 @@ def size(cost: Costs, saga: Saga, rate: float, retention_days: float, given: Ass
 def _servers(cores: float, wal: float, stored: float, given: Assumptions) -> Count:
     """PostgreSQL servers: what is most of what they have to bear."""
     return most(
-        (1, "one is enough"),
+        (1, "one does"),
         (cores / given.server_cores, "cores"),
-        (wal / given.server_wal_bytes, "write-ahead log"),
-        (stored / given.server_bytes, "what is kept"),
+        (wal / given.server_wal_bytes, "log"),
+        (stored / given.server_bytes, "disk"),
     )
 
 

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from benchmarks.capacity import in_bytes, main
 from benchmarks.limits import Basis, limits
-from benchmarks.sizing import Assumptions, Count, Footprint, Saga, Stored, costs, most, size
+from benchmarks.sizing import Assumptions, Count, Footprint, Request, Saga, Stored, costs, most, size
+from tests.acceptance.pages import ROOT, sessions
 
 MEASURED = Footprint(
     steps=3,
@@ -35,6 +36,7 @@ MEASURED = Footprint(
     },
     sent_bytes={"broker": 4000, "orchestrator": 1, "order": 1, "payment": 1},
     received_bytes={"broker": 6000, "orchestrator": 1, "order": 1, "payment": 1},
+    request=Request(service="order", cpu_ms=0.0, database_cpu_ms=0.0, wal_bytes=0),
 )
 """Round figures: 3 commands, 8 messages, 4 transitions a saga."""
 
@@ -91,6 +93,21 @@ def test_more_steps_cost_by_the_transition_the_command_and_the_message() -> None
     assert cost.to_broker == pytest.approx(8000)
 
 
+def test_a_request_costs_the_same_however_many_steps_follow() -> None:
+    """2.1 ms of the service that takes it, 0.7 ms of its database, 2,000 bytes, on top; that service is a limit."""
+    measured = replace(MEASURED, request=Request("order", 2.1, 0.7, 2000))
+    cost = costs(measured, Saga(steps=6, compensated=0.0))
+    assert cost.participants_ms == pytest.approx(2 * 1.05 + 2.1)
+    assert cost.participants_databases_ms == pytest.approx(2 * 0.21 + 0.7)
+    assert cost.participants_wal == pytest.approx(2 * 4500 + 2000)
+    assert cost.orchestrator_ms == pytest.approx(1.4 * 7 / 4)
+    assert [
+        round(each.sagas_per_second, 1)
+        for each in limits(measured, cost, Saga(steps=6, compensated=0.0), 1, GIVEN)
+        if each.what == "a process of order"
+    ] == [200.0]
+
+
 def test_more_data_is_written_and_kept() -> None:
     """A hundred bytes more: 3 times for each of 4 transitions, twice for each of 3 commands, once in each message."""
     cost = costs(MEASURED, replace(THE_SAME, data_bytes=100))
@@ -115,9 +132,9 @@ def test_a_thousand_a_second_for_a_day() -> None:
     assert found.participants_databases_cores == pytest.approx(0.3)
     assert found.cores == pytest.approx(2.0 + 1.5 + 3.0 + 0.4 + 0.3)
     assert found.event_queues == 1
-    assert found.broker_nodes == Count(3, "a quorum")
+    assert found.broker_nodes == Count(3, "quorum")
     assert found.broker_clusters == 1
-    assert found.shards == Count(1, "one is enough")
+    assert found.shards == Count(1, "one does")
     assert found.orchestrator_stored == pytest.approx(345.6e9)
     assert found.participants_stored == pytest.approx(77.76e9)
     assert found.wal == 12.5e6
@@ -135,39 +152,39 @@ def test_what_decides_a_number_stands_beside_it() -> None:
     assert found.broker_nodes == Count(15, "messages")
     assert found.broker_clusters == 3
     assert found.event_queues == 6
-    assert found.shards == Count(1, "one is enough")
+    assert found.shards == Count(1, "one does")
     assert found.messages == 80_000
     kept = size(cost, THE_SAME, 10_000, 30, GIVEN)
     assert kept.messages == pytest.approx(118_461.5)
     assert kept.broker_in == pytest.approx(59_230_769.2)
     assert kept.broker_nodes == Count(22, "messages")
-    assert kept.shards == Count(26, "what is kept")
-    assert kept.participants_servers == Count(6, "what is kept")
+    assert kept.shards == Count(26, "disk")
+    assert kept.participants_servers == Count(6, "disk")
     busy = size(cost, THE_SAME, 100_000, 0, GIVEN)
-    assert busy.shards == Count(8, "write-ahead log")
+    assert busy.shards == Count(8, "log")
 
 
 def test_the_first_of_equal_needs_is_the_reason() -> None:
     """Whole machines are compared: 0.2 of one is one."""
-    assert most((1, "one is enough"), (0.2, "cores"), (0.9, "disk")) == Count(1, "one is enough")
-    assert most((1, "one is enough"), (2.1, "cores"), (2.9, "disk")) == Count(3, "cores")
+    assert most((1, "one does"), (0.2, "cores"), (0.9, "disk")) == Count(1, "one does")
+    assert most((1, "one does"), (2.1, "cores"), (2.9, "disk")) == Count(3, "cores")
 
 
 def test_what_breaks_first_comes_first() -> None:
     """Cores, messages and network at 70 %, disk and write-ahead log at what they take, over one saga's cost."""
     found = limits(MEASURED, costs(MEASURED, THE_SAME), THE_SAME, 30, GIVEN)
-    reached = [(round(each.sagas_per_second, 1), each.what.partition(":")[0], each.basis) for each in found]
+    reached = [(round(each.sagas_per_second, 1), each.what, each.basis) for each in found]
     assert reached == [
-        (385.8, "one PostgreSQL server for the orchestrator", Basis.ASSUMED),
-        (500.0, "one orchestrator process", Basis.MEASURED),
-        (1000.0, "one process of the busiest participant (order)", Basis.MEASURED),
-        (1750.0, "one quorum queue for the orchestrator's events", Basis.CITED),
-        (1923.1, "one machine of 10 cores with everything on it", Basis.MEASURED),
-        (2100.0, "a broker of 3 nodes of 10 cores", Basis.CITED),
+        (385.8, "a disk for 30 days of histories", Basis.ASSUMED),
+        (500.0, "an orchestrator process", Basis.MEASURED),
+        (1000.0, "a process of order", Basis.MEASURED),
+        (1750.0, "a queue for the orchestrator's events", Basis.CITED),
+        (1923.1, "a machine of 10 cores for everything", Basis.MEASURED),
+        (2100.0, "a broker of 3 nodes", Basis.CITED),
         (4900.0, "a broker of 7 nodes", Basis.CITED),
-        (12500.0, "one PostgreSQL server for the orchestrator", Basis.ASSUMED),
-        (50000.0, "one PostgreSQL server for the orchestrator", Basis.MEASURED),
-        (150000.0, "10 Gbit to a node of a broker of 3", Basis.ASSUMED),
+        (12500.0, "a database server's log", Basis.ASSUMED),
+        (50000.0, "a database server's 20 cores", Basis.MEASURED),
+        (150000.0, "10 Gbit to a broker's node", Basis.ASSUMED),
     ]
 
 
@@ -201,6 +218,14 @@ def test_what_is_kept_with_the_code_can_be_multiplied() -> None:
     rates = [each["sagas_per_second"] for each in document["limits"]]
     assert rates == sorted(rates)
     assert all(rate > 0 for rate in rates)
+
+
+def test_the_page_shows_what_the_program_prints() -> None:
+    """After measuring again, or changing the model, its output goes there."""
+    (session,) = (each for each in sessions(ROOT / "docs" / "scaling.md") if "benchmarks.capacity" in each.commands)
+    assert session.printed is not None
+    printed = [line.rstrip() for line in _capacity().stdout.strip().splitlines()]
+    assert session.printed.splitlines() == printed
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"saga": {"steps": 3}}'])

@@ -124,9 +124,10 @@ class Writes:
         *,
         ignore_conflicts: bool = False,
         returning: str | None = None,
+        alike: tuple[str, ...] = (),
     ) -> Outcome:
-        """As `bulk.insert`."""
-        return self._add(Insert(table, tuple(columns), ignore_conflicts, returning), records)
+        """As `bulk.insert`; `alike` are columns of which all records have the same value, which is then sent once."""
+        return self._add(Insert(table, tuple(columns), ignore_conflicts, returning, alike), records)
 
     def update(
         self,
@@ -136,9 +137,10 @@ class Writes:
         records: Sequence[Record],
         *,
         renamed: tuple[tuple[str, str], ...] = (),
+        alike: tuple[str, ...] = (),
     ) -> Outcome:
-        """As `bulk.update`."""
-        return self._add(Update(table, tuple(keys), tuple(columns), renamed), records)
+        """As `bulk.update`; `alike` are keys and columns of which all records have the same value."""
+        return self._add(Update(table, tuple(keys), tuple(columns), renamed, alike), records)
 
     def delete(self, column: Column[Any], values: Sequence[Any], *, returning: bool = False) -> Outcome:
         """As `bulk.delete`; says what was there only where it is asked to."""

@@ -54,6 +54,9 @@ class Database:
 
     `url` is a SQLAlchemy URL; `postgresql://` and `sqlite://` without a driver get the asynchronous one.
     `command_seconds` bounds one statement on PostgreSQL (None: not at all, for migrations).
+    `by_index` says that all its statements find their rows by an index, as a service's do: PostgreSQL then scans no
+    table that has one for them. Otherwise a statement planned while its table was small would scan it, grown, until
+    the next ANALYZE; and an outbox is small again and again.
     `async_creator` hands in driver connections (a simulation's); everyone else leaves it out.
     """
 
@@ -63,6 +66,7 @@ class Database:
         *,
         pool_size: int = 5,
         command_seconds: float | None = COMMAND_SECONDS,
+        by_index: bool = False,
         async_creator: Callable[[], Awaitable[Any]] | None = None,
     ) -> None:
         self.url = with_async_driver(url)
@@ -81,6 +85,8 @@ class Database:
         self._writer = asyncio.Lock() if self.dialect == "sqlite" else None
         if self.dialect == "sqlite":
             _prepare_sqlite(self.engine)
+        elif by_index:
+            _prefer_indexes(self.engine)
 
     def __repr__(self) -> str:
         return f"Database({self.url.render_as_string(hide_password=True)!r})"
@@ -254,3 +260,14 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
     def begin(connection: Any) -> None:
         read_only = connection.get_execution_options().get("amends_read_only", False)
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def _prefer_indexes(engine: AsyncEngine) -> None:
+    @event.listens_for(engine.sync_engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute("SET enable_seqscan = off")
+        # The price of the scans that are left looks as if compiling a statement paid.
+        cursor.execute("SET jit = off")
+        cursor.close()
+        connection.commit()

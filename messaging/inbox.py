@@ -74,7 +74,7 @@ async def claim(
     records = [
         {"message_id": identity, "consumer": consumer, "status": status, "received_at": now} for identity in sorted(ids)
     ]
-    claimed = writes.insert(inbox, _CLAIMED, records, ignore_conflicts=True, returning="message_id")
+    claimed = writes.insert(inbox, _CLAIMED, records, ignore_conflicts=True, returning="message_id", alike=_CLAIMED[1:])
     await writes.run(connection)
     return set(claimed.values)
 
@@ -126,4 +126,4 @@ def settle(writes: Writes, consumer: str, outcomes: Mapping[UUID, Entry], now: d
         }
         for identity, entry in outcomes.items()
     ]
-    writes.update(inbox, ("message_id", "consumer"), _SETTLED, records)
+    writes.update(inbox, ("message_id", "consumer"), _SETTLED, records, alike=("consumer", "received_at"))

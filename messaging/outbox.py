@@ -235,10 +235,20 @@ async def append(
     records = [
         {name: getattr(row, name) for name in COLUMNS[:-1]} | {"available_at": row.created_at + grace} for row in rows
     ]
-    written = writes.insert(schema.outbox, COLUMNS, records, returning="id")
+    written = writes.insert(schema.outbox, COLUMNS, records, returning="id", alike=_alike(rows))
     await writes.run(connection)
     # numbered in the order of the records, returned in any
     return _publishable(zip(sorted(written.values), rows, strict=True), older.rows, on_their_way, done)
+
+
+def _alike(rows: Sequence[OutboxRow]) -> tuple[str, ...]:
+    """What the rows of one batch mostly have in common."""
+    names = ["exchange"] if len({row.exchange for row in rows}) == 1 else []
+    if len({row.source for row in rows}) == 1:
+        names.append("source")
+    if len({row.created_at for row in rows}) == 1:
+        names.extend(("created_at", "available_at"))
+    return tuple(names)
 
 
 def _publishable(

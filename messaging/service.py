@@ -111,7 +111,7 @@ class Service:
         self.migrations = (migrate.MESSAGING, *migrations)
         self.clock = clock or SystemClock()
         self.entropy = entropy or SystemEntropy()
-        self.database = database or Database(settings.database)
+        self.database = database or Database(settings.database, by_index=True)
         self.relay = Relay(self.database, bus, self.clock, interval=interval, checkpoint=checkpoint)
         self.info: dict[str, Any] = {INFO: Emitting(self.clock, self.entropy, name, self.relay, settings.outbox_grace)}
         self.workers = [self._worker(role, checkpoint, interval) for role in self.roles]

@@ -30,12 +30,13 @@ Columns = tuple[tuple[str, Column[Any] | None], ...]
 
 @value
 class Insert:
-    """Insert records; `returning` is a column of those that went in."""
+    """Insert records; `returning` is a column of those that went in, `alike` are columns of one value in all."""
 
     table: Table
     columns: tuple[str, ...]
     ignore_conflicts: bool = False
     returning: str | None = None
+    alike: tuple[str, ...] = ()
 
     @property
     def returned(self) -> Columns:
@@ -53,23 +54,28 @@ class Insert:
         names = ", ".join(self.columns)
         conflict = " ON CONFLICT DO NOTHING" if self.ignore_conflicts else ""
         tail = f"{conflict} RETURNING {self.returning}" if self.returning else conflict
-        rows = _rows(self.table, _same(self.columns), dialect, first)
+        given = _Given(self.table, _same(self.columns), self.alike, dialect, first)
         # SQLite needs the WHERE to tell an upsert's ON from a join's.
         where = " WHERE true" if dialect == "sqlite" else ""
-        return f"INSERT INTO {self.table.name} ({names}) SELECT {names} FROM {rows}{where}{tail}"
+        picked = ", ".join(given.value(name) for name in self.columns)
+        return f"INSERT INTO {self.table.name} ({names}) SELECT {picked} FROM {given.rows}{where}{tail}"
 
     def bind(self, dialect: Dialect, given: Sequence[Record]) -> list[Any]:
-        return _bind(dialect, self.table, _same(self.columns), given)
+        return _bind(dialect, self.table, _same(self.columns), self.alike, given)
 
 
 @value
 class Update:
-    """Set `columns` of the rows that match each record's `keys`; `renamed` are pairs (column, name in the record)."""
+    """Set `columns` of the rows that match each record's `keys`; `renamed` are pairs (column, name in the record).
+
+    `alike` are names of one value in all records.
+    """
 
     table: Table
     keys: tuple[str, ...]
     columns: tuple[str, ...]
     renamed: tuple[tuple[str, str], ...] = ()
+    alike: tuple[str, ...] = ()
 
     @property
     def returned(self) -> Columns:
@@ -85,13 +91,13 @@ class Update:
 
     def words(self, dialect: str, first: int) -> str:
         changed = _same(self.columns) + self.renamed
-        rows = _rows(self.table, _same(self.keys) + changed, dialect, first)
-        changes = ", ".join(f"{column} = given.{name}" for column, name in changed)
-        match = " AND ".join(f"{self.table.name}.{name} = given.{name}" for name in self.keys)
-        return f"UPDATE {self.table.name} SET {changes} FROM {rows} WHERE {match} RETURNING 1"
+        given = _Given(self.table, _same(self.keys) + changed, self.alike, dialect, first)
+        changes = ", ".join(f"{column} = {given.value(name)}" for column, name in changed)
+        match = " AND ".join(f"{self.table.name}.{name} = {given.value(name)}" for name in self.keys)
+        return f"UPDATE {self.table.name} SET {changes} FROM {given.rows} WHERE {match} RETURNING 1"
 
     def bind(self, dialect: Dialect, given: Sequence[Record]) -> list[Any]:
-        return _bind(dialect, self.table, _same(self.keys) + _same(self.columns) + self.renamed, given)
+        return _bind(dialect, self.table, _same(self.keys) + _same(self.columns) + self.renamed, self.alike, given)
 
 
 @value
@@ -192,22 +198,62 @@ def _same(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     return tuple((name, name) for name in names)
 
 
-def _rows(table: Table, given: tuple[tuple[str, str], ...], dialect: str, first: int) -> str:
-    """The records as a table `given`; each pair is a column, for its type, and its name in the record."""
-    if dialect == "sqlite":
-        picks = ", ".join(f"json_extract(value, '$[{index}]') AS {name}" for index, (_, name) in enumerate(given))
-        return f"(SELECT {picks} FROM json_each(?)) AS given"
-    arrays = ", ".join(_array(dialect, table.c[column], number) for number, (column, _) in enumerate(given, first))
-    return f"unnest({arrays}) AS given({', '.join(name for _, name in given)})"
+class _Given:
+    """The records as a table `given`; each pair is a column, for its type, and its name in the record.
+
+    PostgreSQL gets what is `alike` as a parameter of its own, behind the arrays of the others: its driver looks at
+    each element of an array twice.
+    """
+
+    def __init__(
+        self, table: Table, pairs: tuple[tuple[str, str], ...], alike: tuple[str, ...], dialect: str, first: int
+    ) -> None:
+        self._alone: dict[str, str] = {}
+        if dialect == "sqlite":
+            picks = ", ".join(f"json_extract(value, '$[{index}]') AS {name}" for index, (_, name) in enumerate(pairs))
+            self.rows = f"(SELECT {picks} FROM json_each(:p{first})) AS given"
+            return
+        many, one = _split(pairs, alike)
+        arrays = ", ".join(_array(dialect, table.c[column], number) for number, (column, _) in enumerate(many, first))
+        self.rows = f"unnest({arrays}) AS given({', '.join(name for _, name in many)})"
+        for number, (column, name) in enumerate(one, first + len(many)):
+            self._alone[name] = f"${number}::{_pg_type(table.c[column])}"
+
+    def value(self, name: str) -> str:
+        """What a record has by this name."""
+        return self._alone.get(name, f"given.{name}")
 
 
-def _bind(dialect: Dialect, table: Table, given: tuple[tuple[str, str], ...], records: Sequence[Record]) -> list[Any]:
+def _split(
+    pairs: tuple[tuple[str, str], ...], alike: tuple[str, ...]
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """What has a value for each record, and what has one for all."""
+    return [each for each in pairs if each[1] not in alike], [each for each in pairs if each[1] in alike]
+
+
+def _bind(
+    dialect: Dialect,
+    table: Table,
+    pairs: tuple[tuple[str, str], ...],
+    alike: tuple[str, ...],
+    records: Sequence[Record],
+) -> list[Any]:
+    if dialect.name == "sqlite":
+        return [json.dumps(list(zip(*_arrays(dialect, table, pairs, records), strict=True)))]
+    many, one = _split(pairs, alike)
+    single = _arrays(dialect, table, one, records[:1])
+    return [*_arrays(dialect, table, many, records), *(value for (value,) in single)]
+
+
+def _arrays(
+    dialect: Dialect, table: Table, pairs: Sequence[tuple[str, str]], records: Sequence[Record]
+) -> list[list[Any]]:
     arrays = []
-    for column, name in given:
+    for column, name in pairs:
         process = _processor(table.c[column], dialect)
         values = [record[name] for record in records]
         arrays.append(values if process is None else [process(value) for value in values])
-    return [json.dumps(list(zip(*arrays, strict=True)))] if dialect.name == "sqlite" else arrays
+    return arrays
 
 
 _POSTGRESQL: Dialect = make_url("postgresql+asyncpg://").get_dialect()()

@@ -29,7 +29,7 @@ def payment_service(
 ) -> Service:
     """The payment service: its participant on `payment.commands`, and its HTTP API."""
     clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
-    database = database or Database(settings.database)
+    database = database or Database(settings.database, by_index=True)
     gateway: HttpGateway | None = None
     if settings.gateway_url is not None:
         # Its HTTP client takes a while to load.

@@ -129,3 +129,18 @@ async def test_a_moment_without_a_zone_is_refused(shelves: Database) -> None:
     with pytest.raises(ValueError, match="has no time zone"):
         async with shelves.transaction() as connection:
             await bulk.insert(connection, shelf, ("id", "at"), [naive])
+
+
+async def test_what_is_alike_is_written_as_anything_else(shelves: Database) -> None:
+    """As a column that is inserted, set or matched; alone and among others."""
+    writes = Writes()
+    writes.insert(
+        shelf, ("id", "name", "weight", "at"), [_shelf(3, "new", 5), _shelf(4, "new", 6)], alike=("name", "at")
+    )
+    updated = writes.update(
+        shelf, ("id", "name"), ("weight", "at"), [_shelf(1, "low", 9), _shelf(2, "low", 9)], alike=("name", "weight")
+    )
+    async with shelves.transaction() as connection:
+        await writes.run(connection)
+    assert updated.count == 1
+    assert await _all(shelves) == [(1, "low", 9), (2, None, 0), (3, "new", 5), (4, "new", 6)]

@@ -252,3 +252,19 @@ async def test_a_migration_beside_a_running_process_costs_it_one_try(database: D
     assert is_transient(error), repr(error)
     async with database.transaction() as connection:
         assert await look(connection) == [(1, "usable")]
+
+
+async def test_a_service_finds_rows_by_index_however_few_they_are(postgres_url: str) -> None:
+    """Two rows are read faster without, but the plan is kept; what has no index is scanned, and nothing compiled."""
+    service = Database(postgres_url, by_index=True)
+    async with service.transaction() as connection:
+        await connection.run_sync(_metadata.create_all)
+        await _insert(connection, 1, 2)
+        by_id, by_name = [
+            "\n".join((await connection.execute(text(f"EXPLAIN SELECT * FROM shelf WHERE {condition}"))).scalars())
+            for condition in ("id = ANY('{1,2}')", "name = 'x'")
+        ]
+    assert "shelf_pkey" in by_id, by_id
+    assert "Seq Scan" in by_name, by_name
+    assert "JIT" not in by_name, by_name
+    await service.close()

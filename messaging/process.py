@@ -182,21 +182,22 @@ async def serve(make: Callable[[], Sequence[Service]], ready: Callable[[Running]
     with loading.uncollected():
         # The drivers of the database and the broker are loaded with the first that is opened.
         services = make()
-    async with Running(services) as running:
-        stopping = asyncio.create_task(stop.wait())
-        starting = asyncio.create_task(running.start())
-        tasks: list[asyncio.Task[None] | asyncio.Task[Literal[True]]] = [stopping, starting]
-        try:
-            await first_of(starting, stopping)
-            if not stop.is_set():
-                if ready is not None:
-                    ready(running)
-                tasks.append(asyncio.create_task(running.failed()))
-                await first_of(tasks[-1], stopping)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    with loading.seldom_collected():
+        async with Running(services) as running:
+            stopping = asyncio.create_task(stop.wait())
+            starting = asyncio.create_task(running.start())
+            tasks: list[asyncio.Task[None] | asyncio.Task[Literal[True]]] = [stopping, starting]
+            try:
+                await first_of(starting, stopping)
+                if not stop.is_set():
+                    if ready is not None:
+                        ready(running)
+                    tasks.append(asyncio.create_task(running.failed()))
+                    await first_of(tasks[-1], stopping)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
     return EX_INTERRUPTED if signal.SIGINT in seen else 0
 
 

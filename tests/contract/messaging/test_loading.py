@@ -114,3 +114,11 @@ def test_a_failure_while_loading_does_not_switch_the_collector_off() -> None:
         raise ImportError("no such module")
     assert gc.isenabled()
     gc.unfreeze()
+
+
+def test_a_process_that_serves_looks_for_garbage_seldom() -> None:
+    """Whoever has set how often it is done finds it so again afterwards."""
+    before = gc.get_threshold()
+    with loading.seldom_collected():
+        assert gc.get_threshold() == (10_000, *before[1:])
+    assert gc.get_threshold() == before

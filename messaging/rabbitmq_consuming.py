@@ -19,7 +19,7 @@ from pamqp.commands import Basic
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from messaging.bus import BusUnavailable, Delivery, TopologyMismatch
-from messaging.rabbitmq_decoding import RawDelivery
+from messaging.rabbitmq_decoding import DeliveryReader, RawDelivery
 from messaging.rabbitmq_link import ATTEMPT_SECONDS, BACKOFF, LOST, BrokerConnection, describe, end, lost_means_error
 
 _TAGS_PER_CHANNEL = 1 << 48
@@ -72,6 +72,9 @@ class RabbitSubscription:
         self._channel: AbstractChannel | None = None
         self._underlying: UnderlyingChannel | None = None
         self._consumer_tag: str | None = None
+        self._reader: DeliveryReader | None = None
+        self._held = 0
+        """Bytes of the bodies that this channel has delivered and that are not settled."""
         self._detached = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         # Frames that settle must leave in the order in which the tags were noted.
@@ -128,6 +131,7 @@ class RabbitSubscription:
         """Called when the consuming connection is gone."""
         self._consumer_tag = None
         self._underlying = None
+        self._let_go()
         self._detached.set()
 
     async def _stop_keeping(self) -> None:
@@ -182,10 +186,14 @@ class RabbitSubscription:
         underlying.on_consumer_cancel_callbacks.add(partial(self._consumer_canceled, underlying))
         await underlying.basic_qos(prefetch_count=self._prefetch)
         generation = self._generation
+        self._let_go()
+        self._reader = connection.deliveries
 
         def receive(raw: RawDelivery) -> None:
             if generation == self._generation and not self._canceled:
-                self._deliver(raw.delivery(self._queue, generation * _TAGS_PER_CHANNEL + raw.tag))
+                delivery = raw.delivery(self._queue, generation * _TAGS_PER_CHANNEL + raw.tag)
+                self._hold(len(delivery.body))
+                self._deliver(delivery)
 
         connection.deliveries.receive(underlying.number, receive)
         consuming = await underlying.basic_consume(self._queue, _never_called)
@@ -198,13 +206,13 @@ class RabbitSubscription:
     ) -> None:
         async with self._settling:
             channel = self._underlying
-            fresh = self._tags.settle(
-                [
-                    each.tag % _TAGS_PER_CHANNEL
-                    for each in deliveries
-                    if each.tag // _TAGS_PER_CHANNEL == self._generation
-                ]
-            )
+            sizes = {
+                each.tag % _TAGS_PER_CHANNEL: len(each.body)
+                for each in deliveries
+                if each.tag // _TAGS_PER_CHANNEL == self._generation
+            }
+            fresh = self._tags.settle(tuple(sizes))
+            self._hold(-sum(sizes[tag] for tag in fresh))
             if channel is None or not fresh:
                 return
             try:
@@ -229,6 +237,21 @@ class RabbitSubscription:
         for tag in tags:
             await channel.basic_reject(tag, requeue=requeue, wait=False)
 
+    def _hold(self, size: int) -> None:
+        """So many bytes more are unsettled, or fewer."""
+        if self._reader is None:
+            return
+        self._held += size
+        if size > 0:
+            self._reader.hold(size)
+        else:
+            self._reader.release(-size)
+
+    def _let_go(self) -> None:
+        """Whatever the channel has delivered comes again on another one."""
+        self._hold(-self._held)
+        self._reader = None
+
     def _channel_closed(self, channel: UnderlyingChannel, closing: asyncio.Future[object]) -> None:
         error = None if closing.cancelled() else closing.exception()
         if channel is self._underlying:
@@ -247,6 +270,7 @@ class RabbitSubscription:
         channel, self._channel = self._channel, None
         self._underlying = None
         self._consumer_tag = None
+        self._let_go()
         if channel is None or channel.is_closed:
             return
         try:

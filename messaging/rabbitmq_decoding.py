@@ -37,6 +37,12 @@ MAX_KEPT = MAX_BODY + 1
 Prefetch bounds the messages held, not their bytes, and a broker carries bodies of 16 MiB and more.
 """
 
+MOST_HELD = 64 * 1024 * 1024
+"""Bytes of bodies that a connection delivers before any of them is settled: then what comes is left in the network.
+
+RabbitMQ's prefetch counts messages and not their bytes.
+"""
+
 Receiver = Callable[["RawDelivery"], None]
 
 _FRAME = struct.Struct(">BHI")
@@ -220,6 +226,9 @@ class DeliveryReader(asyncio.StreamReader):
         self._takers: dict[int, _Deliveries | _Answers] = {}
         self._rest = b""
         self._passed_on_at = 0.0
+        self._socket: asyncio.BaseTransport | None = None
+        self._held = 0
+        self._full = False
 
     def receive(self, channel: int, receiver: Receiver) -> None:
         """Give the channel's deliveries to this receiver; to be called before the channel consumes."""
@@ -228,6 +237,35 @@ class DeliveryReader(asyncio.StreamReader):
     def answer(self, channel: int, answers: Answers) -> None:
         """Tell what the broker says of the channel's messages; to be called before anything is published there."""
         self._takers[channel] = _Answers(answers)
+
+    def set_transport(self, transport: asyncio.BaseTransport) -> None:
+        super().set_transport(transport)
+        self._socket = transport
+
+    def hold(self, size: int) -> None:
+        """A body of so many bytes has been handed out."""
+        self._held += size
+        if self._held > MOST_HELD and not self._full:
+            self._full = True
+            self._stay_full()
+
+    def release(self, size: int) -> None:
+        """Bodies of so many bytes have been settled, or their channel is gone."""
+        self._held -= size
+        if self._full and self._held <= MOST_HELD // 2:
+            self._full = False
+            if isinstance(self._socket, asyncio.ReadTransport):
+                self._socket.resume_reading()
+
+    def _stay_full(self) -> None:
+        """Read nothing, and take care that nobody concludes from it that the broker is dead."""
+        if not self._full or self.ended.done():
+            return
+        if isinstance(self._socket, asyncio.ReadTransport):
+            self._socket.pause_reading()
+        self.heard_at = self._passed_on_at = self._loop_time()
+        super().feed_data(_HEARTBEAT)
+        self.ended.get_loop().call_later(_HEARTBEAT_SECONDS, self._stay_full)
 
     def feed_data(self, data: Iterable[SupportsIndex]) -> None:
         """Called by the transport with whatever has come."""

@@ -15,10 +15,11 @@ from typing import Any
 from sqlalchemy import bindparam, column, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from messaging import bulk
+from messaging import bulk, driver
 from messaging.bus import Receipt
 from messaging.outbox import OutboxRow, Pending
 from messaging.schema import UTCDateTime, outbox
+from messaging.shapes import among, pack
 
 CLAIM = 2_000
 """Rows in one claim, at the most: what a claim costs the database beside its rows is spread over them."""
@@ -37,7 +38,7 @@ _NAMES = ", ".join(f"outbox.{name}" for name in _ROW)
 _OLDEST = f"""
 o AS {{materialized}} (
     SELECT o.id, o.available_at, {{size}} AS size FROM outbox AS o
-    WHERE o.available_at >= :since AND o.available_at <= :now AND NOT EXISTS (
+    WHERE o.available_at >= {{since}} AND o.available_at <= {{now}} AND NOT EXISTS (
         SELECT 1 FROM outbox AS p WHERE p.key = o.key AND p.id < o.id AND p.available_at > o.available_at
     )
     ORDER BY o.available_at, o.id LIMIT {CLAIM} {{locking}}
@@ -46,26 +47,31 @@ o AS {{materialized}} (
     FROM o
 )
 """
-_MOMENTS = [bindparam(name, type_=UTCDateTime()) for name in ("since", "now")]
+_SQLITE = {"since": ":since", "now": ":now", "size": "length(CAST(o.body AS BLOB))", "materialized": "", "locking": ""}
+_POSTGRESQL = {
+    "since": "$1",
+    "now": "$2",
+    "size": "octet_length(o.body)",
+    "materialized": "MATERIALIZED",
+    "locking": "FOR UPDATE SKIP LOCKED",
+}
 _LOOK = (
     text(
-        f"WITH {_OLDEST.format(materialized='', size='length(CAST(o.body AS BLOB))', locking='')}"
+        f"WITH {_OLDEST.format_map(_SQLITE)}"
         f" SELECT outbox.id, m.available_at, m.size, {_NAMES} FROM outbox JOIN m ON outbox.id = m.id"
         " WHERE m.before < :bytes"
     )
-    .bindparams(*_MOMENTS)
+    .bindparams(*(bindparam(name, type_=UTCDateTime()) for name in ("since", "now")))
     .columns(outbox.c.id, outbox.c.available_at, column("size"), *(outbox.c[name] for name in _ROW))
 )
-# What the driver returns is what we want, so no column is given a type: `available_at` is what it was before.
-_TAKE = text(
-    f"WITH {_OLDEST.format(materialized='MATERIALIZED', size='octet_length(o.body)', locking='FOR UPDATE SKIP LOCKED')}"
-    " UPDATE outbox SET available_at = :lease FROM m WHERE outbox.id = m.id AND m.before < :bytes"
+# The parameters: since, now, lease, bytes. `available_at` is what it was before.
+_TAKE = (
+    f"WITH {_OLDEST.format_map(_POSTGRESQL)}"
+    " UPDATE outbox SET available_at = $3 FROM m WHERE outbox.id = m.id AND m.before < $4"
     f" RETURNING outbox.id, m.available_at, m.size, {_NAMES}"
-).bindparams(*_MOMENTS, bindparam("lease", type_=UTCDateTime()))
-_OLDER = {
-    dialect: text(f"SELECT key, id FROM outbox WHERE {bulk.among(dialect, outbox.c.key)} AND id < :newest")
-    for dialect in ("sqlite", "postgresql")
-}
+)
+_OLDER = text(f"SELECT key, id FROM outbox WHERE {among('sqlite', outbox.c.key)} AND id < :newest")
+_OLDER_THERE = "SELECT key, id FROM outbox WHERE key = ANY($1::text[]) AND id < $2"
 _ID, _AVAILABLE_AT, _SIZE, _KEY = range(4)
 """Where these stand in a row; from the key on it is an OutboxRow."""
 
@@ -94,10 +100,13 @@ async def claim(
     was ever claimed, and a backlog of a million would be walked over from its beginning with every claim. Rows that
     have been available for longer are found without it only.
     """
-    given = {"since": since, "now": now, "bytes": CLAIM_BYTES}
     leased = connection.dialect.name == "postgresql"
-    statement, lasting = (_TAKE, {"lease": lease}) if leased else (_LOOK, {})
-    found = sorted((await connection.execute(statement, given | lasting)).all(), key=itemgetter(_ID))
+    rows: Sequence[Any]
+    if leased:
+        rows = await driver.fetch(connection, _TAKE, (since, now, lease, CLAIM_BYTES))
+    else:
+        rows = (await connection.execute(_LOOK, {"since": since, "now": now, "bytes": CLAIM_BYTES})).all()
+    found = sorted(rows, key=itemgetter(_ID))
     ends = await _gaps(connection, found, confirmed)
     kept = [row for row in found if row[_ID] < ends.get(row[_KEY], row[_ID] + 1)] if ends else found
     if leased:
@@ -118,8 +127,13 @@ async def _gaps(connection: AsyncConnection, found: Sequence[Any], confirmed: Co
     keys = sorted({row[_KEY] for row in found if row[_KEY] is not None})
     if not keys:
         return {}
-    given = {"values": bulk.pack(connection.dialect, outbox.c.key, keys), "newest": found[-1][_ID]}
-    older = (await connection.execute(_OLDER[connection.dialect.name], given)).all()
+    newest = found[-1][_ID]
+    older: Sequence[Any]
+    if connection.dialect.name == "postgresql":
+        older = await driver.fetch(connection, _OLDER_THERE, (keys, newest))
+    else:
+        given = {"values": pack(connection.dialect, outbox.c.key, keys), "newest": newest}
+        older = (await connection.execute(_OLDER, given)).all()
     return gaps(older, {row[_ID] for row in found}, confirmed)
 
 
@@ -150,7 +164,7 @@ async def give_back(
     await bulk.update(connection, outbox, ("id",), ("attempts", "available_at", "last_error"), records)
 
 
-def gaps(rows: Iterable[tuple[Any, ...]], mine: Collection[int], confirmed: Collection[int]) -> dict[str | None, int]:
+def gaps(rows: Iterable[Sequence[Any]], mine: Collection[int], confirmed: Collection[int]) -> dict[str | None, int]:
     """The oldest row of each key that is somebody else's to send; `rows` are (key, id)."""
     found: dict[str | None, int] = {}
     for key, identity in rows:

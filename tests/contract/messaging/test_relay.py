@@ -34,6 +34,16 @@ async def _ids(bench: Bench) -> list[int]:
     return [each.message_id.int for each in await bench.rows(schema.outbox)]
 
 
+async def _end(bench: Bench, running: asyncio.Task[None]) -> None:
+    """Stop the relay, whenever it goes to sleep."""
+    bench.relay.stop()
+    async with asyncio.timeout(10):
+        while not running.done():
+            bench.clock.advance(60)
+            await asyncio.sleep(0.002)
+    await running
+
+
 def _refusing(*refused: int, receipt: Receipt = Receipt.UNKNOWN) -> object:
     def says(message: Outgoing) -> Receipt:
         return receipt if numbers([message])[0] in refused else Receipt.CONFIRMED
@@ -362,10 +372,26 @@ async def test_a_running_relay_drains_what_is_more_than_a_claim_in_order(bench: 
     for key in range(700):
         mine = [number for number in sent[:-1] if (number - 1) % CLAIM % 700 == key]
         assert mine == sorted(mine)
-    bench.relay.stop()
-    bench.clock.advance(60)
-    async with asyncio.timeout(10):
-        await running
+    await _end(bench, running)
+
+
+async def test_what_is_committed_late_does_not_wait_for_the_end_of_a_backlog(bench: Bench) -> None:
+    """Claims go on where the last one ended, but once a second from the beginning, where late commits lie."""
+    for start in range(0, 4 * CLAIM, CLAIM):
+        await bench.commit_rows([row(start + place) for place in range(1, CLAIM + 1)])
+    late = 4 * CLAIM + 1
+    bench.bus.gate = asyncio.Event()
+    running = asyncio.create_task(bench.relay.run())
+    await until(lambda: len(bench.relay.on_their_way) == 2 * CLAIM, "two claims are ours")
+    await bench.commit_rows([row(late)], available_in=-3600)
+    bench.clock.advance(1.5)
+    bench.bus.gate.set()
+    await until(lambda: len(bench.bus.published) == late, "all are sent")
+
+    sent = numbers(bench.bus.published)
+    assert sorted(sent) == list(range(1, late + 1))
+    assert sent.index(late) < sent.index(4 * CLAIM)
+    await _end(bench, running)
 
 
 async def test_the_next_claim_is_made_while_the_last_one_is_unconfirmed(bench: Bench) -> None:
@@ -378,10 +404,7 @@ async def test_the_next_claim_is_made_while_the_last_one_is_unconfirmed(bench: B
     assert bench.relay.confirmed == set()
     bench.bus.gate.set()
     await until(lambda: len(bench.bus.published) == 2 * CLAIM, "both claims are sent")
-    bench.relay.stop()
-    bench.clock.advance(60)
-    async with asyncio.timeout(10):
-        await running
+    await _end(bench, running)
 
 
 async def test_offers_beyond_what_memory_should_hold_are_left_in_the_table(bench: Bench) -> None:

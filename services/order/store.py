@@ -14,12 +14,10 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    ARRAY,
     CHAR,
     BigInteger,
     CheckConstraint,
     Column,
-    ColumnElement,
     ForeignKey,
     Index,
     Integer,
@@ -28,13 +26,12 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
-    any_,
-    literal,
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from messaging import bulk
 from messaging.bulk import Writes
 from messaging.schema import NAMING, UTCDateTime
 from services.order.domain import Line, Order, OrderStatus, Stock
@@ -153,29 +150,35 @@ async def claim_key(
 
     A concurrent claim of the same key waits here until the other transaction has ended.
     """
-    row = {"key": key, "request_hash": request_hash, "order_id": order_id, "created_at": now}
-    claimed = await connection.execute(_insert_missing(connection, idempotency), row)
-    if claimed.rowcount == 1:
+    record = {"key": key, "request_hash": request_hash, "order_id": order_id, "created_at": now}
+    claimed = await bulk.insert(
+        connection, idempotency, tuple(record), [record], ignore_conflicts=True, returning="key"
+    )
+    if claimed:
         return None
-    earlier = (
-        await connection.execute(
-            select(idempotency.c.order_id, idempotency.c.request_hash).where(idempotency.c.key == key)
-        )
-    ).one()
+    (earlier,) = await bulk.select(
+        connection, (idempotency.c.order_id, idempotency.c.request_hash), idempotency.c.key, [key]
+    )
     return ClaimedKey(earlier.order_id, earlier.request_hash)
 
 
 async def orders_for_update(db: AsyncSession, ids: Iterable[UUID]) -> dict[UUID, Order]:
-    """The orders among `ids` that exist, with their lines, locked until the transaction ends: one
-    statement.
-    """
-    connection = await db.connection()
-    found = await connection.execute(
-        _ORDER_WITH_LINES.where(_among(connection, orders.c.id, set(ids)))
-        .order_by(orders.c.id, order_line.c.number)
-        .with_for_update(of=orders)
+    """The orders among `ids` that exist, with their lines, locked until the transaction ends: one round trip."""
+    wanted = sorted(set(ids))
+    reads = Writes()
+    found = reads.select(tuple(orders.c), orders.c.id, wanted, "ORDER BY id FOR UPDATE")
+    # Lines never change: it does not matter that they are read while the lock is waited for.
+    lines = reads.select(
+        (order_line.c.order_id, order_line.c.sku, order_line.c.quantity, order_line.c.amount),
+        order_line.c.order_id,
+        wanted,
+        "ORDER BY order_id, number",
     )
-    return {stored.order.id: stored.order for stored in _assemble(found.all())}
+    await reads.run(await db.connection())
+    of: dict[UUID, list[Line]] = {}
+    for order_id, sku, quantity, amount in lines.rows:
+        of.setdefault(order_id, []).append(Line(sku, quantity, amount))
+    return {row.id: _order(row, tuple(of.get(row.id, ()))) for row in found.rows}
 
 
 async def stock_for_update(db: AsyncSession, skus: Iterable[str], *, default: int | None = None) -> Stock:
@@ -185,21 +188,19 @@ async def stock_for_update(db: AsyncSession, skus: Iterable[str], *, default: in
     """
     connection = await db.connection()
     wanted = sorted(set(skus))
-    locked = (
-        select(stock.c.sku, stock.c.on_hand)
-        .where(_among(connection, stock.c.sku, wanted))
-        .order_by(stock.c.sku)
-        .with_for_update()
-    )
-    found = {row.sku: row.on_hand for row in await connection.execute(locked)}
+    found = await _locked_stock(connection, wanted)
     missing = [sku for sku in wanted if sku not in found]
     if missing and default is not None:
         # Once in a sku's life. Another transaction may insert the same sku first: read again what there is.
-        await connection.execute(
-            _insert_missing(connection, stock), [{"sku": sku, "on_hand": default} for sku in missing]
-        )
-        found = {row.sku: row.on_hand for row in await connection.execute(locked)}
+        records = [{"sku": sku, "on_hand": default} for sku in missing]
+        await bulk.insert(connection, stock, ("sku", "on_hand"), records, ignore_conflicts=True)
+        found = await _locked_stock(connection, wanted)
     return Stock(found)
+
+
+async def _locked_stock(connection: AsyncConnection, skus: Sequence[str]) -> dict[str, int]:
+    rows = await bulk.select(connection, (stock.c.sku, stock.c.on_hand), stock.c.sku, skus, "ORDER BY sku FOR UPDATE")
+    return {row.sku: row.on_hand for row in rows}
 
 
 async def save(db: AsyncSession, changed: Sequence[Order], on_hand: Mapping[str, int]) -> None:
@@ -224,16 +225,15 @@ async def save(db: AsyncSession, changed: Sequence[Order], on_hand: Mapping[str,
 async def set_stock(db: AsyncSession, sku: str, on_hand: int) -> None:
     """Say how many of a sku are on hand, whether or not it was known."""
     connection = await db.connection()
-    statement = _dialect(connection).insert(stock).values(sku=sku, on_hand=on_hand)
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(stock).values(sku=sku, on_hand=on_hand)
     await connection.execute(statement.on_conflict_do_update(index_elements=["sku"], set_={"on_hand": on_hand}))
 
 
 async def on_hand(connection: AsyncConnection, skus: Iterable[str]) -> dict[str, int]:
     """How many are on hand of those among `skus` that are known."""
-    found = await connection.execute(
-        select(stock.c.sku, stock.c.on_hand).where(_among(connection, stock.c.sku, set(skus)))
-    )
-    return {row.sku: row.on_hand for row in found}
+    rows = await bulk.select(connection, (stock.c.sku, stock.c.on_hand), stock.c.sku, sorted(set(skus)))
+    return {row.sku: row.on_hand for row in rows}
 
 
 async def find_order(connection: AsyncConnection, order_id: UUID) -> StoredOrder | None:
@@ -276,30 +276,8 @@ def _assemble(rows: Sequence[Any]) -> list[StoredOrder]:
 
 
 def _stored(row: Any, lines: tuple[Line, ...]) -> StoredOrder:
-    order = Order(
-        row.id,
-        row.customer_id,
-        row.currency,
-        lines,
-        OrderStatus(row.status),
-        row.reason,
-        row.captured,
-    )
-    return StoredOrder(order, row.total, row.items, row.placed_at)
+    return StoredOrder(_order(row, lines), row.total, row.items, row.placed_at)
 
 
-def _dialect(connection: AsyncConnection) -> Any:
-    return postgresql if connection.dialect.name == "postgresql" else sqlite
-
-
-def _insert_missing(connection: AsyncConnection, table: Table) -> Any:
-    return _dialect(connection).insert(table).on_conflict_do_nothing()
-
-
-def _among(connection: AsyncConnection, column: Column[Any], values: Iterable[Any]) -> ColumnElement[bool]:
-    """`column` is one of `values`; on PostgreSQL one array, so that every size is the same prepared
-    statement.
-    """
-    if connection.dialect.name == "postgresql":
-        return column == any_(literal(list(values), ARRAY(column.type)))
-    return column.in_(list(values))
+def _order(row: Any, lines: tuple[Line, ...]) -> Order:
+    return Order(row.id, row.customer_id, row.currency, lines, OrderStatus(row.status), row.reason, row.captured)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
+from benchmarks.peers import engines
 from benchmarks.peers.engines import Engine, Measured
 from benchmarks.peers.report import Report
 from benchmarks.peers.work import OutOfStock, findings, move, saga
+from benchmarks.system import NotMeasurable
 
 
 async def _results(count: int) -> tuple[list[dict[str, int | str]], list[str]]:
@@ -57,3 +62,35 @@ def test_a_peer_is_compared_by_medians() -> None:
         "dbos": {"value": pytest.approx(12.5), "ours": "1,000/s", "other": "80/s", "standing": "met"}
     }
     assert document["absent"] == {"Restate": "no restate-server"}
+
+
+async def test_a_peer_that_is_not_installed_is_said_and_not_skipped(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without its environment, and with one that lacks the server, the engine says what is missing and what to run."""
+    monkeypatch.setattr(engines, "ENVIRONMENT", tmp_path)
+    monkeypatch.setattr(engines, "_SERVERS", tmp_path / "servers")
+    dbos, restate = engines.engines(32, 64)
+    with pytest.raises(engines.Absent, match="make bench-peers installs it"):
+        await engines.run(dbos, "amqp://nowhere", "postgresql://nowhere", 10)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").touch()
+    assert dbos.command("postgresql://here", 10)[-3:] == ["postgresql://here", "10", "32"]
+    with pytest.raises(engines.Absent, match=r"no restate-server in .*; make bench-peers installs it, and needs npm"):
+        restate.command("postgresql://here", 10)
+
+
+@pytest.mark.parametrize(
+    ("prints", "complaint"),
+    [
+        ("print('well')", "printed no figures, but 'well"),
+        ('print(\'{"findings": ["ended: 9, where 10 is right"]}\')', "did not do the work right: ended: 9, where 10"),
+    ],
+)
+async def test_a_peer_that_did_not_do_the_work_has_no_figure(
+    monkeypatch: pytest.MonkeyPatch, prints: str, complaint: str
+) -> None:
+    """Neither one that prints nothing of use nor one whose sagas did not end as they had to is compared."""
+    monkeypatch.setattr(engines.Engine, "command", lambda *_: [sys.executable, "-c", prints])
+    with pytest.raises(NotMeasurable, match=complaint):
+        await engines.run(engines.engines(32, 64)[0], "amqp://127.0.0.1:1", "postgresql://127.0.0.1:1/x", 10)

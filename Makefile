@@ -1,6 +1,6 @@
 # Every target that runs something prepares what it needs first; a second call finds it there.
 .DEFAULT_GOAL := help
-.PHONY: help demo run up test unit lint format acceptance bench bench-peers bench-long bench-plots lock schemas clean venv venv-dev servers peers plots
+.PHONY: help demo run up test unit lint format acceptance bench bench-peers bench-long bench-plots lock schemas clean venv venv-dev servers peers bench-tools
 
 PYTHON ?=
 export PYTHON
@@ -9,6 +9,9 @@ unexport PYTHONDONTWRITEBYTECODE
 bin := .venv/bin
 # Extra words for the program behind a target: make test ARGS="tests/unit -k machine"
 ARGS ?=
+# What benchmarks run in turns with ours: hand-written loops of our own, or another program that prints the same.
+FLOOR ?= $(bin)/python -m benchmarks.bare {count} {batch} {queue}
+ENGINE_FLOOR ?= $(bin)/python -m benchmarks.bare.loop {count} {batch} {queue}
 # A benchmark, on a broker and a database of its own.
 measure = $(bin)/python -m deploy.servers -- $(bin)/python -m benchmarks
 sources := contracts messaging orchestrator services deploy docs/examples tests benchmarks
@@ -45,23 +48,23 @@ format: venv-dev ## Rewrite the sources the way lint wants them
 acceptance: venv-dev servers ## A file of orders under kill -9, then an audit: make acceptance ARGS="orders.csv --embedded"
 	@$(bin)/python -m deploy.acceptance $(ARGS)
 
-bench: venv-dev servers ## Throughput, latency, CPU, memory, and how all goals stand (FLOOR="a program beside ours")
-	@$(measure) $(if $(FLOOR),--floor "$(FLOOR)") $(ARGS)
+bench: venv-dev servers bench-tools ## Throughput, latency, CPU, memory, and how all goals stand (FLOOR="another program")
+	@$(measure) --floor "$(FLOOR)" $(ARGS)
 
-bench-peers: venv-dev servers peers ## The same saga on DBOS Transact and on Restate, in turns with ours
-	@$(measure).peers $(if $(FLOOR),--floor "$(FLOOR)") $(ARGS)
+bench-peers: venv-dev servers bench-tools peers ## The same saga on DBOS Transact and on Restate, in turns with ours
+	@$(measure).peers --floor "$(FLOOR)" $(ARGS)
 
-bench-long: venv-dev servers ## What takes half an hour: starts, transitions, memory over many sagas, a million of them
+bench-long: venv-dev servers bench-tools ## What takes half an hour: starts, transitions, memory over many sagas, a million of them
 	@$(measure).starting
-	@$(measure).engine --queue quorum $(if $(ENGINE_FLOOR),--floor "$(ENGINE_FLOOR)")
+	@$(measure).engine --queue quorum --floor "$(ENGINE_FLOOR)"
 	@$(bin)/python -m benchmarks.embedding
 	@$(measure).draining
 	@$(measure).endurance
 	@$(measure).at_scale
 	@$(bin)/python -m benchmarks.goals
 
-bench-plots: venv-dev servers plots ## Pictures and tables of docs/performance.md, after the three above (FLOOR with {batch})
-	@$(measure).sweeping $(if $(FLOOR),--floor "$(FLOOR)")
+bench-plots: venv-dev servers bench-tools ## Pictures and tables of docs/performance.md, after the three above
+	@$(measure).sweeping --floor "$(FLOOR)"
 	@$(bin)/python -m benchmarks.plotting
 	@$(bin)/python -m benchmarks.documenting
 
@@ -87,5 +90,5 @@ servers:
 peers:
 	@sh deploy/setup.sh peers
 
-plots: venv-dev
-	@sh deploy/setup.sh plots
+bench-tools: venv-dev
+	@sh deploy/setup.sh bench

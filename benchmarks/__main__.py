@@ -60,7 +60,7 @@ def main(
         typer.Option(
             metavar="COMMAND",
             help="Another program to run in turns with ours, on the same servers (AMQP_URL, DATABASE_URL); it "
-            "prints `N sagas/s`, and may print p50=Nms p99=Nms. {queue} in it becomes the type's first letter.",
+            "prints `N sagas/s`, and may print p50=Nms p99=Nms. {count}, {batch} and {queue} in it are filled in.",
         ),
     ] = None,
     output: Annotated[Path, typer.Option("--json", help="Where the figures are written.")] = goals.RECORDS
@@ -71,7 +71,7 @@ def main(
     Acknowledgments follow the commit, every publish is confirmed and mandatory, and the databases are as durable as
     they are by default: nothing is traded for speed.
 
-    Example: python -m benchmarks --floor 'python floor.py 3000 100 0 {queue}'
+    Example: python -m benchmarks --floor 'python -m benchmarks.bare {count} {batch} {queue}'
 
     Exit codes: 0 measured and every result right, 1 a result is wrong or work was not ended, 69 no server to be had.
     """
@@ -128,7 +128,7 @@ async def _measure(system: System, scratch: str, asked: Asked) -> Report:
 async def _round(report: Report, bench: Bench, system: System, scratch: str, asked: Asked) -> None:
     """Each figure once, in turns with the floor's."""
     if asked.floor is not None:
-        command = floor.for_queue(asked.floor, asked.queue) or ""
+        command = floor.command(asked.floor, asked.queue, asked.batch, asked.sagas)
         report.floor.append(await floor.run(command, system.amqp_url, scratch))
     report.from_events.append(await bench.from_events(asked.sagas))
     await settled(system.databases)

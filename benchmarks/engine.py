@@ -21,7 +21,7 @@ import typer
 
 from benchmarks import counting, goals, machine
 from benchmarks.engine_report import Figures, draw, reached
-from benchmarks.floor import figure_of, for_queue
+from benchmarks.floor import command, figure_of
 from benchmarks.system import NotMeasurable, System, open_system
 from benchmarks.transiting import Outbound, Transiting
 from deploy.servers import ServerUnavailable
@@ -47,7 +47,7 @@ def main(
         typer.Option(
             metavar="COMMAND",
             help="Another program to run in turns with ours, on the same servers (AMQP_URL, DATABASE_URL); it "
-            "prints `N transitions/s`. {queue} in it becomes the type's first letter.",
+            "prints `N transitions/s`. {count}, {batch} and {queue} in it are filled in.",
         ),
     ] = None,
     output: Annotated[Path, typer.Option("--json", help="Where the figures are written.")] = goals.RECORDS
@@ -55,7 +55,7 @@ def main(
 ) -> None:
     """Measure one orchestrator process on RabbitMQ and PostgreSQL: transitions a second, CPU, statements.
 
-    Example: python -m benchmarks.engine --queue quorum --floor 'python floor.py {queue}'
+    Example: python -m benchmarks.engine --queue quorum --floor 'python -m benchmarks.bare.loop {count} {batch} {queue}'
 
     Exit codes: 0 measured and every saga right, 1 a result is wrong or work was not ended, 69 no server to be had.
     """
@@ -96,7 +96,8 @@ def _measured(stack: ExitStack, type: QueueType, sagas: int, rounds: int, batch:
     stack.callback(system.remove_queues)
     stack.callback(system.stop)
     figures = Figures(type, sagas, batch)
-    return asyncio.run(_measure(system, scratch, figures, counts, sagas, rounds, for_queue(floor, type)))
+    words = None if floor is None else command(floor, type, batch, 2 * sagas)
+    return asyncio.run(_measure(system, scratch, figures, counts, sagas, rounds, words))
 
 
 async def _measure(

@@ -2,7 +2,8 @@
 
 It finds AMQP_URL, DATABASE_URL, BROKER_PID and POSTGRES_PID in its environment and prints its figures, in any order
 and among whatever else: `N sagas/s`, and where it measures them `NAME_us=N` (CPU microseconds a saga) and
-`p50=Nms p99=Nms`.
+`p50=Nms p99=Nms` (which nobody asks for where NOLAT is set). In its command {count}, {batch} and {queue} stand for how
+many sagas, the most messages in a batch, and q or c for the type of the queues.
 """
 
 from __future__ import annotations
@@ -48,14 +49,17 @@ def read(text: str) -> Floor | None:
     )
 
 
-def for_queue(command: str | None, queue: QueueType) -> str | None:
-    """The command for this type of queue, whose first letter `{queue}` in it becomes."""
-    return None if command is None else command.replace("{queue}", queue.value[0])
+def command(template: str, queue: QueueType, batch: int, count: int) -> str:
+    """The command for this type of queue, this size of batches and so many sagas."""
+    places = {"{queue}": queue.value[0], "{batch}": str(batch), "{count}": str(count)}
+    for place, value in places.items():
+        template = template.replace(place, value)
+    return template
 
 
-async def run(command: str, amqp_url: str, database_url: str) -> Floor:
+async def run(command: str, amqp_url: str, database_url: str, *, latency: bool = True) -> Floor:
     """Run it and return what it printed. Raises NotMeasurable where it fails or prints no figure."""
-    output = await output_of(command, amqp_url, database_url)
+    output = await output_of(command, amqp_url, database_url, **({} if latency else {"NOLAT": "1"}))
     found = read(output)
     if found is None:
         raise NotMeasurable(f"--floor {command!r} printed no `N sagas/s`, but {output[-300:]!r}")
@@ -71,9 +75,9 @@ async def figure_of(command: str, amqp_url: str, database_url: str, printing: re
     return float(found.group(1))
 
 
-async def output_of(command: str, amqp_url: str, database_url: str) -> str:
-    """What it printed. Raises NotMeasurable where it fails."""
-    environment = {**os.environ, "AMQP_URL": amqp_url, "DATABASE_URL": database_url}
+async def output_of(command: str, amqp_url: str, database_url: str, **given: str) -> str:
+    """What it printed, with these variables in its environment. Raises NotMeasurable where it fails."""
+    environment = {**os.environ, "AMQP_URL": amqp_url, "DATABASE_URL": database_url, **given}
     for name, url in (("BROKER_PID", amqp_url), ("POSTGRES_PID", database_url)):
         pid = listener_on(url)
         if pid is not None:

@@ -62,13 +62,13 @@ class Standing(StrEnum):
 
 
 GOALS = (
-    Goal("floor", "system, against the floor", 0.75, "make bench FLOOR=…"),
+    Goal("floor", "system, against the floor", 0.75, "make bench"),
     Goal("dbos", "system, against DBOS Transact", 10, "make bench-peers"),
     Goal("restate", "system, against Restate", 2.5, "make bench-peers"),
     Goal("batch_one", "system, against batches of 1", 8, "make bench"),
-    Goal("latency_p50", "latency p50, against the floor", 1.3, "make bench FLOOR=…", most=True),
-    Goal("latency_p99", "latency p99, against the floor", 1.5, "make bench FLOOR=…", most=True),
-    Goal("engine", "transitions, against the loop", 0.6, "make bench-long ENGINE_FLOOR=…"),
+    Goal("latency_p50", "latency p50, against the floor", 1.3, "make bench", most=True),
+    Goal("latency_p99", "latency p99, against the floor", 1.5, "make bench", most=True),
+    Goal("engine", "transitions, against the loop", 0.6, "make bench-long"),
     Goal("at_scale", "a million sagas, against none", 0.9, "make bench-long"),
     Goal("drain", "backlog's drain, against memory", 0.7, "make bench-long"),
     Goal("rss", "memory of the largest process", 120, "make bench", most=True, unit=" MB"),

@@ -1,6 +1,6 @@
 """python -m benchmarks.plotting: the pictures of docs/performance.md, from what the programs have measured.
 
-Needs the packages of requirements-bench.lock; `make bench-plots` installs them.
+Needs the packages of requirements-bench.lock; `make bench` installs them.
 """
 
 from __future__ import annotations

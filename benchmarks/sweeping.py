@@ -67,7 +67,7 @@ def main(
         str | None,
         typer.Option(
             metavar="COMMAND",
-            help="A floor to run in turns, as for make bench; {batch} in it becomes the size of its batches.",
+            help="A floor to run in turns, as for make bench.",
         ),
     ] = None,
     output: Annotated[Path, typer.Option("--json", help="Where the figures are written.")] = goals.RECORDS
@@ -119,9 +119,9 @@ async def _measure(
                 report.by_size.setdefault(size, []).append(measured)
                 await settled(system.databases)
                 if command is not None:
-                    words = (floor.for_queue(command, queue) or "").replace("{batch}", str(size))
-                    speed = (await floor.run(words, system.amqp_url, scratch)).sagas_per_second
-                    report.floor_by_size.setdefault(size, []).append(speed)
+                    words = floor.command(command, queue, size, _share(sagas, size))
+                    theirs = await floor.run(words, system.amqp_url, scratch, latency=False)
+                    report.floor_by_size.setdefault(size, []).append(theirs.sagas_per_second)
             await system.restart({"AMENDS_BATCH_SIZE": "100"})
             await _warm(bench, system, 100)
             for most in IN_FLIGHT:

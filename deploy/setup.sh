@@ -3,7 +3,7 @@
 #
 #   deploy/setup.sh python             print the Python the environment is made with
 #   deploy/setup.sh venv runtime|dev   .venv with the locked packages, hashes checked, and Amends itself
-#   deploy/setup.sh plots              what draws the benchmarks' pictures, into .venv as well
+#   deploy/setup.sh bench              what the benchmarks need besides, into .venv as well
 #   deploy/setup.sh servers            rabbitmq-server and postgresql, where they are missing
 #   deploy/setup.sh peers              .venv-peers with the engines that benchmarks compare Amends with
 set -eu
@@ -150,14 +150,14 @@ quiet_end() {
 
 # --- Peers for the benchmarks ------------------------------------------------------------------------
 
-setup_plots() {
+setup_bench() {
     wanted=$(cksum <requirements-bench.lock)
     # A new .venv has no stamp.
-    if same $venv/plots.stamp "$wanted"; then return; fi
-    say "installing $(grep -c '^[a-zA-Z0-9]' requirements-bench.lock) locked packages for pictures into $venv"
+    if same $venv/bench.stamp "$wanted"; then return; fi
+    say "installing $(grep -c '^[a-zA-Z0-9]' requirements-bench.lock) locked packages for benchmarks into $venv"
     $venv/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes --no-deps \
         -r requirements-bench.lock || die "pip could not install them (its words are above)"
-    printf '%s\n' "$wanted" >$venv/plots.stamp
+    printf '%s\n' "$wanted" >$venv/bench.stamp
 }
 
 # A failure here is not the end: the program says of each peer whether it was measured, and why not.
@@ -184,7 +184,7 @@ case "${1:-}" in
     python) find_python ;;
     venv) setup_venv "${2:-}" ;;
     servers) setup_servers ;;
-    plots) setup_plots ;;
+    bench) setup_bench ;;
     peers) setup_peers ;;
     *) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

@@ -23,6 +23,8 @@ from deploy.up import CannotStart
 from messaging.topology import QueueType
 
 WARM = 200
+BATCH = 100
+"""Most messages in one of our transactions, as they are by default."""
 
 
 def main(
@@ -57,7 +59,9 @@ def main(
     try:
         with ExitStack() as stack:
             logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-peers-")))
-            system, scratch = open_system(stack, os.environ, logs, given={"AMENDS_QUEUE_TYPE": queue.value})
+            system, scratch = open_system(
+                stack, os.environ, logs, given={"AMENDS_QUEUE_TYPE": queue.value, "AMENDS_BATCH_SIZE": str(BATCH)}
+            )
             stack.callback(system.remove_queues)
             stack.callback(system.stop)
             asyncio.run(_measure(report, system, scratch, peers, sagas, theirs, rounds, queue, floor))
@@ -90,8 +94,9 @@ async def _measure(
         print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
         report.ours.append(await _ours(system, sagas))
         if command is not None:
-            words = floor.for_queue(command, queue) or ""
-            report.floor.append((await floor.run(words, system.amqp_url, scratch)).sagas_per_second)
+            words = floor.command(command, queue, BATCH, sagas)
+            measured_floor = await floor.run(words, system.amqp_url, scratch, latency=False)
+            report.floor.append(measured_floor.sagas_per_second)
         for each in peers:
             try:
                 measured = await run(each, system.amqp_url, scratch, theirs)

@@ -7,7 +7,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from benchmarks.floor import Floor, for_queue, read
+from benchmarks.floor import Floor, command, read
 from benchmarks.goals import GOALS, Goal, Known, Reached, Standing, as_json, known, notes, standing, table
 from messaging.topology import QueueType
 
@@ -63,5 +63,6 @@ def test_a_floor_is_read_from_its_words() -> None:
     assert read(text) == Floor(1278.0, {"orch": 0.35, "pg": 0.21}, 0.0145, 0.033)
     assert read("12.5 sagas/s") == Floor(12.5)
     assert read("p50=14.5ms") is None
-    assert for_queue("floor.py 100 {queue}", QueueType.CLASSIC) == "floor.py 100 c"
-    assert for_queue(None, QueueType.QUORUM) is None
+    template = "floor.py {count} {batch} 0 {queue}"
+    assert command(template, QueueType.CLASSIC, 250, 3000) == "floor.py 3000 250 0 c"
+    assert command("floor.py", QueueType.QUORUM, 250, 3000) == "floor.py"

@@ -66,11 +66,11 @@ GOALS = (
     Goal("dbos", "system, against DBOS Transact", 10, "make bench-peers"),
     Goal("restate", "system, against Restate", 2.5, "make bench-peers"),
     Goal("batch_one", "system, against batches of 1", 8, "make bench"),
-    Goal("latency_p50", "latency p50, against the floor", 1.3, "make bench", most=True),
-    Goal("latency_p99", "latency p99, against the floor", 1.5, "make bench", most=True),
+    Goal("latency_p50", "p50 latency, against floor", 1.3, "make bench", most=True),
+    Goal("latency_p99", "p99 latency, against floor", 1.5, "make bench", most=True),
     Goal("engine", "transitions, against the loop", 0.6, "make bench-long"),
     Goal("at_scale", "a million sagas, against none", 0.9, "make bench-long"),
-    Goal("drain", "backlog's drain, against memory", 0.7, "make bench-long"),
+    Goal("drain", "backlog, against from memory", 0.7, "make bench-long"),
     Goal("rss", "memory of the largest process", 120, "make bench", most=True, unit=" MB"),
     Goal("rss_slope", "its growth in 100,000 sagas", 1, "make bench-long", most=True, unit=" MB"),
     Goal("embedded", "embedded mode, on SQLite", 500, "make bench-long", unit="/s"),
@@ -136,8 +136,10 @@ def recorded(folder: Path) -> list[dict[str, Any]]:
 
 def table(reached: Mapping[str, Known], goals: Sequence[Goal] = GOALS) -> Table:
     """Every goal beside what was measured."""
+    title = "what is wanted, and what was measured"
+    # Eighty columns are enough for it without margins.
     drawn = Table(
-        title="what is wanted, and what was measured", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+        title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False
     )
     for name in ("", "ours", "beside it", "figure", "wanted"):
         drawn.add_column(name, justify="left" if not name else "right", no_wrap=True)

@@ -89,6 +89,7 @@ async def main(count: int, batch: int, queues: str) -> None:
             if worker.returncode is None:
                 worker.kill()
             await worker.wait()
+    await inbox.close()
     for name in BINDINGS:
         await channel.queue_delete(f"{EXCHANGE}.{name}")
     await broker.close()

@@ -50,6 +50,9 @@ async def main(count: int, batch: int, queues: str) -> None:
     if moved != count:
         raise SystemExit(f"the loop has moved {moved} of {count} sagas")
     print(f"{count / seconds:.0f} transitions/s", flush=True)
+    await inbox.close()
+    for name in (f"{EXCHANGE}.{ROLE}", SENT):
+        await channel.queue_delete(name)
     await broker.close()
     await database.close()
 

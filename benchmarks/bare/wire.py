@@ -69,11 +69,18 @@ class Inbox:
         self._channel = channel
         self._waiting: list[DeliveredMessage] = []
         self._come = asyncio.Event()
+        self._consumer: str | None = None
 
     async def open(self, queue: str, prefetch: int) -> None:
         """Begin to consume."""
         await self._channel.basic_qos(prefetch_count=prefetch)
-        await self._channel.basic_consume(queue, self._delivered)
+        begun = await self._channel.basic_consume(queue, self._delivered)
+        self._consumer = begun.consumer_tag
+
+    async def close(self) -> None:
+        """Consume no more."""
+        if self._consumer is not None:
+            await self._channel.basic_cancel(self._consumer)
 
     async def take(self, most: int) -> list[DeliveredMessage]:
         """What is there, but no more than so many; waits for the first."""

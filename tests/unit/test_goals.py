@@ -43,6 +43,10 @@ def test_the_latest_word_counts() -> None:
 def test_the_table_names_every_goal_on_a_narrow_terminal() -> None:
     """Eighty columns are enough for every word; what is not measured says by which command it would be."""
     reached = {"floor": Known(Reached(0.8, "1,008/s", "1,260/s"), "2026-03-02T08:00:00+00:00")}
+    wide = {goal.key: Known(Reached(123_456.0, "orchestrator", "10,000/s"), "") for goal in GOALS}
+    terminal = StringIO()
+    Console(width=80, file=terminal).print(table(wide))
+    assert "…" not in terminal.getvalue()
     terminal = StringIO()
     Console(width=80, file=terminal).print(table(reached))
     drawn = terminal.getvalue()

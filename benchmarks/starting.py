@@ -32,10 +32,17 @@ from benchmarks.system import READY_SECONDS, NotMeasurable, System, open_system
 from deploy.servers import ServerUnavailable
 from deploy.up import CannotStart
 
-SERVICES = ("orchestrator", "order", "payment")
+SERVICES = {
+    "orchestrator": "orchestrator.cli.running",
+    "order": "services.order.assembly",
+    "payment": "services.payment.assembly",
+}
+"""Each with the module that brings all others."""
 LOOK_SECONDS = 0.01
 """How often a process is asked whether it is ready: what the wall clock is rounded up to."""
 
+LOADED = "from messaging import loading\nwith loading.uncollected():\n    import messaging.commandline, "
+AMENDS = "from orchestrator.cli import script; script()"
 COMMANDS = (("--help",), ("list",))
 """Of `amends`, each with the orchestrator's database."""
 
@@ -94,8 +101,12 @@ def _measure(system: System, rounds: int) -> Mapping[str, Sequence[Start]]:
     for _ in range(rounds):
         for name in SERVICES:
             measured[name].append(_service(system, name))
+        for name, module in SERVICES.items():
+            measured[f"{name}: its modules"].append(_ended(LOADED + module))
         for words in COMMANDS:
-            measured[f"amends {' '.join(words)}"].append(_command(words, system.databases["orchestrator"]))
+            measured[f"amends {' '.join(words)}"].append(
+                _ended(AMENDS, *words, DATABASE_URL=system.databases["orchestrator"])
+            )
     return measured
 
 
@@ -121,24 +132,20 @@ def _ready(address: str) -> bool:
     try:
         asking.request("GET", "/readyz")
         return asking.getresponse().status == http.HTTPStatus.OK
-    except ConnectionError:
+    except OSError:
         return False
     finally:
         asking.close()
 
 
-def _command(words: Sequence[str], database_url: str) -> Start:
-    environment = {**os.environ, "DATABASE_URL": database_url}
+def _ended(program: str, *words: str, **environment: str) -> Start:
     before, used = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     ended = subprocess.run(
-        [sys.executable, "-c", "from orchestrator.cli import script; script()", *words],
-        env=environment,
-        capture_output=True,
-        check=False,
+        [sys.executable, "-c", program, *words], env={**os.environ, **environment}, capture_output=True, check=False
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if ended.returncode:
-        raise NotMeasurable(f"amends {' '.join(words)} ended with {ended.returncode}: {ended.stderr.decode()}")
+        raise NotMeasurable(f"{program!r} {' '.join(words)} ended with {ended.returncode}: {ended.stderr.decode()}")
     cpu = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
     return Start(time.monotonic() - before, cpu, 0)
 

@@ -63,7 +63,7 @@ def main(
         _fail("a rate is a number of sagas a second above 0")
     measured = _read(figures)
     saga, given = Saga(steps, compensated, data), Assumptions()
-    cost = costs(measured, saga)
+    cost = costs(measured, saga, given)
     sized = [size(cost, saga, rate, retention, given) for rate in wanted]
     found = limits(measured, cost, saga, retention, given)
     if output is Output.JSON:

@@ -10,7 +10,7 @@ import asyncio
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,6 +50,7 @@ class Point:
     stored: Mapping[str, Mapping[str, Stored]]
     sent: Mapping[str, int]
     received: Mapping[str, int]
+    copied: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class Servers:
     """A broker, and a PostgreSQL server for each service, with the services' own doors to them."""
 
     rabbit: RabbitServer
+    followers: Sequence[RabbitServer]
     databases: Mapping[str, PostgresServer]
     names: Mapping[str, str]
 
@@ -73,6 +75,7 @@ def main(
         int, typer.Option(min=100, help="Sagas that are measured from POST /orders, after them.")
     ] = 1000,
     warm: Annotated[int, typer.Option(min=10, help="Sagas before, that nobody measures.")] = 500,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes of the broker, each with a copy of each queue.")] = 3,
     output: Annotated[Path, typer.Option("--json", help="Where the figures are written.")] = goals.RECORDS
     / "footprint.json",
 ) -> None:
@@ -89,7 +92,7 @@ def main(
         with ExitStack() as stack:
             logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-footprint-")))
             services = three_services(f"footprint_{os.getpid()}")
-            servers = _servers(stack, services)
+            servers = _servers(stack, services, nodes)
             document = asyncio.run(_measure(servers, services, logs, (warm, sagas, requests)))
     except NotMeasurable as error:
         print(f"amends: {error}", file=sys.stderr)
@@ -101,15 +104,19 @@ def main(
     print(f"figures: {output}; python -m benchmarks.capacity --figures {output} multiplies them", file=sys.stderr)
 
 
-def _servers(stack: ExitStack, services: list[Service]) -> Servers:
+def _servers(stack: ExitStack, services: list[Service], nodes: int) -> Servers:
     rabbit = stack.enter_context(RabbitServer())
+    followers = [stack.enter_context(RabbitServer(beside=rabbit)) for _ in range(nodes - 1)]
     databases = {each.name: stack.enter_context(PostgresServer()) for each in services}
     rabbit.launch()
     for each in services:
         databases[each.name].start()
         databases[each.name].create_database(each.database)
     rabbit.wait()
-    return Servers(rabbit, databases, {each.name: each.database for each in services})
+    for follower in followers:
+        follower.start()
+        follower.join()
+    return Servers(rabbit, followers, databases, {each.name: each.database for each in services})
 
 
 async def _measure(
@@ -153,7 +160,9 @@ async def _measure(
         "machine": described | {"load_afterwards": machine.load()},
         "settings": {"warm": warm, "sagas": sagas, "requests": requests},
         "sagas_per_second": round(speed, 1),
-        "saga": asdict(_footprint(_between(begun, ended, sagas), _between(begun_again, ended_again, requests))),
+        "saga": asdict(
+            _footprint(_between(begun, ended, sagas), _between(begun_again, ended_again, requests), servers)
+        ),
     }
 
 
@@ -166,6 +175,7 @@ class _Each:
     stored: Mapping[str, Mapping[str, Stored]]
     sent_bytes: Mapping[str, int]
     received_bytes: Mapping[str, int]
+    copied_bytes: int
 
 
 def _between(before: Point, after: Point, sagas: int) -> _Each:
@@ -175,10 +185,11 @@ def _between(before: Point, after: Point, sagas: int) -> _Each:
         stored={name: _grown(before.stored[name], each, sagas) for name, each in after.stored.items()},
         sent_bytes={name: round((each - before.sent[name]) / sagas) for name, each in after.sent.items()},
         received_bytes={name: round((each - before.received[name]) / sagas) for name, each in after.received.items()},
+        copied_bytes=round((after.copied - before.copied) / sagas),
     )
 
 
-def _footprint(announced: _Each, requested: _Each) -> Footprint:
+def _footprint(announced: _Each, requested: _Each, servers: Servers) -> Footprint:
     """What a saga costs from its start event on, and what the request costs that makes one."""
     database = database_of(REQUESTED)
     return Footprint(
@@ -189,6 +200,8 @@ def _footprint(announced: _Each, requested: _Each) -> Footprint:
         stored=announced.stored,
         sent_bytes=announced.sent_bytes,
         received_bytes=announced.received_bytes,
+        copies=1 + len(servers.followers),
+        copied_bytes=announced.copied_bytes,
         request=Request(
             service=REQUESTED,
             cpu_ms=max(0.0, round(requested.cpu_ms[REQUESTED] - announced.cpu_ms[REQUESTED], 3)),
@@ -219,9 +232,9 @@ async def _settled(system: System, servers: Servers, meters: Mapping[str, Meter]
 
 async def _point(system: System, servers: Servers, meters: Mapping[str, Meter]) -> Point:
     own = system.watched(*servers.names).usage()
-    pids = {BROKER: listener_on(servers.rabbit.url)}
-    pids |= {database_of(name): listener_on(server.url) for name, server in servers.databases.items()}
+    pids = {database_of(name): listener_on(server.url) for name, server in servers.databases.items()}
     others = Watched(pids).usage()
+    brokers = Watched({each.node: listener_on(each.url) for each in (servers.rabbit, *servers.followers)}).usage()
     wal, stored = {}, {}
     for name, url in servers.urls.items():
         connection = await asyncpg.connect(url)
@@ -237,12 +250,24 @@ async def _point(system: System, servers: Servers, meters: Mapping[str, Meter]) 
         finally:
             await connection.close()
     return Point(
-        Usage({**own.cpu, **others.cpu}, {**own.rss, **others.rss}),
+        Usage({**own.cpu, **others.cpu, BROKER: sum(brokers.cpu.values())}, {**own.rss, **others.rss}),
         wal,
         stored,
         {name: meter.sent for name, meter in meters.items()},
         {name: meter.received for name, meter in meters.items()},
+        sum(map(_copied, (servers.rabbit, *servers.followers))),
     )
+
+
+def _copied(node: RabbitServer) -> int:
+    """Bytes that a node of the broker has sent to the others so far."""
+    sent = "{ok, [{send_oct, Sent}]} = inet:getstat(Port, [send_oct]), Sent"
+    told = node.ctl(
+        "eval",
+        f"lists:sum([begin {sent} end || {{Node, Port}} <- erlang:system_info(dist_ctrl), is_port(Port), "
+        "lists:member(Node, nodes())]).",
+    )
+    return int(told)
 
 
 async def _vacuum(servers: Servers) -> None:

@@ -63,9 +63,8 @@ def _processes(measured: Footprint, cost: Costs, saga: Saga, given: Assumptions)
 
 def _brokers(cost: Costs, saga: Saga, given: Assumptions) -> list[Limit]:
     cluster = given.node_messages * given.busy / saga.messages
-    # A node leads a third of the queues of three nodes: it takes a third of what clients send and follows the rest, and
-    # gives out a third of what they receive and two copies of what it leads.
-    node = max(cost.to_broker, (cost.from_broker + cost.to_broker * (given.replicas - 1)) / given.replicas)
+    # Leaders and clients are spread over the nodes, so that each has its share of everything.
+    node = (max(cost.to_broker, cost.from_broker) + cost.between_nodes) / given.replicas
     return [
         Limit(
             given.queue_messages * given.busy / saga.transitions,

@@ -71,7 +71,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What one saga was measured to cost, on a broker of one node; bytes sent are those to a server."""
+    """What one saga was measured to cost.
+
+    Bytes sent are those to a server. Each queue had `copies` members; `copied_bytes` went from one to the others.
+    """
 
     steps: int
     compensated: float
@@ -80,6 +83,8 @@ class Footprint:
     stored: Mapping[str, Mapping[str, Stored]]
     sent_bytes: Mapping[str, int]
     received_bytes: Mapping[str, int]
+    copies: int
+    copied_bytes: int
     request: Request
 
     @property
@@ -103,7 +108,7 @@ class Assumptions:
     busy: float = 0.7
     """Of anything, at the peak: what is left is for bursts, restarts and what comes back after an outage."""
     replicas: int = 3
-    """Members of a quorum queue."""
+    """Members of a quorum queue; where only one was measured, each of the others costs as much as that."""
     machine_cores: int = 16
     queue_messages: float = 10_000
     """A second, in and out of one quorum queue."""
@@ -136,10 +141,11 @@ class Costs:
     participants_stored: float
     to_broker: float
     from_broker: float
+    between_nodes: float
 
 
-def costs(measured: Footprint, saga: Saga) -> Costs:
-    """What was measured, for a saga of this kind.
+def costs(measured: Footprint, saga: Saga, given: Assumptions) -> Costs:
+    """What was measured, for a saga of this kind, on a broker with so many copies of each queue.
 
     Each byte more in a message is written by the orchestrator three times for a transition (the input in the history,
     the state, the outbox) and kept once; by a participant twice for a command (its own row, the outbox) and kept once.
@@ -149,10 +155,12 @@ def costs(measured: Footprint, saga: Saga) -> Costs:
     message = saga.messages / measured.saga.messages
     more = saga.data_bytes
     others = measured.participants
+    followers = given.replicas - 1
+    copied = measured.copied_bytes / (measured.copies - 1) if measured.copies > 1 else measured.sent_bytes[BROKER]
     return Costs(
         orchestrator_ms=measured.cpu_ms[ORCHESTRATOR] * transition,
         participants_ms=sum(measured.cpu_ms[each] for each in others) * command + measured.request.cpu_ms,
-        broker_ms=measured.cpu_ms[BROKER] * message,
+        broker_ms=measured.cpu_ms[BROKER] / measured.copies * given.replicas * message,
         orchestrator_database_ms=measured.cpu_ms[database_of(ORCHESTRATOR)] * transition,
         participants_databases_ms=sum(measured.cpu_ms[database_of(each)] for each in others) * command
         + measured.request.database_cpu_ms,
@@ -164,6 +172,7 @@ def costs(measured: Footprint, saga: Saga) -> Costs:
         participants_stored=sum(map(measured.bytes_of, others)) * command + more * saga.commands,
         to_broker=measured.sent_bytes[BROKER] * message + more * saga.messages,
         from_broker=measured.received_bytes[BROKER] * message + more * saga.messages,
+        between_nodes=(copied * message + more * saga.messages) * followers,
     )
 
 
@@ -212,7 +221,7 @@ def size(cost: Costs, saga: Saga, rate: float, retention_days: float, given: Ass
     shards = _servers(databases[0], rate * cost.orchestrator_wal, kept * cost.orchestrator_stored, given)
     messages = saga.messages + saga.transitions * (shards.number - 1) / shards.number
     more = messages / saga.messages
-    brokering = cores(cost.broker_ms * more * given.replicas)
+    brokering = cores(cost.broker_ms * more)
     nodes = most(
         (given.replicas, "quorum"),
         (rate * messages / (given.node_messages * given.busy), "messages"),
@@ -239,7 +248,7 @@ def size(cost: Costs, saga: Saga, rate: float, retention_days: float, given: Ass
         participants_stored=kept * cost.participants_stored,
         wal=rate * (cost.orchestrator_wal + cost.participants_wal),
         broker_in=rate * cost.to_broker * more,
-        broker_out=rate * (cost.from_broker + cost.to_broker * (given.replicas - 1)) * more,
+        broker_out=rate * (cost.from_broker + cost.between_nodes) * more,
     )
 
 

@@ -26,14 +26,18 @@ from deploy.servers.process import (
 class RabbitServer:
     """A RabbitMQ node of its own: name, ports, cookie, epmd, data and log are shared with nobody.
 
-    `url` is where it is found. Raises ServerUnavailable when RabbitMQ is not installed.
+    `url` is where it is found. One that is `beside` another shares cookie and epmd with that, so that it can `join` it;
+    the other has to be there for as long. Raises ServerUnavailable when RabbitMQ is not installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, beside: RabbitServer | None = None) -> None:
+        self._beside = beside
         self._scripts = _find_rabbitmq()
-        self._password = secrets.token_hex(16)
         self._lease = PortLease(3)
-        self.port, self._dist_port, self._epmd_port = self._lease.ports
+        self.port, self._dist_port, self.epmd_port = self._lease.ports
+        self.password, self.cookie = secrets.token_hex(16), secrets.token_hex(16)
+        if beside is not None:
+            self.epmd_port, self.password, self.cookie = beside.epmd_port, beside.password, beside.cookie
         self.node = f"amends{self.port}@localhost"
         directory = Path(tempfile.mkdtemp(prefix="amends-rabbitmq-"))
         self._process = ServerProcess("RabbitMQ", directory)
@@ -43,7 +47,7 @@ class RabbitServer:
 
     @property
     def url(self) -> str:
-        return f"amqp://{USER}:{self._password}@{HOST}:{self.port}/"
+        return f"amqp://{USER}:{self.password}@{HOST}:{self.port}/"
 
     @property
     def pid(self) -> int:
@@ -61,10 +65,10 @@ class RabbitServer:
 
     def launch(self) -> None:
         """Start it without waiting; `wait` returns when it answers."""
-        if not self._epmd.running:
+        if self._beside is None and not self._epmd.running:
             # Ours, and not the one Erlang starts by itself: that would be nobody's child and stay behind.
-            self._epmd.start([_find_epmd(), "-port", str(self._epmd_port), "-address", HOST], self._environment)
-            self._epmd.wait_until(lambda: accepts(self._epmd_port), 10)
+            self._epmd.start([_find_epmd(), "-port", str(self.epmd_port), "-address", HOST], self._environment)
+            self._epmd.wait_until(lambda: accepts(self.epmd_port), 10)
         self._process.start([str(self._scripts / "rabbitmq-server")], self._environment)
 
     def wait(self) -> None:
@@ -89,6 +93,13 @@ class RabbitServer:
         self.stop()
         self.start()
 
+    def join(self) -> None:
+        """Become a node of the cluster that the one beside is in. Both have to run. Raises ServerUnavailable."""
+        if self._beside is None:
+            raise ServerUnavailable("there is no RabbitMQ node beside this one to join")
+        for words in (("stop_app",), ("join_cluster", self._beside.node), ("start_app",)):
+            self.ctl(*words)
+
     def ctl(self, *arguments: str) -> str:
         """What `rabbitmqctl ARGUMENTS` prints. Raises ServerUnavailable with its complaint when it fails."""
         return self._process.run([str(self.control), *arguments], self._environment)
@@ -112,7 +123,7 @@ class RabbitServer:
         (directory / "rabbitmq.conf").write_text(
             f"listeners.tcp.1 = {HOST}:{self.port}\n"
             f"default_user = {USER}\n"
-            f"default_pass = {self._password}\n"
+            f"default_pass = {self.password}\n"
             "default_user_tags.administrator = true\n"
             "default_permissions.configure = .*\n"
             "default_permissions.read = .*\n"
@@ -125,14 +136,14 @@ class RabbitServer:
         (directory / "enabled_plugins").write_text("[].\n", encoding="utf-8")
         (directory / "environment.conf").touch()
         cookie = directory / ".erlang.cookie"
-        cookie.write_text(secrets.token_hex(16), encoding="utf-8")
+        cookie.write_text(self.cookie, encoding="utf-8")
         cookie.chmod(0o400)
         loopback = "-kernel inet_dist_use_interface {127,0,0,1}"
         self._environment = clean_environment("RABBITMQ_", "ERL_") | {
             "HOME": str(directory),
             "ERL_AFLAGS": "-start_epmd false",
             "ERL_EPMD_ADDRESS": HOST,
-            "ERL_EPMD_PORT": str(self._epmd_port),
+            "ERL_EPMD_PORT": str(self.epmd_port),
             "RABBITMQ_NODENAME": self.node,
             "RABBITMQ_DIST_PORT": str(self._dist_port),
             "RABBITMQ_CONF_ENV_FILE": str(directory / "environment.conf"),

@@ -207,6 +207,28 @@ async def test_rabbitmq_keeps_what_it_confirmed_when_killed() -> None:
         assert "kept\t0" in server.ctl("-q", "list_queues", "name", "messages")
 
 
+async def test_rabbitmq_nodes_beside_each_other_are_a_cluster() -> None:
+    """Once they have joined: what is published through the one is fetched through the other, as the same user."""
+    with RabbitServer() as first, RabbitServer(beside=first) as second:
+        first.start()
+        second.start()
+        second.join()
+        async with await aio_pika.connect(first.url) as connection:
+            channel = await connection.channel()
+            await channel.declare_queue("shared", durable=True, arguments={"x-queue-type": "quorum"})
+            await channel.default_exchange.publish(aio_pika.Message(b"42"), routing_key="shared")
+        members = second.ctl("-q", "list_queues", "name", "members")
+        assert first.node in members
+        assert second.node in members
+        async with await aio_pika.connect(second.url) as connection:
+            queue = await (await connection.channel()).get_queue("shared")
+            received = await queue.get(timeout=BOUND)
+            assert received.body == b"42"
+            await received.ack()
+        with pytest.raises(ServerUnavailable, match="no RabbitMQ node beside"):
+            first.join()
+
+
 async def test_a_rabbitmq_that_cannot_start_says_why() -> None:
     """A node that ends while starting raises at once, with the end of its log."""
     with RabbitServer() as server:

@@ -36,6 +36,8 @@ MEASURED = Footprint(
     },
     sent_bytes={"broker": 4000, "orchestrator": 1, "order": 1, "payment": 1},
     received_bytes={"broker": 6000, "orchestrator": 1, "order": 1, "payment": 1},
+    copies=1,
+    copied_bytes=0,
     request=Request(service="order", cpu_ms=0.0, database_cpu_ms=0.0, wal_bytes=0),
 )
 """Round figures: 3 commands, 8 messages, 4 transitions a saga."""
@@ -65,11 +67,11 @@ def test_a_saga_sends_its_steps_and_what_it_undoes() -> None:
 
 def test_the_saga_that_was_measured_costs_what_was_measured() -> None:
     """Services and databases that are not the orchestrator's are one sum."""
-    assert asdict(costs(MEASURED, THE_SAME)) == pytest.approx(
+    assert asdict(costs(MEASURED, THE_SAME, GIVEN)) == pytest.approx(
         {
             "orchestrator_ms": 1.4,
             "participants_ms": 1.05,
-            "broker_ms": 0.7,
+            "broker_ms": 2.1,
             "orchestrator_database_ms": 0.28,
             "participants_databases_ms": 0.21,
             "orchestrator_wal": 8000,
@@ -78,25 +80,38 @@ def test_the_saga_that_was_measured_costs_what_was_measured() -> None:
             "participants_stored": 900,
             "to_broker": 4000,
             "from_broker": 6000,
+            "between_nodes": 8000,
         }
     )
 
 
 def test_more_steps_cost_by_the_transition_the_command_and_the_message() -> None:
     """Seven steps: 8 transitions for 4, 7 commands for 3, 16 messages for 8."""
-    cost = costs(MEASURED, Saga(steps=7, compensated=0.0))
+    cost = costs(MEASURED, Saga(steps=7, compensated=0.0), GIVEN)
     assert cost.orchestrator_ms == pytest.approx(2.8)
     assert cost.orchestrator_stored == pytest.approx(8000)
     assert cost.participants_ms == pytest.approx(2.45)
     assert cost.participants_wal == pytest.approx(10_500)
-    assert cost.broker_ms == pytest.approx(1.4)
+    assert cost.broker_ms == pytest.approx(4.2)
+    assert cost.between_nodes == pytest.approx(16_000)
     assert cost.to_broker == pytest.approx(8000)
+
+
+def test_copies_that_were_measured_are_not_guessed() -> None:
+    """On three nodes 1.5 ms and 7,000 bytes between them: half as much more for five, the same for three."""
+    measured = replace(MEASURED, cpu_ms={**MEASURED.cpu_ms, "broker": 1.5}, copies=3, copied_bytes=7000)
+    three = costs(measured, THE_SAME, GIVEN)
+    assert three.broker_ms == pytest.approx(1.5)
+    assert three.between_nodes == pytest.approx(7000)
+    five = costs(measured, THE_SAME, replace(GIVEN, replicas=5))
+    assert five.broker_ms == pytest.approx(2.5)
+    assert five.between_nodes == pytest.approx(14_000)
 
 
 def test_a_request_costs_the_same_however_many_steps_follow() -> None:
     """2.1 ms of the service that takes it, 0.7 ms of its database, 2,000 bytes, on top; that service is a limit."""
     measured = replace(MEASURED, request=Request("order", 2.1, 0.7, 2000))
-    cost = costs(measured, Saga(steps=6, compensated=0.0))
+    cost = costs(measured, Saga(steps=6, compensated=0.0), GIVEN)
     assert cost.participants_ms == pytest.approx(2 * 1.05 + 2.1)
     assert cost.participants_databases_ms == pytest.approx(2 * 0.21 + 0.7)
     assert cost.participants_wal == pytest.approx(2 * 4500 + 2000)
@@ -110,19 +125,20 @@ def test_a_request_costs_the_same_however_many_steps_follow() -> None:
 
 def test_more_data_is_written_and_kept() -> None:
     """A hundred bytes more: 3 times for each of 4 transitions, twice for each of 3 commands, once in each message."""
-    cost = costs(MEASURED, replace(THE_SAME, data_bytes=100))
+    cost = costs(MEASURED, replace(THE_SAME, data_bytes=100), GIVEN)
     assert cost.orchestrator_wal == 8000 + 1200
     assert cost.participants_wal == 4500 + 600
     assert cost.orchestrator_stored == 4000 + 400
     assert cost.participants_stored == 900 + 300
     assert cost.to_broker == 4000 + 800
     assert cost.from_broker == 6000 + 800
+    assert cost.between_nodes == 2 * (4000 + 800)
     assert cost.orchestrator_ms == 1.4
 
 
 def test_a_thousand_a_second_for_a_day() -> None:
     """1,000 ms of work a second are 1 / 0.7 cores; three copies of the broker; 86.4 million sagas kept."""
-    found = size(costs(MEASURED, THE_SAME), THE_SAME, 1000, 1, GIVEN)
+    found = size(costs(MEASURED, THE_SAME, GIVEN), THE_SAME, 1000, 1, GIVEN)
     assert found.messages == 8000
     assert found.transitions == 4000
     assert found.orchestrator_processes == 2
@@ -147,7 +163,7 @@ def test_what_decides_a_number_stands_beside_it() -> None:
 
     With 26 shards, 25 of 26 events are handed on: 4 * 25 / 26 messages a saga more, 22 nodes.
     """
-    cost = costs(MEASURED, THE_SAME)
+    cost = costs(MEASURED, THE_SAME, GIVEN)
     found = size(cost, THE_SAME, 10_000, 1, GIVEN)
     assert found.broker_nodes == Count(15, "messages")
     assert found.broker_clusters == 3
@@ -172,14 +188,14 @@ def test_the_first_of_equal_needs_is_the_reason() -> None:
 
 def test_what_breaks_first_comes_first() -> None:
     """Cores, messages and network at 70 %, disk and write-ahead log at what they take, over one saga's cost."""
-    found = limits(MEASURED, costs(MEASURED, THE_SAME), THE_SAME, 30, GIVEN)
+    found = limits(MEASURED, costs(MEASURED, THE_SAME, GIVEN), THE_SAME, 30, GIVEN)
     reached = [(round(each.sagas_per_second, 1), each.what, each.basis) for each in found]
     assert reached == [
         (385.8, "a disk for 30 days of histories", Basis.ASSUMED),
         (500.0, "an orchestrator process", Basis.MEASURED),
         (1000.0, "a process of order", Basis.MEASURED),
+        (1388.9, "a machine of 10 cores for everything", Basis.MEASURED),
         (1750.0, "a queue for the orchestrator's events", Basis.CITED),
-        (1923.1, "a machine of 10 cores for everything", Basis.MEASURED),
         (2100.0, "a broker of 3 nodes", Basis.CITED),
         (4900.0, "a broker of 7 nodes", Basis.CITED),
         (12500.0, "a database server's log", Basis.ASSUMED),

@@ -127,7 +127,7 @@ async def _measure(
     async with AsyncExitStack() as stack:
         doors = {"broker": servers.rabbit.url, **servers.urls}
         meters = {name: await stack.enter_async_context(_meter(url)) for name, url in doors.items()}
-        metered = {name: _through(url, meters[name]) for name, url in doors.items()}
+        metered = {name: through(url, meters[name]) for name, url in doors.items()}
         system = System(Backends(metered["broker"], {name: metered[name] for name in servers.urls}), services, logs)
         # In a thread: while they drain, they need the meters, which run here.
         stack.push_async_callback(asyncio.to_thread, system.stop)
@@ -161,13 +161,15 @@ async def _measure(
         "settings": {"warm": warm, "sagas": sagas, "requests": requests},
         "sagas_per_second": round(speed, 1),
         "saga": asdict(
-            _footprint(_between(begun, ended, sagas), _between(begun_again, ended_again, requests), servers)
+            footprint(
+                between(begun, ended, sagas), between(begun_again, ended_again, requests), 1 + len(servers.followers)
+            )
         ),
     }
 
 
 @dataclass(frozen=True, slots=True)
-class _Each:
+class Each:
     """What lies between two moments, for one saga."""
 
     cpu_ms: Mapping[str, float]
@@ -178,8 +180,9 @@ class _Each:
     copied_bytes: int
 
 
-def _between(before: Point, after: Point, sagas: int) -> _Each:
-    return _Each(
+def between(before: Point, after: Point, sagas: int) -> Each:
+    """What each of so many sagas has cost between two moments."""
+    return Each(
         cpu_ms={name: round(each / sagas * 1000, 3) for name, each in after.usage.since(before.usage).items()},
         wal_bytes={name: round((each - before.wal[name]) / sagas) for name, each in after.wal.items()},
         stored={name: _grown(before.stored[name], each, sagas) for name, each in after.stored.items()},
@@ -189,7 +192,7 @@ def _between(before: Point, after: Point, sagas: int) -> _Each:
     )
 
 
-def _footprint(announced: _Each, requested: _Each, servers: Servers) -> Footprint:
+def footprint(announced: Each, requested: Each, copies: int) -> Footprint:
     """What a saga costs from its start event on, and what the request costs that makes one."""
     database = database_of(REQUESTED)
     return Footprint(
@@ -200,7 +203,7 @@ def _footprint(announced: _Each, requested: _Each, servers: Servers) -> Footprin
         stored=announced.stored,
         sent_bytes=announced.sent_bytes,
         received_bytes=announced.received_bytes,
-        copies=1 + len(servers.followers),
+        copies=copies,
         copied_bytes=announced.copied_bytes,
         request=Request(
             service=REQUESTED,
@@ -295,7 +298,7 @@ def _meter(url: str) -> Meter:
     return Meter(parts.hostname, parts.port)
 
 
-def _through(url: str, meter: Meter) -> str:
+def through(url: str, meter: Meter) -> str:
     """The same server, through its meter."""
     parts = urlsplit(url)
     login, _, _ = parts.netloc.rpartition("@")

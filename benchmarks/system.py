@@ -23,6 +23,7 @@ from sqlalchemy.engine import make_url
 
 from benchmarks.usage import Watched, listener_on
 from deploy.killing import three_services
+from deploy.servers import free_ports
 from deploy.up import HOST, Backends, Service, backends
 from messaging.topology import COLLECTED_QUEUE, DEAD_LETTER_QUEUE
 
@@ -141,8 +142,12 @@ class System:
         names = [f"{each.name}.{kind}" for each in self._services for kind in ("commands", "events")]
         asyncio.run(_delete_queues(self.amqp_url, [*names, COLLECTED_QUEUE, DEAD_LETTER_QUEUE]))
 
+    def log_of(self, name: str) -> str:
+        """What a service has said so far."""
+        return self._log(name).read_text(encoding="utf-8", errors="replace")
+
     def _last_words(self, name: str) -> str:
-        lines = self._log(name).read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+        lines = self.log_of(name).splitlines()[-_LOG_LINES:]
         return "; the end of its log:\n" + "\n".join(lines)
 
     def _log(self, name: str) -> Path:
@@ -156,9 +161,11 @@ def open_system(
     *,
     modules: Mapping[str, str] | None = None,
     given: Mapping[str, str] | None = None,
+    orchestrators: int = 1,
 ) -> tuple[System, str]:
     """The system, not started yet, and the URL of a scratch database for whoever runs beside it.
 
+    `orchestrators` is how many processes of it there are, on one database: orchestrator, orchestrator-2, …
     `modules` names the services that are wanted and the program of each (all three, each its own, when it is left out).
 
     AMQP_URL and DATABASE_URL (or TEST_AMQP_URL and TEST_DATABASE_URL) name the servers; what they do not name is
@@ -173,6 +180,7 @@ def open_system(
     services = three_services(run)
     if modules is not None:
         services = [replace(each, module=modules[each.name]) for each in services if each.name in modules]
+    services.extend(_further(services, orchestrators - 1))
     scratch = Service("scratch", "", 0, f"{run}_scratch")
     wanted = [*services, scratch]
     found = backends(stack, servers, wanted)
@@ -186,6 +194,14 @@ async def _delete_queues(amqp_url: str, names: Sequence[str]) -> None:
         channel = await connection.channel()
         for name in names:
             await channel.queue_delete(name)
+
+
+def _further(services: Sequence[Service], count: int) -> list[Service]:
+    """More processes of the orchestrator."""
+    first = services[0]
+    return [
+        replace(first, name=f"{first.name}-{number}", port=port) for number, port in enumerate(free_ports(count), 2)
+    ]
 
 
 async def _drop(server: str, databases: Sequence[str]) -> None:

@@ -235,6 +235,11 @@ def took_too_long(error: BaseException) -> bool:
     return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in _SLOW_STATES
 
 
+def collided(error: BaseException) -> bool:
+    """Whether another transaction was in the way of this one: its revision, its lock, a deadlock, its snapshot."""
+    return isinstance(error, Conflict) or (_state(error) or "").startswith("40")
+
+
 def rolled_back(error: BaseException) -> bool:
     """Whether nothing of the transaction was committed for sure, and the same again may succeed."""
     lost = isinstance(error, DBAPIError) and error.connection_invalidated

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Mapper, Session, SessionTransaction, object_session, 
 
 from contracts.message import Command, Event, Message
 from contracts.value import value
-from messaging import schema
+from messaging import bulk, schema
 from messaging.bulk import Writes
 from messaging.clock import Clock, Entropy, SystemClock, SystemEntropy
 from messaging.envelope import Envelope, encode
@@ -222,23 +222,34 @@ async def append(
     on_their_way: Collection[int],
     done: Collection[int],
     beside: Writes | None = None,
+    arrived: Collection[str] = (),
 ) -> list[Pending]:
     """Write a batch's rows, and in the same round trip what lies in `beside`.
 
     Returns those the caller may publish itself once it has committed. A row whose key has an older row pending that
-    this process is not sending (`on_their_way`) and has not sent (`done`) is left to the sweepers, so that a key keeps
-    its order.
+    this process is not sending (`on_their_way`) and has not sent (`done`) is left to the sweepers, open to them at
+    once, so that a key keeps its order. `arrived` are ids of messages that somebody has received: rows of another
+    process that it has sent and not deleted yet.
     """
     writes = Writes() if beside is None else beside
     keys = sorted({row.key for row in rows if row.key is not None})
-    older = writes.select((schema.outbox.c.key, schema.outbox.c.id), schema.outbox.c.key, keys)
+    older = writes.select(_OLDER, schema.outbox.c.key, keys)
     records = [
         {name: getattr(row, name) for name in COLUMNS[:-1]} | {"available_at": row.created_at + grace} for row in rows
     ]
     written = writes.insert(schema.outbox, COLUMNS, records, returning="id", alike=_alike(rows))
     await writes.run(connection)
+    before, held = _pending_before(older.rows, on_their_way, done, arrived)
     # numbered in the order of the records, returned in any
-    return _publishable(zip(sorted(written.values), rows, strict=True), older.rows, on_their_way, done)
+    numbered = list(zip(sorted(written.values), rows, strict=True))
+    # Nobody else will send them either, so no sweeper need wait for anybody's grace.
+    left = [{"id": identity, "available_at": row.created_at} for identity, row in numbered if row.key in held]
+    await bulk.update(connection, schema.outbox, ("id",), ("available_at",), left)
+    return [
+        Pending(identity, row, frozenset(before.get(row.key or "", ())), checked=True)
+        for identity, row in numbered
+        if row.key not in held
+    ]
 
 
 def _alike(rows: Sequence[OutboxRow]) -> tuple[str, ...]:
@@ -251,21 +262,21 @@ def _alike(rows: Sequence[OutboxRow]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _publishable(
-    numbered: Any, older: Sequence[Any], on_their_way: Collection[int], done: Collection[int]
-) -> list[Pending]:
+_OLDER = (schema.outbox.c.key, schema.outbox.c.id, schema.outbox.c.message_id)
+
+
+def _pending_before(
+    older: Sequence[Any], on_their_way: Collection[int], done: Collection[int], arrived: Collection[str]
+) -> tuple[dict[str, set[int]], set[str]]:
+    """By key the rows that this process is sending, and the keys of which somebody else's is pending."""
     before: dict[str, set[int]] = {}
     held: set[str] = set()
-    for key, identity in older:
+    for key, identity, message in older:
         if identity in on_their_way:
             before.setdefault(key, set()).add(identity)
-        elif identity not in done:
+        elif identity not in done and str(message) not in arrived:
             held.add(key)
-    return [
-        Pending(identity, row, frozenset(before.get(row.key or "", ())), checked=True)
-        for identity, row in numbered
-        if row.key not in held
-    ]
+    return before, held
 
 
 class Recorder(Protocol):

@@ -38,6 +38,8 @@ class Work:
         self.after_commit: list[Callable[[], None]] = []
         self.redriven: dict[UUID, UUID] = {}
         """Messages in hand that are dead letters of this consumer, tried again: the letter by the message's id."""
+        self.causes: set[str] = set()
+        """Ids of the messages that caused those in hand: whatever their outbox says, they have arrived."""
         self._letters: list[DeadLetter] = []
         self._session: AsyncSession | None = None
 
@@ -87,6 +89,7 @@ class Work:
             on_their_way=(relay.on_their_way if relay else set()) | {each.id for each in emitted},
             done=relay.confirmed if relay else (),
             beside=self.writes,
+            arrived=self.causes,
         )
         for check in self.checks:
             check()

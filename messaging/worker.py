@@ -29,7 +29,7 @@ from messaging import claiming
 from messaging.bisecting import HandlerFailed, apart
 from messaging.bus import Bus, Delivery, Subscription
 from messaging.clock import Checkpoint, Clock, Entropy, no_checkpoint
-from messaging.database import DATABASE_ERRORS, Database, in_words, is_transient, took_too_long
+from messaging.database import DATABASE_ERRORS, Database, collided, in_words, is_transient, took_too_long
 from messaging.hand import Hand
 from messaging.inbox import Entry
 from messaging.polling import Poller
@@ -132,6 +132,10 @@ class Worker:
         self._began: datetime | None = None
         self._slow = Slow()
         self._reached = False
+        self.batches = 0
+        """Transactions that were committed."""
+        self.conflicts = 0
+        """Transactions that were begun anew because another process's was in the way."""
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -163,6 +167,9 @@ class Worker:
             self._stopping = True
             self._poller.stop()
             ahead.cancel()
+            structlog.get_logger().info(
+                "worker_ended", consumer=self._consumer.name, batches=self.batches, conflicts=self.conflicts
+            )
             # Whichever has died, the worker ends with what it died of.
             await polling
             await asyncio.wait((ahead,))
@@ -244,6 +251,7 @@ class Worker:
                     if bound is not None and failures >= bound:
                         return error
                     failures += 1
+                    self.conflicts += collided(_cause(error))
                     self.waiting_for = in_words(_cause(error))
                     structlog.get_logger().warning(
                         "batch_waits", consumer=self._consumer.name, failures=failures, error=self.waiting_for
@@ -314,6 +322,7 @@ class Worker:
             self._reached = True
             work = Work(connection, self._clock.now(), self._service, self._consumer.name)
             done = self._relay.delete_with(work.writes)
+            work.causes = {each.envelope.causation_id for each in readable if each.envelope.causation_id}
             try:
                 await claiming.bury(work, unreadable)
                 fresh, repeated = await claiming.claim(work, readable)
@@ -321,6 +330,7 @@ class Worker:
                 pending = await work.write(self._relay, self._grace)
             finally:
                 await work.close()
+        self.batches += 1
         self._relay.deleted(done)
         self._relay.offer(pending)
         for act_now in work.after_commit:

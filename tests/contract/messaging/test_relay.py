@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from sqlalchemy import select, update
@@ -179,6 +180,29 @@ async def test_a_row_behind_a_strangers_is_not_offered(bench: Bench) -> None:
     await bench.commit_rows([row(1, "a")], available_in=10)
 
     assert [each.row.message_id.int for each in await _append(bench, row(2, "a"), row(3, "b"))] == [3]
+    assert [each.available_at - NOON for each in await bench.rows(schema.outbox)] == [
+        timedelta(seconds=10),
+        # nobody else will send it, so no sweeper need wait for anybody's grace
+        timedelta(0),
+        timedelta(seconds=10),
+    ]
+
+
+async def test_a_row_behind_a_strangers_that_has_arrived_is_offered(bench: Bench) -> None:
+    """What was caused by a message cannot overtake it: its row is only not deleted yet, and holds nothing back."""
+    await bench.commit_rows([row(1, "a"), row(2, "b")], available_in=10)
+
+    async with bench.database.transaction() as connection:
+        offered = await append(
+            connection,
+            [row(3, "a"), row(4, "b")],
+            grace=timedelta(seconds=10),
+            on_their_way=(),
+            done=(),
+            arrived={str(UUID(int=1))},
+        )
+
+    assert [each.row.message_id.int for each in offered] == [3]
 
 
 async def test_rows_written_outside_a_worker_wait_for_a_strangers_older_row(bench: Bench) -> None:

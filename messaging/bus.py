@@ -102,6 +102,9 @@ class Subscription(Protocol):
     async def reject(self, deliveries: Sequence[Delivery], *, requeue: bool) -> None:
         """Give them back (`requeue`), or let the broker dead-letter them."""
 
+    async def step_back(self) -> None:
+        """Go to the end of the line of the queue's consumers. What was delivered can still be acknowledged."""
+
     async def cancel(self) -> None:
         """No more deliveries. What was delivered can still be acknowledged; the rest goes back when the
         bus closes."""

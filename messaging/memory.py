@@ -77,6 +77,11 @@ class MemorySubscription:
             for copy in copies:
                 self._queue.dead_letter(copy, "rejected")
 
+    async def step_back(self) -> None:
+        if self._attached:
+            self._queue.detach(self)
+            self._queue.attach(self)
+
     async def cancel(self) -> None:
         self._attached = False
         self._queue.detach(self)

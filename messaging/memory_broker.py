@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, cast
+from zlib import crc32
 
 import structlog
 
 from messaging.bus import Delivery, Outgoing, Receipt, TopologyMismatch
-from messaging.topology import Binding, Queue, QueueType, Topology
+from messaging.topology import Binding, Queue, QueueType, Spread, Topology
 
 LAST_QUEUE_KEEPS = 1_000
 """Messages kept in a ring that has no consumer: memory is dearer than a broker's disk."""
@@ -198,6 +199,9 @@ class MemoryQueue:
             self.pump_soon()
 
     def _next_consumer(self) -> Consumer | None:
+        if self.definition.single_active:
+            first = self._consumers[0] if self._consumers else None
+            return first if first is not None and first.has_room else None
         for _ in range(len(self._consumers)):
             self._consumers.rotate(-1)
             if self._consumers[-1].has_room:
@@ -205,18 +209,34 @@ class MemoryQueue:
         return None
 
 
+class MemorySpread:
+    """An exchange behind others that gives each message to one of its queues."""
+
+    def __init__(self) -> None:
+        self.queues: list[MemoryQueue] = []
+
+    def choose(self, correlation_id: str | None) -> list[MemoryQueue]:
+        """The one for this correlation id, if there is any."""
+        if not self.queues:
+            return []
+        return [self.queues[crc32((correlation_id or "").encode()) % len(self.queues)]]
+
+
 class MemoryBroker:
     """Where the `MemoryBus` of every service in this process meet. Belongs to one event loop."""
 
     def __init__(self) -> None:
-        self._bindings: dict[str, list[tuple[str, MemoryQueue]]] = {}
+        self._bindings: dict[str, list[tuple[str, MemoryQueue | MemorySpread]]] = {}
         self._queues: dict[str, MemoryQueue] = {}
-        self._routes: dict[tuple[str, str], tuple[MemoryQueue, ...]] = {}
+        self._spreads: dict[str, MemorySpread] = {}
+        self._routes: dict[tuple[str, str], tuple[MemoryQueue | MemorySpread, ...]] = {}
 
     def declare(self, topology: Topology) -> None:
         """Make what is missing; raises TopologyMismatch where a queue exists but is different."""
         for exchange in topology.exchanges:
             self._bindings.setdefault(exchange, [])
+        for spread in topology.spreads:
+            self._spreads.setdefault(spread.name, MemorySpread())
         for definition in topology.queues:
             queue = self._queues.get(definition.name)
             if queue is None:
@@ -228,11 +248,17 @@ class MemoryBroker:
                 )
             for binding in definition.bindings:
                 self._bind(queue, binding)
+        for spread in topology.spreads:
+            for binding in spread.bindings:
+                self._bind_to(self._spreads[spread.name], binding, f"exchange {spread.name!r}")
+        for each in topology.retired:
+            self._retire(each)
 
     def check(self, topology: Topology) -> None:
         """Raise TopologyMismatch where an exchange or queue is missing."""
         for kind, known, wanted in (
             ("exchange", self._bindings.keys(), topology.exchanges),
+            ("exchange", self._spreads.keys(), tuple(spread.name for spread in topology.spreads)),
             ("queue", self._queues.keys(), tuple(queue.name for queue in topology.queues)),
         ):
             for name in wanted:
@@ -262,7 +288,7 @@ class MemoryBroker:
             )
             batch.settle(index, Receipt.UNKNOWN)
             return None
-        queues = self._route(message.exchange, message.routing_key)
+        queues = self._route(message.exchange, message.routing_key, message.correlation_id)
         if not queues:
             batch.settle(index, Receipt.UNROUTABLE)
             return None
@@ -282,7 +308,7 @@ class MemoryBroker:
             "x-first-death-reason": reason,
             **died.headers,
         }
-        queues = self._route(exchange, died.routing_key)
+        queues = self._route(exchange, died.routing_key, died.correlation_id)
         if not queues:
             structlog.get_logger(__name__).warning(
                 "dead_letter_dropped", message_id=died.message_id, queue=name, exchange=exchange
@@ -296,23 +322,47 @@ class MemoryBroker:
             each.queue.put(each)
 
     def _bind(self, queue: MemoryQueue, binding: Binding) -> None:
+        spread = self._spreads.get(binding.exchange)
+        if spread is None:
+            self._bind_to(queue, binding, f"queue {queue.definition.name!r}")
+        elif queue not in spread.queues:
+            spread.queues.append(queue)
+
+    def _bind_to(self, target: MemoryQueue | MemorySpread, binding: Binding, what: str) -> None:
         bindings = self._bindings.get(binding.exchange)
         if bindings is None:
             raise TopologyMismatch(
-                f"queue {queue.definition.name!r} is bound to exchange {binding.exchange!r}, "
-                "which is missing; name the exchange in the topology"
+                f"{what} is bound to exchange {binding.exchange!r}, which is missing; name the exchange in the topology"
             )
-        if (binding.pattern, queue) not in bindings:
-            bindings.append((binding.pattern, queue))
+        if (binding.pattern, target) not in bindings:
+            bindings.append((binding.pattern, target))
             self._routes.clear()
 
-    def _route(self, exchange: str, routing_key: str) -> tuple[MemoryQueue, ...]:
+    def _retire(self, each: Queue | Spread) -> None:
+        target = self._queues.get(each.name) if isinstance(each, Queue) else self._spreads.get(each.name)
+        if target is None:
+            return
+        for binding in each.bindings:
+            spread = self._spreads.get(binding.exchange)
+            if spread is not None and target in spread.queues:
+                spread.queues.remove(target)
+            elif (binding.pattern, target) in self._bindings.get(binding.exchange, ()):
+                self._bindings[binding.exchange].remove((binding.pattern, target))
+        self._routes.clear()
+
+    def _route(self, exchange: str, routing_key: str, correlation_id: str | None) -> tuple[MemoryQueue, ...]:
         routes = self._routes.get((exchange, routing_key))
         if routes is None:
             bindings = self._bindings.get(exchange, ())
             # A dict and not a set: the order of queues must not depend on hashes.
-            routes = tuple({q: None for pattern, q in bindings if matches(pattern, routing_key)})
+            routes = tuple({target: None for pattern, target in bindings if matches(pattern, routing_key)})
             if len(self._routes) > 4_096:
                 self._routes.clear()
             self._routes[exchange, routing_key] = routes
-        return routes
+        if not self._spreads:
+            return cast("tuple[MemoryQueue, ...]", routes)
+        return tuple(
+            queue
+            for target in routes
+            for queue in (target.choose(correlation_id) if isinstance(target, MemorySpread) else (target,))
+        )

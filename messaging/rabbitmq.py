@@ -85,10 +85,7 @@ class RabbitBus:
 
     async def declare(self, topology: Topology) -> None:
         await rabbitmq_topology.declare(self._connected(), topology, passive=self._passive)
-        self._topology = Topology(
-            tuple(dict.fromkeys((*self._topology.exchanges, *topology.exchanges))),
-            tuple(dict.fromkeys((*self._topology.queues, *topology.queues))),
-        )
+        self._topology = self._topology.with_all(topology)
 
     async def publish(self, messages: Sequence[Outgoing]) -> Sequence[Receipt]:
         return await self._publisher.publish(messages)

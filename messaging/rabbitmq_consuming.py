@@ -107,6 +107,20 @@ class RabbitSubscription:
     async def reject(self, deliveries: Sequence[Delivery], *, requeue: bool) -> None:
         await self._settle(deliveries, partial(self._reject, requeue=requeue))
 
+    async def step_back(self) -> None:
+        channel, consumer_tag = self._underlying, self._consumer_tag
+        if channel is None or consumer_tag is None or self._canceled:
+            return
+        try:
+            async with asyncio.timeout(_SETTLE_SECONDS):
+                with lost_means_error():
+                    await channel.basic_cancel(consumer_tag)
+                    self._consumer_tag = (await channel.basic_consume(self._queue, _never_called)).consumer_tag
+        except LOST as error:
+            # Attached anew it is at the end of the line as well.
+            self._say_lost("step back", error)
+            self._detached.set()
+
     async def cancel(self) -> None:
         self._canceled = True
         await self._stop_keeping()

@@ -50,6 +50,7 @@ _METHOD, _HEADER = 1, 2
 _DELIVER, _RETURN = struct.pack(">HH", 60, 60), struct.pack(">HH", 60, 50)
 _ACK, _NACK = struct.pack(">HH", 60, 80), struct.pack(">HH", 60, 120)
 _SIZE, _TAG = struct.Struct(">Q"), struct.Struct(">Q?")
+_CLOSE = struct.pack(">HH", 10, 50)
 _HEARTBEAT = struct.pack(">BHI", 8, 0, 0) + b"\xce"
 _HEARTBEAT_SECONDS = 1.0
 
@@ -229,6 +230,8 @@ class DeliveryReader(asyncio.StreamReader):
         self._socket: asyncio.BaseTransport | None = None
         self._held = 0
         self._full = False
+        self.dismissal: str | None = None
+        """What the broker said when it closed the connection, if it did."""
 
     def receive(self, channel: int, receiver: Receiver) -> None:
         """Give the channel's deliveries to this receiver; to be called before the channel consumes."""
@@ -279,6 +282,9 @@ class DeliveryReader(asyncio.StreamReader):
             stop = at + _FRAME.size + size + 1
             if stop > end:
                 break
+            if channel == 0 and data.startswith(_CLOSE, at + 7):
+                # Reply code, then its text with its length before it (AMQP 0-9-1, 1.4.2.9).
+                self.dismissal = data[at + 14 : at + 14 + data[at + 13]].decode(errors="replace")
             taker = self._takers.get(channel)
             if taker is None or not taker.take(kind, data, at + 7, stop - 1):
                 others.append(data[at:stop])
@@ -291,7 +297,7 @@ class DeliveryReader(asyncio.StreamReader):
         if self._rest:
             super().feed_data(self._rest)
         super().feed_eof()
-        self._end("the broker closed the connection")
+        self._end(self.dismissal or "the broker closed the connection")
 
     def set_exception(self, exc: Exception) -> None:
         super().set_exception(exc)

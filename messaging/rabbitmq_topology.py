@@ -6,26 +6,37 @@ import asyncio
 from collections.abc import Awaitable
 
 from aio_pika import ExchangeType
-from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractQueue
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
 from pamqp.common import FieldTable
 
 from messaging.bus import BusUnavailable, QueueState, TopologyMismatch
-from messaging.rabbitmq_link import ATTEMPT_SECONDS, LOST, describe, lost_means_error
-from messaging.topology import RING_BYTES, RING_MESSAGES, Queue, QueueType, Topology
+from messaging.rabbitmq_link import ATTEMPT_SECONDS, LOST, BrokerConnection, describe, lost_means_error
+from messaging.topology import RING_BYTES, RING_MESSAGES, Queue, QueueType, Spread, Topology
+
+CONSISTENT_HASH = ExchangeType.X_CONSISTENT_HASH.value
 
 
 async def declare(connection: AbstractConnection, topology: Topology, *, passive: bool) -> None:
     """Declare every exchange, queue and binding, or with `passive` only ask whether they exist.
 
     AMQP cannot ask what an exchange or queue is like, or what is bound to it: `passive` trusts the operator
-    for that. Bindings are added and never taken away. Raises TopologyMismatch, and BusUnavailable when cut
-    off.
+    for that. Bindings are added, and taken away only from what is `retired`. Raises TopologyMismatch, and
+    BusUnavailable when cut off.
     """
     for exchange in topology.exchanges:
         await _ask(_declare_exchange(connection, exchange, passive=passive), f"exchange {exchange!r}")
+    for spread in topology.spreads:
+        await _ask(_declare_spread(connection, spread, passive=passive), f"exchange {spread.name!r}")
     for queue in topology.queues:
         await _ask(_declare_queue(connection, queue, passive=passive), f"queue {queue.name!r}")
+    if passive:
+        return
+    # What flows in comes last: where it goes is in place by then. And only then is the old way closed.
+    for spread in topology.spreads:
+        await _ask(_fill(connection, spread), f"exchange {spread.name!r}")
+    for each in topology.retired:
+        await _ask(_retire(connection, each), f"{each.name!r}")
 
 
 async def inspect(connection: AbstractConnection, queue: str) -> QueueState | None:
@@ -48,6 +59,8 @@ def arguments_of(queue: Queue) -> FieldTable:
     arguments: FieldTable = {"x-queue-type": queue.type.value}
     if queue.dead_letter_exchange is not None:
         arguments["x-dead-letter-exchange"] = queue.dead_letter_exchange
+    if queue.single_active:
+        arguments["x-single-active-consumer"] = True
     if queue.ring:
         arguments |= {"x-max-length": RING_MESSAGES, "x-max-length-bytes": RING_BYTES, "x-overflow": "drop-head"}
     if queue.type is QueueType.QUORUM:
@@ -64,6 +77,50 @@ def arguments_of(queue: Queue) -> FieldTable:
 async def _declare_exchange(connection: AbstractConnection, exchange: str, *, passive: bool) -> None:
     async with _channel(connection) as channel:
         await channel.declare_exchange(exchange, ExchangeType.TOPIC, durable=True, passive=passive)
+
+
+async def _declare_spread(connection: AbstractConnection, spread: Spread, *, passive: bool) -> None:
+    try:
+        async with _channel(connection) as channel:
+            await channel.declare_exchange(
+                spread.name,
+                CONSISTENT_HASH,
+                durable=True,
+                passive=passive,
+                arguments=None if passive else {"hash-property": "correlation_id"},
+            )
+    except LOST as error:
+        # A kind of exchange that the broker does not know ends the connection.
+        said = connection.deliveries.dismissal if isinstance(connection, BrokerConnection) else None
+        if said is not None and said.startswith("COMMAND_INVALID"):
+            raise TopologyMismatch(
+                f"the broker cannot make exchange {spread.name!r}: {said}. Enable the plugin, which ships with "
+                "RabbitMQ, on each of its nodes (rabbitmq-plugins enable rabbitmq_consistent_hash_exchange), or unset "
+                "AMENDS_PARTITIONS"
+            ) from error
+        raise
+
+
+async def _fill(connection: AbstractConnection, spread: Spread) -> None:
+    async with _channel(connection) as channel:
+        exchange = await channel.get_exchange(spread.name, ensure=False)
+        for binding in spread.bindings:
+            await exchange.bind(binding.exchange, binding.pattern)
+
+
+async def _retire(connection: AbstractConnection, each: Queue | Spread) -> None:
+    try:
+        # What is not there closes the channel it is asked for on, and then nothing flows into it either.
+        async with _channel(connection) as channel:
+            found: AbstractQueue | AbstractExchange
+            if isinstance(each, Queue):
+                found = await channel.get_queue(each.name)
+            else:
+                found = await channel.get_exchange(each.name)
+            for binding in each.bindings:
+                await found.unbind(binding.exchange, binding.pattern)
+    except ChannelNotFoundEntity:
+        return
 
 
 async def _declare_queue(connection: AbstractConnection, queue: Queue, *, passive: bool) -> None:

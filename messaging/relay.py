@@ -418,6 +418,7 @@ def _message(row: OutboxRow) -> Outgoing:
         type=row.type,
         timestamp=row.created_at,
         app_id=row.source,
-        correlation_id=row.correlation_id,
+        # By this property messages are spread over partitions: what belongs to no saga yet goes by its key.
+        correlation_id=row.correlation_id or row.key or str(row.message_id),
         content_type=CONTENT_TYPE,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from messaging import migrate
+from messaging.balancing import Balance
 from messaging.bus import Bus
 from messaging.clock import Checkpoint, Clock, Entropy, SystemClock, SystemEntropy, no_checkpoint
 from messaging.database import DATABASE_ERRORS, Database, does_not_answer, in_words, is_transient, no_database, shown
@@ -26,7 +27,7 @@ from messaging.participant import Participant
 from messaging.relay import Relay
 from messaging.serving import ParticipantConsumer
 from messaging.settings import ServiceSettings
-from messaging.topology import COMMANDS, EVENTS, Binding, Queue, QueueType, Topology, dead_letter_queue
+from messaging.topology import COMMANDS, EVENTS, Binding, Queue, QueueType, Spread, Topology, dead_letter_queue
 from messaging.worker import Consumer, Worker
 
 FLUSH_SECONDS = 5.0
@@ -43,10 +44,17 @@ class WrongDatabase(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """One consumer of a service and the queues it reads."""
+    """One consumer of a service and the queues it reads, behind `spreads` where it has some.
+
+    `left_over` finds what an earlier configuration has left on the broker: its queues are read until they are empty.
+    Queues with a single active consumer are shared with all processes that read the queue `common`.
+    """
 
     consumer: Consumer
     queues: tuple[Queue, ...]
+    spreads: tuple[Spread, ...] = ()
+    left_over: Callable[[Bus], Awaitable[Sequence[Queue | Spread]]] | None = None
+    common: str | None = None
 
 
 AppFactory = Callable[[Database, Mapping[str, Any]], ASGIApp]
@@ -120,6 +128,7 @@ class Service:
         self._prepare = prepare
         self._resources = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
+        self._balancing: list[asyncio.Task[None]] = []
         self._draining = False
         self._drained_by = 0.0
         self._started = False
@@ -134,6 +143,7 @@ class Service:
         """What this service needs on the broker."""
         topology = Topology()
         for role in self.roles:
+            topology = replace(topology, spreads=(*topology.spreads, *role.spreads))
             for queue in role.queues:
                 topology = topology.with_queue(queue)
         return topology.with_queue(dead_letter_queue(self.settings.queue_type))
@@ -174,19 +184,44 @@ class Service:
         if self._prepare is not None:
             await self._prepare(self.database)
         await self.bus.start()
-        await self.bus.declare(self.topology)
+        await self.bus.declare(replace(self.topology, retired=await self._left_over()))
         for resource in self._held_open:
             await self._resources.enter_async_context(resource)
         self._tasks.append(asyncio.create_task(self.relay.run(), name=f"{self.name} relay"))
         for worker in self.workers:
             self._tasks.append(asyncio.create_task(worker.run(), name=f"{self.name} worker"))
+        self._balancing = [asyncio.create_task(each.run(), name=f"{self.name} balance") for each in self._balances()]
         self._started = True
         structlog.get_logger().info("started", name=self.name, queues=[queue.name for queue in self.topology.queues])
 
+    async def _left_over(self) -> tuple[Queue | Spread, ...]:
+        """What earlier configurations have left; the workers read its queues, too."""
+        found: list[Queue | Spread] = []
+        for role, worker in zip(self.roles, self.workers, strict=True):
+            for each in () if role.left_over is None else await role.left_over(self.bus):
+                found.append(each)
+                if isinstance(each, Queue):
+                    worker.read_also(each.name)
+        if found:
+            structlog.get_logger().warning(
+                "left_over", name=self.name, what=[each.name for each in found], mend="delete what is empty"
+            )
+        return tuple(found)
+
+    def _balances(self) -> list[Balance]:
+        """One for each worker that shares partitions with other processes."""
+        return [
+            Balance(worker, self.bus, self.clock, shared, role.common)
+            for role, worker in zip(self.roles, self.workers, strict=True)
+            if role.common is not None
+            and len(shared := [queue.name for queue in role.queues if queue.single_active]) > 1
+        ]
+
     async def failed(self) -> None:
         """Return never, or raise what one of the service's tasks has died of."""
-        await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in self._tasks:
+        tasks = (*self._tasks, *self._balancing)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
             if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                 raise error
         if not self._draining:
@@ -202,6 +237,8 @@ class Service:
         self._draining = True
         self._drained_by = asyncio.get_running_loop().time() + self.settings.drain_timeout.total_seconds()
         structlog.get_logger().info("draining", name=self.name)
+        for task in self._balancing:
+            task.cancel()
         async with self._bounded_drain():
             for worker in self.workers:
                 await worker.stop()
@@ -249,13 +286,13 @@ class Service:
         Everything is closed, and only then is raised what a task has died of, or what would not close.
         """
         self.relay.stop()
-        for task in self._tasks:
+        for task in (*self._tasks, *self._balancing):
             task.cancel()
         async with AsyncExitStack() as closing:
             closing.push_async_callback(self.database.close)
             closing.push_async_callback(self.bus.close)
             closing.push_async_callback(self._resources.aclose)
-            ended = await asyncio.gather(*self._tasks, return_exceptions=True)
+            ended = await asyncio.gather(*self._tasks, *self._balancing, return_exceptions=True)
         structlog.get_logger().info("stopped", name=self.name)
         for error in ended:
             if error is not None and not isinstance(error, asyncio.CancelledError):

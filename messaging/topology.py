@@ -10,7 +10,7 @@ at the head of a queue); they are rows with a due time in the service's own data
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 EVENTS = "amends.events"
@@ -29,6 +29,10 @@ DELIVERY_LIMIT = 20
 RabbitMQ 4's own default; 3.10 has none, and a message that kills its reader would circle for ever. It counts
 crashes, not our retries: those are rows in the database.
 """
+
+
+WEIGHT = "1"
+"""With this pattern a queue is bound to a spread: all get the same share."""
 
 
 class QueueType(StrEnum):
@@ -51,7 +55,8 @@ class Queue:
     """A durable queue and what is bound to it.
 
     `dead_letter_exchange` receives what the broker itself gives up on; None only at the end of the line. A `ring` keeps
-    the newest messages and lets go of the oldest, for a queue that nobody need read.
+    the newest messages and lets go of the oldest, for a queue that nobody need read. With `single_active` the broker
+    delivers to one of its consumers at a time, and to the next in line once that one is gone.
     """
 
     name: str
@@ -60,17 +65,44 @@ class Queue:
     dead_letter_exchange: str | None = DEAD_LETTERS
     delivery_limit: int | None = DELIVERY_LIMIT
     ring: bool = False
+    single_active: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """An exchange that gives each message to one of the queues bound to it: the same for the same correlation id.
+
+    `bindings` are what flows into it, from topic exchanges. A queue is bound to it with a weight as its pattern.
+    """
+
+    name: str
+    bindings: tuple[Binding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """Everything one process needs to find on the broker."""
+    """Everything one process needs to find on the broker.
+
+    `retired` is what an earlier configuration may have left there: where it is, its bindings are taken away, so that
+    nothing more comes into it. It is not made, and it is not deleted: messages may still lie in it.
+    """
 
     exchanges: tuple[str, ...] = (EVENTS, COMMANDS, DEAD_LETTERS)
     queues: tuple[Queue, ...] = ()
+    spreads: tuple[Spread, ...] = ()
+    retired: tuple[Queue | Spread, ...] = ()
 
     def with_queue(self, queue: Queue) -> Topology:
-        return Topology(self.exchanges, (*self.queues, queue))
+        return replace(self, queues=(*self.queues, queue))
+
+    def with_all(self, other: Topology) -> Topology:
+        """Both, each thing once."""
+        return Topology(
+            tuple(dict.fromkeys((*self.exchanges, *other.exchanges))),
+            tuple(dict.fromkeys((*self.queues, *other.queues))),
+            tuple(dict.fromkeys((*self.spreads, *other.spreads))),
+            tuple(dict.fromkeys((*self.retired, *other.retired))),
+        )
 
 
 def dead_letter_queue(type: QueueType = QueueType.QUORUM) -> Queue:

@@ -132,6 +132,7 @@ class Worker:
         self._began: datetime | None = None
         self._slow = Slow()
         self._reached = False
+        self._busy: set[str] = set()
         self.batches = 0
         """Transactions that were committed."""
         self.conflicts = 0
@@ -175,6 +176,21 @@ class Worker:
             await asyncio.wait((ahead,))
             if not ahead.cancelled():
                 ahead.result()
+
+    def read_also(self, queue: str) -> None:
+        """Consume another queue, from `run` on."""
+        self._queues = (*self._queues, queue)
+        self._most = self._prefetch * len(self._queues)
+
+    def busy_since(self) -> set[str]:
+        """The queues of which something was handled since this was last asked."""
+        busy, self._busy = self._busy, set()
+        return busy
+
+    async def step_back(self, queue: str) -> None:
+        """Go to the end of the line of a queue's consumers."""
+        if queue in self._subscriptions and not self._stopping:
+            await self._subscriptions[queue].step_back()
 
     async def stop(self) -> None:
         """Take no more deliveries and let `run` end after the batch in hand."""
@@ -348,6 +364,7 @@ class Worker:
         for arrival in arrivals:
             if arrival.delivery is not None:
                 by_queue.setdefault(arrival.delivery.queue, []).append(arrival.delivery)
+        self._busy.update(by_queue)
         for queue, deliveries in by_queue.items():
             await self._subscriptions[queue].ack(deliveries)
 

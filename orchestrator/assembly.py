@@ -10,16 +10,18 @@ from messaging.bus import Bus
 from messaging.clock import Clock, SystemClock
 from messaging.database import Database
 from messaging.service import Role, Service
-from messaging.topology import EVENTS, Binding, Queue, collected_queue
-from orchestrator import search, versions
+from messaging.topology import COLLECTED_QUEUE, EVENTS, Binding, collected_queue
+from orchestrator import partitioning, search, versions
 from orchestrator.catalog import Catalog
 from orchestrator.dead_letters import Collector
 from orchestrator.engine import Engine
 from orchestrator.instance import SOURCE
+from orchestrator.partitioning import QUEUE
 from orchestrator.settings import OrchestratorSettings
 
+__all__ = ["MIGRATIONS", "QUEUE", "orchestrator"]
+
 MIGRATIONS = "orchestrator:migrations"
-QUEUE = f"{SOURCE}.events"
 
 
 def orchestrator(
@@ -29,7 +31,14 @@ def orchestrator(
     engine = Engine(catalog, patience=settings.parked_patience)
     bindings = tuple(Binding(EVENTS, wire_type) for wire_type in catalog.event_types())
     roles = [
-        Role(engine, (Queue(QUEUE, bindings, settings.queue_type),)),
+        Role(
+            engine,
+            partitioning.queues(settings.partitions, bindings, settings.queue_type),
+            partitioning.spreads(settings.partitions, bindings),
+            lambda bus: partitioning.left_over(bus, settings.partitions, bindings),
+            # Each orchestrator collects dead letters, whatever partitions it is active on.
+            common=COLLECTED_QUEUE,
+        ),
         Role(Collector(), (collected_queue(settings.queue_type),)),
     ]
     now = (clock or SystemClock()).now

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
 from messaging.settings import ServiceSettings
+from orchestrator import partitioning
 from orchestrator.catalog import DEFAULT_MODULE
 
 
@@ -32,6 +33,13 @@ class OrchestratorSettings(ServiceSettings):
         validation_alias="AMENDS_ACCEPT_CHANGED",
         description="Definitions (name:version, separated by commas) that may differ from the one their "
         "instances in flight were started with.",
+    )
+
+    partitions: Annotated[int, Field(ge=1, le=partitioning.MOST)] | None = Field(
+        default=None,
+        validation_alias="AMENDS_PARTITIONS",
+        description="Queues that events are spread over by correlation id; the broker needs the plugin "
+        "rabbitmq_consistent_hash_exchange. Unset: one queue. Set to 1 to go back to one.",
     )
 
     @field_validator("sagas", "accept_changed", mode="before")

@@ -133,7 +133,7 @@ class RabbitServer:
             "log.file = false\n",
             encoding="utf-8",
         )
-        (directory / "enabled_plugins").write_text("[].\n", encoding="utf-8")
+        (directory / "enabled_plugins").write_text("[rabbitmq_consistent_hash_exchange].\n", encoding="utf-8")
         (directory / "environment.conf").touch()
         cookie = directory / ".erlang.cookie"
         cookie.write_text(self.cookie, encoding="utf-8")

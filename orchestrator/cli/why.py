@@ -66,7 +66,7 @@ def why(wanted: WantedArgument, *, output: OutputOption = Output.TABLE) -> None:
 
 async def _with_broker(settings: OrchestratorSettings, found: Diagnosis) -> Diagnosis:
     """The same, and what the broker shows; where it cannot be asked, with the reason."""
-    names = gather.queues(found.awaited)
+    names = gather.queues(found.awaited, settings.partitions)
     url = settings.amqp_url.get_secret_value()
     if not names:
         return found

@@ -13,8 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging.bus import Bus, QueueState
 from messaging.schema import outbox
-from orchestrator import history, queries
-from orchestrator.assembly import QUEUE
+from orchestrator import history, partitioning, queries
 from orchestrator.catalog import Catalog
 from orchestrator.diagnosis import ending, findings, letters
 from orchestrator.diagnosis.awaiting import Usually, awaited
@@ -70,10 +69,13 @@ async def diagnose(connection: AsyncConnection, row: Row[Any], catalog: Catalog,
     )
 
 
-def queues(waiting: Sequence[Awaited]) -> tuple[str, ...]:
+def queues(waiting: Sequence[Awaited], partitions: int | None = None) -> tuple[str, ...]:
     """The queues that answers depend on: each participant's commands, and what the orchestrator reads."""
     participants = {each.participant for each in waiting if each.participant is not None}
-    return (*(f"{name}.commands" for name in sorted(participants)), *((QUEUE,) if waiting else ()))
+    return (
+        *(f"{name}.commands" for name in sorted(participants)),
+        *(partitioning.names(partitions) if waiting else ()),
+    )
 
 
 async def look(bus: Bus, names: Sequence[str]) -> tuple[Cause, ...]:

@@ -107,6 +107,9 @@ class _WatchedSubscription:
         self._late -= {each.tag for each in deliveries}
         await self._required().reject(deliveries, requeue=requeue)
 
+    async def step_back(self) -> None:
+        await self._required().step_back()
+
     async def cancel(self) -> None:
         await self._required().cancel()
 

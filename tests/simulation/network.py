@@ -226,6 +226,9 @@ class SimSubscription:
         else:
             self._bus.broker.given_up += [f"{each.delivery.type} {each.delivery.message_id}" for each in letters]
 
+    async def step_back(self) -> None:
+        """There is no line."""
+
     async def cancel(self) -> None:
         self.canceled = True
 

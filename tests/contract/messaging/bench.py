@@ -141,6 +141,9 @@ class ScriptedBus:
     async def reject(self, deliveries: Sequence[Delivery], *, requeue: bool) -> None:
         (self.requeued if requeue else self.rejected).extend(each.tag for each in deliveries)
 
+    async def step_back(self) -> None:
+        """There is no line."""
+
     async def cancel(self) -> None:
         """Nothing comes but what the test hands over."""
 

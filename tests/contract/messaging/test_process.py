@@ -263,7 +263,7 @@ async def test_a_running_service_is_ready_and_ends_well(
 
     assert ended == code
     assert "Traceback" not in said
-    assert [each["event"] for each in program.events][-2:] == ["draining", "stopped"]
+    assert [each["event"] for each in program.events][-3:] == ["draining", "worker_ended", "stopped"]
     assert all({"event", "level", "timestamp", "service"} <= each.keys() for each in program.events)
 
 

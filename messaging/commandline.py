@@ -107,6 +107,11 @@ def described(settings: ServiceSettings) -> list[Setting]:
             value = without_password(settings.database)
         elif isinstance(value, SecretStr):
             value = without_password(value.get_secret_value())
+        elif isinstance(value, tuple):
+            shown = (
+                without_password(each.get_secret_value()) if isinstance(each, SecretStr) else each for each in value
+            )
+            value = tuple(shown)
         found.append(Setting(str(field.validation_alias), as_written(value), field.description or ""))
     return found
 

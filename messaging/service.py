@@ -47,7 +47,8 @@ class Role:
     """One consumer of a service and the queues it reads, behind `spreads` where it has some.
 
     `left_over` finds what an earlier configuration has left on the broker: its queues are read until they are empty.
-    Queues with a single active consumer are shared with all processes that read the queue `common`.
+    Queues with a single active consumer are shared with all processes that read the queue `common`. `also` is what is
+    declared with them and not read.
     """
 
     consumer: Consumer
@@ -55,6 +56,7 @@ class Role:
     spreads: tuple[Spread, ...] = ()
     left_over: Callable[[Bus], Awaitable[Sequence[Queue | Spread]]] | None = None
     common: str | None = None
+    also: Topology = Topology(exchanges=())  # noqa: RUF009 - a value
 
 
 AppFactory = Callable[[Database, Mapping[str, Any]], ASGIApp]
@@ -143,9 +145,10 @@ class Service:
         """What this service needs on the broker."""
         topology = Topology()
         for role in self.roles:
-            topology = replace(topology, spreads=(*topology.spreads, *role.spreads))
+            topology = replace(topology, spreads=(*topology.spreads, *role.spreads)).with_all(role.also)
             for queue in role.queues:
-                topology = topology.with_queue(queue)
+                if queue not in topology.queues:
+                    topology = topology.with_queue(queue)
         return topology.with_queue(dead_letter_queue(self.settings.queue_type))
 
     def _worker(self, role: Role, checkpoint: Checkpoint, interval: float) -> Worker:

@@ -26,18 +26,23 @@ from messaging.inbox import Status as InboxStatus
 from messaging.received import Received, Unreadable, read
 from messaging.work import Work
 from messaging.worker import Batch
-from orchestrator import timers, versions
+from orchestrator import stamping, timers, versions
 from orchestrator.catalog import Catalog, Target
 from orchestrator.folding import Folding
 from orchestrator.instance import SOURCE
 from orchestrator.remembered import Remembered
+from orchestrator.routing import row_for
+from orchestrator.sharding import ALONE, Placement, shard_of
 
 
 class Engine:
     """The consumer that runs sagas."""
 
-    def __init__(self, catalog: Catalog, *, patience: timedelta = timedelta(days=1)) -> None:
+    def __init__(
+        self, catalog: Catalog, *, patience: timedelta = timedelta(days=1), placement: Placement = ALONE
+    ) -> None:
         self._catalog = catalog
+        self._placement = placement
         self._patience = patience
         self._remembered = Remembered()
         self._known = [(saga.name, saga.version) for saga in catalog]
@@ -62,8 +67,11 @@ class Engine:
     async def handle(self, work: Work, batch: Batch) -> None:
         """Fold a batch of events and deadlines over the instances they concern.
 
-        Raises DefinitionChanged where others of these instances' definitions are written down than are loaded here.
+        Raises DefinitionChanged where others of these instances' definitions are written down than are loaded here,
+        WrongShard where the database has become another shard.
         """
+        if self._placement != ALONE:
+            await stamping.hold(work.connection, self._placement)
         plan = Folding(self._catalog, self._patience, work, self._remembered)
         concerned = [(received, self._targets(work, received)) for received in batch.fresh]
         ticks = [tick for tick in batch.ticks if isinstance(tick, (timers.DeadlineDue, timers.ParkedDue))]
@@ -104,7 +112,16 @@ class Engine:
         if not targets:
             why = "it answers no saga's command: its correlation id is no saga's, or no saga listens for it"
             self._bury(work, received, "unhandled", why)
-        return targets
+        if self._placement == ALONE:
+            return targets
+        here = [target for target in targets if target.saga_id in self._placement]
+        if targets and (received.deferred or not here):
+            # Otherwise what concerns others was handed on before it came here. These waited while shards were added.
+            numbers = {shard_of(target.saga_id, self._placement.shards) for target in targets}
+            work.sends.extend(
+                row_for(received, number, work.now) for number in sorted(numbers - {self._placement.number})
+            )
+        return here
 
     def _bury(self, work: Work, received: Received, reason: str, error: str) -> None:
         work.bury(of_received(SOURCE, received, work.letter_of(received.envelope), reason, error, work.now))

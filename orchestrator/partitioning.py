@@ -23,11 +23,13 @@ def names(partitions: int | None) -> tuple[str, ...]:
     return (QUEUE,) if (partitions or 1) == 1 else tuple(f"{QUEUE}.{number}" for number in range(partitions or 1))
 
 
-def queues(partitions: int | None, bindings: tuple[Binding, ...], type: QueueType) -> tuple[Queue, ...]:
-    """The same, as they are declared."""
+def queues(
+    partitions: int | None, bindings: tuple[Binding, ...], type: QueueType, *, single_active: bool = True
+) -> tuple[Queue, ...]:
+    """The same, as they are declared. Where all they do is hand on, partitions need no single active consumer."""
     if (partitions or 1) == 1:
         return (Queue(QUEUE, bindings, type),)
-    return tuple(Queue(name, (_SPREAD_OUT,), type, single_active=True) for name in names(partitions))
+    return tuple(Queue(name, (_SPREAD_OUT,), type, single_active=single_active) for name in names(partitions))
 
 
 def spreads(partitions: int | None, bindings: tuple[Binding, ...]) -> tuple[Spread, ...]:

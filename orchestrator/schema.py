@@ -1,5 +1,5 @@
 """The orchestrator's tables: saga, saga_history, saga_attribute, saga_search, parked_event, saga_definition,
-collected_letter. Each index names the query it serves.
+saga_shard, collected_letter. Each index names the query it serves.
 """
 
 from __future__ import annotations
@@ -113,6 +113,14 @@ saga_definition = Table(
     Column("description", Text, nullable=False),
     # when a process last started with it, or a person let it in; by this, prune knows what nobody runs any more
     Column("seen_at", UTCDateTime(), nullable=False),
+)
+
+saga_shard = Table(
+    "saga_shard",
+    metadata,
+    # one row: which shard this database is, and of how many
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("shards", Integer, nullable=False),
 )
 
 collected_letter = Table(

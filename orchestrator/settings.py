@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from messaging.settings import ServiceSettings
 from orchestrator import partitioning
 from orchestrator.catalog import DEFAULT_MODULE
+from orchestrator.sharding import ALONE, Placement
 
 
 class OrchestratorSettings(ServiceSettings):
@@ -42,7 +43,55 @@ class OrchestratorSettings(ServiceSettings):
         "rabbitmq_consistent_hash_exchange. Unset: one queue. Set to 1 to go back to one.",
     )
 
-    @field_validator("sagas", "accept_changed", mode="before")
+    shards: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        validation_alias="AMENDS_SHARDS",
+        description="The databases that sagas are spread over by their id, separated by commas, in an order that "
+        "stays; instead of DATABASE_URL.",
+    )
+    shard: Annotated[int, Field(ge=0)] | None = Field(
+        default=None,
+        validation_alias="AMENDS_SHARD",
+        description="Which of AMENDS_SHARDS this process belongs to, from 0. For commands: the only one to look into.",
+    )
+
+    @field_validator("shards")
+    @classmethod
+    def _known_shards(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for each in value:
+            cls._known_database(each)
+        if len({each.get_secret_value() for each in value}) < len(value):
+            raise ValueError("it names a database twice; each shard has one of its own")
+        return value
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if self.shard is not None and self.shard >= max(len(self.shards), 1):
+            raise ValueError(f"AMENDS_SHARD={self.shard}, but AMENDS_SHARDS names {len(self.shards)} databases")
+        if self.shards and self.database_url.get_secret_value():
+            raise ValueError("both DATABASE_URL and AMENDS_SHARDS say where sagas lie; unset one of them")
+        if self.shards and self.in_memory:
+            raise ValueError("AMENDS_SHARDS needs a broker: set AMQP_URL=amqp://user:password@host:5672/")
+        return self
+
+    @property
+    def database(self) -> str:
+        if self.shards:
+            return self.shards[self.shard or 0].get_secret_value()
+        return super().database
+
+    @property
+    def placement(self) -> Placement:
+        """Which shard this process belongs to."""
+        return Placement(self.shard or 0, len(self.shards)) if self.shards else ALONE
+
+    def each_shard(self) -> list[OrchestratorSettings]:
+        """These settings for each shard, or for the one that is chosen; just these where there are none."""
+        if not self.shards or self.shard is not None:
+            return [self]
+        return [self.model_copy(update={"shard": number}) for number in range(len(self.shards))]
+
+    @field_validator("sagas", "accept_changed", "shards", mode="before")
     @classmethod
     def _by_commas(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -26,7 +26,7 @@ from orchestrator.assembly import orchestrator
 from orchestrator.catalog import Catalog
 from orchestrator.replay import reading
 from orchestrator.saga.machine import fold
-from orchestrator.schema import parked_event, saga
+from orchestrator.schema import collected_letter, parked_event, saga
 from orchestrator.settings import OrchestratorSettings
 from tests.chaos.waiting import eventually
 from tests.unit.work import (
@@ -74,9 +74,8 @@ class Mill:
 
     def orchestrator(self, database_url: str, **given: Any) -> Service:
         """One process of the orchestrator, not started."""
-        settings = OrchestratorSettings(
-            database_url=SecretStr(database_url), migrate_on_start=True, batch_size=BATCH, **given
-        )
+        where: dict[str, Any] = {} if "shards" in given else {"database_url": SecretStr(database_url)}
+        settings = OrchestratorSettings(migrate_on_start=True, batch_size=BATCH, **where, **given)
         return orchestrator(settings, self.catalog, self._make_bus("orchestrator"))
 
     async def start(self, *services: Service) -> None:
@@ -120,6 +119,15 @@ class Mill:
         assert set(await self._outside.publish(messages)) == {Receipt.CONFIRMED}
         return list(ids)
 
+    async def publish_raw(self, body: bytes, number: int) -> None:
+        """Publish bytes that are no message of ours."""
+        now, entropy = SystemClock().now(), SystemEntropy()
+        messages = [
+            Outgoing(EVENTS, "work.begun", str(entropy.message_id(now)), body, "work.begun", now, "outside", str(each))
+            for each in range(number)
+        ]
+        assert set(await self._outside.publish(messages)) == {Receipt.CONFIRMED}
+
     async def come(self, database_urls: Iterable[str], expected: dict[str, int]) -> None:
         """Wait until there are so many instances of each status in these databases together."""
 
@@ -142,6 +150,15 @@ class Mill:
         async with self._database(database_url).reading() as connection:
             rows = await connection.execute(select(saga.c.key, saga.c.status))
             return {row.key: row.status for row in rows}
+
+    async def transitions(self, database_url: str) -> list[int]:
+        """How many each instance has had."""
+        async with self._database(database_url).reading() as connection:
+            return list((await connection.execute(select(saga.c.revision))).scalars())
+
+    async def letters(self, database_url: str) -> int:
+        """Dead letters of everybody that are collected here."""
+        return await self.count(database_url, collected_letter)
 
     async def settled(self, *database_urls: str) -> None:
         """Wait until nothing is left to send, and see that nothing is parked, put off or dead."""

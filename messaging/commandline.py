@@ -104,7 +104,7 @@ def described(settings: ServiceSettings) -> list[Setting]:
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
         if name == "database_url":
-            value = without_password(settings.database)
+            value = without_password(settings.named_database)
         elif isinstance(value, SecretStr):
             value = without_password(value.get_secret_value())
         elif isinstance(value, tuple):

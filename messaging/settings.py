@@ -192,6 +192,11 @@ class ServiceSettings(BaseSettings):
         return self.database_url.get_secret_value() or f"sqlite:///{self.service}.db"
 
     @property
+    def named_database(self) -> str:
+        """What DATABASE_URL stands for, where nothing else does."""
+        return self.database
+
+    @property
     def in_memory(self) -> bool:
         """Whether the exchange lies in this process, shared by all its services."""
         return self.amqp_url.get_secret_value() == MEMORY

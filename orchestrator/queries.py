@@ -19,6 +19,14 @@ class NoSuchSaga(LookupError):
     """No instance, or more than one, goes by this id."""
 
 
+class Ambiguous(NoSuchSaga):
+    """More than one instance goes by it, as the beginning of an id or, with `by_key`, as a whole key."""
+
+    def __init__(self, words: str, *, by_key: bool) -> None:
+        super().__init__(words)
+        self.by_key = by_key
+
+
 @dataclass(frozen=True, slots=True)
 class Listed:
     """One instance in a listing."""
@@ -106,8 +114,8 @@ async def find(connection: AsyncConnection, wanted: str) -> Row[Any]:
     if len(rows) > 1:
         some = ", ".join(str(row.id) for row in rows[:5]) + (", …" if len(rows) > 5 else "")
         if rows[0].key == wanted:
-            raise NoSuchSaga(f"{wanted!r} is the key of more than one saga ({some}); give an id")
-        raise NoSuchSaga(f"{wanted!r} fits more than one saga ({some}); give more of it")
+            raise Ambiguous(f"{wanted!r} is the key of more than one saga ({some}); give an id", by_key=True)
+        raise Ambiguous(f"{wanted!r} fits more than one saga ({some}); give more of it", by_key=False)
     return rows[0]
 
 

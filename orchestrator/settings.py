@@ -81,6 +81,10 @@ class OrchestratorSettings(ServiceSettings):
         return super().database
 
     @property
+    def named_database(self) -> str:
+        return "" if self.shards else super().named_database
+
+    @property
     def placement(self) -> Placement:
         """Which shard this process belongs to."""
         return Placement(self.shard or 0, len(self.shards)) if self.shards else ALONE

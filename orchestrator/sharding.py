@@ -46,3 +46,5 @@ class Placement:
 
 
 ALONE = Placement()
+MOVING = 0
+"""As a number of shards in a stamp: instances are being moved, and nobody may work on them."""

@@ -9,7 +9,7 @@ from messaging.database import Database, shown
 from messaging.process import BadConfiguration
 from messaging.worker import CannotGoOn
 from orchestrator.schema import saga, saga_shard
-from orchestrator.sharding import ALONE, Placement
+from orchestrator.sharding import ALONE, MOVING, Placement
 
 
 class WrongShard(BadConfiguration, CannotGoOn):
@@ -31,10 +31,15 @@ async def check(database: Database, placement: Placement) -> None:
         raise WrongShard(f"{where} {_mend(found, placement)}")
 
 
-async def stamp(connection: AsyncConnection, *, hold: bool = False) -> Placement | None:
-    """What the stamp says; with `hold` it says so until the transaction ends. None where there is none."""
+async def stamp(connection: AsyncConnection, *, hold: bool = False, change: bool = False) -> Placement | None:
+    """What the stamp says, None where there is none.
+
+    With `hold` it says so until the transaction ends; whoever means to `change` it waits for those who hold it.
+    """
     query = select(saga_shard.c.number, saga_shard.c.shards)
-    row = (await connection.execute(query.with_for_update(read=True) if hold else query)).one_or_none()
+    if hold or change:
+        query = query.with_for_update(read=hold)
+    row = (await connection.execute(query)).one_or_none()
     return None if row is None else Placement(row.number, row.shards)
 
 
@@ -46,6 +51,8 @@ async def hold(connection: AsyncConnection, placement: Placement) -> None:
 
 
 def _mend(found: Placement | None, placement: Placement) -> str:
+    if found is not None and found.shards == MOVING:
+        return "is being resharded; let `amends reshard` come to its end, and start this again"
     what = "holds the sagas of an orchestrator without shards" if found is None or found == ALONE else f"is {found}"
     wanted = "this process has no shards" if placement == ALONE else f"this process is of {placement}"
     return (

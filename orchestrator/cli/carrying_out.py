@@ -20,6 +20,7 @@ from orchestrator.catalog import Catalog
 from orchestrator.cli.bundled import only_in_database
 from orchestrator.cli.json_array import JsonArray
 from orchestrator.cli.opening import Output, catalog_of, fail, login, screen, with_database
+from orchestrator.cli.shards import holding
 from orchestrator.cli.telling import SCREENFUL, Telling
 from orchestrator.instance import SOURCE
 from orchestrator.operations.action import Operator, Outcome, Result
@@ -83,8 +84,9 @@ def one(wanted: str) -> Choose:
 class Opened:
     """The configuration, the sagas and the database of one command."""
 
-    def __init__(self) -> None:
-        self.settings = load(OrchestratorSettings)
+    def __init__(self, wanted: str | None = None) -> None:
+        settings = load(OrchestratorSettings)
+        self.settings = settings if wanted is None else holding(settings, wanted)
         logging.configure(SOURCE, self.settings.log_level, self.settings.log_format)
         self.catalog: Catalog = catalog_of(self.settings)
 

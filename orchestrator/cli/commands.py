@@ -46,6 +46,7 @@ COMMANDS = (
     Command("migrate", RUN, "running", "migrate"),
     Command("reindex", RUN, "listing", "reindex"),
     Command("prune", RUN, "pruning", "prune"),
+    Command("reshard", RUN, "shards", "reshard"),
     Command("config", RUN, "running", "config"),
     Command("list", LOOK, "listing", "list_sagas"),
     Command("show", LOOK, "looking", "show"),

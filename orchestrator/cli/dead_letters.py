@@ -32,6 +32,7 @@ from orchestrator.cli.json_array import JsonArray
 from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, login, screen, with_database
 from orchestrator.cli.options import DryRunOption, LatestOption, WhoOption, YesOption
 from orchestrator.cli.pictures import plain
+from orchestrator.cli.shards import collecting
 from orchestrator.letter_decisions import Correction, Outcome, Told
 from orchestrator.letters import Counted, Criteria, Decision, Letter, NoLetters, NoSuchLetter, State, Waiting
 from orchestrator.redriving import Undeliverable
@@ -355,7 +356,7 @@ def _before(letter: Letter) -> object:
 
 def _with_letters(act: Callable[[Database], Awaitable[T]]) -> T:
     """Do something with the database's letters; ends the command with one line where that cannot be."""
-    settings = load(OrchestratorSettings)
+    settings = collecting(load(OrchestratorSettings))
     try:
         return with_database(settings, act)
     except (NoSuchLetter, queries.NoSuchSaga) as error:

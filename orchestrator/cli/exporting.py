@@ -16,6 +16,7 @@ from orchestrator.catalog import load as load_catalog
 from orchestrator.cli.bundled import bundle_named
 from orchestrator.cli.opening import catalog_of, fail, warn, with_database
 from orchestrator.cli.options import RecordedArgument
+from orchestrator.cli.shards import holding
 from orchestrator.history import CorruptHistory
 from orchestrator.replay.bundle import Bundle, InvalidBundle, as_text, sealed_again
 from orchestrator.replay.collecting import collected
@@ -96,7 +97,7 @@ def _found(settings: OrchestratorSettings, catalog: Catalog, wanted: str) -> tup
             return await collected(connection, row, saga), saga
 
     try:
-        return with_database(settings, look)
+        return with_database(holding(settings, wanted), look)
     except queries.NoSuchSaga as error:
         fail(str(error), 1)
 

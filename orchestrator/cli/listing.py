@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ from orchestrator.cli import pictures
 from orchestrator.cli.json_values import in_json
 from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, moment, screen, with_database
 from orchestrator.cli.options import LatestOption, OnlySagaOption
+from orchestrator.cli.shards import across
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.state import Status
 from orchestrator.settings import OrchestratorSettings
@@ -64,7 +66,12 @@ def list_sagas(
             )
             return found, await queries.counts(connection), known
 
-    found, totals, known = with_database(settings, look)
+    looks = across(settings, look)
+    found = sorted((each for some, _, _ in looks for each in some), key=lambda each: each.updated_at, reverse=True)[
+        :limit
+    ]
+    totals: Counter[tuple[str, str]] = sum((Counter(some) for _, some, _ in looks), Counter())
+    known = [each for _, _, some in looks for each in some]
     _complain(wanted, known, saga)
     if output is Output.JSON:
         typer.echo(json.dumps([pictures.listed_as_json(each) for each in found], indent=2))

@@ -16,6 +16,7 @@ from orchestrator.cli.bundled import bundle_named
 from orchestrator.cli.mermaid import sequence
 from orchestrator.cli.opening import Output, OutputOption, fail, screen, with_database
 from orchestrator.cli.options import RecordedArgument
+from orchestrator.cli.shards import holding
 from orchestrator.history import CorruptHistory
 from orchestrator.replay import reading
 from orchestrator.settings import OrchestratorSettings
@@ -62,7 +63,7 @@ def _from_database(wanted: str) -> timeline.Story:
             return timeline.story(await reading.recorded(connection, row), _waiting(parked))
 
     try:
-        return with_database(load(OrchestratorSettings), look)
+        return with_database(holding(load(OrchestratorSettings), wanted), look)
     except queries.NoSuchSaga as error:
         fail(str(error), 1)
 

@@ -61,7 +61,16 @@ def catalog_of(settings: OrchestratorSettings) -> Catalog:
 
 
 def with_database(settings: ServiceSettings, act: Callable[[Database], Awaitable[T]]) -> T:
-    """Do something with the database; ends the command with one line where it is away (69) or has no tables (78)."""
+    """Do something with the database; ends the command with one line where it is away (69) or has no tables (78).
+
+    Where there are shards, and nobody says which is meant, it ends with 78.
+    """
+    if isinstance(settings, OrchestratorSettings) and settings.shards and settings.shard is None:
+        fail(
+            f"AMENDS_SHARDS names {len(settings.shards)} databases, and this looks into one: say which, "
+            f"AMENDS_SHARD=0 to {len(settings.shards) - 1}",
+            EX_CONFIG,
+        )
     return reach(settings, act, program=PROGRAM)
 
 

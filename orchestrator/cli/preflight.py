@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -51,22 +52,37 @@ def preflight(
     settings = load(OrchestratorSettings)
     catalog = catalog_of(settings)
     after = moment(since) if since else None
+    found = []
+    for each in settings.each_shard():
+        report = _looked(each, catalog, after)
+        found.append((each, report, _accept(each, catalog, report) if accept else ()))
+    if output is Output.JSON:
+        told = [as_json(report, accepted) | _shard(each) for each, report, accepted in found]
+        typer.echo(json.dumps(told[0] if len(told) == 1 else told, indent=2))
+    else:
+        console = screen()
+        for each, report, accepted in found:
+            if len(found) > 1:
+                console.print(f"[bold]{each.placement}[/]", highlight=False)
+            show(report, accepted, console)
+    if not all(report.fits for _, report, _ in found):
+        raise typer.Exit(1)
+
+
+def _shard(settings: OrchestratorSettings) -> dict[str, int]:
+    return {"shard": settings.placement.number} if settings.shards else {}
+
+
+def _looked(settings: OrchestratorSettings, catalog: Catalog, after: datetime | None) -> Report:
     number = with_database(settings, lambda database: count(database, after))
     columns = (TextColumn("looking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("looking", total=number)
-        report = with_database(
+        return with_database(
             settings,
             lambda database: check(database, catalog, since=after, progress=lambda more: bar.advance(task, more)),
         )
-    accepted = _accept(settings, catalog, report) if accept else ()
-    if output is Output.JSON:
-        typer.echo(json.dumps(as_json(report, accepted), indent=2))
-    else:
-        show(report, accepted, screen())
-    if not report.fits:
-        raise typer.Exit(1)
 
 
 def _accept(settings: OrchestratorSettings, catalog: Catalog, report: Report) -> tuple[Changed, ...]:

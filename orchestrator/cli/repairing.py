@@ -239,7 +239,7 @@ def migrate_instances(
     async def in_flight(connection: AsyncConnection) -> list[Chosen]:
         return await choice.in_flight(connection, saga, start)
 
-    opened = Opened()
+    opened = Opened(wanted)
     _can_migrate(opened.catalog, saga, start, to)
     chosen = opened.choose(one(wanted) if wanted else in_flight, manner.output)
     if chosen[0].name != saga:
@@ -326,7 +326,7 @@ def _choose(
     option: str = "--all-stuck",
 ) -> tuple[Opened, list[Chosen]]:
     find = meant(wanted, many, option=option, saga=saga)
-    opened = Opened()
+    opened = Opened(wanted)
     if saga is not None and saga not in opened.catalog.names():
         fail(f"there is no saga {saga!r}; AMENDS_SAGAS loads {', '.join(opened.catalog.names())}", 1)
 

@@ -21,6 +21,7 @@ from orchestrator.cli import stepping, verdicts
 from orchestrator.cli.bundled import archive_named, bundle_named
 from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, moment, screen, warn, with_database
 from orchestrator.cli.options import RecordedOrManyArgument
+from orchestrator.cli.shards import holding
 from orchestrator.replay.reading import recorded as read_recorded
 from orchestrator.replay.recorded import Recorded
 from orchestrator.replay.replaying import replay as replay_one
@@ -113,7 +114,7 @@ def recorded_of(settings: OrchestratorSettings, wanted: str) -> Recorded:
             return await read_recorded(connection, await queries.find(connection, wanted))
 
     try:
-        return with_database(settings, look)
+        return with_database(holding(settings, wanted), look)
     except queries.NoSuchSaga as error:
         fail(str(error), 1)
 

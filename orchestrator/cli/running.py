@@ -35,7 +35,8 @@ def migrate() -> None:
 
     Example: DATABASE_URL=postgresql://amends@localhost/amends amends migrate
     """
-    run_migrations(load(OrchestratorSettings), [MIGRATIONS])
+    for each in load(OrchestratorSettings).each_shard():
+        run_migrations(each, [MIGRATIONS])
 
 
 def run() -> None:
@@ -44,6 +45,11 @@ def run() -> None:
     Example: AMENDS_SAGAS=shop.sagas.checkout,shop.sagas.refund amends run
     """
     settings = load(OrchestratorSettings)
+    if settings.shards and settings.shard is None:
+        fail(
+            f"AMENDS_SHARD must say which of {len(settings.shards)} shards this is: 0 to {len(settings.shards) - 1}",
+            EX_CONFIG,
+        )
     found = catalog_of(settings)
     raise typer.Exit(run_process(settings, SOURCE, lambda: [orchestrator(settings, found, bus_of(settings, SOURCE))]))
 
@@ -105,7 +111,8 @@ def start(
         async with database.session(**{INFO: emitting}) as session:
             emit(session, message)
 
-    with_database(settings, publish)
+    # From whichever shard: it is handed on to its own.
+    with_database(settings.each_shard()[0], publish)
     typer.echo(str(identity))
     typer.echo("in the outbox; it leaves with the running orchestrator's relay", err=True)
 

@@ -24,6 +24,7 @@ from orchestrator.cli import dashboard, pictures, timeline
 from orchestrator.cli.bundled import only_in_database
 from orchestrator.cli.json_values import in_json
 from orchestrator.cli.opening import Output, OutputOption, fail, length_of, screen, with_database
+from orchestrator.cli.shards import holding
 from orchestrator.history import CorruptHistory
 from orchestrator.replay import reading
 from orchestrator.saga.state import Status
@@ -85,7 +86,7 @@ def watch(
         return 1 if until_ended and (not in_time or watched.stuck) else 0
 
     try:
-        code = with_database(settings, follow)
+        code = with_database(settings if wanted is None else holding(settings, wanted), follow)
     except queries.NoSuchSaga as error:
         only_in_database(wanted or "", error)
     except CorruptHistory as error:

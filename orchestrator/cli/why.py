@@ -24,6 +24,7 @@ from orchestrator.cli.json_values import plain_json
 from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, screen, with_database
 from orchestrator.cli.options import WantedArgument
 from orchestrator.cli.sentences import sections
+from orchestrator.cli.shards import holding
 from orchestrator.diagnosis import gather
 from orchestrator.diagnosis.findings import Cause, Diagnosis
 from orchestrator.history import CorruptHistory
@@ -53,7 +54,7 @@ def why(wanted: WantedArgument, *, output: OutputOption = Output.TABLE) -> None:
         return await _with_broker(settings, found)
 
     try:
-        found = with_database(settings, look)
+        found = with_database(holding(settings, wanted), look)
     except queries.NoSuchSaga as error:
         only_in_database(wanted, error)
     except CorruptHistory as error:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from typer.testing import CliRunner, Result
 
 from messaging import schema
 from messaging.rabbitmq import RabbitBus
 from messaging.service import Service
+from orchestrator.cli.app import app
 from orchestrator.saga.state import saga_id
 from orchestrator.sharding import shard_of
 from orchestrator.stamping import WrongShard
 from tests.chaos.waiting import eventually
+from tests.contract.messaging.bench import PATIENCE
 from tests.integration.mill import Mill, approvals
 from tests.unit.work import Begun, Withdrawn
 
@@ -153,3 +158,100 @@ async def test_a_database_without_shards_does_not_become_one_by_itself(shards: S
     with pytest.raises(WrongShard, match="amends reshard"):
         await process.start()
     await process.close()
+
+
+async def test_shards_are_added_with_sagas_under_way(shards: Shards, fresh_postgres: Any) -> None:
+    """From one database to two and to three: what belongs to a new one is moved, goes on there, and starts no more."""
+    mill = shards.mill
+    urls = (*shards.urls, fresh_postgres())
+    alone = mill.orchestrator(urls[0])
+    await mill.start(alone)
+    starts = [Begun(id=number) for number in range(60)]
+    await mill.publish(*starts)
+    await mill.come(urls[:1], {"running": 60})
+    await mill.stop(alone)
+
+    moved = []
+    for number in (2, 3):
+        assert (await _amends(urls[:number], "migrate")).exit_code == 0
+        told = await _amends(urls[:number], "reshard", "--yes", "-o", "json")
+        assert told.exit_code == 0, told.stderr
+        moved.append(sum(each["instances"] for each in json.loads(told.stdout)))
+        assert {each["target"] for each in json.loads(told.stdout)} == {number - 1}
+        running = [shards.process(each, urls=urls[:number]) for each in range(number)]
+        await mill.start(*running)
+        # Other messages with the same keys: they find their instances, and make no second ones.
+        await mill.publish(*starts)
+        await mill.publish(*approvals(range(30 * (number - 2), 30 * (number - 1)), lambda _: False))
+        await mill.come(urls[:number], {"completed": 60} if number == 3 else {"completed": 30, "running": 30})
+        await mill.settled(*urls[:number])
+        await mill.stop(*running)
+
+    assert all(10 < each < 50 for each in moved)
+    for number, url in enumerate(urls):
+        keys = await mill.keys(url)
+        assert set(keys) == {str(key) for key in range(60) if shard_of(saga_id("work", key), 3) == number}
+        assert await mill.audit(url) == len(keys)
+
+
+async def test_whoever_runs_while_shards_are_added_ends_with_its_next_batch(
+    shards: Shards, fresh_postgres: Any
+) -> None:
+    """What it has in hand stays on the queue, for those that are configured for the new number."""
+    mill = shards.mill
+    urls = (*shards.urls, fresh_postgres())
+    old = [shards.process(number) for number in (0, 1)]
+    await mill.start(*old)
+    await _amends(urls, "migrate")
+    told = await _amends(urls, "reshard", "--yes")
+    assert told.exit_code == 0, told.stderr
+    await mill.publish(*(Begun(id=number) for number in range(40)))
+
+    for each in old:
+        with pytest.raises(WrongShard, match="of 3, and this process is of shard"):
+            async with asyncio.timeout(PATIENCE):
+                await each.failed()
+        mill.services.remove(each)
+        with pytest.raises(WrongShard):
+            await each.drain()
+    await mill.start(*(shards.process(number, urls=urls) for number in range(3)))
+    await mill.come(urls, {"running": 40})
+
+
+async def test_commands_find_a_saga_in_whichever_shard_it_lies(shards: Shards) -> None:
+    """A listing is of all shards, one saga is found by its key, and what is about one database asks for it."""
+    mill = shards.mill
+    running = [shards.process(number) for number in (0, 1)]
+    await mill.start(*running)
+    await mill.publish(*(Begun(id=number) for number in range(8)))
+    await mill.come(shards.urls, {"running": 8})
+    # Their logs would be among what the commands print in this process.
+    await mill.stop(*mill.services)
+
+    listed = await _amends(shards.urls, "list", "-o", "json")
+    assert {each["key"] for each in json.loads(listed.stdout)} == {str(number) for number in range(8)}
+    first = await _amends(shards.urls, "list", "-o", "json", shard=0)
+    assert {each["key"] for each in json.loads(first.stdout)} == {str(each) for each in range(8) if _home(each) == 0}
+    for number in range(8):
+        shown = await _amends(shards.urls, "show", str(number), "-o", "json")
+        assert shown.exit_code == 0, shown.stderr
+        assert json.loads(shown.stdout)["id"] == str(saga_id("work", number))
+        replayed = await _amends(shards.urls, "replay", str(number))
+        assert replayed.exit_code == 0, replayed.stderr
+    given_up = await _amends(shards.urls, "abandon", "3", "--reason", "enough", "--yes")
+    assert given_up.exit_code == 0, given_up.stderr
+    assert (await mill.keys(shards.urls[_home(3)]))["3"] == "abandoned"
+
+    nowhere = await _amends(shards.urls, "show", "99")
+    assert (nowhere.exit_code, "no saga has the id or the key '99'" in nowhere.stderr) == (1, True)
+    which = await _amends(shards.urls, "stats")
+    assert (which.exit_code, "AMENDS_SHARD=0 to 1" in which.stderr) == (78, True)
+    wrong = await _amends(shards.urls, "list", shard=2)
+    assert (wrong.exit_code, "names 2 databases" in wrong.stderr) == (78, True)
+
+
+async def _amends(urls: Sequence[str], *words: str, shard: int | None = None) -> Result:
+    """`amends …`, as another process that is configured for these shards."""
+    environment = {"AMENDS_SHARDS": ",".join(urls), "AMENDS_SAGAS": "tests.integration.mill", "DATABASE_URL": None}
+    chosen = {} if shard is None else {"AMENDS_SHARD": str(shard)}
+    return await asyncio.to_thread(CliRunner().invoke, app, words, env=environment | chosen)

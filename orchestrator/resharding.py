@@ -135,7 +135,7 @@ async def _rows(connection: AsyncConnection, table: Table, ids: Sequence[UUID] |
         found: Sequence[Any] = (await connection.execute(select(table))).all()
     else:
         found = await bulk.select(connection, tuple(table.c), _owner(table), ids)
-    return [dict(row._mapping) for row in found]  # noqa: SLF001 - the documented mapping of a Row
+    return [row._asdict() for row in found]
 
 
 def _owner(table: Table) -> Any:

@@ -94,7 +94,7 @@ class Update:
         given = _Given(self.table, _same(self.keys) + changed, self.alike, dialect, first)
         changes = ", ".join(f"{column} = {given.value(name)}" for column, name in changed)
         match = " AND ".join(f"{self.table.name}.{name} = {given.value(name)}" for name in self.keys)
-        return f"UPDATE {self.table.name} SET {changes} FROM {given.rows} WHERE {match} RETURNING 1"
+        return f"UPDATE {self.table.name} SET {changes} FROM {given.rows} WHERE {match}{given.bound} RETURNING 1"
 
     def bind(self, dialect: Dialect, given: Sequence[Record]) -> list[Any]:
         return _bind(dialect, self.table, _same(self.keys) + _same(self.columns) + self.renamed, self.alike, given)
@@ -209,6 +209,9 @@ class _Given:
         self, table: Table, pairs: tuple[tuple[str, str], ...], alike: tuple[str, ...], dialect: str, first: int
     ) -> None:
         self._alone: dict[str, str] = {}
+        self.bound = ""
+        """Says once more which rows are meant, by the first name. A join with `given`, whose size nobody knows, may be
+        planned as a walk through the whole table; with this it begins with an index."""
         if dialect == "sqlite":
             picks = ", ".join(f"json_extract(value, '$[{index}]') AS {name}" for index, (_, name) in enumerate(pairs))
             self.rows = f"(SELECT {picks} FROM json_each(:p{first})) AS given"
@@ -216,6 +219,8 @@ class _Given:
         many, one = _split(pairs, alike)
         arrays = ", ".join(_array(dialect, table.c[column], number) for number, (column, _) in enumerate(many, first))
         self.rows = f"unnest({arrays}) AS given({', '.join(name for _, name in many)})"
+        column, _ = many[0]
+        self.bound = f" AND {table.name}.{column} = ANY({_array(dialect, table.c[column], first)})"
         for number, (column, name) in enumerate(one, first + len(many)):
             self._alone[name] = f"${number}::{_pg_type(table.c[column])}"
 

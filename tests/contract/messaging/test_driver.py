@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import bulk
 from messaging.database import Database, in_words, is_transient, took_too_long
+from messaging.shapes import Update
 
 _metadata = MetaData()
 shelf = Table("shelf", _metadata, Column("id", Integer, primary_key=True), Column("name", Text))
@@ -267,4 +268,19 @@ async def test_a_service_finds_rows_by_index_however_few_they_are(postgres_url: 
     assert "shelf_pkey" in by_id, by_id
     assert "Seq Scan" in by_name, by_name
     assert "JIT" not in by_name, by_name
+    await service.close()
+
+
+async def test_an_update_begins_with_an_index_however_it_is_planned(postgres_url: str) -> None:
+    """Planned for any number of records while there are twenty rows, it walks through none but its own."""
+    service = Database(postgres_url, by_index=True)
+    async with service.transaction() as connection:
+        await connection.run_sync(_metadata.create_all)
+        await _insert(connection, *range(20))
+        await connection.execute(text("ANALYZE shelf"))
+        await connection.execute(text("SET LOCAL plan_cache_mode = force_generic_plan"))
+        update = Update(shelf, ("id",), ("name",)).words("postgresql", 1)
+        await connection.exec_driver_sql(f"PREPARE changing AS {update}")
+        plan = "\n".join((await connection.exec_driver_sql("EXPLAIN EXECUTE changing(NULL, NULL)")).scalars())
+    assert "Index Cond: (id =" in plan, plan
     await service.close()

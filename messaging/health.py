@@ -7,15 +7,17 @@ from collections.abc import Awaitable, Callable
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
-from starlette.types import ASGIApp
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+_PATHS = ("/healthz", "/readyz")
 
 Check = Callable[[], Awaitable[dict[str, str]]]
 """What stands in the way of being ready: a name and a sentence each; empty when nothing does."""
 
 
-def with_health(service: str, obstacles: Check, app: ASGIApp | None = None) -> Starlette:
-    """The service's HTTP face: health beside its own API."""
+def with_health(service: str, obstacles: Check, app: ASGIApp | None = None) -> ASGIApp:
+    """The service's HTTP face: health beside its own API, to which nothing else stands in the way."""
 
     async def healthz(_request: Request) -> Response:
         return JSONResponse({"service": service, "status": "ok"})
@@ -26,7 +28,13 @@ def with_health(service: str, obstacles: Check, app: ASGIApp | None = None) -> S
         body = {"service": service, "status": status, "waiting_for": found}
         return JSONResponse(body, status_code=503 if found else 200)
 
-    routes: list[Route | Mount] = [Route("/healthz", healthz), Route("/readyz", readyz)]
-    if app is not None:
-        routes.append(Mount("/", app))
-    return Starlette(routes=routes)
+    health = Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz)])
+    if app is None:
+        return health
+    own = app
+
+    async def face(scope: Scope, receive: Receive, send: Send) -> None:
+        asked = health if scope.get("path") in _PATHS else own
+        await asked(scope, receive, send)
+
+    return face

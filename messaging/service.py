@@ -12,7 +12,6 @@ from typing import Any
 
 import structlog
 import tenacity
-from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from messaging import migrate
@@ -136,7 +135,7 @@ class Service:
         self._started = False
 
     @property
-    def http(self) -> Starlette:
+    def http(self) -> ASGIApp:
         """The service's ASGI application: `/healthz`, `/readyz` and its own API."""
         return with_health(self.name, self.obstacles, self._api)
 

@@ -214,7 +214,7 @@ class _Given:
         planned as a walk through the whole table; with this it begins with an index."""
         if dialect == "sqlite":
             picks = ", ".join(f"json_extract(value, '$[{index}]') AS {name}" for index, (_, name) in enumerate(pairs))
-            self.rows = f"(SELECT {picks} FROM json_each(:p{first})) AS given"
+            self.rows = f"(SELECT {picks} FROM json_each(?)) AS given"
             return
         many, one = _split(pairs, alike)
         arrays = ", ".join(_array(dialect, table.c[column], number) for number, (column, _) in enumerate(many, first))

@@ -59,12 +59,14 @@ async def close_books(db: AsyncSession, books: Books, *, now: datetime) -> None:
         authorization,
         _AUTHORIZATION_COLUMNS,
         [_authorization_row(each, now) for each in books.opened()],
+        alike=("opened_at", "changed_at"),
     )
     writes.update(
         authorization,
         ("order_id",),
         ("status", "changed_at"),
         [{"order_id": each.order_id, "status": each.status.value, "changed_at": now} for each in books.changed()],
+        alike=("changed_at",),
     )
     _write_journal(writes, books.entries(), now)
     await writes.run(await db.connection())
@@ -184,6 +186,7 @@ def _write_journal(writes: Writes, entries: Collection[Entry], now: datetime) ->
             {"id": identity, "order_id": each.order_id, "operation": each.operation.value, "at": now}
             for identity, each in numbered
         ],
+        alike=("at",),
     )
     writes.insert(
         journal_posting,

@@ -70,7 +70,7 @@ GOALS = (
     Goal("latency_p99", "p99 latency, against floor", 1.5, "make bench", most=True),
     Goal("engine", "transitions, against the loop", 0.6, "make bench-long"),
     Goal("at_scale", "a million sagas, against none", 0.9, "make bench-long"),
-    Goal("drain", "backlog, against from memory", 0.7, "make bench-long"),
+    Goal("drain", "backlog, against memory", 0.7, "make bench-long"),
     Goal("rss", "memory of the largest process", 120, "make bench", most=True, unit=" MB"),
     Goal("rss_slope", "its growth in 100,000 sagas", 1, "make bench-long", most=True, unit=" MB"),
     Goal("embedded", "embedded mode, on SQLite", 500, "make bench-long", unit="/s"),
@@ -175,7 +175,7 @@ def draw(folder: Path) -> None:
     documents = recorded(folder)
     reached = known(documents)
     console = Console(soft_wrap=True)
-    console.print(table(reached))
+    console.print(table(reached), "", sep="\n")
     for each in notes(documents, reached):
         console.print(each, markup=False, highlight=False)
 

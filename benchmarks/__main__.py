@@ -17,13 +17,13 @@ import typer
 from benchmarks import floor, goals, machine
 from benchmarks.measuring import Bench, bench_of, result_of, settled, wrong
 from benchmarks.report import Report, draw
-from benchmarks.system import NotMeasurable, System, open_system
+from benchmarks.system import BATCH, NotMeasurable, System, open_system
 from deploy.servers import ServerUnavailable
 from deploy.up import CannotStart
 from messaging.topology import QueueType
 
-WARM = 200
-"""Sagas that nobody measures, after each start."""
+WARM = 500
+"""Sagas that nobody measures, after each start: connections are made, and batches grow to the size that suits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def main(
     *,
     sagas: Annotated[int, typer.Option(min=10, help="Sagas in one round.")] = 3000,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds, in turns; least, median and most are shown.")] = 3,
-    batch: Annotated[int, typer.Option(min=1, max=5000, help="Most messages in one transaction.")] = 100,
+    batch: Annotated[int, typer.Option(min=1, max=5000, help="Most messages in one transaction.")] = BATCH,
     single: Annotated[int, typer.Option(min=0, help="Sagas in a round at batch size 1; 0: none.")] = 100,
     rate: Annotated[float, typer.Option(min=0.1, help="Orders a second for the latency.")] = 20.0,
     seconds: Annotated[float, typer.Option(min=0, help="How long a round of latency takes; 0: none.")] = 5.0,
@@ -128,7 +128,7 @@ async def _measure(system: System, scratch: str, asked: Asked) -> Report:
 async def _round(report: Report, bench: Bench, system: System, scratch: str, asked: Asked) -> None:
     """Each figure once, in turns with the floor's."""
     if asked.floor is not None:
-        command = floor.command(asked.floor, asked.queue, asked.batch, asked.sagas)
+        command = floor.command(asked.floor, asked.queue, floor.BATCH, asked.sagas)
         report.floor.append(await floor.run(command, system.amqp_url, scratch))
     report.from_events.append(await bench.from_events(asked.sagas))
     await settled(system.databases)

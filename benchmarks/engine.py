@@ -21,8 +21,9 @@ import typer
 
 from benchmarks import counting, goals, machine
 from benchmarks.engine_report import Figures, draw, reached
+from benchmarks.floor import BATCH as FLOORS_BATCH
 from benchmarks.floor import command, figure_of
-from benchmarks.system import NotMeasurable, System, open_system
+from benchmarks.system import BATCH, NotMeasurable, System, open_system
 from benchmarks.transiting import Outbound, Transiting
 from deploy.servers import ServerUnavailable
 from deploy.up import CannotStart
@@ -38,7 +39,7 @@ def main(
     *,
     sagas: Annotated[int, typer.Option(min=100, help="Sagas in one round, each with four transitions.")] = 3000,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; the table shows least, median and most.")] = 3,
-    batch: Annotated[int, typer.Option(min=1, max=5000, help="Most messages in one transaction.")] = 100,
+    batch: Annotated[int, typer.Option(min=1, max=5000, help="Most messages in one transaction.")] = BATCH,
     queue: Annotated[
         list[QueueType] | None, typer.Option(help="Type of the queues; say it twice for both. [default: both]")
     ] = None,
@@ -96,7 +97,7 @@ def _measured(stack: ExitStack, type: QueueType, sagas: int, rounds: int, batch:
     stack.callback(system.remove_queues)
     stack.callback(system.stop)
     figures = Figures(type, sagas, batch)
-    words = None if floor is None else command(floor, type, batch, 2 * sagas)
+    words = None if floor is None else command(floor, type, FLOORS_BATCH, 2 * sagas)
     return asyncio.run(_measure(system, scratch, figures, counts, sagas, rounds, words))
 
 

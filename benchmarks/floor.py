@@ -20,6 +20,8 @@ from benchmarks.system import NotMeasurable
 from benchmarks.usage import listener_on
 from messaging.topology import QueueType
 
+BATCH = 100
+"""Most messages in one of its batches, where not the size of batches is what is measured."""
 _SPEED = re.compile(r"(\d+(?:\.\d+)?) sagas/s")
 _CPU = re.compile(r"\b([a-z]+)_us=(\d+(?:\.\d+)?)")
 _LATENCY = re.compile(r"\bp(50|99)=(\d+(?:\.\d+)?)ms")

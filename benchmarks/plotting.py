@@ -63,7 +63,7 @@ def in_flight(axes: Axes, sweeping: Mapping[str, Any]) -> None:
     """Sagas a second against how many are on their way at a time."""
     _line(axes, _speeds(sweeping["by_in_flight"]), "ours", OURS)
     _logarithmic(axes, sweeping["by_in_flight"])
-    axes.set(xlabel="sagas in flight", ylabel="sagas/s", title="Throughput against sagas in flight, batches of 100")
+    axes.set(xlabel="sagas in flight", ylabel="sagas/s", title="Throughput against sagas in flight")
 
 
 def latency(axes: Axes, system: Mapping[str, Any]) -> None:

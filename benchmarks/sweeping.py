@@ -19,14 +19,14 @@ from rich.table import Table
 
 from benchmarks import floor, goals, machine
 from benchmarks.measuring import Bench, Throughput, bench_of, result_of, settled, wrong
-from benchmarks.system import NotMeasurable, System, open_system
+from benchmarks.system import BATCH, NotMeasurable, System, open_system
 from deploy.servers import ServerUnavailable
 from deploy.up import CannotStart
 from messaging.topology import QueueType
 
 SIZES = (1, 10, 100, 250, 500)
 IN_FLIGHT = (1, 4, 16, 64, 256, 1024)
-WARM = 100
+WARM = 500
 _LEAST = 60
 """Sagas in a round that is slow; a round that is fast has fifty for each message in a batch, or saga in flight."""
 
@@ -122,8 +122,8 @@ async def _measure(
                     words = floor.command(command, queue, size, _share(sagas, size))
                     theirs = await floor.run(words, system.amqp_url, scratch, latency=False)
                     report.floor_by_size.setdefault(size, []).append(theirs.sagas_per_second)
-            await system.restart({"AMENDS_BATCH_SIZE": "100"})
-            await _warm(bench, system, 100)
+            await system.restart({"AMENDS_BATCH_SIZE": str(BATCH)})
+            await _warm(bench, system, BATCH)
             for most in IN_FLIGHT:
                 _say(f"round {number + 1} of {rounds}, {most} in flight")
                 report.by_in_flight.setdefault(most, []).append(await bench.in_flight(_share(sagas, most), most))

@@ -25,8 +25,11 @@ from benchmarks.usage import Watched, listener_on
 from deploy.killing import three_services
 from deploy.servers import free_ports
 from deploy.up import HOST, Backends, Service, backends
+from messaging.settings import ServiceSettings
 from messaging.topology import COLLECTED_QUEUE, DEAD_LETTER_QUEUE
 
+BATCH: int = ServiceSettings.model_fields["batch_size"].default
+"""Most messages in one transaction, where nobody says otherwise."""
 READY_SECONDS = 90.0
 STOP_SECONDS = 40.0
 _LOG_LINES = 30

@@ -22,9 +22,7 @@ from deploy.servers import ServerUnavailable
 from deploy.up import CannotStart
 from messaging.topology import QueueType
 
-WARM = 200
-BATCH = 100
-"""Most messages in one of our transactions, as they are by default."""
+WARM = 500
 
 
 def main(
@@ -59,9 +57,7 @@ def main(
     try:
         with ExitStack() as stack:
             logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-peers-")))
-            system, scratch = open_system(
-                stack, os.environ, logs, given={"AMENDS_QUEUE_TYPE": queue.value, "AMENDS_BATCH_SIZE": str(BATCH)}
-            )
+            system, scratch = open_system(stack, os.environ, logs, given={"AMENDS_QUEUE_TYPE": queue.value})
             stack.callback(system.remove_queues)
             stack.callback(system.stop)
             asyncio.run(_measure(report, system, scratch, peers, sagas, theirs, rounds, queue, floor))
@@ -94,7 +90,7 @@ async def _measure(
         print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
         report.ours.append(await _ours(system, sagas))
         if command is not None:
-            words = floor.command(command, queue, BATCH, sagas)
+            words = floor.command(command, queue, floor.BATCH, sagas)
             measured_floor = await floor.run(words, system.amqp_url, scratch, latency=False)
             report.floor.append(measured_floor.sagas_per_second)
         for each in peers:

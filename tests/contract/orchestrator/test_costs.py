@@ -101,14 +101,14 @@ ON_POSTGRESQL = {
 CALLS = {
     # Functions of Python and C called for one message of a batch of a hundred, a sixth more than was measured on the
     # database that takes more: other versions of our libraries call a few more or fewer.
-    "order.created": 870,  # 750: the envelope, the contract, the fold, one command, search attributes
-    "payment.authorize": 930,  # 803: two tables of the journal, and an answer that is kept
-    "payment.authorized": 880,  # 760: reading the saga's row instead of the attributes
-    "order.confirm": 620,  # 536
-    "order.confirmed": 810,  # 701: an event with hardly any data
-    "payment.capture": 770,  # 669
-    "payment.captured": 860,  # 742
-    "fulfillment.completed": 355,  # 307: no answer, nothing to publish
+    "order.created": 665,  # 567: the envelope, the contract, the fold, one command, search attributes
+    "payment.authorize": 625,  # 533: two tables of the journal, and an answer that is kept
+    "payment.authorized": 680,  # 580: reading the saga's row instead of the attributes
+    "order.confirm": 435,  # 371
+    "order.confirmed": 615,  # 523: an event with hardly any data
+    "payment.capture": 535,  # 458
+    "payment.captured": 660,  # 562
+    "fulfillment.completed": 295,  # 252: no answer, nothing to publish
 }
 PEAK = {
     # Bytes that a batch of a hundred takes at most, for each of its messages, a quarter more than was measured: bodies,
@@ -139,10 +139,10 @@ BYTES = {
 }
 LARGEST = 520
 """Of the bodies that are published on the way back."""
-KEPT = 75
+KEPT = 45
 """Blocks of memory that a saga leaves behind in all three services, once they have worked before.
 
-57 were measured: what the scripted brokers have published, and the states of sagas that were moved last, of which the
+31 were measured: what the scripted brokers have published, and the states of sagas that were moved last, of which the
 engine keeps so many and no more. What is kept by mistake (a task, a delivery, a closure for each message) is more.
 """
 

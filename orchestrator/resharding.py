@@ -28,7 +28,7 @@ from orchestrator.schema import (
     saga_search,
     saga_shard,
 )
-from orchestrator.sharding import ALONE, MOVING, Placement, shard_of
+from orchestrator.sharding import ALONE, Placement, shard_of
 
 AT_ONCE = 500
 """Instances in one transaction."""
@@ -55,9 +55,12 @@ async def look(database: Database) -> Placement | None:
 
 async def reshard(databases: Sequence[Database], *, dry_run: bool = False) -> list[Moved]:
     """Bring every instance where it belongs among these shards; says what was moved. Raises NotReady."""
-    if not dry_run:
-        for number, database in enumerate(databases):
-            await _close(database, Placement(number, len(databases)))
+    for number, database in enumerate(databases):
+        # All of them before the first is stamped: a wrong order must not be what they say from then on.
+        async with database.reading() as connection:
+            await _fits(connection, database, Placement(number, len(databases)))
+    for number, database in () if dry_run else enumerate(databases):
+        await _close(database, Placement(number, len(databases)))
     moved: Counter[tuple[int, int]] = Counter()
     for number, source in enumerate(databases):
         for ids in _slices(await _astray(source, Placement(number, len(databases)))):
@@ -73,20 +76,25 @@ async def reshard(databases: Sequence[Database], *, dry_run: bool = False) -> li
     return [Moved(source, target, number) for (source, target), number in sorted(moved.items())]
 
 
+async def _fits(connection: AsyncConnection, database: Database, placement: Placement, *, change: bool = False) -> None:
+    """Raise NotReady where a database cannot become this shard."""
+    found = await stamping.stamp(connection, change=change)
+    where = shown(database.url)
+    if found is None or found == ALONE:
+        full = (await connection.execute(select(saga.c.id).limit(1))).first() is not None
+        if full and placement.number:
+            raise NotReady(f"{where} holds sagas of its own; a database that is added must hold none")
+    elif found.number != placement.number:
+        raise NotReady(f"{where} is {found}, not number {placement.number}; mend the order in AMENDS_SHARDS")
+    elif abs(found.shards) > placement.shards:
+        raise NotReady(f"{where} is one of {abs(found.shards)} shards; they are not taken away: name all of them")
+
+
 async def _close(database: Database, placement: Placement) -> None:
     """Stamp it as being moved, so that nobody works on it."""
     async with database.transaction() as connection:
-        found = await stamping.stamp(connection, change=True)
-        where = shown(database.url)
-        if found is None:
-            full = (await connection.execute(select(saga.c.id).limit(1))).first() is not None
-            if full and placement.number:
-                raise NotReady(f"{where} holds sagas of its own; a database that is added must hold none")
-        elif found.number != placement.number and found != ALONE:
-            raise NotReady(f"{where} is {found}, not number {placement.number}; mend the order in AMENDS_SHARDS")
-        elif found.shards > placement.shards:
-            raise NotReady(f"{where} is {found}; shards are added, and not taken away: name all of them")
-        await _write_stamp(connection, Placement(placement.number, MOVING))
+        await _fits(connection, database, placement, change=True)
+        await _write_stamp(connection, placement.moving)
 
 
 async def _write_stamp(connection: AsyncConnection, placement: Placement) -> None:

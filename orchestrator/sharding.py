@@ -42,9 +42,12 @@ class Placement:
         return shard_of(identity, self.shards) == self.number
 
     def __str__(self) -> str:
-        return f"shard {self.number} of {self.shards}"
+        return f"shard {self.number} of {abs(self.shards)}"
+
+    @property
+    def moving(self) -> Placement:
+        """As a stamp: instances are being moved towards so many shards, and nobody may work on them meanwhile."""
+        return Placement(self.number, -self.shards)
 
 
 ALONE = Placement()
-MOVING = 0
-"""As a number of shards in a stamp: instances are being moved, and nobody may work on them."""

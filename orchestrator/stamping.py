@@ -9,7 +9,7 @@ from messaging.database import Database, shown
 from messaging.process import BadConfiguration
 from messaging.worker import CannotGoOn
 from orchestrator.schema import saga, saga_shard
-from orchestrator.sharding import ALONE, MOVING, Placement
+from orchestrator.sharding import ALONE, Placement
 
 
 class WrongShard(BadConfiguration, CannotGoOn):
@@ -51,7 +51,7 @@ async def hold(connection: AsyncConnection, placement: Placement) -> None:
 
 
 def _mend(found: Placement | None, placement: Placement) -> str:
-    if found is not None and found.shards == MOVING:
+    if found is not None and found.shards < 0:
         return "is being resharded; let `amends reshard` come to its end, and start this again"
     what = "holds the sagas of an orchestrator without shards" if found is None or found == ALONE else f"is {found}"
     wanted = "this process has no shards" if placement == ALONE else f"this process is of {placement}"

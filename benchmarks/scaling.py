@@ -52,6 +52,7 @@ def main(
     processes: Annotated[str, typer.Option(help="Numbers of orchestrators, separated by commas.")] = "1,2",
     sagas: Annotated[int, typer.Option(min=10, help="Sagas in one run.")] = 1500,
     rounds: Annotated[int, typer.Option(min=1, help="Runs of each; the table shows the median.")] = 3,
+    partitions: Annotated[int, typer.Option(min=0, help="AMENDS_PARTITIONS; 0: one queue.")] = 0,
     rate: Annotated[float, typer.Option(min=0.1, help="Orders a second for the latency.")] = 20.0,
     seconds: Annotated[float, typer.Option(min=1, help="How long the latency is measured.")] = 10.0,
     output: Annotated[Path | None, typer.Option("--json", help="Write the figures there as well.")] = None,
@@ -69,7 +70,7 @@ def main(
         for number in range(rounds):
             for count in counts:
                 print(f"round {number + 1} of {rounds}, {count} orchestrators", file=sys.stderr, flush=True)
-                found.append(_run(count, sagas, rate, seconds))
+                found.append(_run(count, sagas, partitions, rate, seconds))
     except NotMeasurable as error:
         print(f"amends: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
@@ -84,10 +85,11 @@ def main(
         raise typer.Exit(1)
 
 
-def _run(count: int, sagas: int, rate: float, seconds: float) -> Measured:
+def _run(count: int, sagas: int, partitions: int, rate: float, seconds: float) -> Measured:
+    given = {"AMENDS_PARTITIONS": str(partitions)} if partitions else {}
     with ExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-bench-")))
-        system, _ = open_system(stack, os.environ, logs, orchestrators=count)
+        system, _ = open_system(stack, os.environ, logs, given=given, orchestrators=count)
         names = [WORKER, *(f"{WORKER}-{number}" for number in range(2, count + 1))]
         with ExitStack() as running:
             running.callback(system.stop)

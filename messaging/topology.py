@@ -10,6 +10,7 @@ at the head of a queue); they are rows with a due time in the service's own data
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -33,6 +34,24 @@ crashes, not our retries: those are rows in the database.
 
 WEIGHT = "1"
 """With this pattern a queue is bound to a spread: all get the same share."""
+
+
+_NAMED = re.compile(r"(?P<service>.+)\.(?P<purpose>commands|events|shard)(\.\d+)?")
+"""How queues are called: the service, what they are for, and the number where there are several."""
+
+
+def service_of(queue: str) -> str | None:
+    """Whose queue it is; None where its name is none of ours."""
+    named = _NAMED.fullmatch(queue)
+    return None if named is None else named["service"]
+
+
+def exchange_of(queue: str) -> str | None:
+    """The exchange on which what comes through it is published; None where its name is none of ours."""
+    named = _NAMED.fullmatch(queue)
+    if named is None:
+        return None
+    return COMMANDS if named["purpose"] == "commands" else EVENTS
 
 
 class QueueType(StrEnum):

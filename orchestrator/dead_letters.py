@@ -33,7 +33,7 @@ from messaging.dead_letters import (
 )
 from messaging.envelope import Envelope, MalformedMessage, decode
 from messaging.received import Received, Unreadable, read
-from messaging.topology import COLLECTED_QUEUE
+from messaging.topology import COLLECTED_QUEUE, service_of
 from messaging.work import Work
 from messaging.worker import Batch
 from orchestrator.schema import collected_letter
@@ -203,7 +203,7 @@ def _given_up(delivery: Delivery) -> Received:
     death = _death(delivery)
     # As it was published, and not as the broker handed it on.
     delivery = replace(delivery, exchange=death.exchange)
-    service = short(death.queue.rpartition(".")[0] or delivery.app_id or "unknown")
+    service = short(service_of(death.queue) or death.queue.rpartition(".")[0] or delivery.app_id or "unknown")
     envelope = None
     data: Any = None
     try:

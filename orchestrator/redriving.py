@@ -20,7 +20,7 @@ from messaging.envelope import MAX_ATTRIBUTE, MAX_BODY, Envelope, MalformedMessa
 from messaging.outbox import OutboxRow
 from messaging.redriven import correction_id
 from messaging.strict_json import NotStrictJson, loads
-from messaging.topology import COMMANDS, EVENTS
+from messaging.topology import COMMANDS, EVENTS, exchange_of
 from orchestrator.letters import Letter
 
 FORBIDDEN = "forbidden_header"
@@ -179,9 +179,9 @@ def _fitting(body: str) -> str:
 
 def _exchange(letter: Letter) -> str:
     """Where messages of its queue are published."""
-    for ending, exchange in ((".commands", COMMANDS), (".events", EVENTS)):
-        if letter.queue.endswith(ending):
-            return exchange
+    exchange = exchange_of(letter.queue)
+    if exchange is not None:
+        return exchange
     if letter.exchange in (COMMANDS, EVENTS):
         return letter.exchange
     raise Undeliverable("nothing tells on which exchange it was published; have its sender send it again")

@@ -156,6 +156,11 @@ class Mill:
         async with self._database(database_url).reading() as connection:
             return list((await connection.execute(select(saga.c.revision))).scalars())
 
+    async def failures(self, database_url: str) -> list[int]:
+        """How often each message that is collected here has died."""
+        async with self._database(database_url).reading() as connection:
+            return list((await connection.execute(select(collected_letter.c.failures))).scalars())
+
     async def letters(self, database_url: str) -> int:
         """Dead letters of everybody that are collected here."""
         return await self.count(database_url, collected_letter)

@@ -21,7 +21,7 @@ from orchestrator.stamping import WrongShard
 from tests.chaos.waiting import eventually
 from tests.contract.messaging.bench import PATIENCE
 from tests.integration.mill import Mill, approvals
-from tests.unit.work import Begun, Withdrawn
+from tests.unit.work import Begun, Done, Withdrawn
 
 
 class Shards:
@@ -125,6 +125,23 @@ async def test_an_event_that_nobody_can_read_or_awaits_dies_once(shards: Shards)
 
     assert await eventually(buried)
     assert await eventually(collected)
+
+
+@pytest.mark.parametrize("partitions", [None, 3])
+async def test_a_dead_letter_of_a_shard_can_be_sent_again(shards: Shards, partitions: int | None) -> None:
+    """It goes where events are published, and on to the shard it is for. Here it dies again, as the same one."""
+    mill = shards.mill
+    await mill.start(*(shards.process(number, partitions=partitions) for number in (0, 1)))
+    # Answers to commands that nobody has sent: no correlation id, and so no instance.
+    await mill.publish(*(Done(note=str(number)) for number in range(6)))
+
+    async def died(times: int) -> bool:
+        return await mill.failures(shards.urls[0]) == [times] * 6
+
+    assert await eventually(lambda: died(1))
+    told = await _amends(shards.urls, "dead-letters", "redrive", "--all", "--reason", "to see", "--yes", "-o", "json")
+    assert told.exit_code == 0, told.stderr
+    assert await eventually(lambda: died(2))
 
 
 async def test_a_process_of_another_shard_leaves_a_database_alone(shards: Shards, fresh_postgres: Any) -> None:

@@ -316,12 +316,17 @@ class Folding:
         self.history.extend(each.line for each in self._set_aside)
         inserted = writes.insert(saga_table, COLUMNS, fresh, ignore_conflicts=True, returning="id")
         updated = timers.update_instances(writes, changed)
-        # Who came between has written the same place in the history; that is a conflict, and no mistake.
+        # Who came between has written the same places in histories: the instances tell that, and what to do.
         told = writes.insert(saga_history, _HISTORY, self.history, ignore_conflicts=True, returning="seq")
 
         def check() -> None:
-            if (inserted.count, updated.count, told.count) != (len(fresh), len(changed), len(self.history)):
+            if (inserted.count, updated.count) != (len(fresh), len(changed)):
                 raise Conflict("another process moved an instance of this batch")
+            if told.count != len(self.history):
+                raise history.CorruptHistory(
+                    "a history holds transitions already that its instance does not know of; somebody has changed or "
+                    "deleted the row in saga and left those in saga_history"
+                )
 
         self._work.checks.append(check)
         for aside in self._set_aside:

@@ -115,11 +115,13 @@ def dump_input(given: Input) -> str:
 
 def _dump_arrived(given: EventArrived) -> str:
     event = given.event
+    # Whoever has made it has been told of it, if its values are of other types than its contract says.
+    said = event.__pydantic_serializer__.to_json(event, by_alias=True, warnings=False).decode()
     causation = "null" if given.causation_id is None else f'"{identity(given.causation_id)}"'
     return (
         f'{{"kind":"event","at":{moment(given.at, given.at.tzinfo)},"message_id":"{identity(given.message_id)}",'
         f'"source":{quoted(given.source)},"causation_id":{causation},'
-        f'"type":{quoted(event.wire_type)},"version":{event.wire_version},"data":{dump_message(event)}}}'
+        f'"type":{quoted(event.wire_type)},"version":{event.wire_version},"data":{said}}}'
     )
 
 

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from messaging.clock import Clock
 from messaging.database import Conflict, Database, in_words, rolled_back
 from messaging.work import Work
-from orchestrator import moments, versions
+from orchestrator import history, moments, versions
 from orchestrator.catalog import Catalog
 from orchestrator.folding import Folding
 from orchestrator.instance import SOURCE, Instance
@@ -105,9 +105,10 @@ class Operator:
                 if not rolled_back(error):
                     raise
                 if failures == TRIES:
-                    why = f"somebody else kept moving it ({in_words(error)}); try again"
-                    return Outcome(identity, "", 0, "", Result.REFUSED, "", "", "", 0, why)
+                    return _undone(identity, f"somebody else kept moving it ({in_words(error)}); try again")
                 await self._clock.sleep(0.05 * 2**failures)
+            except history.CorruptHistory as error:
+                return _undone(identity, str(error))
 
     async def _once(self, identity: UUID, given: PersonActed, seen: int | None, *, rehearsal: bool) -> Outcome:
         async with self._database.transaction() as connection:
@@ -195,6 +196,10 @@ def no_such_step(saga: Saga[Any], step: str) -> str:
     if step in saga.stages:
         return ""
     return f"{saga.name} v{saga.version} has no step {step!r}; its steps are {', '.join(saga.stages)}"
+
+
+def _undone(identity: UUID, why: str) -> Outcome:
+    return Outcome(identity, "", 0, "", Result.REFUSED, "", "", "", 0, why)
 
 
 def _outcome(instance: Instance, result: Result) -> Outcome:

@@ -17,7 +17,7 @@ from orchestrator.catalog import Catalog
 from orchestrator.operations.action import Operator, Result
 from orchestrator.saga.inputs import Action, PersonActed
 from orchestrator.saga.state import Direction, command_id, saga_id
-from orchestrator.schema import parked_event
+from orchestrator.schema import parked_event, saga_history
 from orchestrator.schema import saga as saga_table
 from tests.contract.messaging.bench import NOON, statements, verbs
 from tests.contract.orchestrator.conftest import make_tables
@@ -313,6 +313,36 @@ async def test_a_batch_takes_the_same_number_of_statements_whatever_its_size(off
     assert sum("FROM saga_definition WHERE" in each for each in starting) == 1
     assert len(starting) == len(answering) + (0 if together else 1)
     assert await office.audit() == count
+
+
+async def test_what_is_left_of_a_history_stops_its_own_instance_only(office: Office) -> None:
+    """Nothing is appended to it or written over it; the message is a dead letter that says so, the others go on."""
+    await office.employ(_two())
+    left = {"saga_id": saga_id("work", 1), "seq": 1, "at": NOON, "input": "{}", "facts": "[]", "commands": "[]"}
+    async with office.database.transaction() as connection:
+        await connection.execute(saga_history.insert(), left)
+    await office.handle(office.begun(1), office.begun(2))
+
+    assert set(await office.sagas()) == {"2"}
+    (letter,) = await office.rows(schema.dead_letter)
+    assert letter.reason == "handler_failed"
+    assert "a history holds transitions already that its instance does not know of" in letter.error
+    assert [row.facts for row in await office.rows(saga_history) if row.saga_id == left["saga_id"]] == ["[]"]
+
+
+async def test_a_person_is_told_of_what_is_left_of_a_history(office: Office) -> None:
+    """What they want is not done, and nothing of it is written."""
+    await office.employ(_two())
+    await office.handle(office.begun(1))
+    left = {"saga_id": saga_id("work", 1), "seq": 2, "at": NOON, "input": "{}", "facts": "[]", "commands": "[]"}
+    async with office.database.transaction() as connection:
+        await connection.execute(saga_history.insert(), left)
+    operator = Operator(office.database, office.catalog, office.clock)
+    outcome = await operator.act(saga_id("work", 1), PersonActed(NOON, Action.ABANDON, "bea", "no use"))
+
+    assert outcome.result is Result.REFUSED
+    assert "a history holds transitions already that its instance does not know of" in outcome.why
+    assert await office.status_of(1) == "running"
 
 
 async def test_two_engines_that_start_one_saga_at_once_start_it_once(postgres_url: str) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import bulk, driver
 from messaging.bus import Receipt
-from messaging.outbox import OutboxRow, Pending
+from messaging.outbox_rows import OutboxRow, Pending
 from messaging.schema import UTCDateTime, outbox
 from messaging.shapes import among, pack
 

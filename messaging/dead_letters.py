@@ -26,7 +26,7 @@ from contracts.message import Event
 from messaging import bulk, schema
 from messaging.bus import Delivery
 from messaging.envelope import CONTENT_TYPE, MAX_ATTRIBUTE, Envelope, encode, stamp
-from messaging.outbox import OutboxRow
+from messaging.outbox_rows import OutboxRow
 from messaging.received import Received, Unreadable
 from messaging.strict_json import storable
 from messaging.topology import DEAD_LETTERS

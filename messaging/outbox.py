@@ -7,7 +7,7 @@ appends a whole batch's rows with `append`. One door out: `messaging.relay`.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,13 +18,13 @@ from sqlalchemy.engine import Connection, Transaction
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Mapper, Session, SessionTransaction, object_session, registry, sessionmaker
 
-from contracts.message import Command, Event, Message
-from contracts.value import value
-from messaging import bulk, schema
+from contracts.message import Event
+from messaging import schema
+from messaging.appending import append
 from messaging.bulk import Writes
 from messaging.clock import Clock, Entropy, SystemClock, SystemEntropy
-from messaging.envelope import Envelope, encode
-from messaging.topology import COMMANDS, EVENTS
+from messaging.envelope import Envelope
+from messaging.outbox_rows import COLUMNS, OutboxRow, Pending, outgoing
 
 if TYPE_CHECKING:
     from messaging.relay import Relay
@@ -33,34 +33,6 @@ INFO = "amends"
 """Where a session's `info` holds its `Emitting`."""
 _WRITTEN = "amends.written"
 _RECORDERS = "amends.recorders"
-
-
-@value
-class OutboxRow:
-    """A message as it lies in the outbox, before it has a row number."""
-
-    key: str | None
-    message_id: UUID
-    exchange: str
-    routing_key: str
-    type: str
-    source: str
-    correlation_id: str | None
-    body: str
-    created_at: datetime
-
-
-@value
-class Pending:
-    """A committed row that this process may publish.
-
-    `after` are older rows of its key on their way already; `checked` says that nobody else's are pending.
-    """
-
-    id: int
-    row: OutboxRow
-    after: frozenset[int] = frozenset()
-    checked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,103 +152,6 @@ def _row(event: Event, emitting: Emitting, key: str | None = None, message_id: U
             traceparent=cause.traceparent if cause else None,
         ),
     )
-
-
-def outgoing(message: Message, envelope: Envelope, data: str | None = None) -> OutboxRow:
-    """The row that carries `message`: events and commands each to their exchange, the type as routing key.
-
-    `data` is the message's JSON, where the caller has written it already.
-    """
-    return OutboxRow(
-        key=envelope.key,
-        message_id=envelope.id,
-        exchange=COMMANDS if isinstance(message, Command) else EVENTS,
-        routing_key=envelope.type,
-        type=envelope.type,
-        source=envelope.source,
-        correlation_id=envelope.correlation_id,
-        body=encode(envelope, message, data),
-        created_at=envelope.time,
-    )
-
-
-COLUMNS = (
-    "key",
-    "message_id",
-    "exchange",
-    "routing_key",
-    "type",
-    "source",
-    "correlation_id",
-    "body",
-    "created_at",
-    "available_at",
-)
-
-
-async def append(
-    connection: AsyncConnection,
-    rows: Sequence[OutboxRow],
-    *,
-    grace: timedelta,
-    on_their_way: Collection[int],
-    done: Collection[int],
-    beside: Writes | None = None,
-    arrived: Collection[str] = (),
-) -> list[Pending]:
-    """Write a batch's rows, and in the same round trip what lies in `beside`.
-
-    Returns those the caller may publish itself once it has committed. A row whose key has an older row pending that
-    this process is not sending (`on_their_way`) and has not sent (`done`) is left to the sweepers, open to them at
-    once, so that a key keeps its order. `arrived` are ids of messages that somebody has received: rows of another
-    process that it has sent and not deleted yet.
-    """
-    writes = Writes() if beside is None else beside
-    keys = sorted({row.key for row in rows if row.key is not None})
-    older = writes.select(_OLDER, schema.outbox.c.key, keys)
-    records = [
-        {name: getattr(row, name) for name in COLUMNS[:-1]} | {"available_at": row.created_at + grace} for row in rows
-    ]
-    written = writes.insert(schema.outbox, COLUMNS, records, returning="id", alike=_alike(rows))
-    await writes.run(connection)
-    before, held = _pending_before(older.rows, on_their_way, done, arrived)
-    # numbered in the order of the records, returned in any
-    numbered = list(zip(sorted(written.values), rows, strict=True))
-    # Nobody else will send them either, so no sweeper need wait for anybody's grace.
-    left = [{"id": identity, "available_at": row.created_at} for identity, row in numbered if row.key in held]
-    await bulk.update(connection, schema.outbox, ("id",), ("available_at",), left)
-    return [
-        Pending(identity, row, frozenset(before.get(row.key or "", ())), checked=True)
-        for identity, row in numbered
-        if row.key not in held
-    ]
-
-
-def _alike(rows: Sequence[OutboxRow]) -> tuple[str, ...]:
-    """What the rows of one batch mostly have in common."""
-    names = ["exchange"] if len({row.exchange for row in rows}) == 1 else []
-    if len({row.source for row in rows}) == 1:
-        names.append("source")
-    if len({row.created_at for row in rows}) == 1:
-        names.extend(("created_at", "available_at"))
-    return tuple(names)
-
-
-_OLDER = (schema.outbox.c.key, schema.outbox.c.id, schema.outbox.c.message_id)
-
-
-def _pending_before(
-    older: Sequence[Any], on_their_way: Collection[int], done: Collection[int], arrived: Collection[str]
-) -> tuple[dict[str, set[int]], set[str]]:
-    """By key the rows that this process is sending, and the keys of which somebody else's is pending."""
-    before: dict[str, set[int]] = {}
-    held: set[str] = set()
-    for key, identity, message in older:
-        if identity in on_their_way:
-            before.setdefault(key, set()).add(identity)
-        elif identity not in done and str(message) not in arrived:
-            held.add(key)
-    return before, held
 
 
 class Recorder(Protocol):

@@ -29,7 +29,7 @@ from messaging.claims import LEASE, Claim
 from messaging.clock import Checkpoint, Clock, no_checkpoint
 from messaging.database import DATABASE_ERRORS, Database, in_words, is_transient
 from messaging.envelope import CONTENT_TYPE
-from messaging.outbox import OutboxRow, Pending
+from messaging.outbox_rows import OutboxRow, Pending
 
 MOST_OFFERED = 2_000
 """Rows offered and not yet published beyond which a worker slows down."""

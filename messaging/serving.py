@@ -29,7 +29,8 @@ from messaging.dead_letters import of_received
 from messaging.deferred import FIRST_WAIT, backoff
 from messaging.envelope import Envelope, decode_stored
 from messaging.inbox import Answer, Entry, Status
-from messaging.outbox import INFO, Emitting, OutboxRow, outgoing
+from messaging.outbox import INFO, Emitting
+from messaging.outbox_rows import OutboxRow, outgoing
 from messaging.outside import MARGIN, OutsideCalls
 from messaging.participant import Handler, Mode, Participant, RetryLater
 from messaging.received import Received, Unreadable, read

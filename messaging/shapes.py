@@ -21,7 +21,7 @@ from contracts.value import value
 from messaging.schema import UTCDateTime
 
 Record = Mapping[str, Any]
-_LOCK = re.compile("FOR (UPDATE|SHARE)")
+_LOCK = re.compile(r" ?FOR (UPDATE|SHARE)( SKIP LOCKED)?")
 
 
 Columns = tuple[tuple[str, Column[Any] | None], ...]

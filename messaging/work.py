@@ -9,13 +9,13 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from messaging import dead_letters, deferred, inbox, outbox
+from messaging import appending, dead_letters, deferred, inbox, outbox
 from messaging.bulk import Writes
 from messaging.dead_letters import DeadLetter
 from messaging.deferred import DeferredRow
 from messaging.envelope import Envelope
 from messaging.inbox import Entry, Status
-from messaging.outbox import OutboxRow, Pending
+from messaging.outbox_rows import OutboxRow, Pending
 from messaging.relay import Relay
 
 
@@ -82,7 +82,7 @@ class Work:
         await dead_letters.bury(self.connection, self._letters)
         await deferred.put_off(self.connection, self.consumer, self.deferrals)
         inbox.settle(self.writes, self.consumer, self.settled, self.now)
-        appended = await outbox.append(
+        appended = await appending.append(
             self.connection,
             self.sends,
             grace=grace,

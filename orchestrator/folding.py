@@ -21,7 +21,7 @@ from messaging.database import Conflict
 from messaging.envelope import Envelope, MalformedMessage, uuid_of
 from messaging.inbox import Entry
 from messaging.inbox import Status as InboxStatus
-from messaging.outbox import OutboxRow
+from messaging.outbox_rows import OutboxRow
 from messaging.received import Received
 from messaging.work import Work
 from orchestrator import history, moments, parked, search, timers, versions

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from messaging.envelope import Envelope
-from messaging.outbox import OutboxRow, outgoing
+from messaging.outbox_rows import OutboxRow, outgoing
 from orchestrator import history
 from orchestrator.parked import ParkedEvent
 from orchestrator.saga.attributes import attributes

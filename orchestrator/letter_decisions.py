@@ -15,11 +15,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts.message import Event
-from messaging import outbox
+from messaging import appending
 from messaging.bus import Delivery
 from messaging.database import Database, rolled_back
 from messaging.envelope import CONTENT_TYPE, decode
-from messaging.outbox import OutboxRow
+from messaging.outbox_rows import OutboxRow
 from orchestrator import letters, redriving
 from orchestrator.catalog import Catalog, Target
 from orchestrator.letters import Criteria, Decision, Letter, Shelf
@@ -129,7 +129,7 @@ async def _send(
     connection: AsyncConnection, shelf: Shelf, decision: Decision, rows: Sequence[tuple[Letter, OutboxRow]]
 ) -> None:
     # Nobody has them in memory: the running service's sweeper takes them at once.
-    await outbox.append(connection, [row for _, row in rows], grace=timedelta(0), on_their_way=(), done=())
+    await appending.append(connection, [row for _, row in rows], grace=timedelta(0), on_their_way=(), done=())
     await letters.decide(connection, shelf, decision, [(letter.id, row.message_id) for letter, row in rows])
 
 

@@ -17,7 +17,7 @@ from uuid import UUID
 from contracts.registry import Registry, UnknownMessage
 from messaging.bus import Delivery
 from messaging.envelope import MAX_ATTRIBUTE, MAX_BODY, Envelope, MalformedMessage, decode, frame, is_structured
-from messaging.outbox import OutboxRow
+from messaging.outbox_rows import OutboxRow
 from messaging.redriven import correction_id
 from messaging.strict_json import NotStrictJson, loads
 from messaging.topology import COMMANDS, EVENTS, exchange_of

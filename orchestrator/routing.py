@@ -19,7 +19,7 @@ from contracts.message import Event
 from messaging.bus import Bus, Delivery, Outgoing, QueueState, Receipt, Subscription
 from messaging.clock import Clock, Entropy
 from messaging.envelope import CONTENT_TYPE
-from messaging.outbox import OutboxRow
+from messaging.outbox_rows import OutboxRow
 from messaging.received import Received, read
 from messaging.topology import Topology
 from orchestrator.catalog import Catalog

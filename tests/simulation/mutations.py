@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from messaging import bulk, deferred, inbox, relay, schema, serving
-from messaging.outbox import Pending
+from messaging.outbox_rows import Pending
 from messaging.received import Received
 from messaging.relay import Relay
 from messaging.serving import ParticipantConsumer

@@ -20,7 +20,7 @@ from messaging.bus import Delivery, Outgoing, QueueState, Receipt
 from messaging.clock import uuid7
 from messaging.database import Database
 from messaging.envelope import CONTENT_TYPE, Envelope, encode
-from messaging.outbox import OutboxRow
+from messaging.outbox_rows import OutboxRow
 from messaging.participant import Participant
 from messaging.relay import Relay
 from messaging.serving import ParticipantConsumer
@@ -309,7 +309,7 @@ class Bench:
     async def commit_rows(self, rows: Sequence[OutboxRow], *, available_in: float = 0.0) -> list[int]:
         """Write outbox rows that nobody in this process has in hand; returns their numbers."""
         from messaging import bulk
-        from messaging.outbox import COLUMNS
+        from messaging.outbox_rows import COLUMNS
 
         records = [
             {name: getattr(row, name) for name in COLUMNS[:-1]}

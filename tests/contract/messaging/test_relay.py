@@ -8,13 +8,14 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from messaging import claims, schema
+from messaging.appending import append
 from messaging.bus import Outgoing, Receipt
 from messaging.claims import CLAIM
 from messaging.database import Database
-from messaging.outbox import OutboxRow, Pending, append
+from messaging.outbox_rows import OutboxRow, Pending
 from messaging.relay import MOST_HELD, SLICE, Relay
 from tests.contract.messaging.bench import NOON, Bench, ScriptedBus, StillClock, numbers, row, statements, until
 
@@ -189,7 +190,7 @@ async def test_a_row_behind_a_strangers_is_not_offered(bench: Bench) -> None:
 
 
 async def test_a_row_behind_a_strangers_that_has_arrived_is_offered(bench: Bench) -> None:
-    """What was caused by a message cannot overtake it: its row is only not deleted yet, and holds nothing back."""
+    """What was caused by a message cannot overtake it: its row was only not deleted yet. It is now."""
     await bench.commit_rows([row(1, "a"), row(2, "b")], available_in=10)
 
     async with bench.database.transaction() as connection:
@@ -201,6 +202,28 @@ async def test_a_row_behind_a_strangers_that_has_arrived_is_offered(bench: Bench
             done=(),
             arrived={str(UUID(int=1))},
         )
+
+    assert [each.row.message_id.int for each in offered] == [3]
+    assert [each.message_id.int for each in await bench.rows(schema.outbox)] == [2, 3, 4]
+
+
+async def test_a_row_that_its_sender_is_deleting_is_not_waited_for(bench: Bench) -> None:
+    """It has arrived, and whoever deletes it may be waiting for what this transaction holds."""
+    await bench.commit_rows([row(1, "a")], available_in=10)
+
+    async with bench.database.transaction() as sender:
+        await sender.execute(delete(schema.outbox))
+        if bench.database.engine.dialect.name == "sqlite":
+            return  # one writer: nobody appends meanwhile
+        async with asyncio.timeout(5), bench.database.transaction() as connection:
+            offered = await append(
+                connection,
+                [row(3, "a")],
+                grace=timedelta(seconds=10),
+                on_their_way=(),
+                done=(),
+                arrived={str(UUID(int=1))},
+            )
 
     assert [each.row.message_id.int for each in offered] == [3]
 

@@ -6,8 +6,9 @@ import asyncio
 from datetime import timedelta
 
 from messaging import schema
+from messaging.appending import append
 from messaging.bus import Outgoing, Receipt
-from messaging.outbox import Pending, append
+from messaging.outbox_rows import Pending
 from messaging.relay import MOST_HELD, Relay
 from tests.contract.messaging.bench import Bench, ScriptedBus, numbers, row, until
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from messaging.bus import Delivery
 from messaging.dead_letters import DeadLetter, announcement
 from messaging.envelope import CONTENT_TYPE
-from messaging.outbox import OutboxRow
+from messaging.outbox_rows import OutboxRow
 from messaging.received import Received
 from messaging.work import Work
 from messaging.worker import Batch

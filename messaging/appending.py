@@ -1,0 +1,96 @@
+"""A batch's rows go into the outbox, each key in its order.
+
+A row whose key has an older row pending is not published before that one. What is pending, the rows that are there
+already tell, and what their messages have led to meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from messaging import bulk, schema
+from messaging.bulk import Writes
+from messaging.outbox_rows import COLUMNS, OutboxRow, Pending
+
+_OLDER = (schema.outbox.c.key, schema.outbox.c.id, schema.outbox.c.message_id)
+
+
+async def append(
+    connection: AsyncConnection,
+    rows: Sequence[OutboxRow],
+    *,
+    grace: timedelta,
+    on_their_way: Collection[int],
+    done: Collection[int],
+    beside: Writes | None = None,
+    arrived: Collection[str] = (),
+) -> list[Pending]:
+    """Write a batch's rows, and in the same round trip what lies in `beside`.
+
+    Returns those the caller may publish itself once it has committed. A row whose key has an older row pending that
+    this process is not sending (`on_their_way`) and has not sent (`done`) is left to the sweepers, open to them at
+    once, so that a key keeps its order. `arrived` are ids of messages that somebody has answered: rows that another
+    process has sent and not deleted yet, or of which the broker's confirmation was lost. They are deleted.
+    """
+    writes = Writes() if beside is None else beside
+    keys = sorted({row.key for row in rows if row.key is not None})
+    older = writes.select(_OLDER, schema.outbox.c.key, keys)
+    records = [
+        {name: getattr(row, name) for name in COLUMNS[:-1]} | {"available_at": row.created_at + grace} for row in rows
+    ]
+    written = writes.insert(schema.outbox, COLUMNS, records, returning="id", alike=_alike(rows))
+    await writes.run(connection)
+    before, proven, held = _pending_before(older.rows, on_their_way, done, arrived)
+    await _let_go(connection, proven)
+    # numbered in the order of the records, returned in any
+    numbered = list(zip(sorted(written.values), rows, strict=True))
+    # Nobody else will send them either, so no sweeper need wait for anybody's grace.
+    left = [{"id": identity, "available_at": row.created_at} for identity, row in numbered if row.key in held]
+    await bulk.update(connection, schema.outbox, ("id",), ("available_at",), left)
+    return [
+        Pending(identity, row, frozenset(before.get(row.key or "", ())), checked=True)
+        for identity, row in numbered
+        if row.key not in held
+    ]
+
+
+def _alike(rows: Sequence[OutboxRow]) -> tuple[str, ...]:
+    """What the rows of one batch mostly have in common."""
+    names = ["exchange"] if len({row.exchange for row in rows}) == 1 else []
+    if len({row.source for row in rows}) == 1:
+        names.append("source")
+    if len({row.created_at for row in rows}) == 1:
+        names.extend(("created_at", "available_at"))
+    return tuple(names)
+
+
+def _pending_before(
+    older: Sequence[Any], on_their_way: Collection[int], done: Collection[int], arrived: Collection[str]
+) -> tuple[dict[str, set[int]], list[int], set[str]]:
+    """By key the rows that this process is sending; rows that have arrived; keys of which another's row is pending."""
+    before: dict[str, set[int]] = {}
+    proven: list[int] = []
+    held: set[str] = set()
+    for key, identity, message in older:
+        if identity in on_their_way:
+            before.setdefault(key, set()).add(identity)
+        elif identity in done:
+            continue
+        elif str(message) in arrived:
+            proven.append(identity)
+        else:
+            held.add(key)
+    return before, proven, held
+
+
+async def _let_go(connection: AsyncConnection, proven: Sequence[int]) -> None:
+    """Delete rows whose messages have arrived, whatever the broker said of them: they are pending no more."""
+    # Whoever holds one is deleting it, and may be waiting for a row of ours.
+    free = await bulk.select(
+        connection, (schema.outbox.c.id,), schema.outbox.c.id, proven, "ORDER BY id FOR UPDATE SKIP LOCKED"
+    )
+    await bulk.delete(connection, schema.outbox.c.id, [row.id for row in free])

@@ -1,0 +1,70 @@
+"""The rows of the outbox, as they are written and as they are published."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from contracts.message import Command, Message
+from contracts.value import value
+from messaging.envelope import Envelope, encode
+from messaging.topology import COMMANDS, EVENTS
+
+COLUMNS = (
+    "key",
+    "message_id",
+    "exchange",
+    "routing_key",
+    "type",
+    "source",
+    "correlation_id",
+    "body",
+    "created_at",
+    "available_at",
+)
+
+
+@value
+class OutboxRow:
+    """A message as it lies in the outbox, before it has a row number."""
+
+    key: str | None
+    message_id: UUID
+    exchange: str
+    routing_key: str
+    type: str
+    source: str
+    correlation_id: str | None
+    body: str
+    created_at: datetime
+
+
+@value
+class Pending:
+    """A committed row that this process may publish.
+
+    `after` are older rows of its key on their way already; `checked` says that nobody else's are pending.
+    """
+
+    id: int
+    row: OutboxRow
+    after: frozenset[int] = frozenset()
+    checked: bool = False
+
+
+def outgoing(message: Message, envelope: Envelope, data: str | None = None) -> OutboxRow:
+    """The row that carries `message`: events and commands each to their exchange, the type as routing key.
+
+    `data` is the message's JSON, where the caller has written it already.
+    """
+    return OutboxRow(
+        key=envelope.key,
+        message_id=envelope.id,
+        exchange=COMMANDS if isinstance(message, Command) else EVENTS,
+        routing_key=envelope.type,
+        type=envelope.type,
+        source=envelope.source,
+        correlation_id=envelope.correlation_id,
+        body=encode(envelope, message, data),
+        created_at=envelope.time,
+    )

@@ -91,7 +91,9 @@ class Work:
             beside=self.writes,
             arrived=self.causes,
         )
-        for check in self.checks:
+        # A check knows its batch, and the batch its checks: all of it would lie about until somebody looks for garbage.
+        checks, self.checks = self.checks, []
+        for check in checks:
             check()
         return [*emitted, *appended]
 

@@ -22,6 +22,7 @@ from messaging.redriven import correction_id
 from messaging.strict_json import NotStrictJson, loads
 from messaging.topology import COMMANDS, EVENTS, exchange_of
 from orchestrator.letters import Letter
+from orchestrator.sharding import EXCHANGE as SHARDS
 
 FORBIDDEN = "forbidden_header"
 
@@ -43,7 +44,7 @@ def again(letter: Letter, now: datetime) -> OutboxRow:
     except MalformedMessage as error:
         raise Undeliverable(f"no reader will ever read it ({error}); send a corrected one with --edit") from error
     text = _marked(body.decode(), letter.id) if is_structured(delivery) else _framed(envelope, body.decode(), letter.id)
-    return _row(envelope, text, _exchange(letter), letter.routing_key or envelope.type, now)
+    return _row(envelope, text, _exchange(letter), _routing_key(letter, envelope), now)
 
 
 def corrected(letter: Letter, data: object, registry: Registry, now: datetime) -> tuple[OutboxRow, bool]:
@@ -79,7 +80,7 @@ def corrected(letter: Letter, data: object, registry: Registry, now: datetime) -
     body = frame(envelope, text)
     if len(body.encode()) > MAX_BODY:
         raise Undeliverable(f"what is to be sent has {len(body.encode())} bytes, more than {MAX_BODY}")
-    return _row(envelope, body, exchange, letter.routing_key or envelope.type, now), known
+    return _row(envelope, body, exchange, _routing_key(letter, envelope), now), known
 
 
 def editable(letter: Letter) -> None:
@@ -185,6 +186,11 @@ def _exchange(letter: Letter) -> str:
     if letter.exchange in (COMMANDS, EVENTS):
         return letter.exchange
     raise Undeliverable("nothing tells on which exchange it was published; have its sender send it again")
+
+
+def _routing_key(letter: Letter, envelope: Envelope) -> str:
+    """The key it was published with; what was handed on between shards has their number instead."""
+    return envelope.type if letter.exchange == SHARDS or not letter.routing_key else letter.routing_key
 
 
 def _row(envelope: Envelope, body: str, exchange: str, routing_key: str, now: datetime) -> OutboxRow:

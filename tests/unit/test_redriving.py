@@ -79,6 +79,13 @@ def test_a_command_goes_to_the_exchange_of_commands() -> None:
     assert again(_letter(queue="payment.commands"), LATER).exchange == "amends.commands"
 
 
+def test_what_died_on_the_way_between_shards_goes_to_its_subscribers_again() -> None:
+    """A shard's number is no routing key of the exchange of events: nobody would get it."""
+    row = again(_letter(queue="orchestrator.shard.1", exchange="orchestrator.shards", routing_key="1"), LATER)
+
+    assert (row.exchange, row.routing_key) == ("amends.events", "order.painted")
+
+
 def test_what_was_redriven_before_is_redriven_under_its_present_letter() -> None:
     """The same letter again: the same text. A letter of another service of the same event: its own name."""
     once = again(_letter(), LATER).body

@@ -80,7 +80,7 @@ def _may_change(kind: Any, above: frozenset[Any]) -> bool:
         return any(_may_change(each, above) for each in typing.get_args(kind))
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         fields = kind.model_fields.values()
-        return not kind.model_config.get("frozen") or any(
-            _may_change(each.annotation, above | {kind}) for each in fields
-        )
+        # A field that nobody has declared may hold a list or an object, whatever the others are.
+        fixed = kind.model_config.get("frozen") and kind.model_config.get("extra") != "allow"
+        return not fixed or any(_may_change(each.annotation, above | {kind}) for each in fields)
     return not (isinstance(kind, type) and issubclass(kind, (*_NEVER_CHANGE, Enum)))

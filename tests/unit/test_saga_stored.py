@@ -86,6 +86,10 @@ class Listed(BaseModel):
     log: list[str] = Field(default_factory=list)
 
 
+class Open(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
 def test_data_changed_in_place_is_found_out_and_has_not_happened() -> None:
     """Frozen is only the outermost model; the history would not notice what became of the list in it."""
 
@@ -185,6 +189,7 @@ class Color(StrEnum):
         (dict[str, int] | None, True),
         (Loose, True),
         (Listed, True),
+        (Open, True),
         (Any, True),
     ],
 )

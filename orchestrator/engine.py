@@ -26,7 +26,7 @@ from messaging.inbox import Status as InboxStatus
 from messaging.received import Received, Unreadable, read
 from messaging.work import Work
 from messaging.worker import Batch
-from orchestrator import stamping, timers, versions
+from orchestrator import timers, versions
 from orchestrator.catalog import Catalog, Target
 from orchestrator.folding import Folding
 from orchestrator.instance import SOURCE
@@ -70,13 +70,12 @@ class Engine:
         Raises DefinitionChanged where others of these instances' definitions are written down than are loaded here,
         WrongShard where the database has become another shard.
         """
-        if self._placement != ALONE:
-            await stamping.hold(work.connection, self._placement)
         plan = Folding(self._catalog, self._patience, work, self._remembered)
         concerned = [(received, self._targets(work, received)) for received in batch.fresh]
         ticks = [tick for tick in batch.ticks if isinstance(tick, (timers.DeadlineDue, timers.ParkedDue))]
         ids = {target.saga_id for _, targets in concerned for target in targets} | {each.saga_id for each in ticks}
-        await plan.load(ids, {target.name for _, targets in concerned for target in targets if target.starts})
+        starting = {target.name for _, targets in concerned for target in targets if target.starts}
+        await plan.load(ids, starting, self._placement)
         await versions.compare(work.connection, self._catalog, plan.written)
         for received, targets in concerned:
             for target in targets:

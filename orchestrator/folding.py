@@ -24,7 +24,7 @@ from messaging.inbox import Status as InboxStatus
 from messaging.outbox_rows import OutboxRow
 from messaging.received import Received
 from messaging.work import Work
-from orchestrator import history, moments, parked, search, timers, versions
+from orchestrator import history, moments, parked, search, stamping, timers, versions
 from orchestrator.catalog import Catalog, Target
 from orchestrator.instance import (
     COLUMNS,
@@ -46,6 +46,7 @@ from orchestrator.saga.story import story
 from orchestrator.schema import saga as saga_table
 from orchestrator.schema import saga_history
 from orchestrator.setting_aside import SetAside, set_aside
+from orchestrator.sharding import Placement
 from orchestrator.texts import identity
 
 
@@ -71,19 +72,23 @@ class Folding:
         # Asked once: to tell nobody costs as much for each transition as to decide some.
         self._tells = self._log.is_enabled_for(logging.DEBUG)
 
-    async def load(self, ids: set[UUID], starting: Iterable[str] = ()) -> None:
+    async def load(self, ids: set[UUID], starting: Iterable[str] = (), placement: Placement | None = None) -> None:
         """Lock and read what exists of these instances, and what is parked for them.
 
         `starting` names sagas of which an instance may be started: what is written down of the definition that it would
-        have stays so until the end of the transaction.
+        have stays so until the end of the transaction. So does the shard that this database is; raises WrongShard where
+        that is not `placement`.
         """
         connection, reads = self._work.connection, Writes()
+        stamp = stamping.hold_with(reads, placement) if placement is not None and ids else None
         rows = reads.select(
             _READ, saga_table.c.id, sorted(ids), "ORDER BY id FOR UPDATE", computed=versions.FINGERPRINT
         )
         started = [saga for name in sorted(set(starting)) if (saga := self._catalog.newest(name)) is not None]
         definitions = versions.hold_with(reads, started)
         await reads.run(connection)
+        if stamp is not None and placement is not None:
+            await stamping.compare(connection, stamp, placement)
         self._held = started
         self.written.update(versions.written_of(definitions, started))
         for row in rows.rows:

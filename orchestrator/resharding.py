@@ -8,17 +8,21 @@ short in between it lies in both, and the next run goes on from there.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from pydantic_core import from_json
 from sqlalchemy import Table, delete, select, union
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import bulk, schema
 from messaging.database import Database, shown
+from messaging.inbox import Status
 from orchestrator import stamping
+from orchestrator.history import MISSHAPEN
+from orchestrator.instance import SOURCE
 from orchestrator.schema import (
     parked_event,
     saga,
@@ -62,13 +66,16 @@ async def reshard(databases: Sequence[Database], *, dry_run: bool = False) -> li
     for number, database in () if dry_run else enumerate(databases):
         await _close(database, Placement(number, len(databases)))
     moved: Counter[tuple[int, int]] = Counter()
+    astray = [await _astray(each, Placement(number, len(databases))) for number, each in enumerate(databases)]
+    # An event for instances in several shards may be handled in one, and wait for another. Both may go to one now.
+    whole = not any(astray[1:])
     for number, source in enumerate(databases):
-        for ids in _slices(await _astray(source, Placement(number, len(databases)))):
+        for ids in _slices(astray[number]):
             for target in sorted({shard_of(each, len(databases)) for each in ids}):
                 going = [each for each in ids if shard_of(each, len(databases)) == target]
                 moved[number, target] += len(going)
                 if not dry_run:
-                    await _move(source, databases[target], going)
+                    await _move(source, databases[target], going, taken_in=whole)
     if not dry_run:
         for number, database in enumerate(databases):
             async with database.transaction() as connection:
@@ -113,15 +120,21 @@ def _slices(ids: list[UUID]) -> list[list[UUID]]:
     return [ids[at : at + AT_ONCE] for at in range(0, len(ids), AT_ONCE)]
 
 
-async def _move(source: Database, target: Database, ids: Sequence[UUID]) -> None:
+async def _move(source: Database, target: Database, ids: Sequence[UUID], *, taken_in: bool) -> None:
+    """Move these instances; `taken_in` says that what they have taken in concerns nobody any more."""
     async with source.reading() as connection:
         await _see_sent(connection, source, ids)
-        rows = {table: await _rows(connection, table, ids) for table in _OF_AN_INSTANCE}
+        rows: dict[Table, list[dict[str, Any]]] = {}
+        for table in _OF_AN_INSTANCE:
+            # Parked events are taken up in the order of their numbers, which they are given anew.
+            rows[table] = await _rows(connection, table, ids, "ORDER BY id" if table is parked_event else "")
         written = {table: await _rows(connection, table, None) for table in _DEFINITIONS}
     async with target.transaction() as connection:
         for table, found in (written | rows).items():
             columns = tuple(column.name for column in table.c if column is not parked_event.c.id)
             await bulk.insert(connection, table, columns, found, ignore_conflicts=True)
+        taken = list(_taken_in(rows[saga_history], rows[parked_event])) if taken_in else []
+        await bulk.insert(connection, schema.inbox, tuple(_TAKEN), taken, ignore_conflicts=True)
     async with source.transaction() as connection:
         for table in reversed(_OF_AN_INSTANCE):
             await bulk.delete(connection, _owner(table), ids)
@@ -138,11 +151,26 @@ async def _see_sent(connection: AsyncConnection, source: Database, ids: Sequence
         )
 
 
-async def _rows(connection: AsyncConnection, table: Table, ids: Sequence[UUID] | None) -> list[dict[str, Any]]:
+def _taken_in(histories: Sequence[dict[str, Any]], parked: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """What the inbox must know of these instances, so that an event delivered once more after the move is dropped."""
+    for row in histories:
+        try:
+            given = from_json(row["input"])
+            if given["kind"] == "event":
+                yield _TAKEN | {"message_id": UUID(given["message_id"]), "received_at": row["at"]}
+        except MISSHAPEN:
+            continue  # a history that cannot be read moves as it is
+    for row in parked:
+        yield _TAKEN | {"message_id": row["message_id"], "received_at": row["parked_at"]}
+
+
+async def _rows(
+    connection: AsyncConnection, table: Table, ids: Sequence[UUID] | None, order: str = ""
+) -> list[dict[str, Any]]:
     if ids is None:
         found: Sequence[Any] = (await connection.execute(select(table))).all()
     else:
-        found = await bulk.select(connection, tuple(table.c), _owner(table), ids)
+        found = await bulk.select(connection, tuple(table.c), _owner(table), ids, order)
     return [row._asdict() for row in found]
 
 
@@ -150,5 +178,6 @@ def _owner(table: Table) -> Any:
     return table.c.id if table is saga else table.c.saga_id
 
 
+_TAKEN = {"message_id": None, "consumer": SOURCE, "status": Status.DONE, "received_at": None}
 _OF_AN_INSTANCE = (saga, saga_history, saga_attribute, parked_event)
 _DEFINITIONS = (saga_definition, saga_search)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from messaging import bulk
+from messaging.bulk import Outcome, Writes
 from messaging.database import Database, shown
 from messaging.process import BadConfiguration
 from messaging.worker import CannotGoOn
@@ -17,18 +19,22 @@ class WrongShard(BadConfiguration, CannotGoOn):
 
 
 async def check(database: Database, placement: Placement) -> None:
-    """Stamp an empty database; raises WrongShard where the stamp, or what lies there already, says otherwise."""
+    """Stamp a database that has no stamp: an empty one, or that of an orchestrator without shards, from before there
+    were stamps. Raises WrongShard where the stamp, or what lies there already, says otherwise.
+    """
     async with database.transaction() as connection:
         found = await stamp(connection)
-        if found == placement:
-            return
-        where = shown(database.url)
-        if found is None and (await connection.execute(select(saga.c.id).limit(1))).first() is None:
-            await connection.execute(saga_shard.insert(), {"number": placement.number, "shards": placement.shards})
-            return
-        if found is None and placement == ALONE:
-            return  # from before there were stamps
-        raise WrongShard(f"{where} {_mend(found, placement)}")
+        if found is None and (placement == ALONE or await _empty(connection)):
+            row = {"number": placement.number, "shards": placement.shards}
+            # Several processes may start at once: what another has written meanwhile is compared.
+            await bulk.insert(connection, saga_shard, ("number", "shards"), [row], ignore_conflicts=True)
+            found = await stamp(connection)
+        if found != placement:
+            raise WrongShard(f"{shown(database.url)} {_mend(found, placement)}")
+
+
+async def _empty(connection: AsyncConnection) -> bool:
+    return (await connection.execute(select(saga.c.id).limit(1))).first() is None
 
 
 async def stamp(connection: AsyncConnection, *, hold: bool = False, change: bool = False) -> Placement | None:
@@ -43,11 +49,27 @@ async def stamp(connection: AsyncConnection, *, hold: bool = False, change: bool
     return None if row is None else Placement(row.number, row.shards)
 
 
-async def hold(connection: AsyncConnection, placement: Placement) -> None:
-    """Keep the stamp as it is while a batch is handled. Raises WrongShard where it has been changed meanwhile."""
+def hold_with(reads: Writes, placement: Placement) -> Outcome:
+    """Keep the stamp as it is while a batch is handled, together with what else is read; `compare` what comes of it."""
+    number = saga_shard.c.number
+    return reads.select((number, saga_shard.c.shards), number, [placement.number], "FOR SHARE")
+
+
+async def compare(connection: AsyncConnection, held: Outcome, placement: Placement) -> None:
+    """Raises WrongShard where the stamp that is held has been changed since this process started."""
+    if [Placement(*row) for row in held.rows] == [placement]:
+        return
+    # What was changed while it was waited for is not among what the waiting statement saw.
+    found = await stamp(connection)
+    if found is None and placement == ALONE:
+        return  # nobody has started here with `check`: a test's engine, an embedded one
+    raise WrongShard(f"the database {_mend(found, placement)}")
+
+
+async def moving(connection: AsyncConnection) -> bool:
+    """Whether instances are being moved between shards; if not, nobody begins to until the transaction ends."""
     found = await stamp(connection, hold=True)
-    if found != placement:
-        raise WrongShard(f"the database {_mend(found, placement)}")
+    return found is not None and found.shards < 0
 
 
 def _mend(found: Placement | None, placement: Placement) -> str:

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from messaging.clock import Clock
 from messaging.database import Conflict, Database, in_words, rolled_back
 from messaging.work import Work
-from orchestrator import history, moments, versions
+from orchestrator import history, moments, stamping, versions
 from orchestrator.catalog import Catalog
 from orchestrator.folding import Folding
 from orchestrator.instance import SOURCE, Instance
@@ -112,6 +112,8 @@ class Operator:
 
     async def _once(self, identity: UUID, given: PersonActed, seen: int | None, *, rehearsal: bool) -> Outcome:
         async with self._database.transaction() as connection:
+            if await stamping.moving(connection):
+                return _undone(identity, "it may be about to lie elsewhere: let `amends reshard` come to its end first")
             work = Work(connection, self._clock.now(), SOURCE, SOURCE)
             folding = Folding(self._catalog, FOR_EVER, work)
             await folding.load({identity})

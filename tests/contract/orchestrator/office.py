@@ -12,7 +12,7 @@ from contracts.message import Event
 from messaging.bus import Delivery
 from messaging.envelope import CONTENT_TYPE, Envelope, encode
 from messaging.polling import REST
-from orchestrator import history
+from orchestrator import history, stamping
 from orchestrator.catalog import Catalog
 from orchestrator.engine import Engine
 from orchestrator.replay import reading
@@ -20,6 +20,7 @@ from orchestrator.saga.definition import Saga
 from orchestrator.saga.evolving import fold
 from orchestrator.saga.state import Direction, command_id, saga_id
 from orchestrator.schema import parked_event, saga
+from orchestrator.sharding import ALONE
 from tests.contract.messaging.bench import NOON, Bench
 from tests.unit.work import Begun
 
@@ -32,6 +33,8 @@ class Office(Bench):
     async def employ(self, *sagas: Saga[Any], batch_size: int = 100, **options: Any) -> Engine:
         """Start an engine for these definitions."""
         self.catalog = Catalog(sagas)
+        # As each process does before it takes anything in: its database says whose it is.
+        await stamping.check(self.database, options.get("placement", ALONE))
         engine = Engine(self.catalog, **options)
         await self.serve(engine, batch_size=batch_size)
         return engine

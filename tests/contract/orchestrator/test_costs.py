@@ -43,32 +43,33 @@ AMENDS = (
 STATEMENTS = {
     # the order, its lines, older outbox rows of its key, the event's
     "POST /orders": 4,
-    # Every batch of the orchestrator: claim in the inbox, lock and read the sagas, what is parked for them, the sagas,
-    # their histories, older outbox rows of the keys, the outbox. Here also the search attributes of new sagas, and
-    # whether the definition that they are started with is still the one that is written down (rule 11).
-    "order.created": 9,
+    # Every batch of the orchestrator: claim in the inbox, which shard this is, lock and read the sagas, what is parked
+    # for them, the sagas, their histories, older outbox rows of the keys, the outbox. Here also the search attributes
+    # of new sagas, and whether the definition that they are started with is still the one that is written down (rule
+    # 11). The shard is asked for also where there are none: `amends reshard` may be making them.
+    "order.created": 10,
     # Inbox, authorizations, accounts, missing accounts, those again (locked), balances, authorizations, the journal's
     # two tables, the answers into the inbox, older outbox rows, the outbox.
     "payment.authorize": 12,
-    # the seven of every batch, and the outbox rows that have been confirmed meanwhile are deleted
-    "payment.authorized": 8,
+    # the eight of every batch, and the outbox rows that have been confirmed meanwhile are deleted
+    "payment.authorized": 9,
     # Confirmed rows, inbox, orders, their lines, stock, skus nobody has counted yet, those again (locked), orders,
     # stock, the answers into the inbox, older outbox rows, the outbox. Orders and lines go to SQLite's thread at once:
     # two statements cost less there than the one that joined them.
     "order.confirm": 12,
-    "order.confirmed": 8,
+    "order.confirmed": 9,
     # as payment.authorize, but the accounts exist; and confirmed rows
     "payment.capture": 11,
-    "payment.captured": 8,
+    "payment.captured": 9,
     # confirmed rows, inbox, orders and lines read, orders written; there is nothing to answer
     "fulfillment.completed": 5,
-    "order.rejected": 8,
+    "order.rejected": 9,
     # as payment.capture; and the command it undoes is claimed too, or looked up where it has come already
     "payment.void": 13,
-    "payment.voided": 8,
+    "payment.voided": 9,
     # as order.confirm, but nothing was reserved: no stock is read or written
     "order.cancel": 8,
-    "order.canceled": 8,
+    "order.canceled": 9,
     # confirmed rows, inbox, orders, lines; nothing is written, they are canceled already
     "fulfillment.failed": 4,
 }
@@ -77,8 +78,8 @@ ON_POSTGRESQL = {
     # older outbox rows and the outbox. So every batch has two statements for what each batch does: one of the worker's
     # before its consumer's, one after. An order, its lines and its event go together, too.
     "POST /orders": 1,
-    # and the sagas with whether their definition is still the one, and what is parked; sagas, histories and attributes
-    # are written with what the worker writes
+    # and the sagas with whether their definition and their shard are still the ones, and what is parked; sagas,
+    # histories and attributes are written with what the worker writes
     "order.created": 4,
     # and the lock on an order that has no row yet (SQLite has one writer at a time anyway), authorizations, accounts,
     # missing accounts, those again; balances, authorizations and the journal's two tables

@@ -292,7 +292,7 @@ async def test_an_event_for_a_finished_saga_changes_nothing(office: Office) -> N
 
 @pytest.mark.parametrize("count", [2, 100])
 async def test_a_batch_takes_the_same_number_of_statements_whatever_its_size(office: Office, count: int) -> None:
-    """Inbox, instances, what is parked, and all that is written: a constant number, for starts and for answers.
+    """Inbox, the shard, instances, what is parked, and all that is written: a constant number, for starts and for answers.
 
     PostgreSQL gets what is written as one. Starts hold their definition, too: nobody may change it meanwhile.
     """
@@ -307,9 +307,9 @@ async def test_a_batch_takes_the_same_number_of_statements_whatever_its_size(off
     parts = [part for each in verbs(answering) for part in each.split(" + ")]
     written = ["INSERT inbox", "UPDATE saga", "INSERT saga_history", "INSERT outbox"]
     assert [each for each in parts if not each.startswith("SELECT")] == written
-    assert len(parts) == len(written) + 3
+    assert len(parts) == len(written) + 4
     together = office.database.dialect == "postgresql"
-    assert len(answering) == (4 if together else 7)
+    assert len(answering) == (4 if together else 8)
     assert sum("FROM saga_definition WHERE" in each for each in starting) == 1
     assert len(starting) == len(answering) + (0 if together else 1)
     assert await office.audit() == count

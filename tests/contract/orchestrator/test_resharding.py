@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from messaging import bulk, schema
+from messaging import bulk, inbox, schema
+from messaging.clock import SystemClock
 from messaging.database import Database
+from messaging.work import Work
+from messaging.worker import Batch
 from orchestrator import stamping
+from orchestrator.catalog import Catalog
+from orchestrator.engine import Engine
+from orchestrator.operations.action import Operator, Result
 from orchestrator.resharding import Moved, NotReady, reshard
-from orchestrator.schema import parked_event, saga, saga_attribute, saga_definition, saga_history
-from orchestrator.sharding import Placement, shard_of
+from orchestrator.saga.inputs import Action, PersonActed
+from orchestrator.schema import parked_event, saga, saga_attribute, saga_definition, saga_history, saga_shard
+from orchestrator.sharding import ALONE, Placement, shard_of
+from orchestrator.timers import DeadlineDue
 from tests.contract.messaging.bench import NOON
 from tests.contract.orchestrator.conftest import make_tables
 
@@ -107,6 +116,76 @@ async def test_an_instance_with_a_command_still_to_be_sent_stays(three: list[Dat
     async with three[0].transaction() as connection:
         await connection.execute(schema.outbox.delete())
     assert await reshard(three[:2]) == [Moved(0, 1, len(GOING) + 1)]
+
+
+async def test_parked_events_keep_the_order_in_which_they_came(three: list[Database]) -> None:
+    """Also where a row has been rewritten since, and lies behind the younger ones in its table."""
+    early: dict[str, Any] = dict.fromkeys(("name", "type", "queue", "body", "reason"), "x")
+    early |= {"saga_id": EARLY, "parked_at": NOON, "retry_at": NOON}
+    async with three[0].transaction() as connection:
+        await connection.execute(parked_event.insert(), [early | {"message_id": UUID(int=each)} for each in (8, 9)])
+        await connection.execute(update(parked_event).where(parked_event.c.message_id == UUID(int=7)).values(name="y"))
+
+    await reshard(three[:2])
+
+    async with three[1].reading() as connection:
+        query = select(parked_event.c.message_id).order_by(parked_event.c.id)
+        found = (await connection.execute(query)).scalars().all()
+    assert list(found) == [UUID(int=7), UUID(int=8), UUID(int=9)]
+
+
+async def test_what_an_instance_has_taken_in_is_known_where_it_goes(three: list[Database]) -> None:
+    """Delivered once more after the move, it is dropped there: the inbox knows what the history and parked events do.
+
+    Had it been forgotten, an event that a saga waits for twice would be taken for the second one.
+    """
+    taken = UUID(int=77)
+    given = json.dumps({"kind": "event", "at": NOON.isoformat(), "message_id": str(taken)})
+    async with three[0].transaction() as connection:
+        await connection.execute(
+            update(saga_history).where(saga_history.c.saga_id == GOING[0], saga_history.c.seq == 2).values(input=given)
+        )
+
+    await reshard(three[:2])
+
+    async with three[1].reading() as connection:
+        known = await inbox.entries(connection, "orchestrator", [taken, UUID(int=7), UUID(int=78)])
+    assert known == {taken: inbox.Entry(inbox.Status.DONE), UUID(int=7): inbox.Entry(inbox.Status.DONE)}
+
+
+async def test_what_one_of_several_shards_has_taken_in_another_may_still_have_to(three: list[Database]) -> None:
+    """An event for two instances may wait on the queue of one shard while the other is done: both go to the third."""
+    taken = UUID(int=77)
+    given = json.dumps({"kind": "event", "at": NOON.isoformat(), "message_id": str(taken)})
+    async with three[0].transaction() as connection:
+        await connection.execute(update(saga_history).where(saga_history.c.seq == 2).values(input=given))
+    await reshard(three[:2])
+
+    assert [(each.source, each.target) for each in await reshard(three)] == [(0, 2), (1, 2)]
+
+    async with three[2].reading() as connection:
+        assert await inbox.entries(connection, "orchestrator", [taken]) == {}
+
+
+async def test_whoever_runs_without_shards_ends_once_they_are_made(three: list[Database]) -> None:
+    """Its database says that it was its own from its first start on, and is not its own any more."""
+    await stamping.check(three[0], ALONE)
+    await reshard(three[:2])
+
+    async with three[0].transaction() as connection:
+        work = Work(connection, NOON, "orchestrator", "orchestrator")
+        with pytest.raises(stamping.WrongShard, match="is shard 0 of 2, and this process has no shards"):
+            await Engine(Catalog([])).handle(work, Batch(ticks=[DeadlineDue(GOING[0])]))
+
+
+async def test_nobody_acts_on_an_instance_while_it_may_be_in_two_places(three: list[Database]) -> None:
+    """A person neither: what is done to one of the two copies would be undone with the other."""
+    async with three[0].transaction() as connection:
+        await connection.execute(saga_shard.insert(), {"number": 0, "shards": -2})
+
+    operator = Operator(three[0], Catalog([]), SystemClock())
+    said = await operator.act(GOING[0], PersonActed(NOON, Action.ABANDON, "ada", "enough"))
+    assert (said.result, "let `amends reshard` come to its end" in said.why) == (Result.REFUSED, True)
 
 
 async def _fill(database: Database) -> None:

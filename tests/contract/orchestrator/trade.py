@@ -21,11 +21,13 @@ from messaging import schema
 from messaging.bus import Delivery, Outgoing
 from messaging.outbox import INFO, Emitting
 from messaging.topology import COMMANDS
+from orchestrator import stamping
 from orchestrator.catalog import Catalog
 from orchestrator.engine import Engine
 from orchestrator.sagas.fulfill_order import FULFILL_ORDER
 from orchestrator.schema import metadata as orchestrator_tables
 from orchestrator.schema import saga
+from orchestrator.sharding import ALONE
 from services.order.api import create_app
 from services.order.handlers import participant as order_participant
 from services.order.store import metadata as order_tables
@@ -90,6 +92,8 @@ class Trade:
             async with bench.database.transaction() as connection:
                 await connection.run_sync(schema.metadata.create_all)
                 await connection.run_sync(TABLES[name].create_all)
+        # As each process does before it takes anything in: its database says whose it is.
+        await stamping.check(self.benches["orchestrator"].database, ALONE)
         await self.benches["orchestrator"].serve(Engine(Catalog([FULFILL_ORDER])))
         await self.benches["order"].serve(order_participant(default_stock=on_hand))
         now = self.benches["payment"].clock.now

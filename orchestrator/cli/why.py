@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any
 
 import typer
 from rich.console import Console
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import logging
 from messaging.bus import BusUnavailable
@@ -24,7 +27,7 @@ from orchestrator.cli.json_values import plain_json
 from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, screen, with_database
 from orchestrator.cli.options import WantedArgument
 from orchestrator.cli.sentences import sections
-from orchestrator.cli.shards import holding
+from orchestrator.cli.shards import collecting, holding
 from orchestrator.diagnosis import gather
 from orchestrator.diagnosis.findings import Cause, Diagnosis
 from orchestrator.history import CorruptHistory
@@ -48,13 +51,14 @@ def why(wanted: WantedArgument, *, output: OutputOption = Output.TABLE) -> None:
     logging.configure(settings.service, "error", settings.log_format)
 
     async def look(database: Database) -> Diagnosis:
-        async with database.snapshot() as connection:
+        async with database.snapshot() as connection, _collected(settings, held, connection) as collected:
             row = await queries.find(connection, wanted)
-            found = await gather.diagnose(connection, row, catalog, SystemClock().now())
-        return await _with_broker(settings, found)
+            found = await gather.diagnose(connection, row, catalog, SystemClock().now(), collected)
+        return await _with_broker(held, found)
 
+    held = holding(settings, wanted)
     try:
-        found = with_database(holding(settings, wanted), look)
+        found = with_database(held, look)
     except queries.NoSuchSaga as error:
         only_in_database(wanted, error)
     except CorruptHistory as error:
@@ -65,9 +69,26 @@ def why(wanted: WantedArgument, *, output: OutputOption = Output.TABLE) -> None:
         picture(found, screen())
 
 
+@asynccontextmanager
+async def _collected(
+    settings: OrchestratorSettings, held: OrchestratorSettings, connection: AsyncConnection
+) -> AsyncIterator[AsyncConnection]:
+    """Where everybody's dead letters lie: in the first shard, unless AMENDS_SHARD names the only one to look into."""
+    collector = collecting(settings)
+    if collector.shard == held.shard:
+        yield connection
+        return
+    other = Database(collector.database)
+    try:
+        async with other.snapshot() as elsewhere:
+            yield elsewhere
+    finally:
+        await other.close()
+
+
 async def _with_broker(settings: OrchestratorSettings, found: Diagnosis) -> Diagnosis:
     """The same, and what the broker shows; where it cannot be asked, with the reason."""
-    names = gather.queues(found.awaited, settings.partitions)
+    names = gather.queues(found.awaited, settings.partitions, settings.shard if settings.shards else None)
     url = settings.amqp_url.get_secret_value()
     if not names:
         return found

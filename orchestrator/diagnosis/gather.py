@@ -26,14 +26,25 @@ from orchestrator.replay import reading
 from orchestrator.replay.recorded import Recorded
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.state import Status
+from orchestrator.sharding import queue_of
 
 OVERLOOKED = 30.0
 """Seconds after which a deadline that has passed must have been acted on by any orchestrator that runs."""
 _AHEAD = 5
 
 
-async def diagnose(connection: AsyncConnection, row: Row[Any], catalog: Catalog, now: datetime) -> Diagnosis:
-    """What the orchestrator's own database says of the instance with this row of `saga`."""
+async def diagnose(
+    connection: AsyncConnection,
+    row: Row[Any],
+    catalog: Catalog,
+    now: datetime,
+    collected: AsyncConnection | None = None,
+) -> Diagnosis:
+    """What the orchestrator's own database says of the instance with this row of `saga`.
+
+    `collected` is the database in which everybody's dead letters lie, where that is another shard's.
+    """
+    collected = connection if collected is None else collected
     recorded = await reading.recorded(connection, row)
     definition = catalog.get(recorded.name, recorded.version)
     ended = Status(recorded.status).terminal
@@ -44,12 +55,12 @@ async def diagnose(connection: AsyncConnection, row: Row[Any], catalog: Catalog,
         causes.append(findings.DefinitionMissing(recorded.name, recorded.version))
     causes.extend(_overlooked(recorded, now))
     causes.extend(await _pending(connection, recorded.id, now))
-    causes.extend(await _letters(connection, recorded.id, waiting))
+    causes.extend(await _letters(collected, recorded.id, waiting))
     causes.extend(
         findings.ParkedHere(each.type, each.message_id, each.reason, each.parked_at)
         for each in await queries.parked_for(connection, recorded.id)
     )
-    causes.extend(await near_misses(connection, recorded, waiting, catalog))
+    causes.extend(await near_misses(connection, recorded, waiting, catalog, collected))
     return Diagnosis(
         id=recorded.id,
         name=recorded.name,
@@ -69,12 +80,15 @@ async def diagnose(connection: AsyncConnection, row: Row[Any], catalog: Catalog,
     )
 
 
-def queues(waiting: Sequence[Awaited], partitions: int | None = None) -> tuple[str, ...]:
-    """The queues that answers depend on: each participant's commands, and what the orchestrator reads."""
+def queues(waiting: Sequence[Awaited], partitions: int | None = None, shard: int | None = None) -> tuple[str, ...]:
+    """The queues that answers depend on: each participant's commands, and what the orchestrator reads; in a shard, what
+    others hand on to it too.
+    """
     participants = {each.participant for each in waiting if each.participant is not None}
     return (
         *(f"{name}.commands" for name in sorted(participants)),
         *(partitioning.names(partitions) if waiting else ()),
+        *((queue_of(shard),) if waiting and shard is not None else ()),
     )
 
 

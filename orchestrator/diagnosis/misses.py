@@ -57,14 +57,18 @@ class _Lost:
 
 
 async def near_misses(
-    connection: AsyncConnection, recorded: Recorded, awaited: Sequence[Awaited], catalog: Catalog
+    connection: AsyncConnection,
+    recorded: Recorded,
+    awaited: Sequence[Awaited],
+    catalog: Catalog,
+    collected: AsyncConnection,
 ) -> list[NearMiss]:
-    """The nearest few, nearest first."""
+    """The nearest few, nearest first; dead letters as they lie in `collected`."""
     names = dict(_names(recorded, awaited, catalog))
     if not names:
         return []
     lost = await _parked(connection, recorded.id, list(names))
-    lost.extend(_dead(each) for each in await letters.unread(connection, names, recorded.id))
+    lost.extend(_dead(each) for each in await letters.unread(collected, names, recorded.id))
     found = [miss for each in lost if (miss := _miss(recorded, each, names[each.type], catalog.registry)) is not None]
     return sorted(found, key=lambda miss: (list(Almost).index(miss.almost), -miss.at.timestamp()))[:_NAMED]
 

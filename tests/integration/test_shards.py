@@ -6,20 +6,23 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
+from uuid import UUID
 
 import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
 from messaging import schema
+from messaging.database import Database
 from messaging.rabbitmq import RabbitBus
 from messaging.service import Service
 from orchestrator.cli.app import app
 from orchestrator.saga.state import saga_id
+from orchestrator.schema import collected_letter
 from orchestrator.sharding import shard_of
 from orchestrator.stamping import WrongShard
 from tests.chaos.waiting import eventually
-from tests.contract.messaging.bench import PATIENCE
+from tests.contract.messaging.bench import NOON, PATIENCE
 from tests.integration.mill import Mill, approvals
 from tests.unit.work import Begun, Done, Withdrawn
 
@@ -267,8 +270,47 @@ async def test_commands_find_a_saga_in_whichever_shard_it_lies(shards: Shards) -
     assert (wrong.exit_code, "names 2 databases" in wrong.stderr) == (78, True)
 
 
-async def _amends(urls: Sequence[str], *words: str, shard: int | None = None) -> Result:
+async def test_why_knows_everybodys_dead_letters_in_every_shard(shards: Shards, amqp_url: str) -> None:
+    """They lie in the first, the saga that one is about in the second. What is handed on to it is looked at, too."""
+    mill = shards.mill
+    running = [shards.process(number) for number in (0, 1)]
+    await mill.start(*running)
+    number = next(each for each in range(20) if _home(each) == 1)
+    await mill.publish(Begun(id=number))
+    await mill.come(shards.urls, {"running": 1})
+    await mill.stop(*mill.services)
+    letter: dict[str, Any] = dict.fromkeys(("queue", "reason", "error", "exchange", "routing_key"), "x")
+    letter |= {
+        "id": UUID(int=1),
+        "service": "digger",
+        "type": "work.do",
+        "correlation_id": str(saga_id("work", number)),
+    }
+    letter |= {
+        "properties": "{}",
+        "size": 1,
+        "attempts": 0,
+        "failures": 1,
+        "state": "open",
+        "first_at": NOON,
+        "at": NOON,
+    }
+    database = Database(shards.urls[0])
+    async with database.transaction() as connection:
+        await connection.execute(collected_letter.insert(), letter)
+    await database.close()
+
+    told = await _amends(shards.urls, "why", str(number), "-o", "json", amqp_url=amqp_url)
+
+    assert told.exit_code == 0, told.stderr
+    causes = json.loads(told.stdout)["causes"]
+    assert [each["service"] for each in causes if each["cause"] == "dead_lettered"] == ["digger"]
+    assert "orchestrator.shard.1" in [each.get("queue") for each in causes]
+
+
+async def _amends(urls: Sequence[str], *words: str, shard: int | None = None, amqp_url: str | None = None) -> Result:
     """`amends …`, as another process that is configured for these shards."""
     environment = {"AMENDS_SHARDS": ",".join(urls), "AMENDS_SAGAS": "tests.integration.mill", "DATABASE_URL": None}
     chosen = {} if shard is None else {"AMENDS_SHARD": str(shard)}
+    chosen |= {} if amqp_url is None else {"AMQP_URL": amqp_url}
     return await asyncio.to_thread(CliRunner().invoke, app, words, env=environment | chosen)

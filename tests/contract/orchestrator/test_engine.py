@@ -292,7 +292,7 @@ async def test_an_event_for_a_finished_saga_changes_nothing(office: Office) -> N
 
 @pytest.mark.parametrize("count", [2, 100])
 async def test_a_batch_takes_the_same_number_of_statements_whatever_its_size(office: Office, count: int) -> None:
-    """Inbox, the shard, instances, what is parked, and all that is written: a constant number, for starts and for answers.
+    """Inbox, shard, instances, what is parked, and all that is written: a constant number, for starts and for answers.
 
     PostgreSQL gets what is written as one. Starts hold their definition, too: nobody may change it meanwhile.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from messaging import bulk, inbox, schema
 from messaging.clock import SystemClock
@@ -176,6 +177,27 @@ async def test_whoever_runs_without_shards_ends_once_they_are_made(three: list[D
         work = Work(connection, NOON, "orchestrator", "orchestrator")
         with pytest.raises(stamping.WrongShard, match="is shard 0 of 2, and this process has no shards"):
             await Engine(Catalog([])).handle(work, Batch(ticks=[DeadlineDue(GOING[0])]))
+
+
+async def test_a_process_that_starts_while_another_writes_the_stamp_finds_it(three: list[Database]) -> None:
+    """On PostgreSQL; SQLite has one writer at a time."""
+    if three[1].dialect == "sqlite":
+        await stamping.check(three[1], Placement(1, 2))
+        assert await _stamp(three[1]) == Placement(1, 2)
+        return
+    async with three[1].transaction() as connection:
+        await connection.execute(saga_shard.insert(), {"number": 1, "shards": 2})
+        starting = asyncio.create_task(stamping.check(three[1], Placement(1, 2)))
+        waiting = text(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = :what"
+        )
+        while not (await connection.execute(waiting, {"what": "transactionid"})).scalar_one():
+            # What is seen of others stays as it was for the rest of a transaction.
+            await connection.execute(text("SELECT pg_stat_clear_snapshot()"))
+            assert not starting.done()
+            await asyncio.sleep(0.01)
+    await starting
+    assert await _stamp(three[1]) == Placement(1, 2)
 
 
 async def test_nobody_acts_on_an_instance_while_it_may_be_in_two_places(three: list[Database]) -> None:

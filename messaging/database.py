@@ -85,8 +85,10 @@ class Database:
         self._writer = asyncio.Lock() if self.dialect == "sqlite" else None
         if self.dialect == "sqlite":
             _prepare_sqlite(self.engine)
-        elif by_index:
-            _prefer_indexes(self.engine)
+        else:
+            _keep_no_transaction(self.engine)
+            if by_index:
+                _prefer_indexes(self.engine)
 
     def __repr__(self) -> str:
         return f"Database({self.url.render_as_string(hide_password=True)!r})"
@@ -265,6 +267,14 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
     def begin(connection: Any) -> None:
         read_only = connection.get_execution_options().get("amends_read_only", False)
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def _keep_no_transaction(engine: AsyncEngine) -> None:
+    @event.listens_for(engine.sync_engine, "checkin")
+    def let_go(connection: Any, record: Any) -> None:
+        # A BEGIN that we did not wait for to the end may have begun all the same: nobody would ever commit it.
+        if connection is not None and connection.driver_connection.is_in_transaction():
+            record.invalidate()
 
 
 def _prefer_indexes(engine: AsyncEngine) -> None:

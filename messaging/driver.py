@@ -4,8 +4,8 @@ SQLAlchemy keeps the pool, the transaction, what an error means and what becomes
 it does round each statement, which costs twice what the driver does, is left out. While somebody listens to statements
 (telemetry, a count), they go through SQLAlchemy.
 
-Names that are not promised are used, all here: of SQLAlchemy the adapter's `_start_transaction` and
-`_handle_exception`, and the connection's `_handle_dbapi_exception`; of aiosqlite a connection's `_execute`, which calls
+Names that are not promised are used, all here: of SQLAlchemy the adapter's `_transaction`, `_start_transaction`
+and `_handle_exception`, and the connection's `_handle_dbapi_exception`; of aiosqlite a connection's `_execute`, which calls
 a function in its thread, and `_conn`, the `sqlite3.Connection` that lives there.
 """
 
@@ -32,8 +32,9 @@ async def fetch(connection: AsyncConnection, words: str, parameters: Sequence[An
     adapter: Any = within.connection.dbapi_connection
     driver = adapter.driver_connection
     try:
-        if not driver.is_in_transaction():
-            # The adapter begins a transaction with its first statement, which may be this one.
+        if adapter._transaction is None:  # noqa: SLF001
+            # The adapter begins a transaction with its first statement, which may be this one. One that it does not
+            # know of it would not commit either: there it refuses to begin.
             await adapter._start_transaction()  # noqa: SLF001
         rows: Sequence[Sequence[Any]] = await driver.fetch(words, *parameters)
     except BaseException as error:

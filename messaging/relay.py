@@ -271,20 +271,25 @@ class Relay:
         lease, claim = await self._claim(claims.BEGINNING)
         something = claim.full and bool(claim.rows)
         looked_at = self._clock.monotonic()
-        while claim.rows:
-            sending = asyncio.create_task(self._send(claim.rows, lease), name="relay sends a claim")
-            try:
-                if not claim.full or self._stopping:
-                    return something
-                # Late commits and rows that were given back lie before what was claimed last.
-                late = self._clock.monotonic() - looked_at > FROM_THE_BEGINNING
-                looked_at = self._clock.monotonic() if late else looked_at
-                lease, claim = await self._claim(claims.BEGINNING if late else claim.upto)
-            except asyncio.CancelledError:
-                sending.cancel()
-                raise
-            finally:
-                await sending
+        try:
+            while claim.rows:
+                sending = asyncio.create_task(self._send(claim.rows, lease), name="relay sends a claim")
+                try:
+                    if not claim.full or self._stopping:
+                        return something
+                    # Late commits and rows that were given back lie before what was claimed last.
+                    late = self._clock.monotonic() - looked_at > FROM_THE_BEGINNING
+                    looked_at = self._clock.monotonic() if late else looked_at
+                    lease, claim = await self._claim(claims.BEGINNING if late else claim.upto)
+                except asyncio.CancelledError:
+                    sending.cancel()
+                    raise
+                finally:
+                    await sending
+        except BaseException:
+            # What was claimed while the claim before it failed: its lease runs out, and then it may be claimed again.
+            self._let_go(claim.rows)
+            raise
         return something
 
     async def sweep(self) -> int:
@@ -314,7 +319,11 @@ class Relay:
         if rows:
             self._checkpoint("claimed")
             self.on_their_way.update(each.id for each in rows)
-        await self._settle(behind, lease)
+        try:
+            await self._settle(behind, lease)
+        except BaseException:
+            self._let_go(rows)
+            raise
         return lease, replace(claim, rows=rows)
 
     async def _send(self, claimed: Sequence[Pending], lease: datetime) -> None:
@@ -323,8 +332,12 @@ class Relay:
         try:
             receipts = await self._publish_claimed(claimed)
         finally:
-            self.on_their_way.difference_update(each.id for each in claimed)
+            self._let_go(claimed)
         await self._settle(receipts, lease)
+
+    def _let_go(self, rows: Sequence[Pending]) -> None:
+        """These are not being sent, or not any more."""
+        self.on_their_way.difference_update(each.id for each in rows)
 
     async def _publish_claimed(self, claimed: Sequence[Pending]) -> dict[int, Receipt | None]:
         """What the broker said of each row; None for a row behind one of its key that was not confirmed."""

@@ -84,6 +84,30 @@ async def test_a_connection_that_nobody_has_begun_on_begins_by_itself(database: 
     assert await _ids(database) == [1, 2, 4]
 
 
+async def test_a_transaction_that_nobody_would_commit_is_not_written_in(database: Database) -> None:
+    """Where one is open that SQLAlchemy does not know of, writing fails and says so; it does not look committed."""
+
+    async def write(connection: AsyncConnection) -> None:
+        raw: Any = await connection.get_raw_connection()
+        await raw.driver_connection.execute("BEGIN")
+        await _insert(connection, 3)
+
+    error = await _failing(database, write)
+    assert isinstance(error, DBAPIError)
+    assert is_transient(error)
+    assert await _ids(database) == [1, 2]
+
+
+async def test_a_connection_that_comes_back_in_a_transaction_is_thrown_away(database: Database) -> None:
+    """Whoever gets the next one writes in a transaction of his own."""
+    async with database.engine.connect() as connection:
+        raw: Any = await connection.get_raw_connection()
+        await raw.driver_connection.execute("BEGIN")
+    async with database.transaction() as connection:
+        await _insert(connection, 3)
+    assert await _ids(database) == [1, 2, 3]
+
+
 async def test_a_snapshot_is_one(database: Database) -> None:
     """The isolation that was asked for holds also where the first statement is ours."""
     columns, level = (shelf.c.id,), (("level", "current_setting('transaction_isolation')"),)

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
-from messaging import schema
+import pytest
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from messaging import claims, schema
 from messaging.appending import append
 from messaging.bus import Outgoing, Receipt
+from messaging.database import Database
 from messaging.outbox_rows import Pending
 from messaging.relay import MOST_HELD, Relay
 from tests.contract.messaging.bench import Bench, ScriptedBus, numbers, row, until
@@ -97,3 +104,69 @@ async def test_a_key_keeps_its_order_through_an_outage_longer_than_memory(sqlite
 
     assert bench.relay.confirmed == {many + 2, many + 3}
     assert len(bench.relay._failed) <= MOST_HELD
+
+
+class LeavingDatabase(Database):
+    """A database of which the transaction with a certain number fails, as if it had gone away."""
+
+    def __init__(self, url: URL, fails: int) -> None:
+        super().__init__(url)
+        self._left = fails
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        self._left -= 1
+        if self._left == 0:
+            raise OSError("the database has gone away")
+        async with super().transaction() as connection:
+            yield connection
+
+
+async def test_a_claim_whose_predecessor_could_not_be_given_back_is_sent_later(bench: Bench) -> None:
+    """Rows claimed while broker and database went away are claimed again once their lease has run out."""
+    # The third transaction: two claim, it gives back what the first could not send.
+    database = LeavingDatabase(bench.database.url, fails=3)
+    bus = ScriptedBus()
+    bus.says = lambda _message: Receipt.UNKNOWN
+    bus.gate = asyncio.Event()
+    relay = Relay(database, bus, bench.clock)
+    many = claims.CLAIM + 2
+    try:
+        await bench.commit_rows([row(number, f"k{number}") for number in range(1, many + 1)])
+        sweeping = asyncio.create_task(relay._sweep_all())
+        await until(lambda: len(relay.on_their_way) == many, "the second claim was made while the first is on its way")
+        bus.gate.set()
+        with pytest.raises(OSError, match="gone away"):
+            await sweeping
+
+        bus.says = lambda _message: Receipt.CONFIRMED
+        bus.published.clear()
+        bench.clock.advance(claims.LEASE.total_seconds())
+        while await relay.sweep():
+            pass
+
+        assert sorted(numbers(bus.published)) == list(range(1, many + 1))
+        assert relay.on_their_way == set()
+    finally:
+        await database.close()
+
+
+async def test_a_claim_beside_rows_that_could_not_be_given_back_is_sent_later(bench: Bench) -> None:
+    """Where what is behind an offered row cannot be given back, what was claimed with it is not forgotten either."""
+    # The second transaction: the first claims, it gives back what is behind the offered row.
+    database = LeavingDatabase(bench.database.url, fails=2)
+    bus = ScriptedBus()
+    relay = Relay(database, bus, bench.clock)
+    try:
+        await bench.commit_rows([row(1, "a"), row(2, "a"), row(3, "b")])
+        relay.on_their_way.add(1)
+        with pytest.raises(OSError, match="gone away"):
+            await relay.sweep()
+
+        assert relay.on_their_way == {1}
+        bench.clock.advance(claims.LEASE.total_seconds())
+        relay.on_their_way.clear()
+        assert await relay.sweep() == 3
+        assert sorted(numbers(bus.published)) == [1, 2, 3]
+    finally:
+        await database.close()

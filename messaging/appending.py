@@ -36,6 +36,8 @@ async def append(
     once, so that a key keeps its order. `arrived` are ids of messages that somebody has answered: rows that another
     process has sent and not deleted yet, or of which the broker's confirmation was lost. They are deleted.
     """
+    # What is sent stays sent, also if its row is deleted while we look: then nobody names it any more.
+    done = frozenset(done)
     writes = Writes() if beside is None else beside
     keys = sorted({row.key for row in rows if row.key is not None})
     older = writes.select(_OLDER, schema.outbox.c.key, keys)

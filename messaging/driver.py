@@ -4,8 +4,8 @@ SQLAlchemy keeps the pool, the transaction, what an error means and what becomes
 it does round each statement, which costs twice what the driver does, is left out. While somebody listens to statements
 (telemetry, a count), they go through SQLAlchemy.
 
-Names that are not promised are used, all here: of SQLAlchemy the adapter's `_transaction`, `_start_transaction`
-and `_handle_exception`, and the connection's `_handle_dbapi_exception`; of aiosqlite a connection's `_execute`, which calls
+Names that are not promised are used, all here: of SQLAlchemy the adapter's `_transaction`, `_start_transaction` and
+`_handle_exception`, and the connection's `_handle_dbapi_exception`; of aiosqlite a connection's `_execute`, which calls
 a function in its thread, and `_conn`, the `sqlite3.Connection` that lives there.
 """
 

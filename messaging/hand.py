@@ -34,6 +34,10 @@ class Hand:
         """How many of the arrivals, from the first on, have been read."""
         self._to_read = asyncio.Event()
 
+    def make_room(self, most: int) -> None:
+        """There may be so many arrivals from now on."""
+        self._least = self._most = most
+
     def __len__(self) -> int:
         return len(self._arrivals)
 

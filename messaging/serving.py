@@ -79,6 +79,7 @@ class ParticipantConsumer:
         for received, entry in batch.repeated:
             self._answer_again(work, received, entry)
         fresh = await self._heed_compensations(work, batch.fresh)
+        work.causes.update(each.envelope.causation_id for each in fresh if each.envelope.causation_id)
         for group in _groups(fresh):
             handler = self._participant.handlers.get(group[0].envelope.type)
             if handler is None:

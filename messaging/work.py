@@ -39,7 +39,8 @@ class Work:
         self.redriven: dict[UUID, UUID] = {}
         """Messages in hand that are dead letters of this consumer, tried again: the letter by the message's id."""
         self.causes: set[str] = set()
-        """Ids of the messages that caused those in hand: whatever their outbox says, they have arrived."""
+        """Ids of the messages that caused those acted upon: whatever their outbox says, they have arrived. A consumer
+        adds them: what anybody may write into a message that it takes no notice of proves nothing."""
         self._letters: list[DeadLetter] = []
         self._session: AsyncSession | None = None
 

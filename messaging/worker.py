@@ -180,7 +180,7 @@ class Worker:
     def read_also(self, queue: str) -> None:
         """Consume another queue, from `run` on."""
         self._queues = (*self._queues, queue)
-        self._most = self._prefetch * len(self._queues)
+        self._hand.make_room(self._prefetch * len(self._queues))
 
     def busy_since(self) -> set[str]:
         """The queues of which something was handled since this was last asked."""
@@ -338,7 +338,6 @@ class Worker:
             self._reached = True
             work = Work(connection, self._clock.now(), self._service, self._consumer.name)
             done = self._relay.delete_with(work.writes)
-            work.causes = {each.envelope.causation_id for each in readable if each.envelope.causation_id}
             try:
                 await claiming.bury(work, unreadable)
                 fresh, repeated = await claiming.claim(work, readable)

@@ -153,6 +153,8 @@ class Folding:
             )
             self._work.wake(self._work.now + parked.FIRST_LOOK)
         elif transition.verdict is Verdict.APPLIED:
+            if received.envelope.causation_id:
+                self._work.causes.add(received.envelope.causation_id)
             self._reconsider(instance)
 
     def tick(self, tick: timers.DeadlineDue | timers.ParkedDue) -> None:

@@ -128,3 +128,14 @@ async def test_what_has_rested_is_added_only_while_the_broker_waits_for_it() -> 
     taken = held.take(10)
     assert tags(taken) == [1]
     assert held.content(taken[1]) is None
+
+
+async def test_a_hand_that_is_given_room_holds_more() -> None:
+    """Whoever reads another queue holds its messages too before it looks which of them are lost."""
+    held = hand(Reader(), lambda _: False, most=1)
+    held.make_room(3)
+    for tag in (1, 2, 3):
+        held.deliver(delivery(tag))
+    assert len(held) == 3
+    held.deliver(delivery(4))
+    assert len(held) == 1

@@ -227,6 +227,7 @@ class Bench:
         id: UUID | None = None,
         compensates: UUID | None = None,
         correlation_id: str | None = "saga-1",
+        causation_id: UUID | None = None,
     ) -> Delivery:
         """A delivery of a structured CloudEvent."""
         envelope = Envelope(
@@ -236,6 +237,7 @@ class Bench:
             source="tester",
             time=NOON,
             correlation_id=correlation_id,
+            causation_id=None if causation_id is None else str(causation_id),
             key=message.ordering_key,
             compensates=compensates,
         )

@@ -9,9 +9,11 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import claims, schema
 from messaging.appending import append
+from messaging.bulk import Writes
 from messaging.bus import Outgoing, Receipt
 from messaging.claims import CLAIM
 from messaging.database import Database
@@ -205,6 +207,23 @@ async def test_a_row_behind_a_strangers_that_has_arrived_is_offered(bench: Bench
 
     assert [each.row.message_id.int for each in offered] == [3]
     assert [each.message_id.int for each in await bench.rows(schema.outbox)] == [2, 3, 4]
+
+
+async def test_a_row_that_is_deleted_while_it_is_looked_at_holds_nothing_up(bench: Bench) -> None:
+    """It was sent before we looked: that its row is gone by now, and with it the memory of it, changes nothing."""
+    done = set(await bench.commit_rows([row(1, "a")], available_in=10))
+
+    class Deleted(Writes):
+        async def run(self, connection: AsyncConnection) -> None:
+            await super().run(connection)
+            done.clear()
+
+    async with bench.database.transaction() as connection:
+        offered = await append(
+            connection, [row(2, "a")], grace=timedelta(seconds=10), on_their_way=(), done=done, beside=Deleted()
+        )
+
+    assert [each.row.message_id.int for each in offered] == [2]
 
 
 async def test_a_row_that_its_sender_is_deleting_is_not_waited_for(bench: Bench) -> None:

@@ -26,7 +26,7 @@ from messaging.received import Received, Unreadable, read
 from messaging.work import Work
 from messaging.worker import Batch
 from tests.contract.messaging.away import Away
-from tests.contract.messaging.bench import Bench, numbers, statements, until
+from tests.contract.messaging.bench import Bench, numbers, row, statements, until
 from tests.contract.messaging.parcels import Ordered, Pack, Packed, Refused, Unpack, done, note, packer
 
 
@@ -442,3 +442,19 @@ async def test_structured_events_with_a_wrong_type_property_are_read_by_their_en
 
     assert await done(bench.database) == [("p1", "packed")]
     assert await bench.statuses() == {5: "done"}
+
+
+async def test_only_a_message_that_is_acted_upon_proves_that_its_cause_has_arrived(bench: Bench) -> None:
+    """A repetition that names another cause than its first deletes no row that was never sent."""
+    await bench.serve(packer())
+    await bench.commit_rows([row(1001, "p"), row(1002, "q")], available_in=10)
+    first = UUID(int=1)
+    await bench.handle(bench.delivery(Pack(parcel="p"), id=first))
+
+    again = bench.delivery(Pack(parcel="p"), id=first, causation_id=UUID(int=1001))
+    fresh = bench.delivery(Pack(parcel="q"), id=UUID(int=2), causation_id=UUID(int=1002))
+    await bench.handle(again, fresh)
+
+    left = {each.message_id for each in await bench.rows(schema.outbox)}
+    assert UUID(int=1001) in left
+    assert UUID(int=1002) not in left

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
 from contracts.message import Command, Message
 from contracts.value import value
-from messaging.envelope import Envelope, encode
+from messaging.bus import Outgoing
+from messaging.envelope import CONTENT_TYPE, Envelope, encode
 from messaging.topology import COMMANDS, EVENTS
 
 COLUMNS = (
@@ -67,4 +69,34 @@ def outgoing(message: Message, envelope: Envelope, data: str | None = None) -> O
         correlation_id=envelope.correlation_id,
         body=encode(envelope, message, data),
         created_at=envelope.time,
+    )
+
+
+def waves(pending: Sequence[Pending]) -> list[list[Pending]]:
+    """Rows in rounds, each key at most once a round, so that a failure holds back the rest of its key."""
+    waves: list[list[Pending]] = []
+    depth: dict[str, int] = {}
+    for each in pending:
+        place = 0 if each.row.key is None else depth.get(each.row.key, 0)
+        if each.row.key is not None:
+            depth[each.row.key] = place + 1
+        if place == len(waves):
+            waves.append([])
+        waves[place].append(each)
+    return waves
+
+
+def as_message(row: OutboxRow) -> Outgoing:
+    """The row as the broker gets it."""
+    return Outgoing(
+        exchange=row.exchange,
+        routing_key=row.routing_key,
+        message_id=str(row.message_id),
+        body=row.body.encode(),
+        type=row.type,
+        timestamp=row.created_at,
+        app_id=row.source,
+        # By this property messages are spread over partitions: what belongs to no saga yet goes by its key.
+        correlation_id=row.correlation_id or row.key or str(row.message_id),
+        content_type=CONTENT_TYPE,
     )

@@ -15,11 +15,10 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 import structlog
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import bulk, claims, schema
@@ -28,8 +27,7 @@ from messaging.bus import Bus, Outgoing, Receipt
 from messaging.claims import LEASE, Claim
 from messaging.clock import Checkpoint, Clock, no_checkpoint
 from messaging.database import DATABASE_ERRORS, Database, in_words, is_transient
-from messaging.envelope import CONTENT_TYPE
-from messaging.outbox_rows import OutboxRow, Pending
+from messaging.outbox_rows import Pending, as_message, waves
 
 MOST_OFFERED = 2_000
 """Rows offered and not yet published beyond which a worker slows down."""
@@ -40,14 +38,6 @@ SLICE = 500
 """Rows published together: as many as a RabbitMQ channel should have unconfirmed."""
 FROM_THE_BEGINNING = 1.0
 """Seconds after which a sweeper that has a backlog before it looks at what came in behind it."""
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxDepth:
-    """How much is waiting, for metrics and readiness: rows, and the age of the oldest in seconds."""
-
-    rows: int
-    oldest: float
 
 
 class Relay:
@@ -114,7 +104,7 @@ class Relay:
         held: set[str | None] = set()
         try:
             async with self._turn:
-                for wave in _waves(pending):
+                for wave in waves(pending):
                     await self._publish_wave(wave, held)
         finally:
             self.on_their_way.difference_update(each.id for each in pending)
@@ -128,7 +118,7 @@ class Relay:
                 self._leave(each, held)
             else:
                 ready.append(each)
-        receipts = await self._bus.publish([_message(each.row) for each in ready])
+        receipts = await self._bus.publish([as_message(each.row) for each in ready])
         self._checkpoint("published")
         for each, receipt in zip(ready, receipts, strict=True):
             self.on_their_way.discard(each.id)
@@ -344,10 +334,10 @@ class Relay:
         receipts: dict[int, Receipt | None] = {}
         held: set[str] = set()
         async with self._turn:
-            for wave in _waves(claimed):
+            for wave in waves(claimed):
                 ready = [each for each in wave if each.row.key not in held]
                 receipts.update({each.id: None for each in wave if each.row.key in held})
-                said = await self._publish_in_slices([_message(each.row) for each in ready])
+                said = await self._publish_in_slices([as_message(each.row) for each in ready])
                 self._checkpoint("published")
                 for each, receipt in zip(ready, said, strict=True):
                     receipts[each.id] = receipt
@@ -393,45 +383,3 @@ class Relay:
                 rows=len(tried_in_vain),
                 unroutable=sum(said is Receipt.UNROUTABLE for said in tried_in_vain),
             )
-
-    async def depth(self) -> OutboxDepth:
-        """How many rows wait and how old the oldest is."""
-        async with self._database.reading() as connection:
-            row = (
-                await connection.execute(
-                    text("SELECT count(*) AS rows, min(created_at) AS oldest FROM outbox").columns(
-                        oldest=schema.outbox.c.created_at.type
-                    )
-                )
-            ).one()
-        oldest = (self._clock.now() - row.oldest).total_seconds() if row.oldest else 0.0
-        return OutboxDepth(int(row.rows), max(oldest, 0.0))
-
-
-def _waves(pending: Sequence[Pending]) -> list[list[Pending]]:
-    """Rows in rounds, each key at most once a round, so that a failure holds back the rest of its key."""
-    waves: list[list[Pending]] = []
-    depth: dict[str, int] = {}
-    for each in pending:
-        place = 0 if each.row.key is None else depth.get(each.row.key, 0)
-        if each.row.key is not None:
-            depth[each.row.key] = place + 1
-        if place == len(waves):
-            waves.append([])
-        waves[place].append(each)
-    return waves
-
-
-def _message(row: OutboxRow) -> Outgoing:
-    return Outgoing(
-        exchange=row.exchange,
-        routing_key=row.routing_key,
-        message_id=str(row.message_id),
-        body=row.body.encode(),
-        type=row.type,
-        timestamp=row.created_at,
-        app_id=row.source,
-        # By this property messages are spread over partitions: what belongs to no saga yet goes by its key.
-        correlation_id=row.correlation_id or row.key or str(row.message_id),
-        content_type=CONTENT_TYPE,
-    )

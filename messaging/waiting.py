@@ -20,6 +20,14 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
+class OutboxDepth:
+    """How much is waiting, for metrics and readiness: rows, and the age of the oldest in seconds."""
+
+    rows: int
+    oldest: float
+
+
+@dataclass(frozen=True, slots=True)
 class Ahead:
     """The oldest row of the same key that is still pending: nothing of that key leaves before it."""
 
@@ -172,3 +180,11 @@ def _deferred(row: Any, now: datetime) -> DeferredWaiting:
         last_error=row.last_error,
         started=row.status == "started",
     )
+
+
+async def outbox_depth(connection: AsyncConnection, now: datetime) -> OutboxDepth:
+    """How many rows wait and how old the oldest is."""
+    query = select(func.count().label("rows"), func.min(outbox.c.created_at).label("oldest")).select_from(outbox)
+    row = (await connection.execute(query)).one()
+    oldest = (now - row.oldest).total_seconds() if row.oldest else 0.0
+    return OutboxDepth(int(row.rows), max(oldest, 0.0))

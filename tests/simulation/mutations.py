@@ -102,7 +102,7 @@ def _take_silence_for_confirmation() -> Patch:
 
 
 def _ignore_the_order_of_a_key() -> Patch:
-    return relay, "_waves", lambda pending: [list(pending)]
+    return relay, "waves", lambda pending: [list(pending)]
 
 
 def _take_silence_for_refusal() -> Patch:

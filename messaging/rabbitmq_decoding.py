@@ -15,21 +15,11 @@ import asyncio
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Any, Protocol, SupportsIndex
-
-from pamqp import decode
+from typing import Protocol, SupportsIndex
 
 from messaging.bus import Delivery
 from messaging.envelope import MAX_BODY
-
-MAX_HEADERS = 18 * 1024
-"""Bytes of headers that are decoded at all: the envelope's 16 KiB of text, and what AMQP adds to it.
-
-pamqp copies the rest of the table for every value in it; a frame full of tiny headers would hold the loop for
-a second.
-"""
+from messaging.rabbitmq_properties import UNDECODABLE, name_of, properties, quick_properties
 
 MAX_KEPT = MAX_BODY + 1
 """Bytes of a body that are held: enough to see that it is too long.
@@ -53,31 +43,6 @@ _SIZE, _TAG = struct.Struct(">Q"), struct.Struct(">Q?")
 _CLOSE = struct.pack(">HH", 10, 50)
 _HEARTBEAT = struct.pack(">BHI", 8, 0, 0) + b"\xce"
 _HEARTBEAT_SECONDS = 1.0
-
-# Property flags, in the order the properties stand in the frame (AMQP 0-9-1, 4.2.6.1 and 1.8.1).
-_HEADERS, _DELIVERY_MODE, _PRIORITY, _TIMESTAMP = 0x2000, 0x1000, 0x0800, 0x0040
-_SHORT_STRINGS = {
-    0x8000: "content_type",
-    0x4000: "content_encoding",
-    0x0400: "correlation_id",
-    0x0200: "reply_to",
-    0x0100: "expiration",
-    0x0080: "message_id",
-    0x0020: "type",
-    0x0010: "user_id",
-    0x0008: "app_id",
-    0x0004: "cluster_id",
-}
-_IN_ORDER = tuple(1 << bit for bit in range(15, 1, -1))
-_OURS = frozenset({"content_type", "correlation_id", "message_id", "type", "user_id", "app_id"})
-
-# Where a property belongs among the last fields of a Delivery, and what is passed over.
-_PLACES = {"message_id": 0, "type": 1, "content_type": 2, "correlation_id": 3, "app_id": 4, "user_id": 5}
-_TIME, _TABLE, _PASSED_OVER, _BYTE = 6, 7, 8, 9
-_OTHERS = {_HEADERS: _TABLE, _DELIVERY_MODE: _BYTE, _PRIORITY: _BYTE, _TIMESTAMP: _TIME}
-
-# What decoding raises: RecursionError on deep headers, OverflowError and OSError on timestamps.
-_UNDECODABLE = (ValueError, OverflowError, OSError, RecursionError, struct.error, LookupError, TypeError)
 
 
 @dataclass(slots=True)
@@ -122,23 +87,23 @@ class RawDelivery:
                     self.exchange.decode(),
                     self.routing_key.decode(),
                     self.redelivered,
-                    *_quick_properties(self.properties),
+                    *quick_properties(self.properties),
                 )
-            except _UNDECODABLE:
+            except UNDECODABLE:
                 pass  # Property by property then, so that whatever can be read is saved.
         complaints: list[str] = []
-        properties = _properties(self.properties, complaints)
+        known = properties(self.properties, complaints)
         if self.size > MAX_KEPT:
             complaints.append(f"the body has {self.size} bytes, more than {MAX_BODY}; only its beginning is kept")
         return Delivery(
             queue=queue,
             tag=tag,
             body=body,
-            exchange=_name("exchange", self.exchange, complaints),
-            routing_key=_name("routing key", self.routing_key, complaints),
+            exchange=name_of("exchange", self.exchange, complaints),
+            routing_key=name_of("routing key", self.routing_key, complaints),
             redelivered=self.redelivered,
             malformed="; ".join(complaints) or None,
-            **properties,
+            **known,
         )
 
 
@@ -230,6 +195,7 @@ class DeliveryReader(asyncio.StreamReader):
         self._socket: asyncio.BaseTransport | None = None
         self._held = 0
         self._full = False
+        self._again: asyncio.TimerHandle | None = None
         self.dismissal: str | None = None
         """What the broker said when it closed the connection, if it did."""
 
@@ -257,6 +223,8 @@ class DeliveryReader(asyncio.StreamReader):
         self._held -= size
         if self._full and self._held <= MOST_HELD // 2:
             self._full = False
+            if self._again is not None:
+                self._again.cancel()
             if isinstance(self._socket, asyncio.ReadTransport):
                 self._socket.resume_reading()
 
@@ -268,7 +236,7 @@ class DeliveryReader(asyncio.StreamReader):
             self._socket.pause_reading()
         self.heard_at = self._passed_on_at = self._loop_time()
         super().feed_data(_HEARTBEAT)
-        self.ended.get_loop().call_later(_HEARTBEAT_SECONDS, self._stay_full)
+        self._again = self.ended.get_loop().call_later(_HEARTBEAT_SECONDS, self._stay_full)
 
     def feed_data(self, data: Iterable[SupportsIndex]) -> None:
         """Called by the transport with whatever has come."""
@@ -316,90 +284,3 @@ class DeliveryReader(asyncio.StreamReader):
         else:
             return
         self._passed_on_at = self.heard_at
-
-
-@lru_cache(maxsize=256)
-def _plan(flags: int) -> tuple[int, ...]:
-    """What stands in the properties, in order: where each belongs in a Delivery, or how it is passed over."""
-    return tuple(
-        _PLACES.get(_SHORT_STRINGS[flag], _PASSED_OVER) if flag in _SHORT_STRINGS else _OTHERS[flag]
-        for flag in _IN_ORDER
-        if flags & flag
-    )
-
-
-def _quick_properties(data: bytes) -> list[Any]:
-    """A Delivery's fields from `message_id` to `headers`; raises one of _UNDECODABLE."""
-    flags = data[0] << 8 | data[1]
-    if flags & 1:
-        raise ValueError("flags that AMQP does not know")
-    found: list[Any] = [None, None, None, None, None, None, None, {}]
-    at = 2
-    for place in _plan(flags):
-        if place < _TIME:
-            start, at = at + 1, at + 1 + data[at]
-            found[place] = data[start:at].decode()
-        elif place == _TIME:
-            found[_TIME] = _time(_SIZE.unpack_from(data, at)[0])
-            at += 8
-        elif place == _TABLE:
-            start = at
-            at += 4 + int.from_bytes(data[at : at + 4], "big")
-            found[_TABLE] = _headers(data[start:at])
-        elif place == _PASSED_OVER:
-            at += 1 + data[at]
-        else:
-            at += 1
-    return found
-
-
-def _properties(data: bytes, complaints: list[str]) -> dict[str, Any]:
-    """The properties a Delivery has; of one that cannot be read, a complaint."""
-    flags = int.from_bytes(data[:2], "big")
-    at = 2
-    found: dict[str, Any] = {}
-    if flags & 1:
-        # A second word of flags stands for properties that AMQP 0-9-1 does not have.
-        complaints.append("the properties have flags that AMQP does not know")
-        return found
-    for flag in _IN_ORDER:
-        if not flags & flag:
-            continue
-        name = _SHORT_STRINGS.get(flag)
-        try:
-            if name is not None:
-                start, at = at + 1, at + 1 + data[at]
-                if name in _OURS:
-                    found[name] = data[start:at].decode()
-            elif flag == _HEADERS:
-                name, start = "headers", at
-                at += 4 + int(struct.unpack_from(">I", data, at)[0])
-                found[name] = _headers(data[start:at])
-            elif flag == _TIMESTAMP:
-                name, at = "timestamp", at + 8
-                found[name] = _time(int(struct.unpack_from(">Q", data, at - 8)[0]))
-            else:
-                at += 1
-        except _UNDECODABLE as error:
-            reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-            complaints.append(f"property {name} cannot be read ({reason})")
-    return found
-
-
-def _headers(table: bytes) -> dict[str, Any]:
-    if len(table) > MAX_HEADERS:
-        raise ValueError(f"{len(table)} bytes, more than {MAX_HEADERS}")
-    return decode.field_table(table)[1]
-
-
-def _time(value: int) -> datetime:
-    # Some clients count milliseconds; read as seconds these would lie beyond the year 2106.
-    return datetime.fromtimestamp(value / 1000 if value > 0xFFFFFFFF else value, UTC)
-
-
-def _name(what: str, raw: bytes, complaints: list[str]) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        complaints.append(f"the {what} {raw!r} is no UTF-8")
-        return raw.decode(errors="backslashreplace")

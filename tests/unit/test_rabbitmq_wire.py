@@ -15,9 +15,11 @@ from pamqp import commands, frame
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
+from messaging import rabbitmq_decoding
 from messaging.bus import Delivery, Outgoing
-from messaging.rabbitmq_decoding import MAX_HEADERS, DeliveryReader, RawDelivery, _Deliveries
+from messaging.rabbitmq_decoding import DeliveryReader, RawDelivery, _Deliveries
 from messaging.rabbitmq_frames import FrameEncoder, Unencodable
+from messaging.rabbitmq_properties import MAX_HEADERS
 
 MESSAGE = Outgoing(
     exchange="amends.events",
@@ -338,3 +340,20 @@ def test_flags_that_amqp_does_not_know() -> None:
 def test_no_properties_can_raise(properties: bytes) -> None:
     """Whatever the bytes are, a delivery comes out, and its body with it."""
     assert decoded(properties).body == b"body"
+
+
+async def test_a_connection_that_fills_again_and_again_keeps_itself_alive_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it was full and had room again, one timer says that it lives, while it is full."""
+    monkeypatch.setattr(rabbitmq_decoding, "_HEARTBEAT_SECONDS", 0.05)
+    reader = DeliveryReader(asyncio.get_running_loop())
+    reader.hold(rabbitmq_decoding.MOST_HELD + 1)
+    for _ in range(50):
+        reader.release(rabbitmq_decoding.MOST_HELD)
+        reader.hold(rabbitmq_decoding.MOST_HELD)
+    said = len(await reader.readexactly(51 * 8))
+
+    await asyncio.sleep(0.07)
+    reader.release(rabbitmq_decoding.MOST_HELD)
+    reader.feed_eof()
+    assert said == 51 * 8
+    assert len(await reader.read()) == 8

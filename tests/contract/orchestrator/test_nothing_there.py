@@ -33,6 +33,7 @@ ARRAYS = {
     "cancel": (("--all-stuck", *WHY), 0),
     "abandon": (("--all-stuck", *WHY), 0),
     "reschedule": (("--all-waiting", "--step", "confirm_order", "--revoke", *WHY), 0),
+    "reshard": (("--yes",), 0),
     "migrate-instances": (("--saga", "move_house", "--from", "1", "--to", "2", *WHY), 0),
 }
 """What is asked, and the exit code where there is none."""
@@ -55,8 +56,9 @@ async def empty(database_url: str) -> AsyncIterator[Database]:
 async def test_where_there_is_none_the_array_is_empty(empty: Database, name: str) -> None:
     """`[]` and nothing else on stdout; what it means is said on stderr, and by the exit code."""
     words, code = ARRAYS[name]
+    url = empty.url.render_as_string(hide_password=False)
     given = {
-        "DATABASE_URL": empty.url.render_as_string(hide_password=False),
+        ("AMENDS_SHARDS" if name == "reshard" else "DATABASE_URL"): url,
         "AMENDS_SAGAS": "orchestrator.sagas.fulfill_order,tests.golden.moving",
     }
     ended = await asyncio.to_thread(

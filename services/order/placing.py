@@ -18,7 +18,9 @@ from tenacity import (
     AsyncRetrying,
     RetryCallState,
     retry_if_exception_type,
+    stop_after_attempt,
     stop_after_delay,
+    stop_all,
     wait_random_exponential,
 )
 
@@ -128,7 +130,8 @@ class OrderClient:
                 self._unanswered(f"{self._silent(state)}; trying for {bound:g} s")
 
         attempts = AsyncRetrying(
-            stop=stop_after_delay(bound),
+            # A first answer that is slow in coming may take all of the time, and is no reason to give up at once.
+            stop=stop_all(stop_after_delay(bound), stop_after_attempt(2 if bound else 1)),
             wait=wait_random_exponential(multiplier=0.1, max=5),
             retry=retry_if_exception_type(_TryAgain),
             sleep=self._sleep,

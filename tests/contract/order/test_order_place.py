@@ -207,6 +207,13 @@ async def test_an_absent_service_is_said_once(app: FastAPI, tmp_path: Path) -> N
         await placed_by(transport, orders, concurrency=3, patience=0)
 
 
+async def test_a_slow_failure_is_no_reason_to_give_up_at_once(app: FastAPI, tmp_path: Path) -> None:
+    """Where the first answer takes all of the time, the service is asked once more nevertheless."""
+    transport = Unreliable(app, [httpx.ConnectTimeout("slow")])
+    orders = written(tmp_path, "A,c,1,1.00")
+    assert [type(each) for each in await placed_by(transport, orders, patience=1e-9)] == [Placed]
+
+
 async def test_waiting_asks_for_pages_and_jumps_over_the_orders_of_others(
     app: FastAPI, database: Database, shop: Callable[..., Any]
 ) -> None:

@@ -201,9 +201,9 @@ async def _delete_queues(amqp_url: str, names: Sequence[str]) -> None:
 
 def _further(services: Sequence[Service], count: int) -> list[Service]:
     """More processes of the orchestrator."""
-    first = services[0]
     return [
-        replace(first, name=f"{first.name}-{number}", port=port) for number, port in enumerate(free_ports(count), 2)
+        replace(services[0], name=f"{services[0].name}-{number}", port=port)
+        for number, port in enumerate(free_ports(count), 2)
     ]
 
 

@@ -28,6 +28,12 @@ TOGETHER = (
 )
 
 
+AT_THE_USUAL_PORTS = ("tests/acceptance/test_up.py", "tests/acceptance/test_readme.py")
+"""Start services where users do, at 8000 and the next two: two at once would find the same ports free, and one take
+them.
+"""
+
+
 class Sharing(LoadScopeScheduling):  # type: ignore[misc]  # xdist says no types
     """One test at a time, but of some files all tests by one process."""
 
@@ -36,8 +42,10 @@ class Sharing(LoadScopeScheduling):  # type: ignore[misc]  # xdist says no types
 
 
 def unit(nodeid: str) -> str:
-    """What a test is done with: its file where all of that file belong together, otherwise itself."""
+    """What a test is done with: its file or its like where these belong together, otherwise itself."""
     file = nodeid.partition("::")[0]
+    if file in AT_THE_USUAL_PORTS:
+        return "at the usual ports"
     return file if file in TOGETHER else nodeid
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sharing import HERE, TOGETHER, pytest_xdist_auto_num_workers, unit
+from tests.sharing import AT_THE_USUAL_PORTS, HERE, TOGETHER, pytest_xdist_auto_num_workers, unit
 
 
 def test_what_is_done_together_is_there() -> None:
     """A file that was renamed would quietly be torn apart."""
-    assert [name for name in TOGETHER if not (HERE.parent / name).is_file()] == []
+    assert [name for name in (*TOGETHER, *AT_THE_USUAL_PORTS) if not (HERE.parent / name).is_file()] == []
 
 
 def test_a_test_is_done_by_itself_or_with_its_file() -> None:
     """Two seeds go to one process; two cases of another test may go to two."""
     seeds = [f"tests/simulation/test_simulation.py::test_the_properties_hold[from-{first}]" for first in (0, 25)]
     assert {unit(each) for each in seeds} == {"tests/simulation/test_simulation.py"}
+    assert len({unit(f"{name}::test_a") for name in AT_THE_USUAL_PORTS}) == 1
     assert unit("tests/unit/test_help.py::test_a[x::y]") == "tests/unit/test_help.py::test_a[x::y]"
 
 

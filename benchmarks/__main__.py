@@ -14,12 +14,10 @@ from typing import Annotated
 import structlog
 import typer
 
-from benchmarks import floor, goals, machine
+from benchmarks import exits, floor, goals, machine
 from benchmarks.measuring import Bench, bench_of, result_of, settled, wrong
 from benchmarks.report import Report, draw
-from benchmarks.system import BATCH, NotMeasurable, System, open_system
-from deploy.servers import ServerUnavailable
-from deploy.up import CannotStart
+from benchmarks.system import BATCH, System, open_system
 from messaging.topology import QueueType
 
 WARM = 500
@@ -79,19 +77,12 @@ def main(
         wrapper_class=structlog.make_filtering_bound_logger(30), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
     )
     asked = Asked(sagas, rounds, batch, single, rate, seconds, posts, queue, floor)
-    try:
-        with ExitStack() as stack:
-            logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-bench-")))
-            system, scratch = open_system(stack, os.environ, logs, given=asked.settings(batch))
-            stack.callback(system.remove_queues)
-            stack.callback(system.stop)
-            report = asyncio.run(_measure(system, scratch, asked))
-    except NotMeasurable as error:
-        print(f"amends: {error}", file=sys.stderr)
-        raise typer.Exit(1) from error
-    except (ServerUnavailable, CannotStart) as error:
-        print(f"amends: {error}", file=sys.stderr)
-        raise typer.Exit(69) from error
+    with exits.told(), ExitStack() as stack:
+        logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-bench-")))
+        system, scratch = open_system(stack, os.environ, logs, given=asked.settings(batch))
+        stack.callback(system.remove_queues)
+        stack.callback(system.stop)
+        report = asyncio.run(_measure(system, scratch, asked))
     draw(report)
     goals.write(output, report.as_json())
     goals.draw(output.parent)

@@ -22,13 +22,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import goals, machine, orders
+from benchmarks import exits, goals, machine, orders
 from benchmarks.filling import Filled, fill_up, there
 from benchmarks.goals import Reached
 from benchmarks.measuring import Bench, Throughput, bench_of, settled
-from benchmarks.system import NotMeasurable, System, open_system
-from deploy.servers import ServerUnavailable
-from deploy.up import CannotStart
+from benchmarks.system import System, open_system
 from messaging.database import Database
 from services.payment.audit import audit
 
@@ -93,21 +91,14 @@ def main(
     )
     settings = {"ended": ended, "waiting": waiting, "sagas_per_round": sagas, "rounds": rounds}
     report = Report(machine.now(), settings, machine.described())
-    try:
-        with ExitStack() as stack:
-            logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-scale-")))
-            system, scratch = open_system(stack, os.environ, logs)
-            stack.callback(system.remove_queues)
-            stack.callback(system.stop)
-            # The scratch database is dropped with the others, full or not.
-            places = {EMPTY: system.databases["orchestrator"], FULL: scratch}
-            asyncio.run(_measure(report, system, places, ended, waiting, sagas, rounds))
-    except NotMeasurable as error:
-        print(f"amends: {error}", file=sys.stderr)
-        raise typer.Exit(1) from error
-    except (ServerUnavailable, CannotStart) as error:
-        print(f"amends: {error}", file=sys.stderr)
-        raise typer.Exit(69) from error
+    with exits.told(), ExitStack() as stack:
+        logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-scale-")))
+        system, scratch = open_system(stack, os.environ, logs)
+        stack.callback(system.remove_queues)
+        stack.callback(system.stop)
+        # The scratch database is dropped with the others, full or not.
+        places = {EMPTY: system.databases["orchestrator"], FULL: scratch}
+        asyncio.run(_measure(report, system, places, ended, waiting, sagas, rounds))
     _draw(report)
     goals.write(output, report.as_json())
     if report.findings:

@@ -30,12 +30,11 @@ from rich.table import Table
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from benchmarks import exits
 from benchmarks.goals import RECORDS, Reached, as_json, write
 from benchmarks.machine import described, now
 from benchmarks.system import NotMeasurable, open_system
 from benchmarks.usage import Watched, listener_on
-from deploy.servers import ServerUnavailable
-from deploy.up import CannotStart
 from messaging import migrate
 from messaging.bus import Delivery, Outgoing, Receipt
 from messaging.clock import SystemClock
@@ -116,17 +115,10 @@ def main(
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(30), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
     )
-    try:
-        with ExitStack() as stack:
-            logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-draining-")))
-            system, scratch = open_system(stack, os.environ, logs, modules={})
-            figures = asyncio.run(_measure(system.amqp_url, scratch, Figures(rows, queue), rounds))
-    except NotMeasurable as error:
-        print(f"amends: {error}", file=sys.stderr)
-        raise typer.Exit(1) from error
-    except (ServerUnavailable, CannotStart) as error:
-        print(f"amends: {error}", file=sys.stderr)
-        raise typer.Exit(69) from error
+    with exits.told(), ExitStack() as stack:
+        logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-draining-")))
+        system, scratch = open_system(stack, os.environ, logs, modules={})
+        figures = asyncio.run(_measure(system.amqp_url, scratch, Figures(rows, queue), rounds))
     _draw(figures)
     write(output, figures.as_json())
     if figures.findings:

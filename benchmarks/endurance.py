@@ -23,13 +23,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import goals, machine
+from benchmarks import exits, goals, machine
 from benchmarks.goals import Reached
 from benchmarks.measuring import bench_of, result_of, settled, wrong
 from benchmarks.report import MEGABYTE
-from benchmarks.system import NotMeasurable, System, open_system
-from deploy.servers import ServerUnavailable
-from deploy.up import CannotStart
+from benchmarks.system import System, open_system
 
 PORTION = 2000
 OURS = ("orchestrator", "order", "payment")
@@ -103,19 +101,12 @@ def main(
         wrapper_class=structlog.make_filtering_bound_logger(30), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
     )
     report = Report(machine.now(), {"sagas": sagas, "portion": PORTION}, machine.described())
-    try:
-        with ExitStack() as stack:
-            logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-endurance-")))
-            system, scratch = open_system(stack, os.environ, logs)
-            stack.callback(system.remove_queues)
-            stack.callback(system.stop)
-            asyncio.run(_measure(report, system, scratch, sagas))
-    except NotMeasurable as error:
-        print(f"amends: {error}", file=sys.stderr)
-        raise typer.Exit(1) from error
-    except (ServerUnavailable, CannotStart) as error:
-        print(f"amends: {error}", file=sys.stderr)
-        raise typer.Exit(69) from error
+    with exits.told(), ExitStack() as stack:
+        logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-endurance-")))
+        system, scratch = open_system(stack, os.environ, logs)
+        stack.callback(system.remove_queues)
+        stack.callback(system.stop)
+        asyncio.run(_measure(report, system, scratch, sagas))
     _draw(report)
     goals.write(output, report.as_json())
     if report.findings:

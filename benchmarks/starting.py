@@ -27,10 +27,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import goals, machine
+from benchmarks import exits, goals, machine
 from benchmarks.system import READY_SECONDS, NotMeasurable, System, open_system
-from deploy.servers import ServerUnavailable
-from deploy.up import CannotStart
 
 SERVICES = {
     "orchestrator": "orchestrator.cli.running",
@@ -67,18 +65,11 @@ def main(
     Exit codes: 0 measured, 1 a process did not start, 69 no server to be had.
     """
     began, described = machine.now(), machine.described()
-    try:
-        with ExitStack() as stack:
-            logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-starting-")))
-            system, _ = open_system(stack, os.environ, logs)
-            stack.callback(system.stop)
-            measured = _measure(system, rounds)
-    except NotMeasurable as error:
-        print(f"amends: {error}", file=sys.stderr)
-        raise typer.Exit(1) from error
-    except (ServerUnavailable, CannotStart) as error:
-        print(f"amends: {error}", file=sys.stderr)
-        raise typer.Exit(69) from error
+    with exits.told(), ExitStack() as stack:
+        logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-starting-")))
+        system, _ = open_system(stack, os.environ, logs)
+        stack.callback(system.stop)
+        measured = _measure(system, rounds)
     found = {name: _median(starts) for name, starts in measured.items()}
     _draw(found, rounds)
     slowest = max(SERVICES, key=lambda name: found[name].wall)

@@ -17,11 +17,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import floor, goals, machine
+from benchmarks import exits, floor, goals, machine
 from benchmarks.measuring import Bench, Throughput, bench_of, result_of, settled, wrong
-from benchmarks.system import BATCH, NotMeasurable, System, open_system
-from deploy.servers import ServerUnavailable
-from deploy.up import CannotStart
+from benchmarks.system import BATCH, System, open_system
 from messaging.topology import QueueType
 
 SIZES = (1, 10, 100, 250, 500)
@@ -84,19 +82,12 @@ def main(
     )
     settings = {"sagas_per_round": sagas, "rounds": rounds, "queues": queue.value}
     report = Report(machine.now(), settings, machine.described())
-    try:
-        with ExitStack() as stack:
-            logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-sweep-")))
-            system, scratch = open_system(stack, os.environ, logs, given={"AMENDS_QUEUE_TYPE": queue.value})
-            stack.callback(system.remove_queues)
-            stack.callback(system.stop)
-            asyncio.run(_measure(report, system, scratch, sagas, rounds, queue, floor))
-    except NotMeasurable as error:
-        print(f"amends: {error}", file=sys.stderr)
-        raise typer.Exit(1) from error
-    except (ServerUnavailable, CannotStart) as error:
-        print(f"amends: {error}", file=sys.stderr)
-        raise typer.Exit(69) from error
+    with exits.told(), ExitStack() as stack:
+        logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-sweep-")))
+        system, scratch = open_system(stack, os.environ, logs, given={"AMENDS_QUEUE_TYPE": queue.value})
+        stack.callback(system.remove_queues)
+        stack.callback(system.stop)
+        asyncio.run(_measure(report, system, scratch, sagas, rounds, queue, floor))
     _draw(report)
     goals.write(output, report.as_json())
     if report.findings:

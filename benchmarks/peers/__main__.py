@@ -13,13 +13,11 @@ from typing import Annotated
 import structlog
 import typer
 
-from benchmarks import floor, goals, machine
+from benchmarks import exits, floor, goals, machine
 from benchmarks.measuring import bench_of, settled
 from benchmarks.peers.engines import Absent, Engine, Measured, engines, run
 from benchmarks.peers.report import Report, draw
-from benchmarks.system import NotMeasurable, System, open_system
-from deploy.servers import ServerUnavailable
-from deploy.up import CannotStart
+from benchmarks.system import System, open_system
 from messaging.topology import QueueType
 
 WARM = 500
@@ -54,19 +52,12 @@ def main(
     settings = {"sagas_per_round": sagas, "peers_sagas_per_round": theirs, "rounds": rounds, "queues": queue.value}
     report = Report(machine.now(), settings, machine.described())
     peers = engines(dbos, restate)
-    try:
-        with ExitStack() as stack:
-            logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-peers-")))
-            system, scratch = open_system(stack, os.environ, logs, given={"AMENDS_QUEUE_TYPE": queue.value})
-            stack.callback(system.remove_queues)
-            stack.callback(system.stop)
-            asyncio.run(_measure(report, system, scratch, peers, sagas, theirs, rounds, queue, floor))
-    except NotMeasurable as error:
-        print(f"amends: {error}", file=sys.stderr)
-        raise typer.Exit(1) from error
-    except (ServerUnavailable, CannotStart) as error:
-        print(f"amends: {error}", file=sys.stderr)
-        raise typer.Exit(69) from error
+    with exits.told(), ExitStack() as stack:
+        logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-peers-")))
+        system, scratch = open_system(stack, os.environ, logs, given={"AMENDS_QUEUE_TYPE": queue.value})
+        stack.callback(system.remove_queues)
+        stack.callback(system.stop)
+        asyncio.run(_measure(report, system, scratch, peers, sagas, theirs, rounds, queue, floor))
     draw(report)
     goals.write(output, report.as_json())
     goals.draw(output.parent)

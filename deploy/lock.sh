@@ -1,6 +1,7 @@
 #!/bin/sh
 # Resolve pyproject.toml into requirements.lock (runtime) and requirements-dev.lock (runtime, extras, tools), and what
-# the benchmarks need besides: requirements-bench.lock (pictures) and benchmarks/peers (other engines).
+# some programs need besides: requirements-bench.lock (pictures), requirements-audit.lock (what is known of the
+# packages) and benchmarks/peers (other engines).
 #
 #   deploy/lock.sh             keep what is locked where it still fits
 #   deploy/lock.sh --upgrade   take the newest of everything
@@ -23,8 +24,9 @@ compile() {
 compile pyproject.toml --group build --output-file requirements.lock "$@"
 compile pyproject.toml --all-extras --group build --group dev \
     --constraint requirements.lock --output-file requirements-dev.lock "$@"
-# Of the two that follow only what is not locked above: they are installed beside it.
+# What follows is installed beside it: the same packages in the same versions.
 compile --group bench --constraint requirements-dev.lock --output-file requirements-bench.lock "$@"
+compile --group audit --constraint requirements-dev.lock --output-file requirements-audit.lock "$@"
 compile benchmarks/peers/requirements.in --output-file benchmarks/peers/requirements.txt "$@"
 command -v npm >/dev/null || {
     echo "amends: benchmarks/peers/package-lock.json is left as it was, for want of npm" >&2

@@ -129,7 +129,8 @@ class Worker:
         self._subscriptions: dict[str, Subscription] = {}
         self._stopping = False
         self.waiting_for: str | None = None
-        self._began: datetime | None = None
+        self.in_hand_since: datetime | None = None
+        """When the batch in hand was begun; None while there is none."""
         self._slow = Slow()
         self._reached = False
         self._busy: set[str] = set()
@@ -210,8 +211,9 @@ class Worker:
     @property
     def moving(self) -> bool:
         """Whether work that has arrived is being done: false while a batch waits for the database, or hangs."""
-        if self.waiting_for is None and self._began is not None and self._clock.now() - self._began > STALLED:
-            self.waiting_for = f"nothing has come of it since {self._began.isoformat(timespec='seconds')}"
+        since = self.in_hand_since
+        if self.waiting_for is None and since is not None and self._clock.now() - since > STALLED:
+            self.waiting_for = f"nothing has come of it since {since.isoformat(timespec='seconds')}"
         return self.waiting_for is None
 
     # -- in --------------------------------------------------------------------------------------------------
@@ -236,7 +238,7 @@ class Worker:
 
     async def _process(self, arrivals: list[Arrival]) -> None:
         """Handle arrivals to the end: committed, put off or buried; on a lost database, wait and try again."""
-        self._began = self._clock.now()
+        self.in_hand_since = self._clock.now()
         whole, slow = self._slow.apart(arrivals)
         parts = [*([each] for each in slow), *([whole] if whole else [])]
         while parts:
@@ -249,7 +251,7 @@ class Worker:
                 await self._settle_alone(part[0], error)
             else:
                 parts.extend(reversed(apart(part, error)))
-        self._began = None
+        self.in_hand_since = None
 
     async def _persist(self, arrivals: list[Arrival], act: Act, *, slow_tries: int = SLOW_TRIES) -> Exception | None:
         """One transaction, tried again while what fails passes by itself; returns what does not."""

@@ -108,7 +108,7 @@ class Night(Stage):
 
     async def _sent(self) -> None:
         """What is written has left, and payment has failed at what it fails at."""
-        await self.relay.flush()
+        await self.flush()
         heard, self._heard = self.bus.published[self._heard :], len(self.bus.published)
         for message in heard:
             if message.type == "payment.void" and DEPLOYED < self.clock.now() < MENDED:

@@ -88,7 +88,7 @@ async def declined(office: Office) -> None:
     office.clock.advance(0.288)
     compensation = Direction.COMPENSATION
     await office.handle(said(office, OrderCanceled(order_id=DECLINED), step="place_order", direction=compensation))
-    await office.relay.flush()
+    await office.flush()
 
 
 async def paid_before(office: Office) -> None:
@@ -100,7 +100,7 @@ async def paid_before(office: Office) -> None:
         office.clock.advance(number / 100)
         held = PaymentAuthorized(order_id=order, authorization_id=f"A-{number}", amount=total)
         await office.handle(said(office, held, step="authorize_payment"))
-    await office.relay.flush()
+    await office.flush()
     office.clock.moment = NOON
 
 

@@ -79,6 +79,7 @@ class Stage(Office):
         async with asyncio.timeout(PATIENCE):
             while (await self.sagas())[first.key].revision == first.revision:  # noqa: ASYNC110 - it is in the database
                 await asyncio.sleep(0.002)
+        await self.until(lambda: self.worker.in_hand_since is None, "the worker has done what it has in hand")
 
     async def person(self, action: Action, why: str, step: str | None = None, answer: Event | None = None) -> None:
         """Somebody acts, a quarter of an hour later."""

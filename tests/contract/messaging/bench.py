@@ -285,6 +285,12 @@ class Bench:
 
     # -- out -------------------------------------------------------------------------------------------------
 
+    async def flush(self) -> None:
+        """Publish what the worker has committed: a commit may be seen in the database a moment before it says so."""
+        if self._running:
+            await self.until(lambda: self.worker.in_hand_since is None, "the worker has done what it has in hand")
+        await self.relay.flush()
+
     async def rows(self, table: Any, *order: Any) -> list[Row[Any]]:
         """All rows of a table."""
         async with self.database.reading() as connection:

@@ -77,7 +77,7 @@ async def test_a_call_outside_is_made_with_the_command_id_and_answered_with_its_
     await bench.until_status(7, "done")
     # Offered once the commit has returned, which who reads the row may notice before.
     await bench.until(lambda: bool(bench.relay.on_their_way), "the answer is offered")
-    await bench.relay.flush()
+    await bench.flush()
 
     assert gateway.calls == [("p1", _id(7))]
     assert await done(bench.database) == [("p1", "recorded")]
@@ -141,7 +141,7 @@ async def test_a_record_that_fails_undoes_the_answer_and_buries_the_command(benc
     await bench.serve(gateway.participant())
     await bench.handle(bench.delivery(Pack(parcel="p1", note="bad"), id=_id(7)))
     await bench.until_status(7, "failed")
-    await bench.relay.flush()
+    await bench.flush()
 
     assert await done(bench.database) == []
     assert [each.type for each in bench.bus.published] == ["amends.dead_lettered"]

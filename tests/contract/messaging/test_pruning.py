@@ -239,7 +239,7 @@ async def test_a_command_that_is_repeated_for_longer_than_entries_live_runs_once
         await bench.handle(replace(command, tag=bench.bus.tag()))
         bench.clock.advance(6 * DAY.total_seconds())
         assert await _prune(bench) == 0
-    await bench.relay.flush()
+    await bench.flush()
 
     assert await done(bench.database) == [("p1", "packed")]
     assert len(bench.bus.sent("parcel.packed")) == 4

@@ -50,7 +50,7 @@ async def _letter(bench: Bench) -> UUID:
 
 async def _told(bench: Bench) -> list[tuple[str, str]]:
     """What was announced of which letter, in order."""
-    await bench.relay.flush()
+    await bench.flush()
     told = [each for each in bench.bus.published if each.exchange == "amends.dead-letters"]
     return [(each.routing_key, json.loads(each.body)["data"]["letter_id"]) for each in told]
 

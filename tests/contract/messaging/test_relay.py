@@ -65,7 +65,7 @@ async def test_offered_rows_are_published_once_and_deleted_in_the_next_transacti
     """The fast path sends from memory, and the rows leave with the next transaction that deletes what is confirmed."""
     bench.relay.offer(await _append(bench, row(1, "a"), row(2, "b")))
     bench.bus.gate = asyncio.Event()
-    flushing = asyncio.create_task(bench.relay.flush())
+    flushing = asyncio.create_task(bench.flush())
     await until(lambda: len(bench.bus.published) == 2, "both are on the wire")
 
     assert await _ids(bench) == [1, 2]
@@ -123,7 +123,7 @@ async def test_a_failed_offer_is_left_to_the_sweeper(bench: Bench) -> None:
     """What the fast path could not get confirmed is sent by the sweeper when its grace is over."""
     bench.bus.says = lambda _message: Receipt.UNKNOWN
     bench.relay.offer(await _append(bench, row(1, "a")))
-    await bench.relay.flush()
+    await bench.flush()
     bench.bus.says = lambda _message: Receipt.CONFIRMED
 
     assert await bench.relay.sweep() == 0
@@ -178,7 +178,7 @@ async def test_rows_offered_behind_a_failed_one_wait_for_the_sweeper(bench: Benc
     bench.relay.offer(first)
     bench.relay.offer(await _append(bench, row(2, "a"), row(3, "b")))
 
-    await bench.relay.flush()
+    await bench.flush()
 
     assert numbers(bench.bus.published) == [1, 3]
     assert await _ids(bench) == [1, 2]
@@ -259,7 +259,7 @@ async def test_rows_written_outside_a_worker_wait_for_a_strangers_older_row(benc
     ids = await bench.commit_rows([row(2, "a"), row(3, "b")], available_in=10)
 
     bench.relay.offer([Pending(ids[0], row(2, "a")), Pending(ids[1], row(3, "b"))])
-    await bench.relay.flush()
+    await bench.flush()
 
     assert numbers(bench.bus.published) == [3]
 
@@ -274,7 +274,7 @@ async def test_followers_of_a_row_that_was_not_sent_wait_too_in_a_later_slice(be
     bench.relay.offer([Pending(held, row(2, "a"))])
     bench.relay.offer([Pending(each, row(100 + place), checked=True) for place, each in enumerate(others)])
     bench.relay.offer([Pending(behind, row(3, "a"), frozenset({held}), checked=True)])
-    await bench.relay.flush()
+    await bench.flush()
 
     assert numbers(bench.bus.published) == list(range(100, 100 + SLICE))
 

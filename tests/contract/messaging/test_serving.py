@@ -51,7 +51,7 @@ async def test_a_command_is_answered_once_with_ids_derived_from_it(bench: Bench)
     """The answer carries the command's correlation, its cause and an id that a repetition would derive again."""
     await bench.serve(packer())
     await bench.handle(bench.delivery(Pack(parcel="p1"), id=_id(7), correlation_id="saga-9"))
-    await bench.relay.flush()
+    await bench.flush()
 
     (answer,) = bench.bus.published
     content = json.loads(answer.body)
@@ -67,10 +67,10 @@ async def test_a_repeated_command_gets_the_stored_answer_without_running_its_han
     """Byte by byte the same answer, and no second effect."""
     await bench.serve(packer())
     await bench.handle(bench.delivery(Pack(parcel="p1"), id=_id(7)))
-    await bench.relay.flush()
+    await bench.flush()
     bench.clock.advance(3600)
     await bench.handle(bench.delivery(Pack(parcel="p1"), id=_id(7)))
-    await bench.relay.flush()
+    await bench.flush()
 
     first, second = bench.bus.published
     assert (first.message_id, first.body) == (second.message_id, second.body)
@@ -90,7 +90,7 @@ async def test_an_event_handler_runs_once_and_answers_nothing(bench: Bench) -> N
     await bench.serve(participant)
     for _ in range(2):
         await bench.handle(bench.delivery(Ordered(parcel="p1"), id=_id(3)))
-    await bench.relay.flush()
+    await bench.flush()
 
     assert await done(bench.database) == [("p1", "ordered")]
     (emitted,) = bench.bus.published
@@ -110,7 +110,7 @@ async def test_a_batch_handler_gets_all_of_one_type_and_answers_in_order(bench: 
 
     await bench.serve(participant)
     await bench.handle(*[bench.delivery(Pack(parcel=f"p{number}"), id=_id(number)) for number in (1, 2, 3)])
-    await bench.relay.flush()
+    await bench.flush()
 
     assert calls == [["p1", "p2", "p3"]]
     assert [json.loads(each.body)["causationid"] for each in bench.bus.published] == [str(_id(1)), str(_id(3))]
@@ -194,7 +194,7 @@ async def test_after_its_attempts_a_message_is_answered_otherwise(bench: Bench) 
     await bench.handle(bench.delivery(Pack(parcel="p1"), id=_id(7)))
     await bench.pass_time(lambda: len(calls) >= 2, "it is tried again", step=1)
     await bench.until_status(7, "done")
-    await bench.relay.flush()
+    await bench.flush()
 
     assert [json.loads(each.body)["data"] for each in bench.bus.published] == [{"parcel": "p1", "reason": "closed"}]
     assert await bench.letters() == []
@@ -205,7 +205,7 @@ async def test_after_its_attempts_a_message_without_otherwise_is_a_dead_letter(b
     participant, _ = _moody(RetryLater("closed", attempts=1))
     await bench.serve(participant)
     await bench.handle(bench.delivery(Pack(parcel="p1"), id=_id(7)))
-    await bench.relay.flush()
+    await bench.flush()
 
     (letter,) = await bench.rows(schema.dead_letter)
     assert (letter.reason, letter.message_id, letter.queue) == ("retries_exhausted", str(_id(7)), "depot.in")
@@ -220,7 +220,7 @@ async def test_an_otherwise_that_the_contract_does_not_name_is_a_dead_letter(ben
     participant, _ = _moody(RetryLater("closed", attempts=1, otherwise=Ordered(parcel="p1")))
     await bench.serve(participant)
     await bench.handle(bench.delivery(Pack(parcel="p1"), id=_id(7)))
-    await bench.relay.flush()
+    await bench.flush()
 
     assert [each.exchange for each in bench.bus.published] == ["amends.dead-letters"]
     assert await bench.statuses() == {7: "failed"}
@@ -243,7 +243,7 @@ async def test_an_error_of_the_handlers_own_is_a_dead_letter_with_its_traceback(
     await bench.serve(participant)
     await bench.handle(bench.delivery(Pack(parcel="p1"), id=_id(7)))
     tries = len(calls)
-    await bench.relay.flush()
+    await bench.flush()
 
     (letter,) = await bench.rows(schema.dead_letter)
     assert letter.reason == "handler_failed"
@@ -258,7 +258,7 @@ async def test_an_answer_the_contract_does_not_name_is_a_dead_letter(bench: Benc
     participant, _ = _moody(wrong, wrong)
     await bench.serve(participant)
     await bench.handle(bench.delivery(Pack(parcel="p1"), id=_id(7)))
-    await bench.relay.flush()
+    await bench.flush()
 
     (letter,) = await bench.rows(schema.dead_letter)
     assert "its contract names Packed or Refused" in letter.error
@@ -274,7 +274,7 @@ async def test_a_command_that_comes_after_its_compensation_is_dropped(bench: Ben
     await bench.serve(packer())
     await bench.handle(bench.delivery(Unpack(parcel="p1"), id=_id(8), compensates=_id(7)))
     await bench.handle(bench.delivery(Pack(parcel="p1"), id=_id(7)))
-    await bench.relay.flush()
+    await bench.flush()
 
     assert await done(bench.database) == [("p1", "unpacked")]
     assert [each.type for each in bench.bus.published] == ["parcel.unpacked"]

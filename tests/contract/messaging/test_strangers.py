@@ -125,7 +125,7 @@ async def test_a_command_that_was_buried_is_tried_again_when_it_is_sent_again(be
     await bench.handle(bench.delivery(Pack(parcel="p1"), id=_id(7)))
     assert await bench.letters() == [("handler_failed", str(_id(7)))]
     await bench.handle(bench.delivery(Pack(parcel="p1"), id=_id(7)))
-    await bench.relay.flush()
+    await bench.flush()
 
     assert await done(bench.database) == [("p1", "packed")]
     assert [each.type for each in bench.bus.sent("parcel.packed")] == ["parcel.packed"]
@@ -175,7 +175,7 @@ async def test_a_message_whose_outside_is_too_long_is_buried_and_announced(
     assert letter.reason in ("malformed", "oversized")
     assert max(len(each.encode()) for each in (letter.message_id, letter.type, letter.correlation_id)) <= 255
     assert letter.correlation_id == long[: len(letter.correlation_id)] != ""
-    await bench.relay.flush()
+    await bench.flush()
     assert "parcel.packed" in [each.type for each in bench.bus.published]
     assert "amends.dead_lettered" in [each.type for each in bench.bus.published]
 

@@ -51,7 +51,7 @@ async def test_a_batch_is_taken_apart_until_the_culprits_stand_alone(bench: Benc
     deliveries = [bench.delivery(Pack(parcel=str(number)), id=UUID(int=1000 + number)) for number in range(50)]
 
     await bench.handle(*deliveries)
-    await bench.relay.flush()
+    await bench.flush()
 
     good = [number for number in range(50) if number not in broken]
     assert sorted(int(parcel) for parcel, _ in await done(bench.database)) == good
@@ -185,7 +185,7 @@ async def test_hostile_messages_become_dead_letters_once_each_and_harm_no_neighb
 
     await bench.handle(*good[:10], *deliveries, *good[10:])
     await bench.handle(*again)
-    await bench.relay.flush()
+    await bench.flush()
 
     assert [reason for reason, _ in await bench.letters()] == [reason for reason, _, _ in _HOSTILE]
     assert [row.body for row in await bench.rows(schema.dead_letter)] == [body for _, body, _ in _HOSTILE]
@@ -214,7 +214,7 @@ async def test_one_message_delivered_three_times_in_a_batch_is_handled_once(benc
     copies = [bench.delivery(Pack(parcel="p1"), id=UUID(int=7)) for _ in range(2)]
 
     await bench.handle(delivery, *copies)
-    await bench.relay.flush()
+    await bench.flush()
 
     assert await done(bench.database) == [("p1", "packed")]
     assert len(bench.bus.sent("parcel.packed")) == 1
@@ -333,7 +333,7 @@ async def test_messages_of_one_key_are_handled_in_the_order_in_which_they_came(b
     await bench.serve(packer())
     kinds = [Pack, Unpack, Pack, Pack, Unpack]
     await bench.handle(*[bench.delivery(kind(parcel="p1"), correlation_id=None) for kind in kinds])
-    await bench.relay.flush()
+    await bench.flush()
 
     assert [what for _, what in await done(bench.database)] == ["packed", "unpacked", "packed", "packed", "unpacked"]
     assert [each.type for each in bench.bus.published] == [

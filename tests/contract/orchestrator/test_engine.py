@@ -43,7 +43,7 @@ async def test_a_second_start_with_the_same_key_is_a_duplicate(office: Office) -
     await office.employ(_two())
     await office.handle(office.begun(1), office.begun(1), office.begun(2))
     await office.handle(office.begun(1))
-    await office.relay.flush()
+    await office.flush()
 
     assert {key: row.revision for key, row in (await office.sagas()).items()} == {"1": 1, "2": 1}
     assert office.commands() == [("work.do", "dig"), ("work.do", "dig")]
@@ -58,7 +58,7 @@ async def test_a_batch_with_a_whole_saga_in_it_moves_it_to_its_end(office: Offic
     await office.employ(_two())
     answers = [office.answer(1, name, Done()) for name in ("dig", "fill", "sign", "bill")]
     await office.handle(office.begun(1), *answers, office.begun(2))
-    await office.relay.flush()
+    await office.flush()
 
     sagas = await office.sagas()
     assert (sagas["1"].status, sagas["1"].revision, sagas["1"].deadline) == ("completed", 5, None)
@@ -81,7 +81,7 @@ async def test_a_refusal_is_compensated_last_step_first(office: Office) -> None:
     await office.handle(office.answer(1, "fill", Refused()))
     assert await office.status_of(1) == "compensating"
     await office.handle(office.answer(1, "dig", Undone(), direction=Direction.COMPENSATION))
-    await office.relay.flush()
+    await office.flush()
 
     assert await office.status_of(1) == "compensated"
     assert [each.type for each in office.bus.published] == ["work.do", "work.do", "work.undo", "work.amended"]
@@ -115,7 +115,7 @@ async def test_what_is_parked_too_long_is_a_dead_letter_with_the_reason(office: 
         while await office.parked():
             office.clock.advance(60)
             await asyncio.sleep(0.01)
-    await office.relay.flush()
+    await office.flush()
 
     (letter,) = await office.rows(schema.dead_letter)
     assert (letter.reason, letter.message_id) == ("expired", early.message_id)
@@ -230,7 +230,7 @@ async def test_deadlines_of_a_version_that_is_not_loaded_here_hide_no_others(off
     await office.retire()
     await office.employ(work_saga(step("dig", **patient), pivot("sign")), batch_size=10)
     await office.handle(office.begun(1))
-    await office.relay.flush()
+    await office.flush()
     office.bus.published.clear()
 
     async with asyncio.timeout(20):
@@ -256,7 +256,7 @@ async def test_every_deadline_that_has_passed_is_heeded(office: Office) -> None:
 
 
 async def _published(office: Office) -> list[Any]:
-    await office.relay.flush()
+    await office.flush()
     found = list(office.bus.published)
     office.bus.published.clear()
     return found
@@ -369,7 +369,7 @@ async def test_two_engines_that_start_one_saga_at_once_start_it_once(postgres_ur
         answers = [[office.answer(number, "dig", Done()) for number in numbers] for office in offices]
         await asyncio.gather(_handle_in_time(offices[0], answers[0][:30]), _handle_in_time(offices[1], answers[1][30:]))
         for office in offices:
-            await office.relay.flush()
+            await office.flush()
         # A command behind one that the other engine had sent and not yet deleted is left to the sweepers.
         offices[0].clock.advance(60)
         while await offices[0].relay.sweep():

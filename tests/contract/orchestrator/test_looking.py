@@ -34,7 +34,7 @@ async def kept(database_url: str) -> str:
     await office.employ(work_saga(step("dig"), pivot("sign")))
     await office.handle(office.begun(9))
     await office.handle(office.answer(9, "dig", Done()))
-    await office.relay.flush()
+    await office.flush()
     await office.close()
     return database_url
 

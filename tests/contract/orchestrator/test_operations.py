@@ -65,7 +65,7 @@ async def _stuck(office: Office, *numbers: int) -> None:
         while not all([await office.status_of(number) == "stuck" for number in numbers]):
             office.clock.advance(10)
             await asyncio.sleep(0.005)
-    await office.relay.flush()
+    await office.flush()
     office.bus.published.clear()
 
 

@@ -90,7 +90,7 @@ async def test_what_somebody_else_has_written_is_read(office: Office) -> None:
             update(saga_table).where(saga_table.c.key == "1").values(data='{"id":1,"log":["by hand"]}')
         )
     await office.handle(*(office.answer(number, "dig", Done(note="deep")) for number in (1, 2)))
-    await office.relay.flush()
+    await office.flush()
 
     sagas = await office.sagas()
     assert [sagas[key].data for key in ("1", "2")] == ['{"id":1,"log":["by hand","deep"]}', '{"id":2,"log":["deep"]}']

@@ -74,7 +74,7 @@ def offered(told: dict[str, list[str]]) -> list[str]:
 async def begin(office: Office, *numbers: int) -> None:
     """Start sagas, and let their commands leave."""
     await office.handle(*(office.begun(number) for number in numbers))
-    await office.relay.flush()
+    await office.flush()
 
 
 async def answered_after(office: Office, *lengths: float) -> None:
@@ -84,7 +84,7 @@ async def answered_after(office: Office, *lengths: float) -> None:
         await begin(office, number)
         office.clock.advance(length)
         await office.handle(office.answer(number, "dig", Done()))
-        await office.relay.flush()
+        await office.flush()
 
 
 async def until_status(office: Office, number: int, wanted: str) -> None:
@@ -93,7 +93,7 @@ async def until_status(office: Office, number: int, wanted: str) -> None:
         while await office.status_of(number) != wanted:
             office.clock.advance(10)
             await asyncio.sleep(0.005)
-    await office.relay.flush()
+    await office.flush()
 
 
 async def until_revision(office: Office, number: int, wanted: int) -> None:
@@ -102,7 +102,7 @@ async def until_revision(office: Office, number: int, wanted: int) -> None:
         while (await office.sagas())[str(number)].revision < wanted:
             office.clock.advance(1)
             await asyncio.sleep(0.005)
-    await office.relay.flush()
+    await office.flush()
 
 
 class Ordered(Event, type="letter.ordered", key="order"):
@@ -218,7 +218,7 @@ async def test_an_overdue_pivot(office: Office) -> None:
     await office.employ(work_saga(step("dig"), pivot("sign", timeout=seconds(5), retry=Retry(backoff=seconds(1)))))
     await begin(office, 9)
     await office.handle(office.answer(9, "dig", Done()))
-    await office.relay.flush()
+    await office.flush()
     await until_revision(office, 9, 4)
 
     found = await told(office, 9)
@@ -232,7 +232,7 @@ async def test_a_delay(office: Office) -> None:
     await office.employ(work_saga(step("dig"), pause("cool_off", hours(3)), pivot("sign")))
     await begin(office, 9)
     await office.handle(office.answer(9, "dig", Done()))
-    await office.relay.flush()
+    await office.flush()
     office.clock.advance(20 * 60)
 
     assert await told(office, 9) == {
@@ -266,7 +266,7 @@ async def test_a_command_that_no_queue_is_bound_for(office: Office) -> None:
     await office.employ(work_saga(step("dig"), pivot("sign")))
     office.bus.says = lambda _message: Receipt.UNROUTABLE
     await office.handle(office.begun(9))
-    await office.relay.flush()
+    await office.flush()
     office.clock.advance(20)
     await office.relay.sweep()
     (row,) = await office.rows(schema.outbox)
@@ -328,7 +328,7 @@ async def test_a_row_that_cannot_be_read(office: Office) -> None:
     """What is wrong with it comes first, then that the saga stands; no deadline is promised that will not be heeded."""
     await office.employ(work_saga(step("dig"), pivot("sign")))
     await office.handle(office.begun(9), office.answer(9, "dig", Done()))
-    await office.relay.flush()
+    await office.flush()
     await office.retire()
     reason = (
         "The state of an instance of Saga('work', version=1) cannot be read: log: Tuple should have at most 0 items "
@@ -449,7 +449,7 @@ async def test_two_steps_at_once(office: Office) -> None:
         await office.handle(office.answer(number, "fill", Done()))
         office.clock.advance(20)
         await office.handle(office.answer(number, "dig", Done()))
-        await office.relay.flush()
+        await office.flush()
     await begin(office, 9)
     office.clock.advance(5)
 
@@ -675,10 +675,10 @@ async def test_stuck_because_its_command_never_left(office: Office) -> None:
     await office.employ(work_saga(dig, step("fill"), pivot("sign")))
     await begin(office, 9)
     await office.handle(office.answer(9, "dig", Done()))
-    await office.relay.flush()
+    await office.flush()
     office.bus.says = lambda _message: Receipt.UNROUTABLE
     await office.handle(office.answer(9, "fill", Refused()))
-    await office.relay.flush()
+    await office.flush()
     await until_status(office, 9, "stuck")
     office.clock.advance(20)
     (row,) = await office.rows(schema.outbox)
@@ -694,7 +694,7 @@ async def test_the_next_deadline_of_a_compensation(office: Office) -> None:
     await begin(office, 9)
     await office.handle(office.answer(9, "dig", Done()))
     await office.handle(office.answer(9, "fill", Refused()))
-    await office.relay.flush()
+    await office.flush()
 
     assert (await told(office, 9))["Next"] == [
         "At 2026-03-01 12:00:30 the saga gets stuck: the compensation of dig was sent as often as it may be."
@@ -708,7 +708,7 @@ async def test_stuck_by_an_answer_against_its_contract(office: Office) -> None:
     for name in ("dig", "sign"):
         await office.handle(office.answer(9, name, Done()))
     await office.handle(office.answer(9, "bill", Refused()))
-    await office.relay.flush()
+    await office.flush()
 
     assert (await told(office, 9))["Most likely"] == [
         (
@@ -726,7 +726,7 @@ async def test_ended_and_an_event_that_came_late(office: Office) -> None:
     await office.handle(office.answer(9, "dig", Done()))
     await office.handle(office.answer(9, "fill", Refused()))
     await office.handle(office.answer(9, "dig", Undone(), direction=Direction.COMPENSATION))
-    await office.relay.flush()
+    await office.flush()
     office.clock.advance(60)
     await office.handle(office.answer(9, "fill", Done()))
 

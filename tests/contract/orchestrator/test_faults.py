@@ -91,7 +91,7 @@ async def test_an_early_approval_lasts_until_its_saga_has_come_that_far(office: 
             over = office.clock.now() >= NOON + timedelta(days=7)
             # Hours, once the orchestrator has looked at what is parked; at the end moments, so that dig's own deadline
             # is not passed before it is seen here.
-            office.clock.advance(3 * 3600 if looked_at and not over else 0.001)
+            office.clock.advance(0.001 if over else 3 * 3600 if looked_at else 1)
             await asyncio.sleep(0.005)
 
     assert (await office.letters(), await office.parked()) == ([], [])

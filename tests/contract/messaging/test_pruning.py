@@ -216,6 +216,8 @@ def test_two_runs_in_one_second_write_two_archives(tmp_path: Path) -> None:
         (gzip.compress(b'{"n": 1}\n[2]\n'), "line 2: no JSON object"),
         (gzip.compress(b'{"n": 1}\nnot json\n'), "line 2: no JSON: Expecting value"),
     ],
+    # What is compressed says when: as names of tests, two processes would not agree on it.
+    ids=["text", "nothing", "damaged", "no object", "no JSON"],
 )
 def test_what_is_no_archive_is_called_that(tmp_path: Path, content: bytes, says: str) -> None:
     """One line that says which file, where and why."""

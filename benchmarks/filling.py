@@ -135,7 +135,8 @@ _OWN: Mapping[str, Mapping[str, str]] = {
 }
 _LINES = (saga_history, inbox)
 _WRITTEN: Sequence[tuple[Table, Sequence[str]]] = [
-    (table, [column.name for column in table.columns]) for table in (saga, saga_history, saga_attribute, inbox)
+    (table, [column.name for column in table.columns if column.computed is None])
+    for table in (saga, saga_history, saga_attribute, inbox)
 ]
 
 

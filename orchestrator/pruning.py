@@ -148,7 +148,7 @@ async def prune(
 
 def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
     named = [] if wanted.saga is None else [saga.c.name == wanted.saga]
-    return [saga.c.updated_at < wanted.cutoff.before, *named]
+    return [saga.c.rested_at < wanted.cutoff.before, *named]
 
 
 def _unreferred(dialect: str) -> ColumnElement[bool]:
@@ -171,7 +171,7 @@ async def _page(database: Database, status: str, wanted: Wanted, batch: int) -> 
     query = (
         select(saga.c.id, saga.c.revision)
         .where(saga.c.status == status, *_conditions(wanted), _unreferred(database.dialect))
-        .order_by(saga.c.updated_at)
+        .order_by(saga.c.rested_at)
         .limit(batch)
     )
     async with database.reading() as connection:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, func, select
+from sqlalchemy import ColumnElement, Row, Select, func, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from orchestrator import search
+from orchestrator.rest import AT_REST, UNDER_WAY, last_move
 from orchestrator.schema import parked_event, saga
 
 
@@ -72,22 +73,36 @@ async def listing(
     limit: int = 50,
 ) -> list[Listed]:
     """The instances moved last, newest first; `where` are attributes that they must have."""
-    query = select(*_LISTED).order_by(saga.c.updated_at.desc(), saga.c.id).limit(limit)
-    for column, value in ((saga.c.name, name), (saga.c.status, status), (saga.c.key, key)):
-        if value is not None:
-            query = query.where(column == value)
-    if since is not None:
-        query = query.where(saga.c.updated_at >= since)
-    rows = (await connection.execute(query.where(*search.matching(where or {})))).all()
+    named = [column == value for column, value in ((saga.c.name, name), (saga.c.key, key)) if value is not None]
+    conditions = [*named, *search.matching(where or {})]
+    if key is not None or where:
+        # An index on what was asked for leads to few, of whatever status.
+        conditions.extend([] if status is None else [saga.c.status == status])
+        query = _latest(saga.c.updated_at, conditions, since, limit)
+    else:
+        statuses = (*UNDER_WAY, *AT_REST) if status is None else (status,)
+        each = [_latest(last_move(one), [*conditions, saga.c.status == one], since, limit) for one in statuses]
+        found = union_all(*(select(one.subquery()) for one in each)).subquery()
+        query = select(*found.c).order_by(found.c.updated_at.desc(), found.c.id).limit(limit)
+    rows = (await connection.execute(query)).all()
     attributes = await search.attributes_of(connection, [row.id for row in rows])
-    return [Listed(*row, attributes.get(row.id, {})) for row in rows]
+    return [replace(Listed(*row), attributes=attributes.get(row.id, {})) for row in rows]
+
+
+def _latest(
+    moved: ColumnElement[datetime], conditions: Sequence[ColumnElement[bool]], since: datetime | None, limit: int
+) -> Select[Any]:
+    """Those that fulfill the conditions, by the moment of their last move, the latest first."""
+    query = select(*_LISTED).where(*conditions).order_by(moved.desc(), saga.c.id).limit(limit)
+    return query if since is None else query.where(moved >= since)
 
 
 async def waiting_longest(connection: AsyncConnection, statuses: Sequence[str], limit: int) -> list[Listed]:
     """The instances with one of these statuses that moved longest ago, the oldest first, without attributes."""
     found: list[Listed] = []
-    for status in statuses:  # one at a time, so that the index on status and time answers it
-        query = select(*_LISTED).where(saga.c.status == status).order_by(saga.c.updated_at, saga.c.id).limit(limit)
+    for status in statuses:  # one at a time, so that an index answers it
+        ordered = select(*_LISTED).where(saga.c.status == status).order_by(last_move(status), saga.c.id)
+        query = ordered.limit(limit)
         found.extend(Listed(*row) for row in (await connection.execute(query)).all())
     return sorted(found, key=lambda each: (each.updated_at, each.id))[:limit]
 

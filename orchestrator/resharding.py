@@ -131,7 +131,7 @@ async def _move(source: Database, target: Database, ids: Sequence[UUID], *, take
         written = {table: await _rows(connection, table, None) for table in _DEFINITIONS}
     async with target.transaction() as connection:
         for table, found in (written | rows).items():
-            columns = tuple(column.name for column in table.c if column is not parked_event.c.id)
+            columns = tuple(each.name for each in table.c if each is not parked_event.c.id and each.computed is None)
             await bulk.insert(connection, table, columns, found, ignore_conflicts=True)
         taken = list(_taken_in(rows[saga_history], rows[parked_event])) if taken_in else []
         await bulk.insert(connection, schema.inbox, tuple(_TAKEN), taken, ignore_conflicts=True)

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from orchestrator.percentiles import percentile
 from orchestrator.replay.reading import PAGE, stream
+from orchestrator.rest import moved_since
 from orchestrator.saga.state import Status
 from orchestrator.schema import saga
 from orchestrator.tallying import StepTally, Tally
@@ -81,7 +82,7 @@ async def statistics(
     sample: int = SAMPLE,
 ) -> list[SagaStatistics]:
     """The figures of each saga (or of one), of instances that moved since then (or ever)."""
-    moved = [] if since is None else [saga.c.updated_at >= since]
+    moved = [] if since is None else [moved_since(since)]
     wanted = moved if name is None else [*moved, saga.c.name == name]
     query = (
         select(saga.c.name, saga.c.status, func.count(), func.min(saga.c.started_at))

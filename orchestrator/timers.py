@@ -48,10 +48,11 @@ async def due(
 # Made once: every worker asks twice a second.
 _DEADLINES = (
     select(saga.c.id, saga.c.deadline)
-    .where(saga.c.deadline.is_not(None))
+    # The same said twice: the index has the first.
+    .where(saga.c.due_span.is_not(None), saga.c.deadline.is_not(None))
     # What another process must do would otherwise fill every look of ours, overdue and first for ever.
     .where(tuple_(saga.c.name, saga.c.version).in_(bindparam("known", expanding=True)))
-    .order_by(saga.c.deadline)
+    .order_by(saga.c.due_span, saga.c.deadline)
     .limit(bindparam("most"))
 )
 _PARKED = (

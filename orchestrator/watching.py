@@ -13,7 +13,7 @@ from sqlalchemy import Column, ColumnElement, Table, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging.schema import deferred, outbox
-from orchestrator import queries
+from orchestrator import queries, rest
 from orchestrator.letters import State
 from orchestrator.queries import Listed
 from orchestrator.saga.state import Status
@@ -21,7 +21,6 @@ from orchestrator.schema import collected_letter, parked_event, saga
 
 SHOWN = 5
 """Instances shown of those that wait and of those that are stuck."""
-_UNDER_WAY = (Status.RUNNING.value, Status.COMPENSATING.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ class Snapshot:
     @property
     def under_way(self) -> int:
         """How many instances move by themselves."""
-        return self.number(*_UNDER_WAY)
+        return self.number(*rest.UNDER_WAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +83,12 @@ async def snapshot(connection: AsyncConnection, now: datetime) -> Snapshot:
     for (name, status), number in sorted((await queries.counts(connection)).items()):
         sagas.setdefault(name, {})[status] = number
     letters = collected_letter.c
-    overdue = select(func.count()).select_from(saga).where(saga.c.deadline <= now)
+    overdue = select(func.count()).select_from(saga).where(rest.overdue(now))
     return Snapshot(
         at=now,
         sagas=sagas,
         overdue=int((await connection.execute(overdue)).scalar_one()),
-        waiting=tuple(await queries.waiting_longest(connection, _UNDER_WAY, SHOWN)),
+        waiting=tuple(await queries.waiting_longest(connection, rest.UNDER_WAY, SHOWN)),
         stuck=tuple(await queries.listing(connection, status=Status.STUCK.value, limit=SHOWN)),
         outbox=await _pile(connection, outbox, outbox.c.created_at, now),
         deferred=await _pile(connection, deferred, deferred.c.first_at, now),

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from orchestrator.diagnosis.findings import Usual
 from orchestrator.percentiles import percentile
+from orchestrator.rest import last_move
 from orchestrator.saga.state import Direction, Status
 from orchestrator.schema import saga, saga_history
 
@@ -66,12 +67,12 @@ def _usual(seconds: list[float]) -> Usual:
 
 
 def _latest(name: str) -> Select[Any]:
-    """The latest histories: (status, updated_at) is indexed, and so is a history by its saga's id."""
+    """The latest histories."""
     latest = [
         select(
             select(saga.c.id, saga.c.name, saga.c.updated_at)
             .where(saga.c.status == status.value)
-            .order_by(saga.c.updated_at.desc())
+            .order_by(last_move(status.value).desc())
             .limit(INSTANCES)
             .subquery()
         )

@@ -50,7 +50,7 @@ async def preflight(
         report = Report(tuple(await versions.changed(connection, catalog)))
         changes = {(each.name, each.version): each for each in report.changed}
         ended = saga.c.status.in_(_ENDED)
-        conditions = () if since is None else (or_(~ended, saga.c.updated_at >= since),)
+        conditions = () if since is None else (or_(~ended, and_(ended, saga.c.rested_at >= since)),)
         async for recorded in stream(connection, *conditions):
             if recorded.status not in _ENDED:
                 report.add(_examined(recorded, catalog, changes.get((recorded.name, recorded.version))))
@@ -62,9 +62,9 @@ async def preflight(
 
 async def count(database: Database, since: datetime | None) -> int:
     """How many instances a preflight will look at."""
-    query = select(func.count()).select_from(saga)
+    query, ended = select(func.count()).select_from(saga), saga.c.status.in_(_ENDED)
     if since is not None:
-        query = query.where(or_(saga.c.status.not_in(_ENDED), saga.c.updated_at >= since))
+        query = query.where(or_(~ended, and_(ended, saga.c.rested_at >= since)))
     async with database.reading() as connection:
         return int((await connection.execute(query)).scalar_one())
 

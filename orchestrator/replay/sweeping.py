@@ -25,6 +25,7 @@ from orchestrator import catalog
 from orchestrator.replay.reading import stream
 from orchestrator.replay.replaying import replay
 from orchestrator.replay.tally import Tally
+from orchestrator.rest import moved_since
 from orchestrator.schema import saga
 
 PER_RANGE = 2000
@@ -54,7 +55,7 @@ class Selection:
         """The same for a query."""
         wanted = ((saga.c.name, self.name), (saga.c.status, self.status))
         found = [column == value for column, value in wanted if value is not None]
-        return found if self.since is None else [*found, saga.c.updated_at >= self.since]
+        return found if self.since is None else [*found, moved_since(self.since)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, MetaData, inspect
+from sqlalchemy import Connection, MetaData, inspect, select
 
 import orchestrator.schema
 import services.order.store
@@ -55,6 +57,8 @@ async def test_a_history_goes_up_down_and_up_again(database_url: str, location: 
         await database.close()
 
 
+# Alembic compares the words of an expression with what the database makes of them; a test below, like with like.
+@pytest.mark.filterwarnings("ignore:Computed default on saga:UserWarning")
 async def test_what_the_migrations_make_is_what_the_code_says(database_url: str) -> None:
     """Alembic finds nothing to add, drop or change in any of the four histories, side by side in one database."""
     database = Database(database_url)
@@ -101,6 +105,49 @@ async def test_checks_made_by_the_migrations_are_those_of_the_code(database_url:
             ("inbox", "ck_inbox_status"),
             ("dead_letter", "ck_dead_letter_state"),
         }
+    finally:
+        await database.close()
+
+
+@pytest.mark.parametrize("made_by", ["migrations", "code"])
+async def test_the_database_works_out_when_an_instance_is_due_and_since_when_it_rests(
+    database_url: str, made_by: str
+) -> None:
+    """The ten seconds in which its deadline lies, counted from 1970; its last move, unless it moves by itself."""
+    moment, due = datetime(2026, 3, 1, 12, 0, 5, tzinfo=UTC), datetime(2026, 3, 1, 12, 0, 34, 999999, tzinfo=UTC)
+    table = orchestrator.schema.saga
+    expected = {
+        "running": (177236643, None),
+        "compensating": (177236643, None),
+        "stuck": (None, moment),
+        "completed": (None, moment),
+        "compensated": (None, moment),
+        "abandoned": (None, moment),
+    }
+    rows = [
+        {
+            **dict.fromkeys(("name", "key", "step", "reason", "data", "progress"), ""),
+            "id": UUID(int=number),
+            "version": 1,
+            "revision": 1,
+            "started_at": moment,
+            "updated_at": moment,
+            "status": status,
+            "deadline": due if span else None,
+        }
+        for number, (status, (span, _)) in enumerate(expected.items())
+    ]
+    database = Database(database_url)
+    try:
+        if made_by == "migrations":
+            await migrate.upgrade(database, ["orchestrator:migrations"])
+        async with database.transaction() as connection:
+            if made_by == "code":
+                await connection.run_sync(orchestrator.schema.metadata.create_all)
+            await connection.execute(table.insert(), rows)
+        async with database.reading() as connection:
+            found = await connection.execute(select(table.c.status, table.c.due_span, table.c.rested_at))
+            assert {status: (span, rested) for status, span, rested in found} == expected
     finally:
         await database.close()
 

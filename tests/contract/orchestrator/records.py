@@ -8,13 +8,14 @@ from dataclasses import asdict
 from sqlalchemy import insert
 
 from messaging.database import Database
+from orchestrator.instance import COLUMNS
 from orchestrator.replay.recorded import Recorded
 from orchestrator.schema import saga, saga_history
 
 
 async def store(database: Database, found: Sequence[Recorded]) -> None:
     """Write their rows and their histories."""
-    rows = [{name: getattr(each, name) for name in saga.c.keys() if name != "revision"} for each in found]  # noqa: SIM118 - columns, not a mapping
+    rows = [{name: getattr(each, name) for name in COLUMNS if name != "revision"} for each in found]
     for row, each in zip(rows, found, strict=True):
         row["revision"] = len(each.transitions)
     lines = [{"saga_id": each.id} | asdict(line) for each in found for line in each.transitions]

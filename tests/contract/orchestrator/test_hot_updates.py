@@ -1,0 +1,69 @@
+"""What moving an instance costs PostgreSQL: a new version of its row on the page where it is, and no index."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+
+from messaging import bulk, migrate
+from messaging.bulk import Writes
+from messaging.database import Database
+from orchestrator import timers
+from orchestrator.assembly import MIGRATIONS
+from orchestrator.instance import COLUMNS
+from orchestrator.schema import saga
+from tests.contract.messaging.bench import NOON
+
+CHANGED = {"step", "reason", "data", "progress", "revision", "deadline", "updated_at"}
+"""What changes when an instance goes from one step to the next."""
+_COUNTED = text(
+    "SELECT pg_stat_get_xact_tuples_updated('saga'::regclass), pg_stat_get_xact_tuples_hot_updated('saga'::regclass)"
+)
+
+
+def _row(number: int, revision: int) -> dict[str, Any]:
+    moment = NOON + timedelta(milliseconds=revision)
+    return {
+        "id": UUID(int=number << 64),
+        "name": "work",
+        "version": 1,
+        "key": str(number),
+        "status": "running",
+        "step": f"step_{revision}",
+        "reason": "",
+        "data": f'{{"revision":{revision},"more":"{number * "#":.100}"}}',
+        "progress": f'{{"steps":{{"step_{revision}":["running",0,1]}}}}',
+        "revision": revision,
+        "deadline": moment + timedelta(seconds=30),
+        "started_at": NOON,
+        "updated_at": moment,
+    }
+
+
+def test_no_index_has_what_every_transition_changes() -> None:
+    """Nor does the condition of a partial one name it."""
+    for index in saga.indexes:
+        assert not CHANGED & {column.name for column in index.columns}, index.name
+        condition = index.dialect_options["postgresql"]["where"]
+        assert condition is None or not CHANGED & set(str(condition).split()), index.name
+
+
+async def test_a_batch_of_instances_moves_without_touching_an_index(postgres_url: str) -> None:
+    """The new versions of all hundred rows of a batch find room beside the old ones."""
+    database = Database(postgres_url, by_index=True)
+    try:
+        await migrate.upgrade(database, [migrate.MESSAGING, MIGRATIONS])
+        async with database.transaction() as connection:
+            await bulk.insert(connection, saga, COLUMNS, [_row(number, 1) for number in range(100)])
+        rows = [_row(number, 2) | {"revision": 1, "next": 2} for number in range(100)]
+        async with database.transaction() as connection:
+            writes = Writes()
+            outcome = timers.update_instances(writes, rows)
+            await writes.run(connection)
+            counted = (await connection.execute(_COUNTED)).one()
+        assert (outcome.count, *counted) == (100, 100, 100)
+    finally:
+        await database.close()

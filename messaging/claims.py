@@ -1,7 +1,8 @@
 """Claiming outbox rows: how a sweeper gets rows that nobody is sending, and gives back those it could not send.
 
-A claim is a lease: until it ends, the row is not available to anyone else, and its end is the token that proves
-whose it was. Keys keep their order: a row behind one that somebody else has is not claimed.
+A claim is a lease on some rows, and its number is the token that proves whose they are: it stands in a table of its own
+with the numbers of its rows, which stay as they are. Whoever claims passes over what others have claimed or have locked
+this instant. Keys keep their order: a row behind one that somebody else has is not claimed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from messaging import bulk, driver
 from messaging.bus import Receipt
 from messaging.outbox_rows import OutboxRow, Pending
-from messaging.schema import UTCDateTime, outbox
+from messaging.schema import UTCDateTime, outbox, outbox_claim
 from messaging.shapes import among, pack
 
 CLAIM = 2_000
@@ -31,47 +32,65 @@ LONGEST_WAIT = timedelta(minutes=1)
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 _ROW = tuple(OutboxRow.__dataclass_fields__)
-_NAMES = ", ".join(f"outbox.{name}" for name in _ROW)
-# A row behind one of its key that becomes available later than itself is left out, also when both are available by now:
-# in this order the younger ones would come first, and enough of them would fill every claim with rows nobody may send.
-# The limit stands in the text: a plan for any number of rows would read the whole table.
-_OLDEST = f"""
-o AS {{materialized}} (
-    SELECT o.id, o.available_at, {{size}} AS size FROM outbox AS o
-    WHERE o.available_at >= {{since}} AND o.available_at <= {{now}} AND NOT EXISTS (
-        SELECT 1 FROM outbox AS p WHERE p.key = o.key AND p.id < o.id AND p.available_at > o.available_at
+_NAMES = ", ".join(_ROW)
+# A row behind one of its key that is claimed, or becomes available later than itself, is left out, also when both are
+# available by now: in this order the younger ones would come first, and enough of them would fill every claim with rows
+# nobody may send. The limit stands in the text: a plan for any number of rows would read the whole table.
+_TAKE = f"""
+WITH l AS {{materialized}} (
+    {{leased}}
+), o AS {{materialized}} (
+    SELECT o.id, o.available_at, {{size}} AS size, {", ".join(f"o.{name}" for name in _ROW)} FROM outbox AS o
+    WHERE o.available_at >= {{since}} AND o.available_at <= {{now}} AND o.id NOT IN (SELECT id FROM l) AND NOT EXISTS (
+        SELECT 1 FROM outbox AS p WHERE p.key = o.key AND p.id < o.id
+        AND (p.available_at > o.available_at OR p.id IN (SELECT id FROM l)) {{one_by_one}}
     )
     ORDER BY o.available_at, o.id LIMIT {CLAIM} {{locking}}
-), m AS (
-    SELECT id, available_at, size, sum(size) OVER (ORDER BY available_at, id ROWS UNBOUNDED PRECEDING) - size AS before
-    FROM o
 )
+SELECT id, available_at, size, {_NAMES} FROM (
+    SELECT *, sum(size) OVER (ORDER BY available_at, id ROWS UNBOUNDED PRECEDING) - size AS before FROM o
+) AS m WHERE before < {{bytes}}
 """
-_SQLITE = {"since": ":since", "now": ":now", "size": "length(CAST(o.body AS BLOB))", "materialized": "", "locking": ""}
-_POSTGRESQL = {
-    "since": "$1",
-    "now": "$2",
-    "size": "octet_length(o.body)",
-    "materialized": "MATERIALIZED",
-    "locking": "FOR UPDATE SKIP LOCKED",
-}
-_LOOK = (
+_TAKE_LITE = (
     text(
-        f"WITH {_OLDEST.format_map(_SQLITE)}"
-        f" SELECT outbox.id, m.available_at, m.size, {_NAMES} FROM outbox JOIN m ON outbox.id = m.id"
-        " WHERE m.before < :bytes"
+        _TAKE.format(
+            since=":since",
+            now=":now",
+            bytes=":bytes",
+            size="length(CAST(o.body AS BLOB))",
+            leased="SELECT value AS id FROM outbox_claim, json_each(outbox_claim.ids) WHERE ends_at > :now",
+            materialized="",
+            one_by_one="",
+            locking="",
+        )
     )
     .bindparams(*(bindparam(name, type_=UTCDateTime()) for name in ("since", "now")))
     .columns(outbox.c.id, outbox.c.available_at, column("size"), *(outbox.c[name] for name in _ROW))
 )
-# The parameters: since, now, lease, bytes. `available_at` is what it was before.
-_TAKE = (
-    f"WITH {_OLDEST.format_map(_POSTGRESQL)}"
-    " UPDATE outbox SET available_at = $3 FROM m WHERE outbox.id = m.id AND m.before < $4"
-    f" RETURNING outbox.id, m.available_at, m.size, {_NAMES}"
+_TAKE_THERE = _TAKE.format(
+    since="$1",
+    now="$2",
+    bytes="$3",
+    size="octet_length(o.body)",
+    leased="SELECT unnest(ids) AS id FROM outbox_claim WHERE ends_at > $2",
+    materialized="MATERIALIZED",
+    # Otherwise it becomes a join of the whole table with itself, of which only the first rows are wanted.
+    one_by_one="OFFSET 0",
+    locking="FOR UPDATE OF o SKIP LOCKED",
 )
 _OLDER = text(f"SELECT key, id FROM outbox WHERE {among('sqlite', outbox.c.key)} AND id < :newest")
-_OLDER_THERE = "SELECT key, id FROM outbox WHERE key = ANY($1::text[]) AND id < $2"
+# The first are claimed: a claim that was made and committed while we were looking at its rows, just before it locked
+# them or after, we did not see, but these words see it. One that is not committed has its rows locked.
+_OLDER_THERE = """
+SELECT NULL, unnest(ids) FROM outbox_claim WHERE ends_at > $3
+UNION ALL SELECT key, id FROM outbox WHERE key = ANY($1::text[]) AND id < $2
+"""
+_ENDED = text("DELETE FROM outbox_claim WHERE ends_at <= :now").bindparams(bindparam("now", type_=UTCDateTime()))
+_ENTER_THERE = """
+WITH ended AS (
+    DELETE FROM outbox_claim WHERE id IN (SELECT id FROM outbox_claim WHERE ends_at <= $1 FOR UPDATE SKIP LOCKED)
+) INSERT INTO outbox_claim (ends_at, ids) VALUES ($2, $3::bigint[]) RETURNING id
+"""
 _ID, _AVAILABLE_AT, _SIZE, _KEY = range(4)
 """Where these stand in a row; from the key on it is an OutboxRow."""
 
@@ -80,6 +99,8 @@ _ID, _AVAILABLE_AT, _SIZE, _KEY = range(4)
 class Claim:
     """Rows that are ours until the lease ends, and what to say next time."""
 
+    token: int | None
+    """Proves that they are; None where there are none."""
     rows: Sequence[Pending]
     full: bool
     """Whether there may be more: as many were found as one claim takes."""
@@ -97,70 +118,87 @@ async def claim(
     """Rows past their grace, oldest first, ours until `lease`; `confirmed` are rows that are sent and about to go.
 
     `since` spares PostgreSQL the way over what was there before: until a vacuum, the index leads over every row that
-    was ever claimed, and a backlog of a million would be walked over from its beginning with every claim. Rows that
+    was ever sent, and a backlog of a million would be walked over from its beginning with every claim. Rows that
     have been available for longer are found without it only.
     """
-    leased = connection.dialect.name == "postgresql"
-    rows: Sequence[Any]
-    if leased:
-        rows = await driver.fetch(connection, _TAKE, (since, now, lease, CLAIM_BYTES))
-    else:
-        rows = (await connection.execute(_LOOK, {"since": since, "now": now, "bytes": CLAIM_BYTES})).all()
-    found = sorted(rows, key=itemgetter(_ID))
-    ends = await _gaps(connection, found, confirmed)
-    kept = [row for row in found if row[_ID] < ends.get(row[_KEY], row[_ID] + 1)] if ends else found
-    if leased:
-        mine = {row[_ID] for row in kept}
-        changed = [{"id": row[_ID], "available_at": row[_AVAILABLE_AT]} for row in found if row[_ID] not in mine]
-    else:
-        changed = [{"id": row[_ID], "available_at": lease} for row in kept]
-    await bulk.update(connection, outbox, ("id",), ("available_at",), changed)
+    found = await _look(connection, now, since)
+    if not found:
+        return Claim(None, (), False, since)
+    mine, ends = await _gaps(connection, found, confirmed, now)
+    kept = [row for row in found if row[_ID] in mine and row[_ID] < ends.get(row[_KEY], row[_ID] + 1)]
     return Claim(
+        await _enter(connection, [row[_ID] for row in kept], now, lease),
         [Pending(row[_ID], OutboxRow(*row[_KEY:])) for row in kept],
         len(found) == CLAIM or sum(row[_SIZE] for row in found) >= CLAIM_BYTES,
-        max((row[_AVAILABLE_AT] for row in found), default=since),
+        max(row[_AVAILABLE_AT] for row in found),
     )
 
 
-async def _gaps(connection: AsyncConnection, found: Sequence[Any], confirmed: Collection[int]) -> dict[str | None, int]:
-    """A row that another sweeper has locked this instant was not found, but it is older all the same."""
+async def _look(connection: AsyncConnection, now: datetime, since: datetime) -> list[Any]:
+    """Rows that nobody has, as far as can be seen, in the order of their numbers; locked on PostgreSQL."""
+    rows: Sequence[Any]
+    if connection.dialect.name == "postgresql":
+        rows = await driver.fetch(connection, _TAKE_THERE, (since, now, CLAIM_BYTES))
+    else:
+        rows = (await connection.execute(_TAKE_LITE, {"since": since, "now": now, "bytes": CLAIM_BYTES})).all()
+    return sorted(rows, key=itemgetter(_ID))
+
+
+async def _gaps(
+    connection: AsyncConnection, found: Sequence[Any], confirmed: Collection[int], now: datetime
+) -> tuple[set[int], dict[str | None, int]]:
+    """Which of the rows are free, and of each key the oldest row that somebody else must send first.
+
+    A row that another sweeper has locked this instant was not found, but it is older all the same.
+    """
     keys = sorted({row[_KEY] for row in found if row[_KEY] is not None})
-    if not keys:
-        return {}
+    mine = {row[_ID] for row in found}
     newest = found[-1][_ID]
     older: Sequence[Any]
     if connection.dialect.name == "postgresql":
-        older = await driver.fetch(connection, _OLDER_THERE, (keys, newest))
+        seen = await driver.fetch(connection, _OLDER_THERE, (keys, newest, now))
+        mine.difference_update(identity for key, identity in seen if key is None)
+        older = [each for each in seen if each[0] is not None]
     else:
         given = {"values": pack(connection.dialect, outbox.c.key, keys), "newest": newest}
         older = (await connection.execute(_OLDER, given)).all()
-    return gaps(older, {row[_ID] for row in found}, confirmed)
+    return mine, gaps(older, mine, confirmed)
+
+
+async def _enter(connection: AsyncConnection, ids: Sequence[int], now: datetime, lease: datetime) -> int | None:
+    """Write the claim down, in the place of those that have run out; returns its token."""
+    if not ids:
+        return None
+    if connection.dialect.name == "postgresql":
+        ((token,),) = await driver.fetch(connection, _ENTER_THERE, (now, lease, ids))
+    else:
+        await connection.execute(_ENDED, {"now": now})
+        record = {"ends_at": lease, "ids": pack(connection.dialect, outbox.c.id, ids)}
+        (token,) = await bulk.insert(connection, outbox_claim, ("ends_at", "ids"), [record], returning="id")
+    return int(token)
 
 
 async def give_back(
-    connection: AsyncConnection,
-    failed: Mapping[int, Receipt | None],
-    lease: datetime,
-    now: datetime,
-    *,
-    cut_off: bool,
+    connection: AsyncConnection, token: int, failed: Mapping[int, Receipt | None], now: datetime, *, cut_off: bool
 ) -> None:
-    """Make rows that were not confirmed available again: after a backoff, or at once where it was not their fault.
+    """End a claim; its rows that were not confirmed are available again, after a backoff where it was their fault.
 
     None as what the broker said is a row that was not tried; `cut_off` says that the connection was lost.
     """
-    columns = (outbox.c.id, outbox.c.attempts, outbox.c.available_at)
-    rows = await bulk.select(connection, columns, outbox.c.id, sorted(failed), "ORDER BY id FOR UPDATE")
+    tried = {identity: said for identity, said in failed.items() if said is not None}
+    columns = (outbox.c.id, outbox.c.attempts)
+    rows = await bulk.select(connection, columns, outbox.c.id, sorted(tried), "ORDER BY id FOR UPDATE")
+    if not await bulk.delete(connection, outbox_claim.c.id, [token]):
+        return  # our lease ran out and another sweeper has them now
     records = []
-    for identity, attempts, available_at in rows:
-        if available_at != lease:
-            continue  # our lease ran out and another sweeper has it now
-        said = failed[identity]
-        tried = attempts + (said is not None)
-        wait = min(timedelta(seconds=2 ** min(tried, 10)), LONGEST_WAIT)
-        if said is None or (said is Receipt.UNKNOWN and cut_off):
+    for identity, attempts in rows:
+        said = tried[identity]
+        wait = min(timedelta(seconds=2 ** min(attempts + 1, 10)), LONGEST_WAIT)
+        if said is Receipt.UNKNOWN and cut_off:
             wait = timedelta(0)
-        records.append({"id": identity, "attempts": tried, "available_at": now + wait, "last_error": _words(said)})
+        records.append(
+            {"id": identity, "attempts": attempts + 1, "available_at": now + wait, "last_error": _WORDS[said]}
+        )
     await bulk.update(connection, outbox, ("id",), ("attempts", "available_at", "last_error"), records)
 
 
@@ -179,11 +217,7 @@ def before(pending: Pending, found: Mapping[str | None, int]) -> bool:
     return gap is None or pending.id < gap
 
 
-def _words(said: Receipt | None) -> str | None:
-    match said:
-        case Receipt.UNROUTABLE:
-            return "unroutable: no queue is bound for this routing key; start the service that handles it"
-        case Receipt.UNKNOWN:
-            return "not confirmed: the broker refused it, was away, or did not answer in time"
-        case _:
-            return None
+_WORDS = {
+    Receipt.UNROUTABLE: "unroutable: no queue is bound for this routing key; start the service that handles it",
+    Receipt.UNKNOWN: "not confirmed: the broker refused it, was away, or did not answer in time",
+}

@@ -1,7 +1,7 @@
 """The relay: getting committed outbox rows to the broker.
 
 Two paths out. The process that committed the rows publishes them at once from memory (`offer`) and deletes them
-in its next transaction (`delete_confirmed`); an independent sweeper, in every process, claims rows whose owner
+in its next transaction (`delete_with`); an independent sweeper, in every process, claims rows whose owner
 has left them lying past their grace. Both keep the order of a key: a row is not published while an older row of
 its key is pending, and a poisonous row holds back its own key and no other.
 
@@ -13,8 +13,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -72,6 +72,8 @@ class Relay:
         self._failed: dict[int, None] = {}
         self._forgotten = 0
         """No failed row with a higher number than this has been forgotten."""
+        self._over: set[int] = set()
+        """Tokens of claims whose rows have been sent, or are anybody's again."""
 
     # -- the fast path ---------------------------------------------------------------------------------------
 
@@ -145,15 +147,8 @@ class Relay:
             del self._failed[forgotten]
             self._forgotten = max(self._forgotten, forgotten)
 
-    async def delete_confirmed(self, connection: AsyncConnection) -> set[int]:
-        """Delete, in the caller's transaction, what has been confirmed; returns the ids, for `deleted`."""
-        writes = Writes()
-        ids = self.delete_with(writes)
-        await writes.run(connection)
-        return ids
-
     def delete_with(self, writes: Writes) -> set[int]:
-        """The same, together with what else the caller writes."""
+        """Delete, with what else the caller writes, what has been confirmed; returns the ids, for `deleted`."""
         ids = set(self.confirmed)
         writes.delete(schema.outbox.c.id, sorted(ids))
         return ids
@@ -194,10 +189,23 @@ class Relay:
 
     async def forget_confirmed(self) -> None:
         """Delete what is confirmed, so that nobody sends it again."""
-        if self.confirmed:
-            async with self._database.transaction() as connection:
-                ids = await self.delete_confirmed(connection)
-            self.deleted(ids)
+        if self.confirmed or self._over:
+            async with self._forgetting():
+                pass
+
+    @asynccontextmanager
+    async def _forgetting(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that has deleted what is confirmed, and the claims that are over."""
+        over = set(self._over)
+        async with self._database.transaction() as connection:
+            writes = Writes()
+            ids = self.delete_with(writes)
+            # Behind the rows: once its claim is gone, a row that is still there is anybody's.
+            writes.delete(schema.outbox_claim.c.id, sorted(over))
+            await writes.run(connection)
+            yield connection
+        self.deleted(ids)
+        self._over -= over
 
     async def _run_offers(self) -> None:
         while not self._stopping:
@@ -258,19 +266,19 @@ class Relay:
         Returns whether there was something to do. A claim holds no row behind one that is not confirmed yet, so those
         of a key keep their order.
         """
-        lease, claim = await self._claim(claims.BEGINNING)
+        claim = await self._claim(claims.BEGINNING)
         something = claim.full and bool(claim.rows)
         looked_at = self._clock.monotonic()
         try:
             while claim.rows:
-                sending = asyncio.create_task(self._send(claim.rows, lease), name="relay sends a claim")
+                sending = asyncio.create_task(self._send(claim), name="relay sends a claim")
                 try:
                     if not claim.full or self._stopping:
                         return something
                     # Late commits and rows that were given back lie before what was claimed last.
                     late = self._clock.monotonic() - looked_at > FROM_THE_BEGINNING
                     looked_at = self._clock.monotonic() if late else looked_at
-                    lease, claim = await self._claim(claims.BEGINNING if late else claim.upto)
+                    claim = await self._claim(claims.BEGINNING if late else claim.upto)
                 except asyncio.CancelledError:
                     sending.cancel()
                     raise
@@ -284,46 +292,38 @@ class Relay:
 
     async def sweep(self) -> int:
         """Claim rows past their grace, publish them, delete the confirmed; returns how many were claimed."""
-        lease, claim = await self._claim(claims.BEGINNING)
-        await self._send(claim.rows, lease)
+        claim = await self._claim(claims.BEGINNING)
+        await self._send(claim)
         return len(claim.rows)
 
-    async def _claim(self, since: datetime) -> tuple[datetime, Claim]:
-        """Rows that nobody is sending, ours until the moment that is returned too."""
+    async def _claim(self, since: datetime) -> Claim:
+        """Rows that nobody is sending, ours for the length of a lease."""
         now = self._clock.now()
-        lease = now + LEASE
-        async with self._database.transaction() as connection:
-            done = await self.delete_confirmed(connection)
+        async with self._forgetting() as connection:
             if self._bus.connected:
-                claim = await claims.claim(connection, now, lease, self.confirmed, since)
+                claim = await claims.claim(connection, now, now + LEASE, self.confirmed, since)
             else:
                 # While the broker is away the rows lie better where they are: an attempt would only put them off.
-                claim = Claim((), False, since)
-        self.deleted(done)
-        # What is offered here and only waits for its turn is not overtaken by younger rows of its key: they go back.
+                claim = Claim(None, (), False, since)
+        # What is offered here and only waits for its turn is not overtaken by younger rows of its key.
         busy = {each.row.key for each in claim.rows if each.id in self.on_their_way and each.row.key is not None}
-        sent = done | self.confirmed | self.on_their_way
-        rows = [each for each in claim.rows if each.id not in sent]
-        behind: dict[int, Receipt | None] = {each.id: None for each in rows if each.row.key in busy}
-        rows = [each for each in rows if each.id not in behind]
+        sent = self.confirmed | self.on_their_way
+        rows = [each for each in claim.rows if each.id not in sent and each.row.key not in busy]
         if rows:
             self._checkpoint("claimed")
             self.on_their_way.update(each.id for each in rows)
-        try:
-            await self._settle(behind, lease)
-        except BaseException:
-            self._let_go(rows)
-            raise
-        return lease, replace(claim, rows=rows)
+        elif claim.token is not None:
+            self._over.add(claim.token)
+        return replace(claim, rows=rows)
 
-    async def _send(self, claimed: Sequence[Pending], lease: datetime) -> None:
-        if not claimed:
+    async def _send(self, claim: Claim) -> None:
+        if not claim.rows:
             return
         try:
-            receipts = await self._publish_claimed(claimed)
+            receipts = await self._publish_claimed(claim.rows)
         finally:
-            self._let_go(claimed)
-        await self._settle(receipts, lease)
+            self._let_go(claim.rows)
+        await self._settle(claim, receipts)
 
     def _let_go(self, rows: Sequence[Pending]) -> None:
         """These are not being sent, or not any more."""
@@ -366,16 +366,17 @@ class Relay:
                 each.cancel()
         return said
 
-    async def _settle(self, receipts: dict[int, Receipt | None], lease: datetime) -> None:
+    async def _settle(self, claim: Claim, receipts: Mapping[int, Receipt | None]) -> None:
         failed = {key: said for key, said in receipts.items() if said is not Receipt.CONFIRMED}
+        if claim.token is None:
+            return
         if not failed:
+            self._over.add(claim.token)
             return
         # A lost connection is not the rows' fault: they go out again with the next one.
         cut_off = not self._bus.connected
-        async with self._database.transaction() as connection:
-            done = await self.delete_confirmed(connection)
-            await claims.give_back(connection, failed, lease, self._clock.now(), cut_off=cut_off)
-        self.deleted(done)
+        async with self._forgetting() as connection:
+            await claims.give_back(connection, claim.token, failed, self._clock.now(), cut_off=cut_off)
         tried_in_vain = [said for said in failed.values() if said is not None]
         if tried_in_vain:
             structlog.get_logger().warning(

@@ -1,4 +1,4 @@
-"""The tables every service keeps beside its own: inbox, outbox, deferred, dead_letter.
+"""The tables every service keeps beside its own: inbox, outbox, outbox_claim, deferred, dead_letter.
 
 Each index names the query it serves. Bodies are kept as text exactly as sent; a dead letter's body is bytes,
 because what nobody could read need not be text.
@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     CheckConstraint,
     Column,
@@ -90,7 +91,7 @@ outbox = Table(
     Column("correlation_id", Text),
     Column("body", Text, nullable=False),
     _moment("created_at", nullable=False),
-    # Nobody else touches a row before this: the grace of the process that wrote it, or a sweeper's lease.
+    # No sweeper takes a row before this: the grace of the process that wrote it, or the wait after it failed.
     _moment("available_at", nullable=False),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("last_error", Text),
@@ -101,6 +102,20 @@ outbox = Table(
     Index("ix_outbox_available_at_id", "available_at", "id"),
     # A relay remembers by its number what is confirmed and still to be deleted. SQLite would give the highest number
     # out again as soon as it is free, and a commit that succeeds but is reported as failed would then cost a message.
+    sqlite_autoincrement=True,
+)
+
+outbox_claim = Table(
+    "outbox_claim",
+    metadata,
+    Column("id", SerialId, primary_key=True, autoincrement=True),
+    # Until then the rows are this sweeper's; afterwards they are anybody's, as if the claim were not there.
+    _moment("ends_at", nullable=False),
+    # The rows stay as they are: leasing each would write it once more, body, indexes and all.
+    Column("ids", ARRAY(BigInteger).with_variant(Text, "sqlite"), nullable=False),
+    # the sweeper: "which claims hold?"
+    Index("ix_outbox_claim_ends_at", "ends_at"),
+    # A claim is known by its number, also by a sweeper that is late; no other may ever have it.
     sqlite_autoincrement=True,
 )
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import claims, schema
@@ -380,14 +380,21 @@ async def test_a_sweeper_whose_lease_ran_out_leaves_the_row_as_it_is(bench: Benc
     await bench.commit_rows([row(1, "a")])
     slow = asyncio.create_task(bench.relay.sweep())
     await until(lambda: len(bench.bus.published) == 1, "the slow sweeper has it")
-    taken = NOON + timedelta(seconds=100)
-    async with bench.database.transaction() as connection:
-        await connection.execute(update(schema.outbox).values(available_at=taken))
+    bus = ScriptedBus()
+    bus.gate = asyncio.Event()
+    other = Relay(bench.database, bus, bench.clock)
+    bench.clock.advance(30)
+    taking_over = asyncio.create_task(other.sweep())
+    await until(lambda: len(bus.published) == 1, "the next sweeper has it")
     bench.bus.gate.set()
     await slow
 
     kept = (await bench.rows(schema.outbox))[0]
-    assert (kept.available_at, kept.attempts) == (taken, 0)
+    assert (kept.available_at, kept.attempts) == (NOON, 0)
+    bus.gate.set()
+    await taking_over
+    await other.forget_confirmed()
+    assert await _ids(bench) == []
 
 
 async def test_depth_counts_rows_and_the_age_of_the_oldest(bench: Bench) -> None:
@@ -400,7 +407,7 @@ async def test_depth_counts_rows_and_the_age_of_the_oldest(bench: Bench) -> None
 
 
 async def test_a_long_backlog_drains_with_a_constant_number_of_statements_a_claim(bench: Bench) -> None:
-    """Twenty thousand rows left lying leave in claims of 2,000, four statements each."""
+    """Twenty thousand rows left lying leave in claims of 2,000, four statements each; on SQLite six."""
     for start in range(0, 20_000, 5_000):
         await bench.commit_rows([row(start + place, f"key {place}") for place in range(1, 5_001)])
 
@@ -411,7 +418,7 @@ async def test_a_long_backlog_drains_with_a_constant_number_of_statements_a_clai
 
     assert sweeps == 10
     assert len(bench.bus.published) == 20_000
-    assert len(sent) <= 4 * (sweeps + 1)
+    assert len(sent) <= (4 if bench.database.dialect == "postgresql" else 6) * (sweeps + 1)
     assert await _ids(bench) == []
 
 

@@ -152,7 +152,7 @@ async def test_a_claim_whose_predecessor_could_not_be_given_back_is_sent_later(b
 
 
 async def test_what_was_claimed_behind_an_offered_row_is_anybodys_soon(bench: Bench) -> None:
-    """Rows that a sweep claims and does not send are free when it next forgets what is over, not when its lease ends."""
+    """Rows that a sweep claims and does not send are free when it next forgets what is over, not at its lease's end."""
     await bench.commit_rows([row(1, "a"), row(2, "a"), row(3, "b")])
     bench.relay.on_their_way.add(1)
     assert await bench.relay.sweep() == 1

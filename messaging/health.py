@@ -1,4 +1,6 @@
-"""`/healthz`: the process answers. `/readyz`: it can do its work, or the list of what keeps it from it."""
+"""`/healthz`: the process answers. `/readyz`: it can do its work, or the list of what keeps it from it. `/metrics`: its
+figures, as Prometheus reads them.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-_PATHS = ("/healthz", "/readyz")
+_PATHS = ("/healthz", "/readyz", "/metrics")
 
 Check = Callable[[], Awaitable[dict[str, str]]]
 """What stands in the way of being ready: a name and a sentence each; empty when nothing does."""
+Figures = Callable[[str], Awaitable[tuple[bytes, str]]]
+"""A page of figures and its content type, for what the reader accepts."""
 
 
-def with_health(service: str, obstacles: Check, app: ASGIApp | None = None) -> ASGIApp:
-    """The service's HTTP face: health beside its own API, to which nothing else stands in the way."""
+def with_health(service: str, obstacles: Check, figures: Figures, app: ASGIApp | None = None) -> ASGIApp:
+    """The service's HTTP face: health and figures beside its own API, to which nothing else stands in the way."""
 
     async def healthz(_request: Request) -> Response:
         return JSONResponse({"service": service, "status": "ok"})
@@ -28,7 +32,11 @@ def with_health(service: str, obstacles: Check, app: ASGIApp | None = None) -> A
         body = {"service": service, "status": status, "waiting_for": found}
         return JSONResponse(body, status_code=503 if found else 200)
 
-    health = Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz)])
+    async def metrics(request: Request) -> Response:
+        page, kind = await figures(request.headers.get("accept", ""))
+        return Response(page, headers={"content-type": kind})
+
+    health = Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)])
     if app is None:
         return health
     own = app

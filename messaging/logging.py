@@ -10,6 +10,8 @@ from typing import Literal, TextIO
 
 import structlog
 
+from messaging.telemetry import traceparent
+
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _BROKER_CLIENTS = ("aio_pika", "aiormq")
 
@@ -26,6 +28,7 @@ def configure(service: str, level: str, style: Literal["auto", "console", "json"
     )
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _with_trace,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -50,6 +53,13 @@ def configure(service: str, level: str, style: Literal["auto", "console", "json"
     for broker_client in _BROKER_CLIENTS:
         # They tell of every lost connection at length; our adapter says it once, with what follows from it.
         logging.getLogger(broker_client).setLevel(logging.CRITICAL)
+
+
+def _with_trace(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    place = traceparent.read(traceparent.current())
+    if place is not None:
+        event["trace_id"], event["span_id"] = f"{place[0]:032x}", f"{place[1]:016x}"
+    return event
 
 
 @contextmanager

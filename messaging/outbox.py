@@ -25,6 +25,7 @@ from messaging.bulk import Writes
 from messaging.clock import Clock, Entropy, SystemClock, SystemEntropy
 from messaging.envelope import Envelope
 from messaging.outbox_rows import COLUMNS, OutboxRow, Pending, outgoing
+from messaging.telemetry import traceparent
 
 if TYPE_CHECKING:
     from messaging.relay import Relay
@@ -90,7 +91,8 @@ def emit(
     """Publish `event` if and only if the session's transaction commits; returns its message id.
 
     An ordinary function that adds a row to the caller's own session, so it works the same in sync and async code.
-    `key` orders messages (default: the contract's `key` field). Raises MessageTooLarge, and TypeError for a
+    `key` orders messages (default: the contract's `key` field). Where the caller is in an OpenTelemetry span, what the
+    event leads to belongs to its trace. Raises MessageTooLarge, and TypeError for a
     class without a wire type.
     """
     plain = session.sync_session if isinstance(session, AsyncSession) else session
@@ -149,7 +151,7 @@ def _row(event: Event, emitting: Emitting, key: str | None = None, message_id: U
             correlation_id=cause.correlation_id if cause else None,
             causation_id=str(cause.id) if cause else None,
             key=key or event.ordering_key,
-            traceparent=cause.traceparent if cause else None,
+            traceparent=traceparent.current() or (cause.traceparent if cause else None),
         ),
     )
 

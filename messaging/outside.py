@@ -18,6 +18,7 @@ import structlog
 from contracts.message import Event
 from messaging.participant import Handler, RetryLater
 from messaging.received import Arrival, Received
+from messaging.telemetry import traceparent
 
 MARGIN = timedelta(seconds=30)
 """How much longer than its time limit a call keeps its command to itself."""
@@ -100,8 +101,9 @@ class OutsideCalls:
     async def _outcome(self, received: Received, handler: Handler) -> Outcome:
         seconds = (handler.time_limit or MARGIN).total_seconds()
         try:
-            async with asyncio.timeout(seconds):
-                return Outcome(answer=await handler.call(received.message, received.envelope.id))
+            with traceparent.inside(received.envelope.traceparent):
+                async with asyncio.timeout(seconds):
+                    return Outcome(answer=await handler.call(received.message, received.envelope.id))
         except TimeoutError:
             return Outcome(error=RetryLater(f"no answer from outside within {seconds:g} s"))
         except Exception as error:  # noqa: BLE001 - a handler's error is an outcome; the worker's loop decides about it

@@ -25,6 +25,7 @@ from messaging.memory_broker import MemoryBroker
 from messaging.migrate import MigrationsPending
 from messaging.service import DatabaseUnavailable, Service, WrongDatabase
 from messaging.settings import MEMORY, ServiceSettings, misspelled
+from messaging.telemetry.configuring import CannotTrace, configure
 
 EX_UNAVAILABLE = 69
 EX_SOFTWARE = 70
@@ -105,11 +106,12 @@ def main(settings: ServiceSettings, name: str, make: Callable[[], Sequence[Servi
     for variable, meant in misspelled(type(settings), os.environ).items():
         log.warning("unknown_setting", variable=variable, did_you_mean=meant)
     try:
+        configure(name)
         return asyncio.run(serve(make))
     except (BusUnavailable, DatabaseUnavailable) as error:
         log.error("dependency_unavailable", error=str(error))
         return EX_UNAVAILABLE
-    except (BadConfiguration, WrongDatabase, MigrationsPending, TopologyMismatch) as error:
+    except (BadConfiguration, CannotTrace, WrongDatabase, MigrationsPending, TopologyMismatch) as error:
         log.error("bad_configuration", error=str(error))
         return EX_CONFIG
     except KeyboardInterrupt:

@@ -26,6 +26,8 @@ from messaging.participant import Participant
 from messaging.relay import Relay
 from messaging.serving import ParticipantConsumer
 from messaging.settings import ServiceSettings
+from messaging.telemetry.families import Look, Meter
+from messaging.telemetry.serving import Telemetry
 from messaging.topology import COMMANDS, EVENTS, Binding, Queue, QueueType, Spread, Topology, dead_letter_queue
 from messaging.worker import Consumer, Worker
 
@@ -47,7 +49,8 @@ class Role:
 
     `left_over` finds what an earlier configuration has left on the broker: its queues are read until they are empty.
     Queues with a single active consumer are shared with all processes that read the queue `common`. `also` is what is
-    declared with them and not read.
+    declared with them and not read. `meters` and `looks` are figures of its own, `watched` queues of others that it
+    depends on.
     """
 
     consumer: Consumer
@@ -56,6 +59,9 @@ class Role:
     left_over: Callable[[Bus], Awaitable[Sequence[Queue | Spread]]] | None = None
     common: str | None = None
     also: Topology = Topology(exchanges=())  # noqa: RUF009 - a value
+    meters: tuple[Meter, ...] = ()
+    looks: tuple[Look, ...] = ()
+    watched: tuple[str, ...] = ()
 
 
 AppFactory = Callable[[Database, Mapping[str, Any]], ASGIApp]
@@ -121,10 +127,24 @@ class Service:
         self.clock = clock or SystemClock()
         self.entropy = entropy or SystemEntropy()
         self.database = database or Database(settings.database, by_index=True)
-        self.relay = Relay(self.database, bus, self.clock, interval=interval, checkpoint=checkpoint)
+        self.telemetry = Telemetry(
+            name,
+            database=self.database,
+            bus=bus,
+            clock=self.clock,
+            system="memory" if settings.in_memory else "rabbitmq",
+            consumers=[role.consumer.name for role in self.roles],
+            meters=[meter for role in self.roles for meter in role.meters],
+            looks=[look for role in self.roles for look in role.looks],
+            queues=self._queues,
+            obstacles=self._here,
+        )
+        self.relay = Relay(
+            self.database, self.telemetry.observed_bus(bus), self.clock, interval=interval, checkpoint=checkpoint
+        )
         self.info: dict[str, Any] = {INFO: Emitting(self.clock, self.entropy, name, self.relay, settings.outbox_grace)}
         self.workers = [self._worker(role, checkpoint, interval) for role in self.roles]
-        self._api = app(self.database, self.info) if app is not None else None
+        self._api = None if app is None else self.telemetry.traced(app(self.database, self.info))
         self._held_open = tuple(held_open)
         self._prepare = prepare
         self._resources = AsyncExitStack()
@@ -136,8 +156,8 @@ class Service:
 
     @property
     def http(self) -> ASGIApp:
-        """The service's ASGI application: `/healthz`, `/readyz` and its own API."""
-        return with_health(self.name, self.obstacles, self._api)
+        """The service's ASGI application: `/healthz`, `/readyz`, `/metrics` and its own API."""
+        return with_health(self.name, self.obstacles, self.telemetry.page, self._api)
 
     @property
     def topology(self) -> Topology:
@@ -151,8 +171,9 @@ class Service:
         return topology.with_queue(dead_letter_queue(self.settings.queue_type))
 
     def _worker(self, role: Role, checkpoint: Checkpoint, interval: float) -> Worker:
-        worker = Worker(
-            role.consumer,
+        consumer, meter = self.telemetry.observed(role.consumer)
+        meter.worker = worker = Worker(
+            consumer,
             service=self.name,
             queues=[queue.name for queue in role.queues],
             database=self.database,
@@ -293,6 +314,7 @@ class Service:
         async with AsyncExitStack() as closing:
             closing.push_async_callback(self.database.close)
             closing.push_async_callback(self.bus.close)
+            closing.push_async_callback(self.telemetry.close)
             closing.push_async_callback(self._resources.aclose)
             ended = await asyncio.gather(*self._tasks, *self._balancing, return_exceptions=True)
         structlog.get_logger().info("stopped", name=self.name)
@@ -325,6 +347,23 @@ class Service:
         except DATABASE_ERRORS as error:
             found["database"] = in_words(error)
         return found
+
+    def _here(self) -> dict[str, bool]:
+        """Of the obstacles those that this process knows of without asking anybody."""
+        return {
+            "draining": self._draining,
+            "starting": not self._started,
+            "broker": self._started and not self.bus.connected,
+            "consumers": self._started and not all(worker.attached for worker in self.workers),
+            "worker": not all(worker.moving for worker in self.workers),
+        }
+
+    def _queues(self) -> list[str]:
+        """Queues whose length and readers are worth knowing: those read here, and those this service depends on."""
+        return [
+            *(queue for worker in self.workers for queue in worker.queues),
+            *(queue for role in self.roles for queue in role.watched),
+        ]
 
     async def _reach_database(self) -> None:
         give_up = self.clock.monotonic() + self.settings.start_timeout.total_seconds()

@@ -172,7 +172,8 @@ class ParticipantConsumer:
         for each in group:
             session.info[INFO] = replace(self._emitting, cause=each.envelope)
             try:
-                answer = await handler.call(each.message, session)
+                with work.span_of(each.envelope.id):
+                    answer = await handler.call(each.message, session)
                 self._answer(work, handler, each, answer)
             except Exception as error:  # named for the worker, whose boundary decides about it
                 raise HandlerFailed([each], error) from error
@@ -211,7 +212,8 @@ class ParticipantConsumer:
                 if handler.record is not None:
                     session = work.session({INFO: self._emitting})
                     session.info[INFO] = replace(self._emitting, cause=each.envelope)
-                    await handler.record(each.message, outcome.answer, session)
+                    with work.span_of(each.envelope.id):
+                        await handler.record(each.message, outcome.answer, session)
                 self._answer(work, handler, each, outcome.answer)
             except Exception as error:  # named for the worker, whose boundary decides about it
                 raise HandlerFailed([each], error) from error

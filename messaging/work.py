@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -17,6 +18,11 @@ from messaging.envelope import Envelope
 from messaging.inbox import Entry, Status
 from messaging.outbox_rows import OutboxRow, Pending
 from messaging.relay import Relay
+
+if TYPE_CHECKING:
+    from messaging.telemetry.tracing import BatchSpans
+
+_NO_SPAN: AbstractContextManager[Any] = nullcontext()
 
 
 class Work:
@@ -41,6 +47,8 @@ class Work:
         self.causes: set[str] = set()
         """Ids of the messages that caused those acted upon: whatever their outbox says, they have arrived. A consumer
         adds them: what anybody may write into a message that it takes no notice of proves nothing."""
+        self.spans: BatchSpans | None = None
+        """Those of its messages, where this process traces."""
         self._letters: list[DeadLetter] = []
         self._session: AsyncSession | None = None
 
@@ -51,6 +59,10 @@ class Work:
                 self.connection, info=dict(info), join_transaction_mode="rollback_only", expire_on_commit=False
             )
         return self._session
+
+    def span_of(self, message: UUID) -> AbstractContextManager[Any]:
+        """Meanwhile that message's span is the current one, where this process traces."""
+        return _NO_SPAN if self.spans is None else self.spans.current(message)
 
     def letter_of(self, envelope: Envelope) -> UUID:
         """The dead letter that this message is if it fails: the one that was sent again with it, or its own."""

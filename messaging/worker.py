@@ -202,6 +202,11 @@ class Worker:
         self._poller.stop()
 
     @property
+    def queues(self) -> tuple[str, ...]:
+        """Those that it reads."""
+        return self._queues
+
+    @property
     def attached(self) -> bool:
         """Whether the broker delivers to every queue of ours."""
         return len(self._subscriptions) == len(self._queues) and all(

@@ -14,6 +14,7 @@ from messaging.topology import COLLECTED_QUEUE, EVENTS, Binding, Queue, QueueTyp
 from orchestrator import partitioning, search, stamping, versions
 from orchestrator.catalog import Catalog
 from orchestrator.dead_letters import Collector
+from orchestrator.depths import SagaDepths
 from orchestrator.engine import Engine
 from orchestrator.instance import SOURCE
 from orchestrator.partitioning import QUEUE
@@ -64,6 +65,9 @@ def _events(settings: OrchestratorSettings, catalog: Catalog) -> Role:
         common=COLLECTED_QUEUE,
         # Of all shards, so that what is handed on finds a queue also before that shard's first process starts.
         also=Topology(exchanges=() if alone else (EXCHANGE,), queues=shards),
+        meters=(engine.meter,),
+        looks=(SagaDepths(catalog),),
+        watched=catalog.participants(),
     )
 
 

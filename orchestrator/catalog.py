@@ -88,6 +88,15 @@ class Catalog:
         """Wire types of every event some saga wants to hear of."""
         return tuple(sorted({event.wire_type for saga in self for event in saga.events()}))
 
+    def participants(self) -> tuple[str, ...]:
+        """Queues of those who are given commands, where they are called as participants are by default."""
+        names = {
+            command.wire_type.partition(".")[0]
+            for saga in self
+            for command in (*saga.commands.values(), *saga.compensations.values())
+        }
+        return tuple(f"{name}.commands" for name in sorted(names))
+
     def targets(self, envelope: Envelope, event: Event) -> list[Target]:
         """The instances an event concerns: the one it answers, and those that its key names.
 

@@ -26,10 +26,11 @@ from messaging.inbox import Status as InboxStatus
 from messaging.received import Received, Unreadable, read
 from messaging.work import Work
 from messaging.worker import Batch
-from orchestrator import timers, versions
+from orchestrator import timers, tracing, versions
 from orchestrator.catalog import Catalog, Target
 from orchestrator.folding import Folding
 from orchestrator.instance import SOURCE
+from orchestrator.metering import SagaMeter
 from orchestrator.remembered import Remembered
 from orchestrator.routing import row_for
 from orchestrator.sharding import ALONE, Placement, shard_of
@@ -45,6 +46,7 @@ class Engine:
         self._placement = placement
         self._patience = patience
         self._remembered = Remembered()
+        self.meter = SagaMeter()
         self._known = [(saga.name, saga.version) for saga in catalog]
 
     @property
@@ -71,17 +73,21 @@ class Engine:
         WrongShard where the database has become another shard.
         """
         plan = Folding(self._catalog, self._patience, work, self._remembered)
+        plan.watch = self.meter.watch(work)
         concerned = [(received, self._targets(work, received)) for received in batch.fresh]
         ticks = [tick for tick in batch.ticks if isinstance(tick, (timers.DeadlineDue, timers.ParkedDue))]
         ids = {target.saga_id for _, targets in concerned for target in targets} | {each.saga_id for each in ticks}
         starting = {target.name for _, targets in concerned for target in targets if target.starts}
         await plan.load(ids, starting, self._placement)
         await versions.compare(work.connection, self._catalog, plan.written)
-        for received, targets in concerned:
-            for target in targets:
-                plan.event(received, target)
-        for tick in ticks:
-            plan.tick(tick)
+        if work.spans is None:
+            for received, targets in concerned:
+                for target in targets:
+                    plan.event(received, target)
+            for tick in ticks:
+                plan.tick(tick)
+        else:
+            tracing.fold(plan, work.spans, concerned, ticks)
         await plan.write()
 
     async def fail(self, work: Work, received: Received, error: Exception) -> None:

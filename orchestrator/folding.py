@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import structlog
@@ -50,6 +50,13 @@ from orchestrator.sharding import Placement
 from orchestrator.texts import identity
 
 
+class Watch(Protocol):
+    """Who wants to know of transitions."""
+
+    def moved(self, instance: Instance, transition: Transition, at: datetime) -> None:
+        """The instance, as it still is, is moved by this transition at this moment."""
+
+
 class Folding:
     """One batch: the instances it touches, and every row it will write."""
 
@@ -63,6 +70,8 @@ class Folding:
         """The rows of history it will write, in order."""
         self.written: dict[tuple[str, int], str | None] = {}
         """The fingerprints written down of the definitions (name and version) of instances that have not ended."""
+        self.watch: Watch | None = None
+        """Told of every transition before it takes effect, where somebody wants to know."""
         self._held: list[Saga[Any]] = []
         """Definitions that nobody changes until the end of the transaction."""
         self._parked = parked.Changes()
@@ -107,6 +116,7 @@ class Folding:
         saga = self._catalog.get(row.name, row.version)
         instance = Instance(row.id, row.name, saga, row.key, None, row.revision, row.revision, row.started_at)
         instance.version, instance.status, instance.moved_at = row.version, row.status, row.updated_at
+        instance.traceparent = instance.place = row.traceparent
         if saga is None:
             return instance
         texts = Texts(row.status, row.reason, row.data, row.progress)
@@ -145,7 +155,7 @@ class Folding:
         if not isinstance(event, Event):
             return
         given = _arrived(received.envelope, event, self._now(instance))
-        instance.traceparent = received.envelope.traceparent
+        instance.arrive(received.envelope.traceparent)
         transition = self._apply(instance, given)
         if transition.verdict is Verdict.PARKED:
             instance.parked.append(
@@ -186,6 +196,10 @@ class Folding:
         """One that was loaded and exists."""
         found = self._instances.get(identity)
         return found if found is not None and found.loaded_revision else None
+
+    def touched(self, identity: UUID) -> Instance | None:
+        """One that was loaded, or that this batch begins."""
+        return self._instances.get(identity)
 
     def person(self, instance: Instance, given: PersonActed) -> Transition:
         """Apply a person's action, at this moment whatever `given.at` says.
@@ -241,6 +255,8 @@ class Folding:
             transition = self._failed(instance, given, error)
             moved = self._moved(instance, given, transition, fold(instance.state, transition.facts))
         if moved is not None:
+            if self.watch is not None:
+                self.watch.moved(instance, transition, given.at)
             self._keep(instance, given, moved)
         if from_parking and transition.facts and transition.verdict is Verdict.PARKED:
             # It was tried and raised: it stays parked until a person has the instance tried again.
@@ -277,7 +293,7 @@ class Folding:
         cause = identity(given.message_id) if isinstance(given, EventArrived) else None
         instance.text = instance.text or identity(instance.id)
         return [
-            outgoing_of(instance.text, send, self._work.now, cause=cause, data=data, traceparent=instance.traceparent)
+            outgoing_of(instance.text, send, self._work.now, cause=cause, data=data, traceparent=instance.place)
             for send, data in zip(transition.sends, said, strict=True)
         ]
 
@@ -321,7 +337,9 @@ class Folding:
         ]
         changed.extend(each.row for each in self._set_aside)
         self.history.extend(each.line for each in self._set_aside)
-        inserted = writes.insert(saga_table, COLUMNS, fresh, ignore_conflicts=True, returning="id")
+        # Sent once, where nobody traces.
+        alike = () if any(row["traceparent"] is not None for row in fresh) else ("traceparent",)
+        inserted = writes.insert(saga_table, COLUMNS, fresh, ignore_conflicts=True, returning="id", alike=alike)
         updated = timers.update_instances(writes, changed)
         # Who came between has written the same places in histories: the instances tell that, and what to do.
         told = writes.insert(saga_history, _HISTORY, self.history, ignore_conflicts=True, returning="seq")

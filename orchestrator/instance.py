@@ -10,6 +10,7 @@ from uuid import UUID
 
 from messaging.envelope import Envelope
 from messaging.outbox_rows import OutboxRow, outgoing
+from messaging.telemetry.traceparent import same_trace
 from orchestrator import history
 from orchestrator.parked import ParkedEvent
 from orchestrator.saga.attributes import attributes
@@ -36,6 +37,9 @@ class Instance:
     moved_at: datetime | None = None
     """Of its last transition."""
     traceparent: str | None = None
+    """Where its trace began: of its row."""
+    place: str | None = None
+    """Where in its trace the input is that it is moved by: what it sends now belongs there."""
     version: int = 0
     """Of its row; says which definition is missing where `saga` is None."""
     status: str = ""
@@ -51,6 +55,11 @@ class Instance:
     """The JSON of its state's data, where that has been written already."""
     text: str = ""
     """Its id, as it stands in every message."""
+
+    def arrive(self, place: str | None) -> None:
+        """It is moved by an input from this place of a trace: one of another trace does not take it over there."""
+        self.traceparent = self.traceparent or place
+        self.place = place if same_trace(place, self.traceparent) else self.traceparent
 
     @property
     def ended(self) -> bool:
@@ -121,6 +130,7 @@ COLUMNS = (
     "deadline",
     "started_at",
     "updated_at",
+    "traceparent",
 )
 
 
@@ -143,6 +153,7 @@ def as_row(instance: Instance) -> dict[str, Any]:
         "deadline": state.deadline,
         "started_at": instance.started_at or instance.moved_at,
         "updated_at": instance.moved_at,
+        "traceparent": instance.traceparent,
     }
 
 

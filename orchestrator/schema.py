@@ -71,6 +71,8 @@ saga = Table(
     Column("deadline", UTCDateTime()),
     Column("started_at", UTCDateTime(), nullable=False),
     Column("updated_at", UTCDateTime(), nullable=False),
+    # where its trace began (W3C Trace Context); it stays as it was written with the row
+    Column("traceparent", String(55)),
     # The database works these two out. What an ordinary transition changes is in no index, only in them, and they
     # seldom change with it: then PostgreSQL writes the row's new version beside the old one and touches no index (HOT).
     Column("due_span", BigInteger, Computed(_SpanOfDeadline(), persisted=True)),

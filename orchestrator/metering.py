@@ -1,0 +1,152 @@
+"""What an orchestrator counts of its sagas' transitions, once somebody looks at its figures.
+
+A step's duration is from the first sending of its command, or the beginning of its wait, to its outcome. When that was
+no row tells; it follows from the deadline that was set then, to the microsecond as long as nothing was sent again. Of a
+command that was, each timer's lateness is missing (up to a second); where a person has moved the deadline, so is that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from messaging.telemetry.families import SPANS, Family, Histogram
+from messaging.work import Work
+from orchestrator.instance import Instance
+from orchestrator.saga import facts as f
+from orchestrator.saga.definition import Saga
+from orchestrator.saga.state import StepState, StepStatus
+from orchestrator.saga.steps import Kind, Step, Wait
+from orchestrator.saga.transition import Transition
+
+_OUTCOMES: dict[type, str] = {
+    f.StepSucceeded: "succeeded",
+    f.StepRefused: "refused",
+    f.StepInDoubt: "in_doubt",
+    f.StepCompensated: "compensated",
+    f.StepSkipped: "skipped",
+}
+_ENDS: dict[type, str] = {f.Completed: "completed", f.Compensated: "compensated", f.Abandoned: "abandoned"}
+
+
+class SagaMeter:
+    """Transitions that were committed here."""
+
+    def __init__(self) -> None:
+        self._listening = False
+        self._steps: dict[tuple[str, ...], Histogram] = {}
+        self._sagas: dict[tuple[str, ...], Histogram] = {}
+        self._retries: Counter[tuple[str, ...]] = Counter()
+        self._started: Counter[tuple[str, ...]] = Counter()
+        self._stuck: Counter[tuple[str, ...]] = Counter()
+
+    def listen(self) -> None:
+        """Count from now on."""
+        self._listening = True
+
+    def watch(self, work: Work) -> Watching | None:
+        """Who takes note of a batch's transitions, to be counted when it commits; None where nobody wants to know."""
+        if not self._listening:
+            return None
+        watching = Watching()
+        work.after_commit.append(lambda: self._count(watching))
+        return watching
+
+    def families(self) -> Iterable[Family]:
+        yield Family(
+            "amends_saga_step_duration_seconds",
+            "From the first sending of a step's command, or the beginning of a wait, to its outcome.",
+            "histogram",
+            ("saga", "step", "outcome"),
+            dict(self._steps),
+        )
+        yield Family(
+            "amends_saga_duration_seconds",
+            "From the start of a saga to its end.",
+            "histogram",
+            ("saga", "status"),
+            dict(self._sagas),
+        )
+        yield Family(
+            "amends_saga_step_retries",
+            "Commands that were sent again because no answer had come in time.",
+            "counter",
+            ("saga", "step", "direction"),
+            dict(self._retries),
+        )
+        yield Family("amends_sagas_started", "Sagas started.", "counter", ("saga",), dict(self._started))
+        yield Family("amends_sagas_became_stuck", "How often sagas got stuck.", "counter", ("saga",), dict(self._stuck))
+
+    def _count(self, watching: Watching) -> None:
+        for labels, seconds in watching.steps:
+            _observe(self._steps, labels, seconds)
+        for labels, seconds in watching.sagas:
+            _observe(self._sagas, labels, seconds)
+        self._retries.update(watching.retries)
+        self._started.update(watching.started)
+        self._stuck.update(watching.stuck)
+
+
+class Watching:
+    """The transitions of one batch, not counted yet: it may be undone and done again."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[tuple[str, ...], float]] = []
+        self.sagas: list[tuple[tuple[str, ...], float]] = []
+        self.retries: list[tuple[str, ...]] = []
+        self.started: list[tuple[str, ...]] = []
+        self.stuck: list[tuple[str, ...]] = []
+
+    def moved(self, instance: Instance, transition: Transition, at: datetime) -> None:
+        """Take note of one; the instance is still as it was before."""
+        for fact in transition.facts:
+            outcome = _OUTCOMES.get(type(fact))
+            if outcome is not None:
+                self._settled(instance, fact.step, outcome, at)  # type: ignore[union-attr]  # those have one
+            elif isinstance(fact, f.CommandSent):
+                if fact.attempt > 1:
+                    self.retries.append((instance.name, fact.step, fact.direction.value))
+            elif isinstance(fact, f.Started):
+                self.started.append((instance.name,))
+            elif isinstance(fact, f.BecameStuck):
+                self.stuck.append((instance.name,))
+            elif type(fact) in _ENDS:
+                seconds = (at - (instance.started_at or at)).total_seconds()
+                self.sagas.append(((instance.name, _ENDS[type(fact)]), max(seconds, 0.0)))
+
+    def _settled(self, instance: Instance, step: str, outcome: str, at: datetime) -> None:
+        state = None if instance.state is None else instance.state.steps.get(step)
+        began = None if state is None or instance.saga is None else begun(instance.saga, step, state)
+        if began is not None:
+            seconds = max((at - began).total_seconds(), 0.0)
+            self.steps.append(((instance.name, step, outcome), seconds))
+
+
+def begun(saga: Saga[Any], name: str, reached: StepState) -> datetime | None:
+    """When a step's command was first sent, or its wait began; None where no deadline tells."""
+    stage = saga.stages.get(name)
+    if reached.due is None or not reached.underway:
+        return None
+    if isinstance(stage, Wait):
+        return None if stage.timeout is None else reached.due - stage.timeout
+    if not isinstance(stage, Step):
+        return None
+    waits = (_wait(stage, reached.status, attempt) for attempt in range(1, reached.attempt + 1))
+    return reached.due - sum(waits, timedelta(0))
+
+
+def _wait(step: Step[Any], status: StepStatus, attempt: int) -> timedelta:
+    """How long an attempt is waited for, as `moving` has it."""
+    forward = status is StepStatus.RUNNING
+    retry = step.retry if forward else step.compensation_retry
+    endless = forward and step.kind is not Kind.COMPENSABLE
+    return step.timeout + (retry.wait(attempt) if endless or attempt < retry.attempts else timedelta(0))
+
+
+def _observe(histograms: dict[tuple[str, ...], Histogram], labels: tuple[str, ...], seconds: float) -> None:
+    histogram = histograms.get(labels)
+    if histogram is None:
+        histogram = histograms[labels] = Histogram(SPANS)
+    histogram.observe(seconds)

@@ -1,6 +1,6 @@
 # Every target that runs something prepares what it needs first; a second call finds it there.
 .DEFAULT_GOAL := help
-.PHONY: help demo run up test unit lint format acceptance bench bench-peers bench-long bench-plots lock schemas clean venv venv-dev servers peers bench-tools
+.PHONY: help demo run up test unit lint format acceptance bench bench-peers bench-long bench-plots lock schemas clean venv venv-dev servers test-servers peers bench-tools
 
 PYTHON ?=
 export PYTHON
@@ -29,7 +29,7 @@ up: venv ## Three processes on RabbitMQ and PostgreSQL (AMQP_URL, DATABASE_URL, 
 	@test -n "$$AMQP_URL" -a -n "$$DATABASE_URL" || TEST_AMQP_URL="$$AMQP_URL" TEST_DATABASE_URL="$$DATABASE_URL" sh deploy/setup.sh servers
 	@$(bin)/python -m deploy.up $(ARGS)
 
-test: venv-dev servers ## Every test, on a broker and a database of their own (ARGS="tests/unit -k machine")
+test: venv-dev test-servers ## Every test, on a broker and a database of their own (ARGS="tests/unit -k machine")
 	@$(bin)/python -m deploy.servers --no-fsync -- $(bin)/python -m pytest $(or $(ARGS),-n auto)
 
 unit: venv-dev ## The pure tests: seconds, no server
@@ -86,6 +86,9 @@ venv-dev:
 
 servers:
 	@sh deploy/setup.sh servers
+
+test-servers:
+	@sh deploy/setup.sh servers prometheus
 
 peers:
 	@sh deploy/setup.sh peers

@@ -5,6 +5,7 @@
 #   deploy/setup.sh venv runtime|dev   .venv with the locked packages, hashes checked, and Amends itself
 #   deploy/setup.sh bench              what the benchmarks need besides, into .venv as well
 #   deploy/setup.sh servers            rabbitmq-server and postgresql, where they are missing
+#   deploy/setup.sh servers prometheus the same, and prometheus with promtool
 #   deploy/setup.sh peers              .venv-peers with the engines that benchmarks compare Amends with
 set -eu
 cd "$(dirname "$0")/.."
@@ -104,12 +105,18 @@ setup_venv() {
 
 exists() { for path in "$@"; do if [ -e "$path" ]; then return; fi; done; false; }
 has_rabbitmq() { exists /usr/lib/rabbitmq/lib/*/sbin /opt/rabbitmq/sbin || command -v rabbitmq-server >/dev/null; }
+has_prometheus() { command -v prometheus >/dev/null && command -v promtool >/dev/null; }
 has_postgres() { exists /usr/lib/postgresql/*/bin/postgres /usr/pgsql-*/bin/postgres || command -v postgres >/dev/null; }
 
 setup_servers() {
     wanted=
     [ -n "${TEST_AMQP_URL:-}" ] || has_rabbitmq || wanted="rabbitmq-server"
     [ -n "${TEST_DATABASE_URL:-}" ] || has_postgres || wanted="${wanted:+$wanted }postgresql"
+    case $1 in
+        "") ;;
+        prometheus) has_prometheus || wanted="${wanted:+$wanted }prometheus" ;;
+        *) die "deploy/setup.sh servers takes prometheus, or nothing" ;;
+    esac
     [ -n "$wanted" ] || return 0
     may_install || die "$wanted is needed and not installed. Either install them (Debian: apt-get install $wanted)," \
         "or let TEST_AMQP_URL and TEST_DATABASE_URL (make up: AMQP_URL, DATABASE_URL) name running ones"
@@ -119,11 +126,11 @@ setup_servers() {
     quiet_begin
     # shellcheck disable=SC2086 # a list of package names
     apt_install $wanted
-    # Installed for its program, not for a service: the broker should not come up at the next boot either. (PostgreSQL's
+    # Installed for their programs, not for services: they should not come up at the next boot either. (PostgreSQL's
     # unit starts nothing as long as there is no cluster.)
-    case "$wanted" in
-        *rabbitmq-server*) ! command -v systemctl >/dev/null || as_root systemctl --quiet disable rabbitmq-server ;;
-    esac
+    for service in $wanted; do
+        [ "$service" = postgresql ] || ! command -v systemctl >/dev/null || as_root systemctl --quiet disable "$service"
+    done
 }
 
 # Debian starts a service the moment it is installed, and makes a database cluster for it. The tests start servers of
@@ -183,8 +190,8 @@ setup_peers() {
 case "${1:-}" in
     python) find_python ;;
     venv) setup_venv "${2:-}" ;;
-    servers) setup_servers ;;
+    servers) setup_servers "${2:-}" ;;
     bench) setup_bench ;;
     peers) setup_peers ;;
-    *) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    *) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import tenacity
@@ -30,6 +30,9 @@ from messaging.telemetry.families import Look, Meter
 from messaging.telemetry.serving import Telemetry
 from messaging.topology import COMMANDS, EVENTS, Binding, Queue, QueueType, Spread, Topology, dead_letter_queue
 from messaging.worker import Consumer, Worker
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
 
 FLUSH_SECONDS = 5.0
 """How long the last messages may take to leave; what does not lies in the outbox for the next start."""
@@ -100,7 +103,10 @@ def participant_service(
 
 
 class Service:
-    """Everything one service runs. `start`, wait for `failed` or a reason to stop, then `quiesce` and `close`."""
+    """Everything one service runs. `start`, wait for `failed` or a reason to stop, then `quiesce` and `close`.
+
+    Its spans go to `tracer_provider`, by default to the process's, where that has one.
+    """
 
     def __init__(
         self,
@@ -118,6 +124,7 @@ class Service:
         interval: float = 0.5,
         held_open: Sequence[AbstractAsyncContextManager[Any]] = (),
         prepare: Callable[[Database], Awaitable[None]] | None = None,
+        tracer_provider: TracerProvider | None = None,
     ) -> None:
         self.name = name
         self.settings = settings
@@ -138,6 +145,7 @@ class Service:
             looks=[look for role in self.roles for look in role.looks],
             queues=self._queues,
             obstacles=self._here,
+            provider=tracer_provider,
         )
         self.relay = Relay(
             self.database, self.telemetry.observed_bus(bus), self.clock, interval=interval, checkpoint=checkpoint

@@ -47,7 +47,7 @@ class Depths:
         waiting = {consumer: (number, since) for consumer, number, since in await connection.execute(_DEFERRED)}
         put_off: dict[Labels, Value] = {(name,): float(waiting.get(name, (0, None))[0]) for name in self._consumers}
         since: dict[Labels, Value] = {(name,): age(waiting.get(name, (0, None))[1], now) for name in self._consumers}
-        none: dict[Labels, float] = {(reason,): 0.0 for reason in REASONS}
+        none: dict[Labels, float] = {(reason,): 0.0 for reason in sorted(REASONS)}
         letters = counted(((folded(reason, REASONS),), number) for reason, number in await connection.execute(_LETTERS))
         return (
             Family("amends_outbox_messages", "Messages in the outbox that have not left.", "gauge", (), {(): rows}),

@@ -19,6 +19,8 @@ from messaging.telemetry.observing import ObservedBus, ObservedConsumer
 from messaging.worker import Consumer
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
+
     from messaging.telemetry.tracing import Tracing
 
 
@@ -38,9 +40,10 @@ class Telemetry:
         looks: Sequence[Look],
         queues: Callable[[], Iterable[str]],
         obstacles: Callable[[], Mapping[str, bool]],
+        provider: TracerProvider | None = None,
     ) -> None:
         self._clock = clock
-        self._tracing = _tracing(system)
+        self._tracing = _tracing(system, provider)
         self._published = PublishMeter()
         self._metrics = Metrics(
             service,
@@ -81,11 +84,11 @@ class Telemetry:
         await self._metrics.close()
 
 
-def _tracing(system: str) -> Tracing | None:
+def _tracing(system: str, provider: TracerProvider | None) -> Tracing | None:
     # Whoever has set up an SDK has loaded its interface.
     if "opentelemetry.trace" not in sys.modules:
         return None
     from messaging.telemetry.tracing import Tracing, provider_in_force
 
-    provider = provider_in_force()
+    provider = provider or provider_in_force()
     return None if provider is None else Tracing(provider, system)

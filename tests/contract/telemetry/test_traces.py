@@ -98,9 +98,3 @@ async def test_making_amends_is_in_the_same_trace(places: tuple[Buses, Databases
     placed = [each for each in spans.all if f"{each.context.trace_id:032x}" == TRACE]
     (ended,) = [each for each in placed if told(each) == "process order.events fulfillment.failed"]
     assert (ended.attributes or {})["messaging.system"] in ("memory", "rabbitmq")
-
-
-async def test_without_anybody_who_takes_spans_the_trace_is_handed_on(places: tuple[Buses, Databases]) -> None:
-    """A process that traces nothing breaks no trace: what it is told of one stands in all that it leads to."""
-    async with shop(*places) as running:
-        assert (await running.place())["status"] == "completed"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import timedelta
 
 from opentelemetry.sdk.trace import ReadableSpan
 
@@ -13,8 +12,7 @@ from messaging.dead_letters import letter_id
 from messaging.telemetry.counting import BatchMeter
 from messaging.telemetry.observing import ObservedConsumer
 from messaging.telemetry.tracing import Tracing
-from orchestrator import Saga, Wait
-from orchestrator import stamping
+from orchestrator import Saga, Wait, hours, stamping
 from orchestrator.catalog import Catalog
 from orchestrator.engine import Engine
 from orchestrator.sharding import ALONE
@@ -132,7 +130,9 @@ async def test_a_dead_letter_that_is_sent_again_is_linked_too(office: Office, sp
 async def test_an_event_of_another_trace_takes_no_saga_over(office: Office, spans: Collected) -> None:
     """An approval given in another request is seen there; the saga goes on in its own trace."""
     saga = work_saga(
-        step("dig"), Wait(Approved, name="approve", key=lambda event: event.id, timeout=timedelta(hours=1)), pivot("sign")
+        step("dig"),
+        Wait(Approved, name="approve", key=lambda event: event.id, timeout=hours(1)),
+        pivot("sign"),
     )
     await _employ(office, spans, saga)
     await office.handle(_at(PLACE, office.begun(1)))

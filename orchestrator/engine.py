@@ -46,7 +46,7 @@ class Engine:
         self._placement = placement
         self._patience = patience
         self._remembered = Remembered()
-        self.meter = SagaMeter()
+        self.meter = SagaMeter(catalog)
         self._known = [(saga.name, saga.version) for saga in catalog]
 
     @property

@@ -17,7 +17,7 @@ from messaging.work import Work
 from orchestrator.instance import Instance
 from orchestrator.saga import facts as f
 from orchestrator.saga.definition import Saga
-from orchestrator.saga.state import StepState, StepStatus
+from orchestrator.saga.state import Direction, StepState, StepStatus
 from orchestrator.saga.steps import Kind, Step, Wait
 from orchestrator.saga.transition import Transition
 
@@ -32,15 +32,20 @@ _ENDS: dict[type, str] = {f.Completed: "completed", f.Compensated: "compensated"
 
 
 class SagaMeter:
-    """Transitions that were committed here."""
+    """Transitions that were committed here; what can be foreseen of a catalog's sagas is told before it happens, as 0.
 
-    def __init__(self) -> None:
+    Otherwise the first of a kind would make no difference to what is computed of differences.
+    """
+
+    def __init__(self, sagas: Iterable[Saga[Any]]) -> None:
         self._listening = False
         self._steps: dict[tuple[str, ...], Histogram] = {}
         self._sagas: dict[tuple[str, ...], Histogram] = {}
         self._retries: Counter[tuple[str, ...]] = Counter()
         self._started: Counter[tuple[str, ...]] = Counter()
         self._stuck: Counter[tuple[str, ...]] = Counter()
+        for saga in sagas:
+            self._foresee(saga)
 
     def listen(self) -> None:
         """Count from now on."""
@@ -78,6 +83,14 @@ class SagaMeter:
         )
         yield Family("amends_sagas_started", "Sagas started.", "counter", ("saga",), dict(self._started))
         yield Family("amends_sagas_became_stuck", "How often sagas got stuck.", "counter", ("saga",), dict(self._stuck))
+
+    def _foresee(self, saga: Saga[Any]) -> None:
+        self._started[saga.name,] = self._stuck[saga.name,] = 0
+        for status in _ENDS.values():
+            self._sagas[saga.name, status] = Histogram(SPANS)
+        for direction, steps in ((Direction.ACTION, saga.commands), (Direction.COMPENSATION, saga.compensations)):
+            for step in steps:
+                self._retries[saga.name, step, direction.value] = 0
 
     def _count(self, watching: Watching) -> None:
         for labels, seconds in watching.steps:

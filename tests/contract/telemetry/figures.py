@@ -28,7 +28,11 @@ def labeled(**labels: str) -> frozenset[tuple[str, str]]:
 def values(families: Iterable[Family], name: str) -> dict[tuple[str, ...], Value]:
     """The values of one family, those that are not nothing."""
     (found,) = [each for each in families if each.name == name]
-    return {labels: value for labels, value in found.values.items() if not isinstance(value, float | int) or value}
+    return {labels: value for labels, value in found.values.items() if not _is_nothing(value)}
+
+
+def _is_nothing(value: Value) -> bool:
+    return not any(value.counts) if isinstance(value, Histogram) else value == 0
 
 
 def total(value: Value) -> tuple[int, float]:

@@ -37,6 +37,7 @@ _REST = """\
 | --- | --- | --- |
 | `AMENDS_SOURCE` | first word of the event's type | `emit`, in an application that is no service: the source it names |
 | `ORDER_URL` | `http://127.0.0.1:8001` | `python -m services.order place`: where the order service is |
+| `OTEL_*` | | every service: whether and where spans leave it, see [traces](telemetry.md#traces) |
 | `NO_COLOR` | | set to anything: no colors |
 | `COLUMNS` | the terminal's | how wide tables may be |
 | `PYTHON` | `python3` | `make`: the Python to make `.venv` with |

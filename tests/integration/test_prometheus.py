@@ -21,6 +21,7 @@ from tests.contract.telemetry.shop import Shop, shop
 from tests.monitoring import program
 
 DASHBOARD = ROOT / "deploy" / "grafana" / "dashboards" / "amends.json"
+PAGE = ROOT / "docs" / "telemetry.md"
 RULES = ROOT / "deploy" / "prometheus" / "alerts.yml"
 PATIENCE = 60.0
 JOBS = ("orchestrator", "order", "payment")
@@ -151,7 +152,7 @@ async def test_every_panel_and_every_alert_finds_its_figures(
 
 
 async def test_every_name_in_rules_and_panels_is_told_by_a_service(running: tuple[Shop, dict[str, str]]) -> None:
-    """A figure that is renamed is renamed there too."""
+    """A figure that is renamed is renamed there too, and on the page that lists them."""
     for service in JOBS:
         await running[0].figures(service)
     assert (await running[0].place())["status"] == "completed"
@@ -163,3 +164,6 @@ async def test_every_name_in_rules_and_panels_is_told_by_a_service(running: tupl
     asked = {name for query in queries for name in re.findall(r"\b(?:amends|process)_[a-z0-9_]+", query)}
     assert len(asked) > 30
     assert asked - told == set()
+    kinds = {name for page in pages for name in re.findall(r"^# TYPE (amends_[a-z_0-9]+) ", page, re.MULTILINE)}
+    listed = re.findall(r"^\| `(amends_[a-z_0-9]+)` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {name for name in kinds if not name.endswith(("_gcount", "_gsum"))} == set(listed)

@@ -1,0 +1,154 @@
+"""What the operator makes on the broker is what the services would declare, and all that they need."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import aio_pika
+import httpx
+
+from deploy import broker_resources
+from deploy.servers import free_ports
+from messaging.rabbitmq import RabbitBus
+from messaging.topology import Binding, Queue, Spread, Topology
+from tests.acceptance.programs import AMENDS, answers, eventually, finished, running
+from tests.contract.kubernetes.manifests import PLATFORM, PRODUCTION, SERVICES, named, of_kind, rendered
+from tests.contract.kubernetes.validation import problems
+
+
+def test_the_manifest_is_current() -> None:
+    """deploy/kubernetes/components/rabbitmq/topology.yaml is what the services would declare."""
+    assert broker_resources.PAGE.read_text(encoding="utf-8") == broker_resources.page(broker_resources.shop())
+
+
+def test_what_the_manifest_says() -> None:
+    """Three exchanges, five queues, and each message type bound where it is read."""
+    resources = rendered(PLATFORM)
+    assert {each["spec"]["name"] for each in of_kind(resources, "Exchange")} == {
+        "amends.events",
+        "amends.commands",
+        "amends.dead-letters",
+    }
+    assert named(resources, "Queue", "payment-commands")["spec"] == {
+        "name": "payment.commands",
+        "vhost": "amends",
+        "type": "quorum",
+        "durable": True,
+        "deletionPolicy": "retain",
+        "arguments": {
+            "x-dead-letter-exchange": "amends.dead-letters",
+            "x-dead-letter-strategy": "at-least-once",
+            "x-delivery-limit": 20,
+            "x-overflow": "reject-publish",
+        },
+        "rabbitmqClusterReference": {"name": "rabbitmq"},
+    }
+    bound = [each["spec"] for each in of_kind(resources, "Binding")]
+    assert sorted(each["routingKey"] for each in bound if each["destination"] == "order.events") == [
+        "fulfillment.completed",
+        "fulfillment.failed",
+    ]
+    assert len(bound) == 19
+
+
+def test_a_topology_with_partitions_becomes_resources_too() -> None:
+    """An exchange that spreads has its type, what flows into it, and the queues behind it with their weight."""
+    spread = Spread("orchestrator.partitions", (Binding("amends.events", "order.created"),))
+    queue = Queue("orchestrator.events.0", (Binding("orchestrator.partitions", "1"),), single_active=True)
+    made = [
+        json.loads(json.dumps(each))
+        for each in broker_resources.resources(Topology(exchanges=(), queues=(queue,), spreads=(spread,)))
+    ]
+    assert [problems(each) for each in made] == [[]] * len(made)
+    specs = {each["metadata"]["name"]: each["spec"] for each in made}
+    exchange = specs["orchestrator-partitions"]
+    assert (exchange["type"], exchange["arguments"]) == ("x-consistent-hash", {"hash-property": "correlation_id"})
+    into = specs["orchestrator-partitions-amends-events-order-created"]
+    assert (into["destination"], into["destinationType"]) == ("orchestrator.partitions", "exchange")
+    assert specs["orchestrator-events-0"]["arguments"]["x-single-active-consumer"] is True
+    assert specs["orchestrator-events-0-orchestrator-partitions-1"]["routingKey"] == "1"
+
+
+async def _make(url: str, resources: list[dict[str, Any]]) -> None:
+    """As the Messaging Topology Operator makes them, in the vhost of this address."""
+    connection = await aio_pika.connect(url)
+    async with connection:
+        channel = await connection.channel()
+        for each in (one["spec"] for one in of_kind(resources, "Exchange")):
+            await channel.declare_exchange(each["name"], each["type"], durable=each["durable"])
+        queues = {}
+        for each in (one["spec"] for one in of_kind(resources, "Queue")):
+            arguments = {"x-queue-type": each["type"], **each["arguments"]}
+            queues[each["name"]] = await channel.declare_queue(
+                each["name"], durable=each["durable"], arguments=arguments
+            )
+        for each in (one["spec"] for one in of_kind(resources, "Binding")):
+            assert each["destinationType"] == "queue"
+            await queues[each["destination"]].bind(each["source"], each["routingKey"])
+
+
+async def test_services_that_declare_find_nothing_different(amqp_url: str) -> None:
+    """On a broker where the operator has made everything, a service that declares it itself has nothing to object."""
+    await _make(amqp_url, rendered(PLATFORM))
+    bus = RabbitBus(amqp_url, service="order")
+    await bus.start()
+    try:
+        await bus.declare(broker_resources.shop())
+    finally:
+        await bus.close()
+
+
+@contextmanager
+def _pods(amqp_url: str, databases: dict[str, str], place: Path, ports: dict[str, int]) -> Iterator[None]:
+    """The production overlay's deployments, each as one process: its variables, and its secrets as files."""
+    with ExitStack() as stack:
+        for name in SERVICES:
+            (container,) = named(rendered(PRODUCTION), "Deployment", name)["spec"]["template"]["spec"]["containers"]
+            given = {each["name"]: each["value"] for each in container["env"]}
+            for variable, content in (("DATABASE_URL", databases[name]), ("AMQP_URL", amqp_url)):
+                path = place / name / given[f"{variable}_FILE"].removeprefix("/")
+                path.parent.mkdir(parents=True)
+                path.write_text(content + "\n")
+                given[f"{variable}_FILE"] = str(path)
+            given["HOST"], given["PORT"] = "127.0.0.1", str(ports[name])
+            # As the images' entry points say it.
+            program = AMENDS if name == "orchestrator" else (sys.executable, "-m", f"services.{name}")
+            migration = {"DATABASE_URL_FILE": given["DATABASE_URL_FILE"]}
+            ended = finished((*program, "migrate"), place, **migration)
+            assert ended.returncode == 0, ended.stderr
+            stack.enter_context(running((*program, "run"), place, place / f"{name}.log", given))
+        yield
+
+
+async def test_an_order_is_paid_by_what_the_manifests_say(
+    amqp_url: str, fresh_postgres: Callable[[], str], tmp_path: Path
+) -> None:
+    """With the broker as the operator makes it, the tables as the jobs leave them, and the deployments' settings, the
+    probes succeed and an order comes to its end.
+    """
+    await _make(amqp_url, rendered(PLATFORM))
+    ports = dict(zip(SERVICES, free_ports(3), strict=True))
+    databases = {name: fresh_postgres() for name in SERVICES}
+
+    await asyncio.to_thread(_order, amqp_url, databases, tmp_path, ports)
+
+
+def _order(amqp_url: str, databases: dict[str, str], place: Path, ports: dict[str, int]) -> None:
+    with _pods(amqp_url, databases, place, ports), httpx.Client(trust_env=False, timeout=30) as http:
+        for name in SERVICES:
+            ready = f"http://127.0.0.1:{ports[name]}/readyz"
+            assert eventually(partial(answers, ready)), (place / f"{name}.log").read_text()
+        line = {"sku": "CD", "quantity": 1, "amount": 1499}
+        orders = f"http://127.0.0.1:{ports['order']}/orders"
+        placed = http.post(orders, json={"customer_id": "ada", "currency": "USD", "lines": [line]})
+        placed.raise_for_status()
+        address = f"{orders}/{placed.json()['id']}"
+        assert eventually(lambda: http.get(address).json()["captured"] is not None), http.get(address).text
+        assert http.get(address).json()["captured"] == 1499

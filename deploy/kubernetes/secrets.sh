@@ -14,7 +14,7 @@ vhost=${VHOST:-amends}
 
 password() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 
-# NAME KIND KEY URL_BEFORE_THE_PASSWORD URL_AFTER_IT LABEL [USER]
+# NAME USER KEY URL_BEFORE_THE_PASSWORD URL_AFTER_IT LABEL
 secret() {
     new=$(password)
     cat <<END
@@ -34,8 +34,21 @@ stringData:
 END
 }
 
-database() { secret "$1-database" "$1" database-url "postgresql://$1:" "@$database_host:5432/$1" 'cnpg.io/reload: "true"'; }
-broker() { secret "$1-broker" "$1" amqp-url "amqp://$1:" "@$broker_host:5672/$vhost" 'rabbitmq.com/topology-operator: "true"'; }
+# What is called stock_keeping in a database and on the broker is stock-keeping in the cluster.
+user() { printf %s "$1" | tr - _; }
+resource() { printf %s "$1" | tr _ -; }
+
+database() {
+    user=$(user "$1")
+    secret "$(resource "$1")-database" "$user" database-url "postgresql://$user:" "@$database_host:5432/$user" \
+        'cnpg.io/reload: "true"'
+}
+
+broker() {
+    user=$(user "$1")
+    secret "$(resource "$1")-broker" "$user" amqp-url "amqp://$user:" "@$broker_host:5672/$vhost" \
+        'rabbitmq.com/topology-operator: "true"'
+}
 
 case "${1:-}" in
     "")

@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import aio_pika
 import httpx
 
 from deploy import broker_resources
@@ -20,6 +18,7 @@ from messaging.rabbitmq import RabbitBus
 from messaging.topology import Binding, Queue, Spread, Topology
 from tests.acceptance.programs import AMENDS, answers, eventually, finished, running
 from tests.contract.kubernetes.manifests import PLATFORM, PRODUCTION, SERVICES, named, of_kind, rendered
+from tests.contract.kubernetes.operator import make
 from tests.contract.kubernetes.validation import problems
 
 
@@ -76,27 +75,9 @@ def test_a_topology_with_partitions_becomes_resources_too() -> None:
     assert specs["orchestrator-events-0-orchestrator-partitions-1"]["routingKey"] == "1"
 
 
-async def _make(url: str, resources: list[dict[str, Any]]) -> None:
-    """As the Messaging Topology Operator makes them, in the vhost of this address."""
-    connection = await aio_pika.connect(url)
-    async with connection:
-        channel = await connection.channel()
-        for each in (one["spec"] for one in of_kind(resources, "Exchange")):
-            await channel.declare_exchange(each["name"], each["type"], durable=each["durable"])
-        queues = {}
-        for each in (one["spec"] for one in of_kind(resources, "Queue")):
-            arguments = {"x-queue-type": each["type"], **each["arguments"]}
-            queues[each["name"]] = await channel.declare_queue(
-                each["name"], durable=each["durable"], arguments=arguments
-            )
-        for each in (one["spec"] for one in of_kind(resources, "Binding")):
-            assert each["destinationType"] == "queue"
-            await queues[each["destination"]].bind(each["source"], each["routingKey"])
-
-
 async def test_services_that_declare_find_nothing_different(amqp_url: str) -> None:
     """On a broker where the operator has made everything, a service that declares it itself has nothing to object."""
-    await _make(amqp_url, rendered(PLATFORM))
+    await make(amqp_url, rendered(PLATFORM))
     bus = RabbitBus(amqp_url, service="order")
     await bus.start()
     try:
@@ -133,7 +114,7 @@ async def test_an_order_is_paid_by_what_the_manifests_say(
     """With the broker as the operator makes it, the tables as the jobs leave them, and the deployments' settings, the
     probes succeed and an order comes to its end.
     """
-    await _make(amqp_url, rendered(PLATFORM))
+    await make(amqp_url, rendered(PLATFORM))
     ports = dict(zip(SERVICES, free_ports(3), strict=True))
     databases = {name: fresh_postgres() for name in SERVICES}
 

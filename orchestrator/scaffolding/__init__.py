@@ -1,0 +1,1 @@
+"""The beginning of a project: a participant of a team's own, complete, to be changed."""

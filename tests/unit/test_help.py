@@ -16,8 +16,8 @@ def _helped(*words: str) -> str:
     return CliRunner().invoke(app, [*words, "--help"], prog_name="amends", env={"COLUMNS": "80"}).stdout
 
 
-NO_DATA = {("run",), ("relay",), ("migrate",), ("start",), ("export",), ("seal",)}
-"""Commands that print no data, or one form of it only: an id, a bundle."""
+NO_DATA = {("run",), ("relay",), ("migrate",), ("new", "service"), ("start",), ("export",), ("seal",)}
+"""Commands that print no data, or one form of it only: an id, a bundle, names of files."""
 
 
 def _commands() -> Iterator[tuple[str, ...]]:

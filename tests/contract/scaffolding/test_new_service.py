@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 import yaml
 
 from deploy.servers import free_ports
+from tests.acceptance.pages import ROOT, blocks
 from tests.acceptance.programs import AMENDS, answers, environment, eventually, finished, running
 from tests.contract.kubernetes.manifests import PLATFORM, named, of_kind, rendered, templates
 from tests.contract.kubernetes.operator import allow, make
@@ -82,6 +84,14 @@ def test_a_bad_name_is_a_usage_error(tmp_path: Path) -> None:
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "'Stock-Keeping' is no name for a service" in refused.stderr
     assert "like stock_keeping" in refused.stderr
+
+
+def test_the_page_says_how(tmp_path: Path) -> None:
+    """What docs/writing-participants.md shows does what it says."""
+    (block,) = [each for each in blocks(ROOT / "docs" / "writing-participants.md", "sh") if "amends new" in each.text]
+    for line in block.text.splitlines():
+        assert _new(tmp_path, *shlex.split(line)[3:]).returncode == 0
+    assert (tmp_path / "warehouse" / "warehouse" / "contracts.py").exists()
 
 
 def test_no_placeholder_is_left(project: Path) -> None:

@@ -35,10 +35,11 @@ def new_service(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Where it will answer HTTP by default.")] = 8010,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and show; write nothing.")] = False,
 ) -> None:
-    """Write a participant service: contracts, domain, handlers, tables, tests, image, compose and Kubernetes.
+    """Write a participant service of your own.
 
-    It is a project of its own that depends on Amends, passes its lint and its tests, and runs as it is. Nothing is
-    written over.
+    Contracts, domain, handlers, tables and their migration, settings, tests, an image, a compose file and manifests for
+    Kubernetes: a project that depends on Amends, passes its own lint and tests, and runs as it is. Nothing is written
+    over.
 
     Example: amends new service warehouse
     Example: amends new service stock_keeping --directory ~/src/stock --port 8020 --dry-run

@@ -10,6 +10,9 @@ import kubernetes_validate
 import yaml
 from jsonschema import Draft202012Validator
 
+# It reads a file of a megabyte anew for each resource.
+kubernetes_validate.utils.schema_contents = cache(kubernetes_validate.utils.schema_contents)
+
 OLDEST = "1.32"
 """The Kubernetes that docs/kubernetes.md asks for at least."""
 _SCHEMAS = Path(__file__).parent / "schemas"

@@ -16,7 +16,7 @@ import structlog
 
 from contracts.message import Event
 from contracts.registry import InvalidMessage, UnknownMessage
-from messaging.bulk import Writes
+from messaging.bulk import Outcome, Writes
 from messaging.database import Conflict
 from messaging.envelope import Envelope, MalformedMessage, uuid_of
 from messaging.inbox import Entry
@@ -74,6 +74,9 @@ class Folding:
         """Told of every transition before it takes effect, where somebody wants to know."""
         self._held: list[Saga[Any]] = []
         """Definitions that nobody changes until the end of the transaction."""
+        self._ids: list[UUID] = []
+        self._found = Outcome()
+        """What was parked for these when we looked."""
         self._parked = parked.Changes()
         self._unreadable: set[int] = set()
         self._set_aside: list[SetAside] = []
@@ -88,11 +91,10 @@ class Folding:
         have stays so until the end of the transaction. So does the shard that this database is; raises WrongShard where
         that is not `placement`.
         """
-        connection, reads = self._work.connection, Writes()
+        connection, reads, self._ids = self._work.connection, Writes(), sorted(ids)
         stamp = stamping.hold_with(reads, placement) if placement is not None and ids else None
-        rows = reads.select(
-            _READ, saga_table.c.id, sorted(ids), "ORDER BY id FOR UPDATE", computed=versions.FINGERPRINT
-        )
+        rows = reads.select(_READ, saga_table.c.id, self._ids, "ORDER BY id FOR UPDATE", computed=versions.FINGERPRINT)
+        self._found = parked.look(reads, self._ids)
         started = [saga for name in sorted(set(starting)) if (saga := self._catalog.newest(name)) is not None]
         definitions = versions.hold_with(reads, started)
         await reads.run(connection)
@@ -104,8 +106,7 @@ class Folding:
             found = self._instances[row.id] = self._read(row)
             if not found.ended:
                 self.written[row.name, row.version] = row.fingerprint
-        # A look of its own: what another process has parked before it let go of a row that we waited for is seen.
-        for event in await parked.load(connection, sorted(ids)):
+        for event in parked.events(self._found):
             instance = self._instances.get(event.saga_id)
             if instance is None:
                 saga = self._catalog.newest(event.name)
@@ -329,6 +330,9 @@ class Folding:
         writes = self._work.writes
         touched = [each for each in self._instances.values() if each.revision > each.loaded_revision]
         await self._hold(touched)
+        several = self._work.connection.dialect.name != "sqlite"  # which has one writer at a time
+        if several and (touched or self._found.rows):
+            self._work.checks.append(parked.unchanged(writes, self._found, self._ids))
         fresh = [self._row(each) for each in touched if not each.loaded_revision]
         changed = [
             self._row(each) | {"revision": each.loaded_revision, "next": each.revision}

@@ -7,17 +7,15 @@ another process just then.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from contracts.registry import Registry
-from messaging import bulk
-from messaging.bulk import Writes
+from messaging.bulk import Outcome, Writes
+from messaging.database import Conflict
 from messaging.dead_letters import DeadLetter, letter_id
 from messaging.envelope import CONTENT_TYPE
 from messaging.received import Received, read_stored
@@ -47,10 +45,32 @@ class ParkedEvent:
 _COLUMNS = ("saga_id", "message_id", "name", "type", "queue", "body", "reason", "parked_at", "retry_at")
 
 
-async def load(connection: AsyncConnection, ids: Sequence[UUID]) -> list[ParkedEvent]:
-    """What is parked for these instances, in the order it came."""
-    rows = await bulk.select(connection, tuple(parked_event.c), parked_event.c.saga_id, ids, "ORDER BY id")
-    return [ParkedEvent(**row._asdict()) for row in rows]
+def look(reads: Writes, ids: Sequence[UUID]) -> Outcome:
+    """What is parked for these instances, once `reads` has run; `events` makes events of it.
+
+    That is as of before a lock was waited for, if one was in the same round trip; see `unchanged`.
+    """
+    return reads.select(tuple(parked_event.c), parked_event.c.saga_id, ids)
+
+
+def events(found: Outcome) -> list[ParkedEvent]:
+    """Events that were found, in the order they came."""
+    return sorted((ParkedEvent(*row) for row in found.rows), key=lambda each: each.id)
+
+
+def unchanged(writes: Writes, found: Outcome, ids: Sequence[UUID]) -> Callable[[], None]:
+    """Look once more, together with what is written; what is returned raises Conflict then, if others lie there now.
+
+    Whoever parks or takes up an event of an instance holds the instance's row until its transaction ends. While we
+    waited for that row, what we looked at has become old.
+    """
+    again = writes.select((parked_event.c.id,), parked_event.c.saga_id, ids)
+
+    def check() -> None:
+        if set(again.values) != {row.id for row in found.rows}:
+            raise Conflict("another process has parked or taken up an event of this batch's instances")
+
+    return check
 
 
 def received(event: ParkedEvent, registry: Registry) -> Received:

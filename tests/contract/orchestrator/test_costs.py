@@ -78,25 +78,25 @@ ON_POSTGRESQL = {
     # older outbox rows and the outbox. So every batch has two statements for what each batch does: one of the worker's
     # before its consumer's, one after. An order, its lines and its event go together, too.
     "POST /orders": 1,
-    # and the sagas with whether their definition and their shard are still the ones, and what is parked; sagas,
-    # histories and attributes are written with what the worker writes
-    "order.created": 4,
+    # and the sagas with whether their definition and their shard are still the ones, and with what is parked; sagas,
+    # histories and attributes are written with what the worker writes, and what is parked looked at once more
+    "order.created": 3,
     # and the lock on an order that has no row yet (SQLite has one writer at a time anyway), authorizations, accounts,
     # missing accounts, those again; balances, authorizations and the journal's two tables
     "payment.authorize": 8,
-    "payment.authorized": 4,
+    "payment.authorized": 3,
     # and orders with their lines, stock, skus nobody has counted yet, those again; orders and stock
     "order.confirm": 7,
-    "order.confirmed": 4,
+    "order.confirmed": 3,
     "payment.capture": 6,
-    "payment.captured": 4,
+    "payment.captured": 3,
     # nothing to answer: no second one of the worker's
     "fulfillment.completed": 3,
-    "order.rejected": 4,
+    "order.rejected": 3,
     "payment.void": 8,
-    "payment.voided": 4,
+    "payment.voided": 3,
     "order.cancel": 4,
-    "order.canceled": 4,
+    "order.canceled": 3,
     "fulfillment.failed": 2,
 }
 CALLS = {

@@ -307,9 +307,10 @@ async def test_a_batch_takes_the_same_number_of_statements_whatever_its_size(off
     parts = [part for each in verbs(answering) for part in each.split(" + ")]
     written = ["INSERT inbox", "UPDATE saga", "INSERT saga_history", "INSERT outbox"]
     assert [each for each in parts if not each.startswith("SELECT")] == written
-    assert len(parts) == len(written) + 4
     together = office.database.dialect == "postgresql"
-    assert len(answering) == (4 if together else 8)
+    # What is parked is read with the instances, and once more with what is written: others may write there, too.
+    assert len(parts) == len(written) + (5 if together else 4)
+    assert len(answering) == (3 if together else 8)
     assert sum("FROM saga_definition WHERE" in each for each in starting) == 1
     assert len(starting) == len(answering) + (0 if together else 1)
     assert await office.audit() == count

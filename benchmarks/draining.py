@@ -23,7 +23,6 @@ from typing import Annotated
 from uuid import UUID
 
 import aio_pika
-import structlog
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -112,9 +111,6 @@ def main(
 
     Exit codes: 0 measured and every message there in its order, 1 not so, 69 no server to be had.
     """
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(30), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
-    )
     with exits.told(), ExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-draining-")))
         system, scratch = open_system(stack, os.environ, logs, modules={})

@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
-import structlog
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import goals, machine, orders
+from benchmarks import exits, goals, machine, orders
 from benchmarks.endings import LAST_EVENTS
 from benchmarks.measuring import result_of, settled, wrong
 from benchmarks.system import NotMeasurable
@@ -113,17 +112,10 @@ def main(
 
     Exit codes: 0 measured and every result right, 1 a result is wrong or work was not ended.
     """
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(30), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
-    )
     # Not in /tmp, which on many machines is memory and no disk.
     began, described = machine.now(), machine.described()
-    with tempfile.TemporaryDirectory(prefix="amends-embedding-", dir=directory or Path.cwd()) as files:
-        try:
-            measured, faults = asyncio.run(_measure(Path(files), sagas, rounds))
-        except NotMeasurable as error:
-            print(f"amends: {error}", file=sys.stderr)
-            raise typer.Exit(1) from error
+    with exits.told(), tempfile.TemporaryDirectory(prefix="amends-embedding-", dir=directory or Path.cwd()) as files:
+        measured, faults = asyncio.run(_measure(Path(files), sagas, rounds))
     _draw(measured, sagas)
     for each in faults:
         print(f"amends: {each}", file=sys.stderr)

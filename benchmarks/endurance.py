@@ -18,7 +18,6 @@ from pathlib import Path
 from statistics import linear_regression
 from typing import Annotated, Any
 
-import structlog
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -97,9 +96,6 @@ def main(
 
     Exit codes: 0 measured and every result right, 1 a result is wrong or work was not ended, 69 no server to be had.
     """
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(30), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
-    )
     report = Report(machine.now(), {"sagas": sagas, "portion": PORTION}, machine.described())
     with exits.told(), ExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-endurance-")))

@@ -16,17 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import typer
 
-from benchmarks import counting, goals, machine
+from benchmarks import counting, exits, goals, machine
 from benchmarks.engine_report import Figures, draw, reached
 from benchmarks.floor import BATCH as FLOORS_BATCH
 from benchmarks.floor import command, figure_of
-from benchmarks.system import BATCH, NotMeasurable, System, open_system
+from benchmarks.system import BATCH, System, open_system
 from benchmarks.transiting import Outbound, Transiting
-from deploy.servers import ServerUnavailable
-from deploy.up import CannotStart
 from messaging.clock import SystemEntropy
 from messaging.database import Database
 from messaging.rabbitmq import RabbitBus
@@ -60,22 +57,13 @@ def main(
 
     Exit codes: 0 measured and every saga right, 1 a result is wrong or work was not ended, 69 no server to be had.
     """
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(30), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
-    )
     measured: list[Figures] = []
     began, described = machine.now(), machine.described()
-    try:
+    with exits.told():
         for kind in queue or list(QueueType):
             with ExitStack() as stack:
                 measured.append(_measured(stack, kind, sagas, rounds, batch, floor))
             draw(measured[-1])
-    except NotMeasurable as error:
-        print(f"amends: {error}", file=sys.stderr)
-        raise typer.Exit(1) from error
-    except (ServerUnavailable, CannotStart) as error:
-        print(f"amends: {error}", file=sys.stderr)
-        raise typer.Exit(69) from error
     document = {
         "program": "engine",
         "at": began,

@@ -1,4 +1,4 @@
-"""How a benchmark that cannot go on ends: one line on stderr, and an exit code."""
+"""What a benchmark says on stderr beside its figures; one that cannot go on ends with a line and an exit code."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import structlog
 import typer
 
 from benchmarks.system import NotMeasurable
@@ -15,7 +16,10 @@ from deploy.up import CannotStart
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Exit code 1 where work was not ended as it had to be, 69 where no server is to be had."""
+    """Exit code 1 where work was not ended as it had to be, 69 where no server is to be had; our warnings are shown."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(30), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
+    )
     try:
         yield
     except NotMeasurable as error:

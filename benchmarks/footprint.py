@@ -18,10 +18,9 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
-import structlog
 import typer
 
-from benchmarks import goals, machine, orders
+from benchmarks import exits, goals, machine, orders
 from benchmarks.endings import Endings
 from benchmarks.measuring import Bench, result_of, settled, wrong
 from benchmarks.metering import Meter
@@ -29,7 +28,7 @@ from benchmarks.sizing import BROKER, Footprint, Request, Stored, database_of
 from benchmarks.system import NotMeasurable, System
 from benchmarks.usage import Usage, Watched, listener_on
 from deploy.killing import three_services
-from deploy.servers import PostgresServer, RabbitServer, ServerUnavailable
+from deploy.servers import PostgresServer, RabbitServer
 from deploy.up import Backends, Service
 from messaging.database import Database
 from messaging.rabbitmq import RabbitBus
@@ -85,21 +84,11 @@ def main(
 
     Exit codes: 0 measured and every result right, 1 a result is wrong or work was not ended, 69 no server to be had.
     """
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(30), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
-    )
-    try:
-        with ExitStack() as stack:
-            logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-footprint-")))
-            services = three_services(f"footprint_{os.getpid()}")
-            servers = _servers(stack, services, nodes)
-            document = asyncio.run(_measure(servers, services, logs, (warm, sagas, requests)))
-    except NotMeasurable as error:
-        print(f"amends: {error}", file=sys.stderr)
-        raise typer.Exit(1) from error
-    except ServerUnavailable as error:
-        print(f"amends: {error}", file=sys.stderr)
-        raise typer.Exit(69) from error
+    with exits.told(), ExitStack() as stack:
+        logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-footprint-")))
+        services = three_services(f"footprint_{os.getpid()}")
+        servers = _servers(stack, services, nodes)
+        document = asyncio.run(_measure(servers, services, logs, (warm, sagas, requests)))
     goals.write(output, document)
     print(f"figures: {output}; python -m benchmarks.capacity --figures {output} multiplies them", file=sys.stderr)
 

@@ -19,11 +19,11 @@ from statistics import median
 from typing import Annotated
 from uuid import UUID
 
-import structlog
 import typer
 
+from benchmarks import exits
 from benchmarks.histories import fill
-from deploy.servers import PostgresServer, ServerUnavailable
+from deploy.servers import PostgresServer
 from messaging import migrate
 from messaging.database import Database
 from orchestrator.assembly import MIGRATIONS
@@ -66,25 +66,18 @@ def main(
 
     Exit codes: 0 measured and everything the same, 1 a transition differs, 69 no PostgreSQL to be had.
     """
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(30), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
-    )
     print(
         f"{'database':<12}{'instances':>10}{'transitions':>13}{'per second':>12}{'fastest':>10}{'CPU µs each':>13}"
         f"{'peak RSS':>11}"
     )
     different = 0
-    try:
-        with ExitStack() as stack:
-            for name, made in _databases(stack, postgresql=postgresql):
-                for number in (instances, 4 * instances):
-                    different += _measured(name, made(f"h{number}"), number, rounds)
-    except ServerUnavailable as error:
-        print(f"amends: {error}", file=sys.stderr)
-        raise SystemExit(69) from error
+    with exits.told(), ExitStack() as stack:
+        for name, made in _databases(stack, postgresql=postgresql):
+            for number in (instances, 4 * instances):
+                different += _measured(name, made(f"h{number}"), number, rounds)
     if different:
         print(f"{different} instances differ", file=sys.stderr)
-        raise SystemExit(1)
+        raise typer.Exit(1)
 
 
 def _databases(stack: ExitStack, *, postgresql: bool) -> Iterator[tuple[str, Callable[[str], str]]]:

@@ -17,13 +17,11 @@ from pathlib import Path
 from statistics import median
 from typing import Annotated
 
-import structlog
 import typer
 
+from benchmarks import exits
 from benchmarks.measuring import Latency, Throughput, bench_of, result_of, settled, wrong
-from benchmarks.system import NotMeasurable, System, open_system
-from deploy.servers import ServerUnavailable
-from deploy.up import CannotStart
+from benchmarks.system import System, open_system
 
 WORKER = "orchestrator"
 """The consumer whose batches count."""
@@ -61,22 +59,13 @@ def main(
 
     Exit codes: 0 measured and every result right, 1 a result is wrong or work was not ended, 69 no server to be had.
     """
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(30), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
-    )
     counts = [int(each) for each in processes.split(",")]
     found: list[Measured] = []
-    try:
+    with exits.told():
         for number in range(rounds):
             for count in counts:
                 print(f"round {number + 1} of {rounds}, {count} orchestrators", file=sys.stderr, flush=True)
                 found.append(_run(count, sagas, partitions, rate, seconds))
-    except NotMeasurable as error:
-        print(f"amends: {error}", file=sys.stderr)
-        raise typer.Exit(1) from error
-    except (ServerUnavailable, CannotStart) as error:
-        print(f"amends: {error}", file=sys.stderr)
-        raise typer.Exit(69) from error
     for count in counts:
         _draw([each for each in found if each.processes == count])
     if output is not None:

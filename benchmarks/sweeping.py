@@ -12,7 +12,6 @@ from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
 
-import structlog
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -77,9 +76,6 @@ def main(
 
     Exit codes: 0 measured and every result right, 1 a result is wrong or work was not ended, 69 no server to be had.
     """
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(30), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
-    )
     settings = {"sagas_per_round": sagas, "rounds": rounds, "queues": queue.value}
     report = Report(machine.now(), settings, machine.described())
     with exits.told(), ExitStack() as stack:

@@ -24,7 +24,9 @@ class Usage:
 
 
 class Watched:
-    """Some processes by name, each with its children; None for one that runs where we cannot look."""
+    """Some processes by name, each with its children, but for those that have a name themselves; None for one that
+    runs where we cannot look.
+    """
 
     def __init__(self, pids: Mapping[str, int | None]) -> None:
         self._pids = {name: pid for name, pid in pids.items() if pid is not None}
@@ -32,7 +34,7 @@ class Watched:
     def usage(self) -> Usage:
         """What they have used until now. Raises psutil.NoSuchProcess where one has ended."""
         return Usage(
-            {name: _cpu(psutil.Process(pid)) for name, pid in self._pids.items()},
+            {name: _cpu(psutil.Process(pid), set(self._pids.values()) - {pid}) for name, pid in self._pids.items()},
             {name: psutil.Process(pid).memory_info().rss for name, pid in self._pids.items()},
         )
 
@@ -49,12 +51,16 @@ def listener_on(url: str) -> int | None:
     return None
 
 
-def _cpu(process: psutil.Process) -> float:
+def _cpu(process: psutil.Process, apart: set[int]) -> float:
     own = process.cpu_times()
     # PostgreSQL's backends are children, and what one that has ended had used is told by its parent.
     total = own.user + own.system + own.children_user + own.children_system
-    for child in process.children(recursive=True):
+    skipped = set(apart)
+    for child in process.children(recursive=True):  # parents before their children
         try:
+            if child.pid in skipped or child.ppid() in skipped:
+                skipped.add(child.pid)
+                continue
             times = child.cpu_times()
         except psutil.NoSuchProcess:
             continue

@@ -52,7 +52,7 @@ PREFETCH = 2_000
 PATIENCE = 300.0
 _ALL_LEFT = text("SELECT count(*) FROM outbox")
 _LAST_LEFT = text("SELECT count(*) FROM outbox WHERE id = :last")
-LOOK_SECONDS = 0.02
+LOOK_SECONDS = 0.05
 _PLACE = "0" * 32
 """Stands for a row's number where the body has its id, which PostgreSQL then writes over."""
 

@@ -20,6 +20,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
+from messaging.transaction import Transaction
+
 SQLITE_BUSY_SECONDS = 30
 """How long another *process* may hold SQLite's write lock before we give up and try again."""
 CONNECT_SECONDS = 10.0
@@ -55,8 +57,8 @@ class Database:
     `url` is a SQLAlchemy URL; `postgresql://` and `sqlite://` without a driver get the asynchronous one.
     `command_seconds` bounds one statement on PostgreSQL (None: not at all, for migrations).
     `by_index` says that all its statements find their rows by an index, as a service's do: PostgreSQL then scans no
-    table that has one for them. Otherwise a statement planned while its table was small would scan it, grown, until
-    the next ANALYZE; and an outbox is small again and again.
+    table that has one for them, and plans each statement once. Otherwise a statement planned while its table was small
+    would scan it, grown, until the next ANALYZE; and an outbox is small again and again.
     `async_creator` hands in driver connections (a simulation's); everyone else leaves it out.
     """
 
@@ -79,6 +81,8 @@ class Database:
             options["connect_args"] = {"timeout": SQLITE_BUSY_SECONDS}
         else:
             options |= {"pool_size": pool_size, "max_overflow": pool_size, "pool_timeout": 10}
+            # Who has a connection alone finds the server's process as the last one left it, its plans and its caches.
+            options["pool_use_lifo"] = True
             # A server that falls silent on an open connection would otherwise be waited for for ever.
             options["connect_args"] = {"timeout": CONNECT_SECONDS, "command_timeout": command_seconds}
         self.engine: AsyncEngine = create_async_engine(self.url, **options)
@@ -93,9 +97,12 @@ class Database:
     def __repr__(self) -> str:
         return f"Database({self.url.render_as_string(hide_password=True)!r})"
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+    def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A connection in a write transaction that commits when the block ends well."""
+        return self._writing() if self.dialect == "sqlite" else Transaction(self.engine)
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[AsyncConnection]:
         async with self._one_writer(), self.engine.connect() as connection:
             async with connection.begin():
                 yield connection
@@ -284,5 +291,8 @@ def _prefer_indexes(engine: AsyncEngine) -> None:
         cursor.execute("SET enable_seqscan = off")
         # The price of the scans that are left looks as if compiling a statement paid.
         cursor.execute("SET jit = off")
+        # A plan for just these values looks cheaper where they are few, and is made anew each time: for a lone message
+        # that takes longer than to execute it.
+        cursor.execute("SET plan_cache_mode = force_generic_plan")
         cursor.close()
         connection.commit()

@@ -5,8 +5,9 @@ it does round each statement, which costs twice what the driver does, is left ou
 (telemetry, a count), they go through SQLAlchemy.
 
 Names that are not promised are used, all here: of SQLAlchemy the adapter's `_transaction`, `_start_transaction` and
-`_handle_exception`, and the connection's `_handle_dbapi_exception`; of aiosqlite a connection's `_execute`, which calls
-a function in its thread, and `_conn`, the `sqlite3.Connection` that lives there.
+`_handle_exception`, and the connection's `_handle_dbapi_exception`; of asyncpg a connection's `_transport`, its
+`_stmt_cache` and its `_protocol`; of aiosqlite a connection's `_execute`, which calls a function in its thread, and
+`_conn`, the `sqlite3.Connection` that lives there.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.pool import QueuePool
 
 Statement = tuple[str, Sequence[Any]]
 """Its text and its parameters."""
@@ -32,15 +35,66 @@ async def fetch(connection: AsyncConnection, words: str, parameters: Sequence[An
     adapter: Any = within.connection.dbapi_connection
     driver = adapter.driver_connection
     try:
+        # The adapter begins a transaction with its first statement, which may be this one. One that it does not know of
+        # it would not commit either: there it refuses to begin.
         if adapter._transaction is None:  # noqa: SLF001
-            # The adapter begins a transaction with its first statement, which may be this one. One that it does not
-            # know of it would not commit either: there it refuses to begin.
+            if _may_begin_with(adapter, driver, words):
+                return await _begin_with(adapter, driver, words, parameters)
             await adapter._start_transaction()  # noqa: SLF001
         rows: Sequence[Sequence[Any]] = await driver.fetch(words, *parameters)
     except BaseException as error:
         await connection.run_sync(_raise, adapter, words, error)
         raise
     return rows
+
+
+async def commit(connection: AsyncConnection) -> None:
+    """Commit on PostgreSQL; raises what SQLAlchemy raises."""
+    within = _started(connection)
+    adapter: Any = within.connection.dbapi_connection
+    transaction = adapter._transaction  # noqa: SLF001
+    if transaction is not None:
+        try:
+            await transaction.commit()
+        except BaseException as error:
+            adapter._transaction = None  # noqa: SLF001
+            await connection.run_sync(_raise, adapter, None, error)
+            raise
+        adapter._transaction = None  # noqa: SLF001
+    ended = within.get_transaction()
+    if ended is not None:
+        # The adapter has nothing to say to the server any more, so this needs no greenlet that could wait.
+        ended.__exit__(None, None, None)
+
+
+def begin(connection: AsyncConnection) -> None:
+    """Begin a transaction on PostgreSQL, of which the server is told with the first statement.
+
+    As in a `with` block: where it has ended before `commit`, nothing begins another.
+    """
+    _started(connection).begin().__enter__()
+
+
+def give_back(connection: AsyncConnection) -> bool:
+    """Put a connection without a transaction back into its pool; returns whether that could be done at once.
+
+    It cannot where the connection is to be closed, which takes a conversation with the server.
+    """
+    within = connection.sync_connection
+    if within is None or within.in_transaction() or within.invalidated:
+        return False
+    pool = within.engine.pool
+    if not isinstance(pool, QueuePool) or pool.checkedin() >= pool.size():
+        return False
+    within.close()
+    return True
+
+
+def _started(connection: AsyncConnection) -> Connection:
+    within = connection.sync_connection
+    if within is None:
+        raise InvalidRequestError("the connection has not been started, or is closed")
+    return within
 
 
 async def fetch_each(connection: AsyncConnection, statements: Sequence[Statement]) -> list[Sequence[Sequence[Any]]]:
@@ -79,13 +133,77 @@ def _run(driver: Any, statements: Sequence[Statement]) -> list[list[tuple[Any, .
     return [lite.execute(words, parameters).fetchall() for words, parameters in statements]
 
 
+def _message(kind: bytes, content: bytes) -> bytes:
+    """A message to PostgreSQL: its kind, its length, what it says."""
+    return kind + (len(content) + 4).to_bytes(4, "big") + content
+
+
+_NAMELESS = b"\0"
+_BEGIN = b"".join(
+    (
+        _message(b"P", _NAMELESS + b"BEGIN\0" + bytes(2)),  # Parse
+        _message(b"B", _NAMELESS * 2 + bytes(6)),  # Bind
+        _message(b"E", _NAMELESS + bytes(4)),  # Execute; the Sync is the next statement's
+    )
+)
+
+
+def _may_begin_with(adapter: Any, driver: Any, words: str) -> bool:
+    """Whether BEGIN may go to the server in one write with this statement."""
+    if adapter.isolation_level is not None or adapter.readonly or adapter.deferrable:
+        return False
+    protocol = getattr(driver, "_protocol", None)
+    if protocol is None or not hasattr(driver._transport, "__dict__"):  # noqa: SLF001 - a stand-in for asyncpg, another loop
+        return False
+    # What is not prepared yet goes to the server in two exchanges, and only the second understands what BEGIN answers.
+    prepared = driver._stmt_cache.has((words, protocol.get_record_class(), False))  # noqa: SLF001
+    return bool(prepared) and not driver.is_in_transaction() and not protocol._is_cancelling()  # noqa: SLF001
+
+
+async def _begin_with(adapter: Any, driver: Any, words: str, parameters: Sequence[Any]) -> Sequence[Sequence[Any]]:
+    """Send BEGIN and a prepared statement together.
+
+    asyncpg takes what BEGIN answers for more of what the statement does, and an error of either for the statement's.
+    It is the write that begins: parameters that cannot be sent leave no transaction behind.
+    """
+    transport = driver._transport  # noqa: SLF001
+
+    def write(statement: bytes) -> None:
+        del transport.write
+        adapter._transaction = _Transaction(driver)  # noqa: SLF001
+        transport.write(b"".join((_BEGIN, statement)))
+
+    transport.write = write
+    try:
+        rows: Sequence[Sequence[Any]] = await driver.fetch(words, *parameters)
+    finally:
+        vars(transport).pop("write", None)
+    return rows
+
+
+class _Transaction:
+    """By which the adapter ends what it has not begun itself."""
+
+    __slots__ = ("_driver",)
+
+    def __init__(self, driver: Any) -> None:
+        self._driver = driver
+
+    async def commit(self) -> None:
+        await self._driver.execute("COMMIT")
+
+    async def rollback(self) -> None:
+        # Also where nobody heard whether it has begun: PostgreSQL then warns that there is none.
+        await self._driver.execute("ROLLBACK")
+
+
 def _overheard(within: Connection) -> bool:
     """Whether somebody wants to be told of every statement."""
     heard = within.dispatch
     return bool(heard.before_cursor_execute or heard.after_cursor_execute or within.engine.echo)
 
 
-def _raise(within: Connection, adapter: Any, words: str, error: BaseException) -> NoReturn:
+def _raise(within: Connection, adapter: Any, words: str | None, error: BaseException) -> NoReturn:
     """Raise what SQLAlchemy would have raised, and do with the connection what it would have done."""
     try:
         try:

@@ -1,6 +1,7 @@
 """Statements spoken to PostgreSQL's driver: in SQLAlchemy's transaction, and with SQLAlchemy's errors.
 
-Each holds both for what is spoken to the driver and for what goes through SQLAlchemy because somebody listens.
+Each holds for what is spoken to the driver, also where that is prepared and begins the transaction in the same round
+trip, and for what goes through SQLAlchemy because somebody listens.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, Text, event, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, PendingRollbackError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import bulk
@@ -23,17 +24,29 @@ shelf = Table("shelf", _metadata, Column("id", Integer, primary_key=True), Colum
 PAUSE = (("pause", "pg_sleep(30)::text"),)
 
 
-@pytest.fixture(params=["direct", "overheard"])
+@pytest.fixture(params=["direct", "prepared", "overheard"])
 async def database(request: pytest.FixtureRequest, postgres_url: str) -> AsyncIterator[Database]:
     """PostgreSQL with two rows; overheard, every statement is told to somebody."""
     database = Database(postgres_url, command_seconds=5)
     async with database.transaction() as connection:
         await connection.run_sync(_metadata.create_all)
         await _insert(connection, 1, 2)
+    if request.param == "prepared":
+        await _prepare(database)
     if request.param == "overheard":
         event.listen(database.engine.sync_engine, "before_cursor_execute", lambda *_: None)
     yield database
     await database.close()
+
+
+async def _prepare(database: Database) -> None:
+    """Have the statements of the tests prepared; nothing is changed."""
+    async with database.transaction() as connection:
+        await _insert(connection, 9)
+        await _name(connection, 9, "x")
+        await bulk.delete(connection, shelf.c.id, [9])
+        await bulk.select(connection, (shelf.c.id,), shelf.c.id, [9])
+        await bulk.select(connection, (shelf.c.id,), shelf.c.id, [9], computed=PAUSE)
 
 
 async def _insert(connection: AsyncConnection, *ids: int) -> None:
@@ -143,6 +156,58 @@ async def test_a_key_that_is_taken_is_an_integrity_error(database: Database) -> 
     assert "INSERT INTO shelf" in str(error)
 
 
+async def test_what_cannot_be_sent_begins_nothing(database: Database) -> None:
+    """Parameters that are none of the column's are an error of theirs, and no transaction stays open."""
+    error = await _failing(database, lambda connection: bulk.delete(connection, shelf.c.id, ["no number"]))
+    assert isinstance(error, DBAPIError)
+    assert (is_transient(error), error.connection_invalidated) == (False, False)
+    assert "no number" in in_words(error)
+    assert await _ids(database) == [1, 2]
+
+
+async def test_a_transaction_that_has_failed_takes_nothing_more(database: Database) -> None:
+    """Whoever goes on after an error gets another; nothing of before or after is kept."""
+
+    async def go_on(connection: AsyncConnection) -> None:
+        await _insert(connection, 3)
+        with pytest.raises(IntegrityError):
+            await _insert(connection, 2)
+        await _insert(connection, 4)
+
+    error = await _failing(database, go_on)
+    assert _state(error) == "25P02"
+    assert await _ids(database) == [1, 2]
+
+
+async def test_what_was_rolled_back_within_is_not_begun_again(database: Database) -> None:
+    """A block whose transaction is over takes no further statement, that would be committed without those before it."""
+
+    async def go_on(connection: AsyncConnection) -> None:
+        await _insert(connection, 3)
+        await connection.rollback()
+        await _insert(connection, 4)
+
+    error = await _failing(database, go_on)
+    assert isinstance(error, InvalidRequestError)
+    assert await _ids(database) == [1, 2]
+
+
+async def test_a_commit_that_fails_says_so(database: Database) -> None:
+    """What PostgreSQL checks at the end only is an error like that of a statement, and nothing is kept."""
+    async with database.transaction() as connection:
+        await connection.execute(text("ALTER TABLE shelf ADD UNIQUE (name) DEFERRABLE INITIALLY DEFERRED"))
+        await _name(connection, 1, "taken")
+
+    async def take(connection: AsyncConnection) -> None:
+        await _insert(connection, 3)
+        await _name(connection, 2, "taken")
+
+    error = await _failing(database, take)
+    assert isinstance(error, IntegrityError)
+    assert (_state(error), is_transient(error), error.connection_invalidated) == ("23505", False, False)
+    assert await _ids(database) == [1, 2]
+
+
 async def test_a_deadlock_passes(database: Database) -> None:
     """One of the two is told, the other goes on."""
     both = asyncio.Barrier(2)
@@ -193,6 +258,7 @@ async def test_the_servers_bounds_are_told_from_other_errors(database: Database)
 async def test_our_own_bound_is_a_timeout(postgres_url: str, database: Database) -> None:
     """A server that does not answer in time raises the same TimeoutError."""
     impatient = Database(postgres_url, command_seconds=0.2)
+    await _prepare(impatient)
 
     async def slow(connection: AsyncConnection) -> None:
         await bulk.select(connection, (shelf.c.id,), shelf.c.id, [1], computed=PAUSE)
@@ -292,6 +358,18 @@ async def test_a_service_finds_rows_by_index_however_few_they_are(postgres_url: 
     assert "shelf_pkey" in by_id, by_id
     assert "Seq Scan" in by_name, by_name
     assert "JIT" not in by_name, by_name
+    await service.close()
+
+
+async def test_a_service_plans_each_statement_once(postgres_url: str) -> None:
+    """However few the rows that one execution is for: the plan is kept from the first on."""
+    service = Database(postgres_url, by_index=True)
+    async with service.transaction() as connection:
+        await connection.run_sync(_metadata.create_all)
+        for number in range(7):
+            await _insert(connection, number)
+        query = text("SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE 'INSERT %'")
+        assert (await connection.execute(query)).one() == (7, 0)
     await service.close()
 
 

@@ -9,13 +9,15 @@ writes why.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from messaging.database import Database
 from tests.contract.messaging.bench import Bench, verbs
-from tests.contract.orchestrator.trade import Cost, Trade
+from tests.contract.messaging.door import Door
+from tests.contract.orchestrator.trade import TABLES, Cost, Trade
 
 PATH = (
     ("orchestrator", "order.created"),
@@ -98,6 +100,18 @@ ON_POSTGRESQL = {
     "order.cancel": 4,
     "order.canceled": 3,
     "fulfillment.failed": 2,
+}
+ROUND_TRIPS = {
+    # Of PostgreSQL, for one message of each kind once its statements are prepared: the statements above with COMMIT,
+    # while BEGIN goes along with the first. At a low rate they are most of the time that a message takes.
+    "order.created": 5,
+    "payment.authorize": 7,
+    "payment.authorized": 5,
+    "order.confirm": 6,
+    "order.confirmed": 5,
+    "payment.capture": 7,
+    "payment.captured": 5,
+    "fulfillment.completed": 4,
 }
 CALLS = {
     # Functions of Python and C called for one message of a batch of a hundred, a sixth more than was measured on the
@@ -223,6 +237,25 @@ async def test_the_second_round_takes_no_more_than_the_first(trade: Trade) -> No
     assert taken["payment.authorize"] <= _allowed(trade, "payment.authorize") - 1
     assert taken["order.confirm"] <= _allowed(trade, "order.confirm") - 2
     assert await trade.ended() == {"completed": 6}
+
+
+async def test_a_lone_message_waits_so_often_for_postgresql(fresh_postgres: Callable[[], str]) -> None:
+    """What a service asks of its database for one message, it asks in so many round trips."""
+    async with AsyncExitStack() as stack:
+        doors = {name: await stack.enter_async_context(Door(fresh_postgres())) for name in TABLES}
+        trade = Trade({name: Bench(Database(door.url)) for name, door in doors.items()})
+        stack.push_async_callback(trade.close)
+        await trade.start()
+        for last in (False, False, True):  # until then they connect, and have their statements prepared
+            await trade.place(1)
+            for service, message in PATH:
+                trips = doors[service].trips
+                trips.clear()
+                received, _ = await trade.batch(service, overhear=False)
+                assert received == [message]
+                assert len(trips) == 1, message
+                assert not last or trips[0] <= ROUND_TRIPS[message], (message, trips)
+        assert await trade.ended() == {"completed": 3}
 
 
 async def test_a_message_calls_so_many_functions_and_takes_so_much_memory(trade: Trade) -> None:

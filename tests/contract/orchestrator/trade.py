@@ -126,12 +126,15 @@ class Trade:
         self._collect("order")
         return cost
 
-    async def batch(self, name: str, *, deep: bool = False) -> tuple[list[str], Cost]:
-        """Hand over everything that waits for this service as one batch; returns the types of the messages, too."""
+    async def batch(self, name: str, *, deep: bool = False, overhear: bool = True) -> tuple[list[str], Cost]:
+        """Hand over everything that waits for this service as one batch; returns the types of the messages, too.
+
+        Its statements are counted only where somebody may overhear them: it is SQLAlchemy that speaks them then.
+        """
         bench, waiting = self.benches[name], self._waiting[name]
         self._waiting[name] = []
         deliveries = [_delivery(bench, each) for each in waiting]
-        with self._counting(name) as cost, _deep(cost, wanted=deep):
+        with self._counting(name, overhear=overhear) as cost, _deep(cost, wanted=deep):
             # Looking again and again, as `handle` does, would count as calls: more of them on a slow machine.
             bench.bus.acknowledging.clear()
             bench.bus.hand_over(deliveries)
@@ -157,7 +160,7 @@ class Trade:
             self._waiting[_receiver(each)].append(each)
 
     @contextmanager
-    def _counting(self, name: str) -> Iterator[Cost]:
+    def _counting(self, name: str, *, overhear: bool = True) -> Iterator[Cost]:
         bench, cost = self.benches[name], Cost()
         engine = bench.database.engine.sync_engine
         calls, published = len(bench.bus.calls), len(bench.bus.published)
@@ -173,13 +176,15 @@ class Trade:
             cost.logged.append(str(entry["event"]))
             raise structlog.DropEvent
 
-        event.listen(engine, "before_cursor_execute", statement)
+        if overhear:
+            event.listen(engine, "before_cursor_execute", statement)
         event.listen(engine, "commit", commit)
         structlog.configure(processors=[log], wrapper_class=structlog.make_filtering_bound_logger("info"))
         try:
             yield cost
         finally:
-            event.remove(engine, "before_cursor_execute", statement)
+            if overhear:
+                event.remove(engine, "before_cursor_execute", statement)
             event.remove(engine, "commit", commit)
             cost.publishes = [len(each) for each in bench.bus.calls[calls:]]
             cost.bytes = sum(len(each.body) for each in bench.bus.published[published:])

@@ -89,7 +89,9 @@ class Work:
         """
         emitted: list[Pending] = []
         if self._session is not None:
-            await self._session.flush()
+            changed = self._session.sync_session
+            if changed.new or changed.dirty or changed.deleted:  # to flush nothing takes a greenlet, too
+                await self._session.flush()
             emitted = outbox.written(self._session)
         await self._forget_handled()
         await dead_letters.bury(self.connection, self._letters)
@@ -124,5 +126,10 @@ class Work:
 
     async def close(self) -> None:
         """Let go of the session; the connection's transaction is the worker's."""
-        if self._session is not None:
+        if self._session is None:
+            return
+        if self._session.in_nested_transaction():
             await self._session.close()
+        else:
+            # All that it could say to the database is the end of a savepoint.
+            self._session.sync_session.close()

@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, bindparam, select, text
+from sqlalchemy import select
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from contracts.money import Money
-from messaging import bulk
+from messaging import bulk, driver
 from messaging.bulk import Writes
 from services.payment.domain import Account, Authorization, Books, Status, Tombstone
 from services.payment.journal import Entry, Operation, Posting
@@ -149,12 +149,10 @@ async def _lock(connection: AsyncConnection, order_ids: Collection[UUID]) -> Non
     if connection.dialect.name != "postgresql":
         return
     keys = sorted({_lock_key(each) for each in order_ids})
-    await connection.execute(_LOCK, {"keys": keys})
+    await driver.fetch(connection, _LOCK, (keys,))
 
 
-_LOCK = text("SELECT count(pg_advisory_xact_lock(key)) FROM unnest(:keys) AS key").bindparams(
-    bindparam("keys", type_=ARRAY(BigInteger))
-)
+_LOCK = "SELECT count(pg_advisory_xact_lock(key)) FROM unnest($1::bigint[]) AS key"
 
 
 def _lock_key(order_id: UUID) -> int:

@@ -26,18 +26,21 @@ async def append(
     grace: timedelta,
     on_their_way: Collection[int],
     done: Collection[int],
+    besides: Collection[int] = (),
     beside: Writes | None = None,
     arrived: Collection[str] = (),
 ) -> list[Pending]:
     """Write a batch's rows, and in the same round trip what lies in `beside`.
 
     Returns those the caller may publish itself once it has committed. A row whose key has an older row pending that
-    this process is not sending (`on_their_way`) and has not sent (`done`) is left to the sweepers, open to them at
-    once, so that a key keeps its order. `arrived` are ids of messages that somebody has answered: rows that another
-    process has sent and not deleted yet, or of which the broker's confirmation was lost. They are deleted.
+    this process is not sending (`on_their_way`), does not send with these (`besides`) and has not sent (`done`) is left
+    to the sweepers, open to them at once, so that a key keeps its order. `arrived` are ids of messages that somebody
+    has answered: rows that another process has sent and not deleted yet, or of which the broker's confirmation was
+    lost. They are deleted.
     """
-    # What is sent stays sent, also if its row is deleted while we look: then nobody names it any more.
-    done = frozenset(done)
+    # What is sent stays sent, also if its row is deleted while we look: then nobody names it any more. Nor did anybody
+    # name what another lane has written and committed meanwhile.
+    sent, sending = frozenset(done), frozenset(on_their_way)
     writes = Writes() if beside is None else beside
     keys = sorted({row.key for row in rows if row.key is not None})
     older = writes.select(_OLDER, schema.outbox.c.key, keys)
@@ -46,7 +49,8 @@ async def append(
     ]
     written = writes.insert(schema.outbox, COLUMNS, records, returning="id", alike=_alike(rows))
     await writes.run(connection)
-    before, proven, held = _pending_before(older.rows, on_their_way, done, arrived)
+    sending = sending.union(on_their_way, besides) if older.rows else sending
+    before, proven, held = _pending_before(older.rows, sending, sent.union(done), arrived)
     await _let_go(connection, proven)
     # numbered in the order of the records, returned in any
     numbered = list(zip(sorted(written.values), rows, strict=True))

@@ -140,6 +140,11 @@ class Database:
     async def close(self) -> None:
         await self.engine.dispose()
 
+    @property
+    def one_writer(self) -> bool:
+        """Whether there is one write transaction at a time, whoever wants more."""
+        return self._writer is not None
+
     def _one_writer(self) -> AbstractAsyncContextManager[Any]:
         return self._writer if self._writer is not None else nullcontext()
 

@@ -19,11 +19,17 @@ class Hand:
     """Arrivals in the order in which they came.
 
     `read` says what a delivery is; `holds` whether the broker still waits for it to be settled; `most` is how many
-    arrivals there may be before those that nobody waits for are let go of.
+    arrivals there may be before those that nobody waits for are let go of. Where several lanes take from it, `apart`
+    keeps from each what must not be handled beside what another one has taken.
     """
 
     def __init__(
-        self, read: Callable[[Delivery], Received | Unreadable], holds: Callable[[Delivery], bool], most: int
+        self,
+        read: Callable[[Delivery], Received | Unreadable],
+        holds: Callable[[Delivery], bool],
+        most: int,
+        *,
+        apart: bool = False,
     ) -> None:
         self._read = read
         self._holds = holds
@@ -33,6 +39,9 @@ class Hand:
         self._ahead = 0
         """How many of the arrivals, from the first on, have been read."""
         self._to_read = asyncio.Event()
+        self._apart = apart
+        self._under_way: set[str] = set()
+        """Correlation ids and keys of what is being handled."""
 
     def make_room(self, most: int) -> None:
         """There may be so many arrivals from now on."""
@@ -54,7 +63,12 @@ class Hand:
         self._to_read.set()
 
     def take(self, count: int) -> list[Arrival]:
-        """The oldest arrivals: so many, or as many as make a batch by their bytes."""
+        """The oldest arrivals: so many, or as many as make a batch by their bytes.
+
+        What shares a correlation id or a key with what is being handled stays, and all that follows it with its own.
+        """
+        if self._apart:
+            return self._take_apart(count)
         taken: list[Arrival] = []
         size = 0
         while self._arrivals and len(taken) < count and size < MOST_BYTES:
@@ -63,6 +77,43 @@ class Hand:
             taken.append(arrival)
         self._ahead = max(self._ahead - len(taken), 0)
         return taken
+
+    def _take_apart(self, count: int) -> list[Arrival]:
+        taken: list[Arrival] = []
+        left: list[Arrival] = []
+        names: set[str] = set()
+        others = self._under_way
+        size = 0
+        while self._arrivals and len(taken) < count and size < MOST_BYTES:
+            arrival = self._arrivals.popleft()
+            own = self._names(arrival)
+            if not others.isdisjoint(own):
+                if not left:
+                    others = set(others)
+                others.update(own)
+                left.append(arrival)
+                continue
+            size += 0 if arrival.delivery is None else len(arrival.delivery.body)
+            names.update(own)
+            taken.append(arrival)
+        self._arrivals.extendleft(reversed(left))
+        self._ahead = len(left) + max(self._ahead - len(taken) - len(left), 0)
+        self._under_way |= names
+        return taken
+
+    def _names(self, arrival: Arrival) -> list[str]:
+        """What an arrival must not be handled beside: all of its correlation id, and of its key."""
+        if arrival.tick is not None:
+            return [arrival.tick.correlation_id]
+        content = self.content(arrival)
+        if arrival.received is None and content is not None:
+            self._found[arrival] = content
+        if content is None or content.envelope is None:
+            return []
+        key = content.envelope.key
+        if key is None and isinstance(content, Received):
+            key = content.message.ordering_key
+        return [each for each in (content.envelope.correlation_id, key) if each]
 
     def content(self, arrival: Arrival) -> Received | Unreadable | None:
         """What an arrival was read as; None for a tick."""
@@ -73,6 +124,9 @@ class Hand:
 
     def done(self, arrivals: Sequence[Arrival]) -> None:
         """These have been handled."""
+        if self._apart:
+            for each in arrivals:
+                self._under_way.difference_update(self._names(each))
         for each in arrivals:
             self._found.pop(each, None)
 

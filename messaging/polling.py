@@ -18,7 +18,7 @@ from messaging import deferred
 from messaging.clock import Clock
 from messaging.database import DATABASE_ERRORS, Database, is_transient
 from messaging.envelope import MalformedMessage
-from messaging.received import Arrival, read_stored
+from messaging.received import Arrival, Tick, read_stored
 
 REST = timedelta(minutes=5)
 """How long something that nobody here can act on is left alone before it is tried again."""
@@ -35,7 +35,7 @@ class Pollable(Protocol):
 
     async def due(
         self, connection: AsyncConnection, now: datetime, limit: int
-    ) -> tuple[Sequence[object], datetime | None]: ...
+    ) -> tuple[Sequence[Tick], datetime | None]: ...
 
 
 class Poller:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from contracts.message import Message
 from contracts.registry import InvalidMessage, Registry, UnknownMessage
@@ -28,14 +28,21 @@ class Received:
     """Whether it has waited in `deferred` and its row there must be taken."""
 
 
+class Tick(Protocol):
+    """What a consumer's own poller finds due (a saga's deadline); hashable, and equal to itself at the next look."""
+
+    @property
+    def correlation_id(self) -> str:
+        """That of the messages which it must not be handled beside."""
+
+
 @occurrence
 class Arrival:
     """One thing in the worker's hand: a delivery to settle, or a row that has come due."""
 
     delivery: Delivery | None = None
     received: Received | None = None
-    tick: object | None = None
-    """What a consumer's own poller found due (a saga's deadline)."""
+    tick: Tick | None = None
 
 
 @occurrence

@@ -27,13 +27,13 @@ from messaging.bus import Bus, Outgoing, Receipt
 from messaging.claims import LEASE, Claim
 from messaging.clock import Checkpoint, Clock, no_checkpoint
 from messaging.database import DATABASE_ERRORS, Database, in_words, is_transient
+from messaging.departures import Departures
 from messaging.outbox_rows import Pending, as_message, waves
 
 MOST_OFFERED = 2_000
 """Rows offered and not yet published beyond which a worker slows down."""
 MOST_HELD = 20_000
 """Rows offered and not yet published beyond which further ones are left in the table: memory has an end."""
-_REMEMBERED_FAILURES = MOST_HELD
 SLICE = 500
 """Rows published together: as many as a RabbitMQ channel should have unconfirmed."""
 FROM_THE_BEGINNING = 1.0
@@ -62,16 +62,16 @@ class Relay:
         self._checkpoint = checkpoint
         self._turn = asyncio.Lock()
         self._offered: list[Pending] = []
+        self._behind: list[Pending] = []
+        """Rows offered before those of their keys that they follow."""
         self._wake = asyncio.Event()
         self._drained = asyncio.Event()
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.get_ident()
-        self.on_their_way: set[int] = set()
-        self.confirmed: set[int] = set()
-        self._failed: dict[int, None] = {}
-        self._forgotten = 0
-        """No failed row with a higher number than this has been forgotten."""
+        self._departures = Departures()
+        self.on_their_way = self._departures.on_their_way
+        self.confirmed = self._departures.confirmed
         self._over: set[int] = set()
         """Tokens of claims whose rows have been sent, or are anybody's again."""
 
@@ -84,10 +84,23 @@ class Relay:
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self.offer, pending)
             return
-        if not pending or len(self._offered) >= MOST_HELD:
+        if not pending:
             return
-        self.on_their_way.update(each.id for each in pending)
-        self._offered.extend(pending)
+        ids = [each.id for each in pending]
+        if len(self._offered) < MOST_HELD:
+            self._departures.come(ids)
+            self._offered.extend(pending)
+        else:
+            self._departures.withdraw(ids)
+        self._wake.set()
+
+    def expect(self, pending: Sequence[Pending]) -> None:
+        """These rows are about to be committed; `offer` or `withdraw` follows, and what follows them waits for it."""
+        self._departures.expect([each.id for each in pending])
+
+    def withdraw(self, pending: Sequence[Pending]) -> None:
+        """The transaction of rows that were expected has failed; if it has committed all the same, they are swept."""
+        self._departures.withdraw([each.id for each in pending])
         self._wake.set()
 
     async def room(self) -> None:
@@ -116,7 +129,7 @@ class Relay:
         ready = []
         for each in wave:
             # An older row may have failed, or be on its way with the sweeper, whose turn comes after ours.
-            if each.row.key in held or any(self._may_be_pending(one) for one in each.after):
+            if each.row.key in held or self._departures.may_be_pending(each.after):
                 self._leave(each, held)
             else:
                 ready.append(each)
@@ -129,33 +142,23 @@ class Relay:
             else:
                 self._leave(each, held)
 
-    def _may_be_pending(self, identity: int) -> bool:
-        return identity <= self._forgotten or identity in self._failed or identity in self.on_their_way
-
     def _leave(self, pending: Pending, held: set[str | None]) -> None:
         """Leave a row, and all that follow it with its key, to the sweeper."""
-        self._fail(pending.id)
+        self._departures.fail(pending.id)
         if pending.row.key is not None:
             held.add(pending.row.key)
 
-    def _fail(self, identity: int) -> None:
-        self._failed[identity] = None
-        while len(self._failed) > _REMEMBERED_FAILURES:
-            # In a long outage more rows fail than memory should hold. What follows one as old as those is left to the
-            # sweeper, which looks in the table: that costs it its grace, not its place.
-            forgotten = next(iter(self._failed))
-            del self._failed[forgotten]
-            self._forgotten = max(self._forgotten, forgotten)
-
     def delete_with(self, writes: Writes) -> set[int]:
-        """Delete, with what else the caller writes, what has been confirmed; returns the ids, for `deleted`."""
-        ids = set(self.confirmed)
-        writes.delete(schema.outbox.c.id, sorted(ids))
-        return ids
+        """Delete what is confirmed, with what else the caller writes; returns the ids, for `deleted` or `kept`."""
+        return self._departures.delete_with(writes)
 
     def deleted(self, ids: set[int]) -> None:
         """The transaction that deleted these rows has committed."""
-        self.confirmed -= ids
+        self._departures.deleted(ids)
+
+    def kept(self, ids: set[int]) -> None:
+        """The transaction that was to delete these rows has failed."""
+        self._departures.kept(ids)
 
     # -- the sweeper -----------------------------------------------------------------------------------------
 
@@ -196,14 +199,18 @@ class Relay:
     @asynccontextmanager
     async def _forgetting(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that has deleted what is confirmed, and the claims that are over."""
-        over = set(self._over)
-        async with self._database.transaction() as connection:
-            writes = Writes()
-            ids = self.delete_with(writes)
-            # Behind the rows: once its claim is gone, a row that is still there is anybody's.
-            writes.delete(schema.outbox_claim.c.id, sorted(over))
-            await writes.run(connection)
-            yield connection
+        over, ids = set(self._over), set[int]()
+        try:
+            async with self._database.transaction() as connection:
+                writes = Writes()
+                ids = self.delete_with(writes)
+                # Behind the rows: once its claim is gone, a row that is still there is anybody's.
+                writes.delete(schema.outbox_claim.c.id, sorted(over))
+                await writes.run(connection)
+                yield connection
+        except BaseException:
+            self.kept(ids)
+            raise
         self.deleted(ids)
         self._over -= over
 
@@ -214,8 +221,14 @@ class Relay:
             await self._publish_offered()
 
     async def _publish_offered(self) -> None:
+        if self._behind:
+            # What they follow has a lower number: it was there when they were written.
+            self._offered = sorted((*self._behind, *self._offered), key=lambda each: each.id)
+            self._behind.clear()
+        held: set[str | None] = set()
         while self._offered:
             taken, self._offered = self._offered[:SLICE], self._offered[SLICE:]
+            taken = self._departures.part(taken, self._behind, held)
             try:
                 ready = await self._without_older(taken)
             except DATABASE_ERRORS as error:
@@ -227,8 +240,8 @@ class Relay:
             left = {each.id for each in taken} - {each.id for each in ready}
             for identity in left:
                 # A later slice may hold rows that were written behind these.
-                self._fail(identity)
-            self.on_their_way -= left
+                self._departures.fail(identity)
+            self.on_their_way.difference_update(left)
             await self._publish(ready)
             self._drained.set()
 
@@ -342,9 +355,9 @@ class Relay:
                 for each, receipt in zip(ready, said, strict=True):
                     receipts[each.id] = receipt
                     if receipt is Receipt.CONFIRMED:
-                        self._failed.pop(each.id, None)
+                        self._departures.mended(each.id)
                         continue
-                    self._fail(each.id)
+                    self._departures.fail(each.id)
                     if each.row.key is not None:
                         held.add(each.row.key)
         self.confirmed.update(identity for identity, receipt in receipts.items() if receipt is Receipt.CONFIRMED)

@@ -18,6 +18,7 @@ from messaging import migrate
 from messaging.balancing import Balance
 from messaging.bus import Bus
 from messaging.clock import Checkpoint, Clock, Entropy, SystemClock, SystemEntropy, no_checkpoint
+from messaging.consumer import Consumer
 from messaging.database import DATABASE_ERRORS, Database, does_not_answer, in_words, is_transient, no_database, shown
 from messaging.health import with_health
 from messaging.outbox import INFO, Emitting
@@ -29,11 +30,13 @@ from messaging.settings import ServiceSettings
 from messaging.telemetry.families import Look, Meter
 from messaging.telemetry.serving import Telemetry
 from messaging.topology import COMMANDS, EVENTS, Binding, Queue, QueueType, Spread, Topology, dead_letter_queue
-from messaging.worker import Consumer, Worker
+from messaging.worker import Worker
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
+CONNECTIONS = 4
+"""Kept open beside the lanes': the relay's, its sweeper's, the poller's, the API's; as many more come and go."""
 FLUSH_SECONDS = 5.0
 """How long the last messages may take to leave; what does not lies in the outbox for the next start."""
 
@@ -54,6 +57,7 @@ class Role:
     Queues with a single active consumer are shared with all processes that read the queue `common`. `also` is what is
     declared with them and not read. `meters` and `looks` are figures of its own, `watched` queues of others that it
     depends on.
+    `lanes` is how many transactions there may be at a time.
     """
 
     consumer: Consumer
@@ -61,6 +65,7 @@ class Role:
     spreads: tuple[Spread, ...] = ()
     left_over: Callable[[Bus], Awaitable[Sequence[Queue | Spread]]] | None = None
     common: str | None = None
+    lanes: int = 1
     also: Topology = Topology(exchanges=())  # noqa: RUF009 - a value
     meters: tuple[Meter, ...] = ()
     looks: tuple[Look, ...] = ()
@@ -84,7 +89,7 @@ def participant_role(
             bindings = tuple(Binding(exchange, wire_type) for wire_type in types)
             queues.append(Queue(f"{participant.name}.{purpose}", bindings, queue_type))
     consumer = ParticipantConsumer(participant, clock=clock, entropy=entropy, grace=settings.outbox_grace)
-    return Role(consumer, tuple(queues))
+    return Role(consumer, tuple(queues), lanes=settings.lanes)
 
 
 def participant_service(
@@ -133,7 +138,7 @@ class Service:
         self.migrations = (migrate.MESSAGING, *migrations)
         self.clock = clock or SystemClock()
         self.entropy = entropy or SystemEntropy()
-        self.database = database or Database(settings.database, by_index=True)
+        self.database = database or Database(settings.database, pool_size=CONNECTIONS + settings.lanes, by_index=True)
         self.telemetry = Telemetry(
             name,
             database=self.database,
@@ -190,6 +195,7 @@ class Service:
             clock=self.clock,
             entropy=self.entropy,
             batch_size=self.settings.batch_size,
+            lanes=role.lanes,
             grace=self.settings.outbox_grace,
             interval=interval,
             checkpoint=checkpoint,

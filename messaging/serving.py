@@ -24,6 +24,7 @@ from messaging import deferred, inbox
 from messaging.bisecting import HandlerFailed
 from messaging.bus import Delivery
 from messaging.clock import Clock, Entropy
+from messaging.consumer import Batch
 from messaging.database import is_transient
 from messaging.dead_letters import of_received
 from messaging.deferred import FIRST_WAIT, backoff
@@ -33,10 +34,9 @@ from messaging.outbox import INFO, Emitting
 from messaging.outbox_rows import OutboxRow, outgoing
 from messaging.outside import MARGIN, OutsideCalls
 from messaging.participant import Handler, Mode, Participant, RetryLater
-from messaging.received import Received, Unreadable, read
+from messaging.received import Received, Tick, Unreadable, read
 from messaging.topology import EVENTS
 from messaging.work import Work
-from messaging.worker import Batch
 
 PATIENCE = timedelta(hours=24)
 """How long a message is put off, all in all, before it becomes a dead letter."""
@@ -70,7 +70,7 @@ class ParticipantConsumer:
 
     async def due(
         self, connection: AsyncConnection, now: datetime, limit: int
-    ) -> tuple[Sequence[object], datetime | None]:
+    ) -> tuple[Sequence[Tick], datetime | None]:
         """Nothing comes due here but what is deferred, which the worker itself looks for."""
         return (), None
 

@@ -17,6 +17,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from messaging.database import missing_directory, with_async_driver
 from messaging.topology import QueueType
 
+MOST_LANES = 8
+"""More have never been of use: each has a connection, and a batch in memory."""
 MEMORY = "memory://"
 """The AMQP_URL of the embedded mode: no broker, the exchange lives in the process."""
 
@@ -130,6 +132,11 @@ class ServiceSettings(BaseSettings):
         default=500,
         validation_alias="AMENDS_BATCH_SIZE",
         description="Most messages in one transaction; below it the size adapts. A batch is never waited for.",
+    )
+    lanes: Annotated[int, Field(ge=1, le=MOST_LANES)] = Field(
+        default=1,
+        validation_alias="AMENDS_LANES",
+        description="Transactions at a time in one process, for different keys; on SQLite always 1.",
     )
     queue_type: QueueType = Field(
         default=QueueType.QUORUM,

@@ -68,6 +68,7 @@ def _events(settings: OrchestratorSettings, catalog: Catalog) -> Role:
         meters=(engine.meter,),
         looks=(SagaDepths(catalog),),
         watched=catalog.participants(),
+        lanes=settings.lanes,
     )
 
 

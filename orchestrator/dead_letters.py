@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from contracts.registry import Registry
 from messaging import bulk
 from messaging.bus import Delivery
+from messaging.consumer import Batch
 from messaging.database import Conflict
 from messaging.dead_letters import (
     DeadLettered,
@@ -32,10 +33,9 @@ from messaging.dead_letters import (
     written,
 )
 from messaging.envelope import Envelope, MalformedMessage, decode
-from messaging.received import Received, Unreadable, read
+from messaging.received import Received, Tick, Unreadable, read
 from messaging.topology import COLLECTED_QUEUE, service_of
 from messaging.work import Work
-from messaging.worker import Batch
 from orchestrator.schema import collected_letter
 
 STRAY = "stray"
@@ -71,7 +71,7 @@ class Collector:
 
     async def due(
         self, connection: AsyncConnection, now: datetime, limit: int
-    ) -> tuple[Sequence[object], datetime | None]:
+    ) -> tuple[Sequence[Tick], datetime | None]:
         """Nothing comes due here."""
         return (), None
 

@@ -19,13 +19,13 @@ from contracts.registry import Registry
 from messaging import deferred
 from messaging.bisecting import HandlerFailed
 from messaging.bus import Delivery
+from messaging.consumer import Batch
 from messaging.database import in_words, took_too_long
 from messaging.dead_letters import of_received
 from messaging.inbox import Entry
 from messaging.inbox import Status as InboxStatus
-from messaging.received import Received, Unreadable, read
+from messaging.received import Received, Tick, Unreadable, read
 from messaging.work import Work
-from messaging.worker import Batch
 from orchestrator import timers, tracing, versions
 from orchestrator.catalog import Catalog, Target
 from orchestrator.folding import Folding
@@ -62,7 +62,7 @@ class Engine:
 
     async def due(
         self, connection: AsyncConnection, now: datetime, limit: int
-    ) -> tuple[Sequence[object], datetime | None]:
+    ) -> tuple[Sequence[Tick], datetime | None]:
         """Instances whose deadline has passed, and parked events it is time to look at again."""
         return await timers.due(connection, now, limit, self._known)
 

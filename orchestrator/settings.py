@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from messaging.settings import ServiceSettings
+from messaging.settings import MOST_LANES, ServiceSettings
 from orchestrator import partitioning
 from orchestrator.catalog import DEFAULT_MODULE
 from orchestrator.sharding import ALONE, Placement
@@ -36,6 +36,11 @@ class OrchestratorSettings(ServiceSettings):
         "instances in flight were started with.",
     )
 
+    lanes: Annotated[int, Field(ge=1, le=MOST_LANES)] = Field(
+        default=2,
+        validation_alias="AMENDS_LANES",
+        description="Transactions at a time in one process, of different instances; on SQLite always 1.",
+    )
     partitions: Annotated[int, Field(ge=1, le=partitioning.MOST)] | None = Field(
         default=None,
         validation_alias="AMENDS_PARTITIONS",

@@ -7,9 +7,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import bulk
 from messaging.bulk import Outcome, Writes
+from messaging.consumer import CannotGoOn
 from messaging.database import Database, shown
 from messaging.process import BadConfiguration
-from messaging.worker import CannotGoOn
 from orchestrator.schema import saga, saga_shard
 from orchestrator.sharding import ALONE, Placement
 

@@ -24,12 +24,22 @@ class DeadlineDue:
 
     saga_id: UUID
 
+    @property
+    def correlation_id(self) -> str:
+        """That of the messages that it must not be handled beside."""
+        return str(self.saga_id)
+
 
 @dataclass(frozen=True, slots=True)
 class ParkedDue:
     """It is time to look at what is parked for this instance."""
 
     saga_id: UUID
+
+    @property
+    def correlation_id(self) -> str:
+        """That of the messages that it must not be handled beside."""
+        return str(self.saga_id)
 
 
 async def due(

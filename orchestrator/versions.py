@@ -25,9 +25,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import bulk
 from messaging.bulk import Outcome, Writes
+from messaging.consumer import CannotGoOn
 from messaging.database import Database
 from messaging.process import BadConfiguration
-from messaging.worker import CannotGoOn
 from orchestrator.catalog import Catalog
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.fingerprint import describe, differences, fingerprint

@@ -13,11 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from contracts.registry import Registry
 from messaging.bus import Bus, Delivery, Outgoing, QueueState, Receipt, Subscription
 from messaging.clock import Clock
-from messaging.received import Received, Unreadable
+from messaging.consumer import Batch, Consumer
+from messaging.received import Received, Tick, Unreadable
 from messaging.telemetry.counting import BatchMeter, PublishMeter
 from messaging.topology import Topology
 from messaging.work import Work
-from messaging.worker import Batch, Consumer
 
 if TYPE_CHECKING:
     from messaging.telemetry.tracing import Tracing
@@ -54,7 +54,7 @@ class ObservedConsumer:
 
     async def due(
         self, connection: AsyncConnection, now: datetime, limit: int
-    ) -> tuple[Sequence[object], datetime | None]:
+    ) -> tuple[Sequence[Tick], datetime | None]:
         return await self._consumer.due(connection, now, limit)
 
     async def handle(self, work: Work, batch: Batch) -> None:

@@ -10,13 +10,13 @@ from starlette.types import ASGIApp
 
 from messaging.bus import Bus
 from messaging.clock import Clock
+from messaging.consumer import Consumer
 from messaging.database import Database
 from messaging.telemetry.counting import BatchMeter, PublishMeter
 from messaging.telemetry.depths import Depths
 from messaging.telemetry.families import Look, Meter
 from messaging.telemetry.metrics import Metrics
 from messaging.telemetry.observing import ObservedBus, ObservedConsumer
-from messaging.worker import Consumer
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+from messaging.lane import LONGEST_RETRY
 from messaging.outside import OutsideCalls
 from messaging.service import Service
-from messaging.worker import LONGEST_RETRY
 from orchestrator.testing.memory_database import MemoryDatabase
 from orchestrator.testing.pending import Pending, pending
 from orchestrator.testing.virtual_clock import VirtualClock

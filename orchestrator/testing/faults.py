@@ -12,10 +12,10 @@ from contracts.message import Message
 from contracts.registry import Registry
 from messaging.bisecting import HandlerFailed
 from messaging.bus import Delivery
-from messaging.received import Received, Unreadable
+from messaging.consumer import Batch
+from messaging.received import Received, Tick, Unreadable
 from messaging.serving import ParticipantConsumer
 from messaging.work import Work
-from messaging.worker import Batch
 
 
 class Faults:
@@ -78,5 +78,5 @@ class FaultyConsumer:
 
     async def due(
         self, connection: AsyncConnection, now: datetime, limit: int
-    ) -> tuple[Sequence[object], datetime | None]:
+    ) -> tuple[Sequence[Tick], datetime | None]:
         return await self._inner.due(connection, now, limit)

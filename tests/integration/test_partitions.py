@@ -51,10 +51,10 @@ async def test_processes_share_the_partitions_and_every_saga_ends_right(mill: Mi
         await mill.publish(*(Begun(id=number) for number in range(begun, begun + 50)))
         begun += 50
         await mill.come([postgres_url], {"running": begun})
-        return [sorted(each._busy) for each in engines] == [[*names[:2]], [*names[2:]]]
+        return [sorted(each._station.busy) for each in engines] == [[*names[:2]], [*names[2:]]]
 
     names = partitioning.names(4)
-    assert await eventually(shared), [sorted(each._busy) for each in engines]
+    assert await eventually(shared), [sorted(each._station.busy) for each in engines]
     await mill.publish(*approvals(range(begun), lambda number: number % 10 == 0))
     await mill.come([postgres_url], {"completed": begun * 9 // 10, "compensated": begun // 10})
     await mill.settled(postgres_url)

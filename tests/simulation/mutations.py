@@ -13,12 +13,12 @@ from typing import Any
 from uuid import UUID
 
 from messaging import bulk, deferred, inbox, relay, schema, serving
+from messaging.lane import Lane
 from messaging.outbox_rows import Pending
 from messaging.received import Received
 from messaging.relay import Relay
 from messaging.serving import ParticipantConsumer
 from messaging.work import Work
-from messaging.worker import Worker
 from orchestrator import moments, parked
 from orchestrator.saga import facts as f
 from orchestrator.saga.moving import Moving
@@ -41,13 +41,13 @@ class Mutation:
 
 
 def _acknowledge_before_commit() -> Patch:
-    transact = Worker._transact
+    transact = Lane._transact
 
-    async def early(self: Worker, arrivals: Any, act: Any) -> None:
+    async def early(self: Lane, arrivals: Any, act: Any) -> None:
         await self._settle(arrivals)
         await transact(self, arrivals, act)
 
-    return Worker, "_transact", early
+    return Lane, "_transact", early
 
 
 def _forget_what_was_handled() -> Patch:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
 
+from contracts.message import Event
 from messaging.bus import Delivery
+from messaging.envelope import Envelope
 from messaging.hand import MOST_BYTES, READ_AT_ONCE, Hand
 from messaging.received import Arrival, Received, Unreadable
+
+NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
 class Reader:
@@ -19,6 +26,21 @@ class Reader:
     def __call__(self, delivery: Delivery) -> Received | Unreadable:
         self.read.append(delivery.tag)
         return Unreadable(delivery, "malformed", "a test's")
+
+
+@dataclass(frozen=True)
+class Due:
+    """Something of this correlation id is due."""
+
+    correlation_id: str
+
+
+class Parcel(Event, type="parcel.ordered", key="parcel"):
+    parcel: str
+
+
+class Opened(Event, type="depot.opened"):
+    """What has no key."""
 
 
 def hand(reader: Reader, holds: Callable[[Delivery], bool] = lambda _: True, most: int = 1_000) -> Hand:
@@ -124,7 +146,7 @@ async def test_what_lost_channels_delivered_is_let_go_of() -> None:
 async def test_what_has_rested_is_added_only_while_the_broker_waits_for_it() -> None:
     """A delivery whose channel was lost while it rested comes again by itself; what comes from a table counts."""
     held = hand(Reader(), lambda each: each.tag == 1)
-    held.add([Arrival(delivery=delivery(1)), Arrival(delivery=delivery(2)), Arrival(tick="due")])
+    held.add([Arrival(delivery=delivery(1)), Arrival(delivery=delivery(2)), Arrival(tick=Due("saga-1"))])
     taken = held.take(10)
     assert tags(taken) == [1]
     assert held.content(taken[1]) is None
@@ -139,3 +161,77 @@ async def test_a_hand_that_is_given_room_holds_more() -> None:
     assert len(held) == 3
     held.deliver(delivery(4))
     assert len(held) == 1
+
+
+def received(correlation_id: str | None, key: str | None, message: Event | None = None) -> Arrival:
+    """A message of this correlation id and key that has come due."""
+    envelope = Envelope(UUID(int=1), "parcel.pack", 1, "depot", NOON, correlation_id=correlation_id, key=key)
+    return Arrival(received=Received(envelope, message or Opened(), {}, "", "depot.in"))
+
+
+async def test_what_belongs_together_is_never_taken_by_two() -> None:
+    """What shares a correlation id or a key with what is being handled stays, in its order, until that is done."""
+    held = Hand(Reader(), lambda _: True, 1_000, apart=True)
+    first, of_its_saga, of_its_key = received("saga-1", "a"), received("saga-1", "b"), received("saga-2", "a")
+    behind, due, free = received("saga-3", "b"), Arrival(tick=Due("saga-1")), received("saga-4", None)
+    held.add([first, of_its_saga, of_its_key, behind, due, free])
+
+    taken = held.take(1)
+    assert taken == [first]
+    # The fourth has nothing in common with the first, but with the second, which was there before it.
+    other = held.take(10)
+    assert other == [free]
+    assert held.take(10) == []
+    held.done(other)
+    assert held.take(10) == []
+    held.done(taken)
+    assert held.take(10) == [of_its_saga, of_its_key, behind, due]
+
+
+async def test_of_one_lane_all_is_taken_in_its_order() -> None:
+    """A batch may hold many messages of one key, and what names none is free."""
+    held = Hand(Reader(), lambda _: True, 1_000, apart=True)
+    these = [received("saga-1", "a"), received("saga-1", "a"), received(None, None), received(None, None)]
+    held.add(these)
+    assert held.take(3) == these[:3]
+    assert held.take(3) == these[3:]
+
+
+async def test_a_message_without_a_key_goes_by_its_own() -> None:
+    """A plain client sets none in the envelope; the message's class knows which it would be."""
+    held = Hand(Reader(), lambda _: True, 1_000, apart=True)
+    first, third = received(None, None, Parcel(parcel="1")), received(None, None, Parcel(parcel="2"))
+    second = received(None, "1")
+    held.add([first, second, third])
+    assert held.take(1) == [first]
+    assert held.take(3) == [third]
+
+
+async def test_what_stays_is_read_once_and_what_follows_it_is_read_ahead() -> None:
+    """Deliveries that were looked at and left are not read again, and reading goes on behind them."""
+    read: list[int] = []
+
+    def reader(delivery: Delivery) -> Received:
+        read.append(delivery.tag)
+        found = received(f"saga-{delivery.tag % 2}", None).received
+        assert found is not None
+        return found
+
+    held = Hand(reader, lambda _: True, 1_000, apart=True)
+    for tag in range(1, 5):
+        held.deliver(delivery(tag))
+    taken = held.take(1)
+    assert (tags(taken), read) == ([1], [1])
+    other = held.take(1)
+    assert (tags(other), read) == ([2], [1, 2])
+    assert (held.take(5), read) == ([], [1, 2, 3, 4])
+    reading = asyncio.create_task(held.read_ahead())
+    held.deliver(delivery(5))
+    await asyncio.sleep(0)
+    reading.cancel()
+    assert read == [1, 2, 3, 4, 5]
+    held.done(taken)
+    assert tags(held.take(5)) == [3, 5]
+    held.done(other)
+    assert tags(held.take(5)) == [4]
+    assert read == [1, 2, 3, 4, 5]

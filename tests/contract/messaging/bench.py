@@ -18,6 +18,7 @@ from contracts.message import Message
 from messaging import schema
 from messaging.bus import Delivery, Outgoing, QueueState, Receipt
 from messaging.clock import uuid7
+from messaging.consumer import Consumer
 from messaging.database import Database
 from messaging.envelope import CONTENT_TYPE, Envelope, encode
 from messaging.outbox_rows import OutboxRow
@@ -25,7 +26,7 @@ from messaging.participant import Participant
 from messaging.relay import Relay
 from messaging.serving import ParticipantConsumer
 from messaging.topology import Topology
-from messaging.worker import Consumer, Worker
+from messaging.worker import Worker
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PATIENCE = 20.0
@@ -175,7 +176,7 @@ class Bench:
         self._running: list[asyncio.Task[None]] = []
         self._ids = count(1)
 
-    async def serve(self, consumer: Participant | Consumer, *, batch_size: int = 100) -> Worker:
+    async def serve(self, consumer: Participant | Consumer, *, batch_size: int = 100, lanes: int = 1) -> Worker:
         """Start a worker on `depot.in`."""
         if isinstance(consumer, Participant):
             participant = ParticipantConsumer(consumer, clock=self.clock, entropy=self.entropy)
@@ -192,6 +193,7 @@ class Bench:
             clock=self.clock,
             entropy=self.entropy,
             batch_size=batch_size,
+            lanes=lanes,
         )
         if isinstance(self.consumer, ParticipantConsumer):
             self.consumer.calls.connect(self.worker.submit)

@@ -103,7 +103,7 @@ async def test_a_key_keeps_its_order_through_an_outage_longer_than_memory(sqlite
     await bench.relay._publish_offered()
 
     assert bench.relay.confirmed == {many + 2, many + 3}
-    assert len(bench.relay._failed) <= MOST_HELD
+    assert len(bench.relay._departures._failed) <= MOST_HELD
 
 
 class LeavingDatabase(Database):

@@ -15,12 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from contracts.registry import Registry
 from messaging import inbox, schema
 from messaging.bus import Delivery
+from messaging.consumer import Batch
 from messaging.database import Database
 from messaging.participant import Participant
-from messaging.received import Received, Unreadable, read
+from messaging.received import Received, Tick, Unreadable, read
 from messaging.serving import ParticipantConsumer
 from messaging.work import Work
-from messaging.worker import Batch
 from tests.contract.messaging import parcels
 from tests.contract.messaging.bench import Bench
 from tests.contract.messaging.parcels import Ordered, Pack, Packed, Refused, done, note, packer
@@ -71,7 +71,7 @@ class _Narrow:
 
     async def due(
         self, connection: AsyncConnection, now: datetime, limit: int
-    ) -> tuple[Sequence[object], datetime | None]:
+    ) -> tuple[Sequence[Tick], datetime | None]:
         return (), None
 
 

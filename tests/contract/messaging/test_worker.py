@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -19,12 +20,12 @@ from sqlalchemy.orm import registry
 from contracts.registry import Registry
 from messaging import deferred, schema
 from messaging.bus import Delivery
+from messaging.consumer import Batch
 from messaging.deferred import DeferredRow
 from messaging.envelope import CONTENT_TYPE, MAX_BODY
 from messaging.participant import Participant, RetryLater
-from messaging.received import Received, Unreadable, read
+from messaging.received import Received, Tick, Unreadable, read
 from messaging.work import Work
-from messaging.worker import Batch
 from tests.contract.messaging.away import Away
 from tests.contract.messaging.bench import Bench, numbers, row, statements, until
 from tests.contract.messaging.parcels import Ordered, Pack, Packed, Refused, Unpack, done, note, packer
@@ -104,7 +105,7 @@ async def test_a_batch_in_which_every_message_fails_is_no_deeper_than_one(sqlite
         raise RetryLater("the depot is closed")
 
     worker = await bench.serve(participant, batch_size=500)
-    worker._sizing.now = 500
+    worker._lanes[0].sizing.now = 500
     bench.bus.hand_over([bench.delivery(Pack(parcel=str(number))) for number in range(500)])
     await bench.until(lambda: len(bench.bus.settled) == 500, "all are settled")
 
@@ -367,6 +368,16 @@ async def test_a_deferred_row_that_older_code_cannot_read_hides_no_other(bench: 
     assert len(await bench.rows(schema.deferred)) == 30
 
 
+@dataclass(frozen=True)
+class _Due:
+    """Something of this correlation id is due."""
+
+    correlation_id: str
+
+    def __str__(self) -> str:
+        return self.correlation_id
+
+
 class _Ticking:
     """A consumer with a poller of its own whose ticks cannot be handled."""
 
@@ -375,15 +386,15 @@ class _Ticking:
     def __init__(self, *bad: str) -> None:
         self.registry = Registry([Ordered])
         self.bad = bad
-        self.waiting = ["one", "two", "three"]
-        self.handled: list[object] = []
+        self.waiting = [_Due("one"), _Due("two"), _Due("three")]
+        self.handled: list[Tick] = []
 
     def read(self, delivery: Delivery) -> Received | Unreadable:
         return read(delivery, self.registry)
 
     async def handle(self, work: Work, batch: Batch) -> None:
         for tick in batch.ticks:
-            if tick in self.bad:
+            if tick.correlation_id in self.bad:
                 raise ValueError(f"{tick} cannot be read")
         self.handled.extend(batch.ticks)
 
@@ -392,7 +403,7 @@ class _Ticking:
 
     async def due(
         self, connection: AsyncConnection, now: datetime, limit: int
-    ) -> tuple[Sequence[object], datetime | None]:
+    ) -> tuple[Sequence[Tick], datetime | None]:
         return [each for each in self.waiting if each not in self.handled], None
 
 
@@ -402,13 +413,13 @@ async def test_a_tick_that_cannot_be_handled_stops_no_other(bench: Bench) -> Non
     await bench.serve(consumer)
 
     await bench.until(lambda: len(consumer.handled) == 2, "the others are handled")
-    assert consumer.handled == ["one", "three"]
+    assert consumer.handled == [_Due("one"), _Due("three")]
     consumer.bad = ()
     async with asyncio.timeout(20):
         while len(consumer.handled) < 3:
             bench.clock.advance(60)
             await asyncio.sleep(0.002)
-    assert consumer.handled == ["one", "three", "two"]
+    assert consumer.handled == [_Due("one"), _Due("three"), _Due("two")]
 
 
 async def test_a_message_whose_dead_letter_cannot_be_written_goes_back_to_the_broker(bench: Bench) -> None:

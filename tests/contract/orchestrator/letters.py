@@ -8,12 +8,12 @@ from typing import Any
 from uuid import UUID
 
 from messaging.bus import Delivery
+from messaging.consumer import Batch
 from messaging.dead_letters import DeadLetter, announcement
 from messaging.envelope import CONTENT_TYPE
 from messaging.outbox_rows import OutboxRow
 from messaging.received import Received
 from messaging.work import Work
-from messaging.worker import Batch
 from orchestrator.dead_letters import Collector
 from tests.contract.messaging.bench import NOON
 from tests.contract.orchestrator.office import Office

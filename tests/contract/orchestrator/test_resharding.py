@@ -14,9 +14,9 @@ from sqlalchemy import select, text, update
 
 from messaging import bulk, inbox, schema
 from messaging.clock import SystemClock
+from messaging.consumer import Batch
 from messaging.database import Database
 from messaging.work import Work
-from messaging.worker import Batch
 from orchestrator import stamping
 from orchestrator.catalog import Catalog
 from orchestrator.engine import Engine

@@ -17,11 +17,11 @@ from sqlalchemy import select
 
 from contracts.message import Event
 from messaging import schema
+from messaging.consumer import Batch
 from messaging.database import Database
 from messaging.envelope import Envelope, encode
 from messaging.received import Received
 from messaging.work import Work as Transaction
-from messaging.worker import Batch
 from orchestrator import CONTINUE, Parallel, Retry, Saga, Wait, seconds
 from orchestrator import testing as kit
 from orchestrator.catalog import Catalog

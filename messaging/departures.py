@@ -1,0 +1,107 @@
+"""What a process knows of its outbox rows beyond what the table says: which are about to be committed, on their way,
+sent, failed.
+
+The lanes of a worker, the relay and its sweeper tell each other here. Each has transactions of its own, and one may see
+in the table what another has just committed and not told yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from messaging import schema
+from messaging.bulk import Writes
+from messaging.outbox_rows import Pending
+
+MOST_FAILED = 20_000
+"""Failed rows that are remembered one by one."""
+
+
+class Departures:
+    """The rows of one service's outbox that this process has in hand."""
+
+    def __init__(self) -> None:
+        self.on_their_way: set[int] = set()
+        """Rows that this process is sending, or is about to commit and send then."""
+        self.confirmed: set[int] = set()
+        """Rows that are sent and not deleted yet."""
+        self._expected: set[int] = set()
+        self._leaving: set[int] = set()
+        self._failed: dict[int, None] = {}
+        self._forgotten = 0
+        """No failed row with a higher number than this has been forgotten."""
+
+    # -- before they are offered -----------------------------------------------------------------------------
+
+    def expect(self, ids: Sequence[int]) -> None:
+        """These are written and about to be committed; `come` or `withdraw` follows."""
+        self.on_their_way.update(ids)
+        self._expected.update(ids)
+
+    def come(self, ids: Sequence[int]) -> None:
+        """These are committed and will be sent."""
+        self.on_their_way.update(ids)
+        self._expected.difference_update(ids)
+
+    def withdraw(self, ids: Sequence[int]) -> None:
+        """Nobody here sends these, and whether they are committed nobody knows: what follows them is left, too."""
+        self._expected.difference_update(ids)
+        self.on_their_way.difference_update(ids)
+        for identity in ids:
+            self.fail(identity)
+
+    def part(self, taken: Sequence[Pending], behind: list[Pending], held: set[str | None]) -> list[Pending]:
+        """Those that may leave; `behind` gets what follows a row of its key that is expected, `held` those keys."""
+        if not self._expected and not held:
+            return list(taken)
+        ready = []
+        for each in taken:
+            if (each.row.key is not None and each.row.key in held) or not self._expected.isdisjoint(each.after):
+                held.add(each.row.key)
+                behind.append(each)
+            else:
+                ready.append(each)
+        return ready
+
+    # -- when they were sent ---------------------------------------------------------------------------------
+
+    def fail(self, identity: int) -> None:
+        """It was not confirmed, or is left to the sweepers."""
+        self._failed[identity] = None
+        while len(self._failed) > MOST_FAILED:
+            # In a long outage more rows fail than memory should hold. What follows one as old as those is left to the
+            # sweeper, which looks in the table: that costs it its grace, not its place.
+            forgotten = next(iter(self._failed))
+            del self._failed[forgotten]
+            self._forgotten = max(self._forgotten, forgotten)
+
+    def mended(self, identity: int) -> None:
+        """It was confirmed after all."""
+        self._failed.pop(identity, None)
+
+    def may_be_pending(self, ids: Iterable[int]) -> bool:
+        """Whether one of these may not have been sent yet."""
+        return any(
+            identity <= self._forgotten or identity in self._failed or identity in self.on_their_way for identity in ids
+        )
+
+    # -- deleting --------------------------------------------------------------------------------------------
+
+    def delete_with(self, writes: Writes) -> set[int]:
+        """Delete what is confirmed and no other transaction is deleting, together with what else the caller writes.
+
+        Returns the ids, for `deleted` or `kept`: one of them follows.
+        """
+        ids = self.confirmed - self._leaving
+        self._leaving |= ids
+        writes.delete(schema.outbox.c.id, sorted(ids))
+        return ids
+
+    def deleted(self, ids: set[int]) -> None:
+        """The transaction that deleted these rows has committed."""
+        self.confirmed -= ids
+        self._leaving -= ids
+
+    def kept(self, ids: set[int]) -> None:
+        """The transaction that was to delete these rows has failed: the next one does."""
+        self._leaving -= ids

@@ -131,6 +131,18 @@ class SimConnection(Connection):
             super().stop()
 
 
+class SimDatabase(Database):
+    """A database whose workers have their lanes, as on PostgreSQL.
+
+    One transaction waits for the other, as on any SQLite; what a lane does before and after its own, it does while
+    another has begun and not ended.
+    """
+
+    @property
+    def one_writer(self) -> bool:
+        return False
+
+
 class Engines:
     """One SQLAlchemy engine a service for all runs of this process, because each compiles its statements anew.
 
@@ -150,7 +162,7 @@ class Engines:
             return SimConnection(sqlite3.connect(file, isolation_level=None), whose, faults)
 
         self._now[name] = path, life, disk
-        database = Database("sqlite:///simulated.db", async_creator=connect)
+        database = SimDatabase("sqlite:///simulated.db", async_creator=connect)
         database.engine = self._engines.setdefault(name, database.engine)
         database.engine.sync_engine.dispose(close=False)
         return database

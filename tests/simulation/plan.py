@@ -127,6 +127,7 @@ class Plan:
     travelers: dict[str, int]
     """What each can pay."""
     trips: tuple[TripWish, ...]
+    lanes: int = 1
     unsteady: float = 0.0
     """Seconds by which each life of a service may find its clock set otherwise."""
 
@@ -179,6 +180,7 @@ def draw(seed: int) -> Plan:
         offers={("flight", "TP 571"): dice.randint(1, 6), ("hotel", "River"): dice.randint(1, 6)},
         travelers={"ann": dice.randint(50_000, 200_000), "bob": dice.randint(0, 100_000)},
         trips=tuple(_trip(dice, each) for each in range(number)) if travel else (),
+        lanes=dice.choice((1, 1, 2, 3)),
     )
 
 

@@ -156,13 +156,19 @@ def build(
         "interval": plan.interval,
     }
     if name == ORCHESTRATOR:
-        return orchestrator(_settings(OrchestratorSettings, plan.batch_size), catalog(plan), bus, **given)
+        return orchestrator(_settings(OrchestratorSettings, plan.batch_size, plan.lanes), catalog(plan), bus, **given)
     if name == TRAVEL:
-        return participant_service(_observed(travel), _settings(ServiceSettings, plan.batch_size), bus, **given)
+        return participant_service(
+            _observed(travel), _settings(ServiceSettings, plan.batch_size, plan.lanes), bus, **given
+        )
     if name == ORDER:
         played = order_participant()
         return participant_service(
-            _observed(played), _settings(OrderSettings, plan.batch_size), bus, migrations=[ORDER_MIGRATIONS], **given
+            _observed(played),
+            _settings(OrderSettings, plan.batch_size, plan.lanes),
+            bus,
+            migrations=[ORDER_MIGRATIONS],
+            **given,
         )
     played = payment_participant(
         default_credit_limit=0,
@@ -172,7 +178,11 @@ def build(
         database=database,
     )
     return participant_service(
-        _observed(played), _settings(PaymentSettings, plan.batch_size), bus, migrations=[PAYMENT_MIGRATIONS], **given
+        _observed(played),
+        _settings(PaymentSettings, plan.batch_size, plan.lanes),
+        bus,
+        migrations=[PAYMENT_MIGRATIONS],
+        **given,
     )
 
 
@@ -180,13 +190,14 @@ S = TypeVar("S", bound=ServiceSettings)
 
 
 @lru_cache(maxsize=64)
-def _settings(kind: type[S], batch_size: int) -> S:
+def _settings(kind: type[S], batch_size: int, lanes: int) -> S:
     return kind(
         database_url=SecretStr("sqlite:///simulated.db"),
         amqp_url=SecretStr("memory://"),
         migrate_on_start=False,
         outbox_grace=GRACE,
         batch_size=batch_size,
+        lanes=lanes,
     )
 
 

@@ -23,7 +23,8 @@ from messaging.telemetry import traceparent
 MARGIN = timedelta(seconds=30)
 """How much longer than its time limit a call keeps its command to itself."""
 MOST_HELD = 1_000
-"""Commands of one handler that are called or wait for it in memory; the rest waits in the table."""
+"""Commands of one handler that are called or wait for it in memory; the rest waits in the table. Several lanes may each
+begin a batch more: none counts what another has not committed yet."""
 _REMEMBERED_OUTCOMES = 10_000
 
 

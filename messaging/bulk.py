@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from messaging import driver
 from messaging.shapes import Delete, Insert, Record, Select, Shape, Update, among, pack, result_processor
 
-__all__ = ["Outcome", "Record", "Writes", "among", "delete", "insert", "pack", "select", "update"]
+__all__ = ["Outcome", "Record", "Writes", "alike", "among", "delete", "insert", "pack", "select", "update"]
 
 
 async def insert(
@@ -85,6 +85,16 @@ async def select(
     outcome = writes.select(columns, where, values, suffix, computed=computed)
     await writes.run(connection)
     return outcome.rows
+
+
+def alike(records: Sequence[Record], *groups: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns of those groups in which each column has the same value in all records.
+
+    In groups, because each choice of columns makes a statement of its own, which is written, prepared and kept.
+    """
+    return tuple(
+        name for group in groups for name in group if all(len({each[one] for each in records}) == 1 for one in group)
+    )
 
 
 class Outcome:

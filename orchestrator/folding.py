@@ -16,7 +16,7 @@ import structlog
 
 from contracts.message import Event
 from contracts.registry import InvalidMessage, UnknownMessage
-from messaging.bulk import Outcome, Writes
+from messaging.bulk import Outcome, Writes, alike
 from messaging.database import Conflict
 from messaging.envelope import Envelope, MalformedMessage, uuid_of
 from messaging.inbox import Entry
@@ -341,12 +341,12 @@ class Folding:
         ]
         changed.extend(each.row for each in self._set_aside)
         self.history.extend(each.line for each in self._set_aside)
-        # Sent once, where nobody traces.
-        alike = () if any(row["traceparent"] is not None for row in fresh) else ("traceparent",)
-        inserted = writes.insert(saga_table, COLUMNS, fresh, ignore_conflicts=True, returning="id", alike=alike)
+        same = alike(fresh, ("name", "version", "status", "reason"), ("started_at", "updated_at"), ("traceparent",))
+        inserted = writes.insert(saga_table, COLUMNS, fresh, ignore_conflicts=True, returning="id", alike=same)
         updated = timers.update_instances(writes, changed)
         # Who came between has written the same places in histories: the instances tell that, and what to do.
-        told = writes.insert(saga_history, _HISTORY, self.history, ignore_conflicts=True, returning="seq")
+        same = alike(self.history, ("at",))
+        told = writes.insert(saga_history, _HISTORY, self.history, ignore_conflicts=True, returning="seq", alike=same)
 
         def check() -> None:
             if (inserted.count, updated.count) != (len(fresh), len(changed)):

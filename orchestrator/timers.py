@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from messaging.bulk import Outcome, Writes
+from messaging.bulk import Outcome, Writes, alike
 from orchestrator.schema import parked_event, saga
 
 
@@ -74,4 +74,5 @@ _CHANGED = ("version", "status", "step", "reason", "data", "progress", "deadline
 
 def update_instances(writes: Writes, rows: Sequence[dict[str, Any]]) -> Outcome:
     """Write instances that had this `revision`, which becomes `next`; its count says how many still had it."""
-    return writes.update(saga, ("id", "revision"), _CHANGED, rows, renamed=(("revision", "next"),))
+    same = alike(rows, ("version", "status", "reason"), ("updated_at",))
+    return writes.update(saga, ("id", "revision"), _CHANGED, rows, renamed=(("revision", "next"),), alike=same)

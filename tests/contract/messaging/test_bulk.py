@@ -144,3 +144,12 @@ async def test_what_is_alike_is_written_as_anything_else(shelves: Database) -> N
         await writes.run(connection)
     assert updated.count == 1
     assert await _all(shelves) == [(1, "low", 9), (2, None, 0), (3, "new", 5), (4, "new", 6)]
+
+
+def test_columns_are_alike_by_groups() -> None:
+    """A group counts where each of its columns has one value in all records; of no records nothing is alike."""
+    records = [_shelf(3, "new", 5), _shelf(4, "new", 6)]
+    assert bulk.alike(records, ("name", "at"), ("weight",)) == ("name", "at")
+    assert bulk.alike(records, ("name", "weight"), ("at",)) == ("at",)
+    assert bulk.alike(records[:1], ("name", "weight")) == ("name", "weight")
+    assert bulk.alike([], ("name",)) == ()

@@ -355,6 +355,76 @@ async def test_a_sweeper_does_not_take_a_row_behind_one_that_another_has_locked(
         await bench.close()
 
 
+async def test_what_is_claimed_between_looking_and_locking_is_not_claimed_twice(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweeper that saw rows as nobody's, and locked them just after another had committed its claim, sees it."""
+    database = Database(postgres_url)
+    async with database.transaction() as connection:
+        await connection.run_sync(schema.metadata.create_all)
+    bench = Bench(database)
+    ids = await bench.commit_rows([row(1, "a"), row(2, "a"), row(3, "b"), row(4)])
+    lease = NOON + timedelta(seconds=30)
+    try:
+        async with database.transaction() as connection:
+            seen = await claims._look(connection, NOON, claims.BEGINNING)
+        async with database.transaction() as connection:
+            with monkeypatch.context() as patched:
+                patched.setattr(claims, "CLAIM_BYTES", 1)
+                first = await claims.claim(connection, NOON, lease, ())
+
+        async def look(*_: object) -> object:
+            return seen
+
+        monkeypatch.setattr(claims, "_look", look)
+        async with database.transaction() as connection:
+            second = await claims.claim(connection, NOON, lease, ())
+    finally:
+        await bench.close()
+
+    assert [each.id for each in first.rows] == ids[:1]
+    assert [each.id for each in second.rows] == ids[2:]
+
+
+async def test_rows_behind_a_strangers_claim_do_not_fill_ours(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another sweeper has the oldest row of a key in hand, its rest is passed over, and others are found."""
+    monkeypatch.setattr(claims, "CLAIM_BYTES", 1)
+    bench.bus.gate = asyncio.Event()
+    await bench.commit_rows([row(1, "a")])
+    slow = asyncio.create_task(bench.relay.sweep())
+    await until(lambda: len(bench.bus.published) == 1, "the other sweeper has the key's first row")
+    await bench.commit_rows([row(number, "a") for number in range(2, CLAIM + 100)])
+    bench.clock.advance(1)
+    await bench.commit_rows([row(5000, "b")])
+    bus = ScriptedBus()
+
+    assert await Relay(bench.database, bus, bench.clock).sweep() == 1
+
+    assert numbers(bus.published) == [5000]
+    bench.bus.gate.set()
+    assert await slow == 1
+
+
+async def test_claims_that_are_over_or_have_run_out_leave_nothing_behind(bench: Bench) -> None:
+    """A claim goes with its rows; one whose sweeper has died goes when the next sweeper claims after its lease."""
+    bench.bus.gate = asyncio.Event()
+    await bench.commit_rows([row(1), row(2)])
+    dead = asyncio.create_task(bench.relay.sweep())
+    await until(lambda: len(bench.bus.published) == 2, "the first sweeper has them")
+    dead.cancel()
+    await asyncio.gather(dead, return_exceptions=True)
+    assert len(await bench.rows(schema.outbox_claim)) == 1
+    bench.clock.advance(30)
+    other = Relay(bench.database, ScriptedBus(), bench.clock)
+
+    assert await other.sweep() == 2
+    assert len(await bench.rows(schema.outbox_claim)) == 1
+    assert await other.sweep() == 0
+
+    assert await bench.rows(schema.outbox_claim) == []
+    assert await bench.rows(schema.outbox) == []
+
+
 async def test_an_expired_lease_lets_another_sweeper_take_over(bench: Bench) -> None:
     """What a sweeper claimed before it died is claimed again when its lease has run out, and not before."""
     bench.bus.gate = asyncio.Event()

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Resolve pyproject.toml into requirements.lock (runtime) and requirements-dev.lock (runtime, extras, tools), and what
-# some programs need besides: requirements-bench.lock (pictures), requirements-audit.lock (what is known of the
-# packages) and benchmarks/peers (other engines).
+# Resolve pyproject.toml into requirements.lock (runtime) and requirements-dev.lock (runtime, extras, tools), what
+# container images are made of (requirements-image.lock: runtime and extras; requirements-build.lock: what builds
+# Amends), and what some programs need besides: requirements-bench.lock (pictures), requirements-audit.lock (what is
+# known of the packages) and benchmarks/peers (other engines).
 #
 #   deploy/lock.sh             keep what is locked where it still fits
 #   deploy/lock.sh --upgrade   take the newest of everything
@@ -24,6 +25,8 @@ compile() {
 compile pyproject.toml --group build --output-file requirements.lock "$@"
 compile pyproject.toml --all-extras --group build --group dev \
     --constraint requirements.lock --output-file requirements-dev.lock "$@"
+compile pyproject.toml --all-extras --constraint requirements-dev.lock --output-file requirements-image.lock "$@"
+compile --group build --constraint requirements-dev.lock --output-file requirements-build.lock "$@"
 # What follows is installed beside it: the same packages in the same versions.
 compile --group bench --constraint requirements-dev.lock --output-file requirements-bench.lock "$@"
 compile --group audit --constraint requirements-dev.lock --output-file requirements-audit.lock "$@"

@@ -1,4 +1,6 @@
-"""Ctrl-C: exit code 130 and at most one line. Imports nothing that takes time to import."""
+"""Ctrl-C: exit code 130 and at most one line. SIGTERM as the first process of a container. Imports nothing that takes
+time to import.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 INTERRUPTED = 130
+TERMINATED = 143
+FIRST_PROCESS = 1
 
 
 def say() -> None:
@@ -23,8 +27,14 @@ def ours() -> bool:
 
 
 def end_at_once() -> None:
-    """From here on Ctrl-C ends the process there and then: for times in which nothing has to be put in order."""
+    """From here on Ctrl-C ends the process there and then: for times in which nothing has to be put in order.
+
+    So does SIGTERM, also for the first process of a container, which the kernel shields from it as long as it has said
+    nothing else: a container that is to stop just when it has started would not hear of it.
+    """
     signal.signal(signal.SIGINT, _end)
+    if os.getpid() == FIRST_PROCESS:
+        signal.signal(signal.SIGTERM, _terminate)
 
 
 @contextmanager
@@ -45,6 +55,10 @@ def _end(_number: int, _frame: object) -> None:
     # Neither buffers nor `finally`: whatever is half done here (an import, say) is not ours to end.
     say()
     os._exit(INTERRUPTED)
+
+
+def _terminate(_number: int, _frame: object) -> None:
+    os._exit(TERMINATED)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 # Every target that runs something prepares what it needs first; a second call finds it there.
 .DEFAULT_GOAL := help
-.PHONY: help demo run up test unit lint format acceptance bench bench-peers bench-long bench-plots lock schemas clean venv venv-dev servers test-servers peers bench-tools
+.PHONY: help demo run up test test-containers unit lint format acceptance bench bench-peers bench-long bench-plots lock schemas clean venv venv-dev servers test-servers peers bench-tools
 
 PYTHON ?=
 export PYTHON
@@ -31,6 +31,10 @@ up: venv ## Three processes on RabbitMQ and PostgreSQL (AMQP_URL, DATABASE_URL, 
 
 test: venv-dev test-servers ## Every test, on a broker and a database of their own (ARGS="tests/unit -k machine")
 	@$(bin)/python -m deploy.servers --no-fsync -- $(bin)/python -m pytest $(or $(ARGS),-n auto)
+
+test-containers: venv-dev ## Images built, compose.yaml run, services stopped, killed and upgraded under load: minutes
+	@sh deploy/setup.sh containers
+	@$(bin)/python -m deploy.containers $(ARGS)
 
 unit: venv-dev ## The pure tests: seconds, no server
 	@$(bin)/python -m pytest tests/unit $(ARGS)

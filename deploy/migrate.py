@@ -11,12 +11,11 @@ Exit codes: 0 all are at head, 2 usage, 69 a database is not there, 78 a setting
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from messaging.commandline import run_migrations
 from messaging.process import EX_CONFIG, load
@@ -32,42 +31,43 @@ from services.payment.settings import PaymentSettings
 _NOT_SET = SecretStr("")
 
 
-class _OrchestratorTables(ServiceSettings):
-    database_url: SecretStr = Field(default=_NOT_SET, validation_alias="ORCHESTRATOR_DATABASE_URL")
+class _Databases(ServiceSettings):
+    """Where each service's database is, in a process that needs several."""
+
+    orchestrator_url: SecretStr = Field(default=_NOT_SET, validation_alias="ORCHESTRATOR_DATABASE_URL")
+    order_url: SecretStr = Field(default=_NOT_SET, validation_alias="ORDER_DATABASE_URL")
+    payment_url: SecretStr = Field(default=_NOT_SET, validation_alias="PAYMENT_DATABASE_URL")
+
+    @field_validator("orchestrator_url", "order_url", "payment_url")
+    @classmethod
+    def _known_databases(cls, value: SecretStr) -> SecretStr:
+        return cls._known_database(value)
 
 
-class _OrderTables(ServiceSettings):
-    database_url: SecretStr = Field(default=_NOT_SET, validation_alias="ORDER_DATABASE_URL")
-
-
-class _PaymentTables(ServiceSettings):
-    database_url: SecretStr = Field(default=_NOT_SET, validation_alias="PAYMENT_DATABASE_URL")
-
-
-@dataclass(frozen=True, slots=True)
-class _Tables:
-    """A service's history of tables, and the settings that say where its database is: here, and for itself."""
-
-    migrations: str
-    here: type[ServiceSettings]
-    itself: type[ServiceSettings]
-
-    def wanted(self, *, named: bool) -> Sequence[ServiceSettings]:
-        """The databases to bring to head; none where the service is not `named` and nothing says where it is."""
-        here = load(self.here)
-        if here.database_url.get_secret_value():
-            return [here]
-        if not named:
-            return []
-        itself = load(self.itself)
-        return itself.each_shard() if isinstance(itself, OrchestratorSettings) else [itself]
-
-
-TABLES: Mapping[str, _Tables] = {
-    "orchestrator": _Tables(ORCHESTRATOR, _OrchestratorTables, OrchestratorSettings),
-    "order": _Tables(ORDER, _OrderTables, OrderSettings),
-    "payment": _Tables(PAYMENT, _PaymentTables, PaymentSettings),
+MIGRATIONS: Mapping[str, str] = {"orchestrator": ORCHESTRATOR, "order": ORDER, "payment": PAYMENT}
+_ITSELF: Mapping[str, type[ServiceSettings]] = {
+    "orchestrator": OrchestratorSettings,
+    "order": OrderSettings,
+    "payment": PaymentSettings,
 }
+
+
+def databases() -> dict[str, ServiceSettings]:
+    """Settings with the database of each service whose own variable is set. Ends the process with 78 where one is
+    wrong.
+    """
+    found = load(_Databases)
+    urls = {"orchestrator": found.orchestrator_url, "order": found.order_url, "payment": found.payment_url}
+    return {
+        name: found.model_copy(update={"database_url": url}) for name, url in urls.items() if url.get_secret_value()
+    }
+
+
+def _of_itself(service: str) -> list[ServiceSettings]:
+    """What the service would read itself; several where its sagas are spread over shards."""
+    found = load(_ITSELF[service])
+    return [*found.each_shard()] if isinstance(found, OrchestratorSettings) else [found]
+
 
 app = typer.Typer(help="Bring the tables of the services to head.", rich_markup_mode=None)
 
@@ -84,19 +84,20 @@ def migrate(
     """
     named = tuple(dict.fromkeys(services or ()))
     for name in named:
-        if name not in TABLES:
-            print(f"{name} is no service; name some of {', '.join(TABLES)}, or none", file=sys.stderr)
+        if name not in MIGRATIONS:
+            print(f"{name} is no service; name some of {', '.join(MIGRATIONS)}, or none", file=sys.stderr)
             raise typer.Exit(2)
-    found = [
-        (each, TABLES[name].migrations)
-        for name in named or TABLES
-        for each in TABLES[name].wanted(named=name in named)
+    here = databases()
+    wanted = [
+        (settings, MIGRATIONS[name])
+        for name in named or here
+        for settings in ([here[name]] if name in here else _of_itself(name))
     ]
-    if not found:
-        variables = ", ".join(f"{name.upper()}_DATABASE_URL" for name in TABLES)
+    if not wanted:
+        variables = ", ".join(f"{name.upper()}_DATABASE_URL" for name in MIGRATIONS)
         print(f"no database is named: set {variables}, or name a service and set DATABASE_URL", file=sys.stderr)
         raise typer.Exit(EX_CONFIG)
-    for settings, migrations in found:
+    for settings, migrations in wanted:
         run_migrations(settings, [migrations])
 
 

@@ -6,6 +6,7 @@
 #   deploy/setup.sh bench              what the benchmarks need besides, into .venv as well
 #   deploy/setup.sh servers            rabbitmq-server and postgresql, where they are missing
 #   deploy/setup.sh servers prometheus the same, and prometheus with promtool
+#   deploy/setup.sh containers         a Docker engine where none answers, and debootstrap for images
 #   deploy/setup.sh peers              .venv-peers with the engines that benchmarks compare Amends with
 set -eu
 cd "$(dirname "$0")/.."
@@ -155,6 +156,24 @@ quiet_end() {
     [ -z "$ours" ] || as_root rm -f $ours
 }
 
+# --- A container engine ------------------------------------------------------------------------------
+
+setup_containers() {
+    # One that answers is used as it is, and pulls its images.
+    if docker version >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; then return 0; fi
+    wanted=
+    [ -x /usr/sbin/dockerd ] || command -v dockerd >/dev/null || wanted="docker.io"
+    command -v debootstrap >/dev/null || wanted="${wanted:+$wanted }debootstrap"
+    [ -n "$wanted" ] || return 0
+    may_install || die "a Docker engine with Compose 2 is needed: start one, or as root: apt-get install $wanted"
+    trap 'quiet_end' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    quiet_begin
+    # shellcheck disable=SC2086 # a list of package names
+    apt_install $wanted
+}
+
 # --- Peers for the benchmarks ------------------------------------------------------------------------
 
 setup_bench() {
@@ -191,7 +210,8 @@ case "${1:-}" in
     python) find_python ;;
     venv) setup_venv "${2:-}" ;;
     servers) setup_servers "${2:-}" ;;
+    containers) setup_containers ;;
     bench) setup_bench ;;
     peers) setup_peers ;;
-    *) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

@@ -51,16 +51,16 @@ def parts_of(url: str) -> tuple[str, int, str]:
 def main(arguments: Sequence[str]) -> int:
     """Ask once; the exit code."""
     if len(arguments) > 1:
-        print(_USAGE, file=sys.stderr)
+        sys.stderr.write(f"{_USAGE}\n")
         return 2
     url = arguments[0] if arguments else f"http://127.0.0.1:{os.environ.get('PORT', '8000')}/readyz"
     try:
         ask(*parts_of(url))
     except ValueError as error:
-        print(f"{error}\n{_USAGE}", file=sys.stderr)
+        sys.stderr.write(f"{error}\n{_USAGE}\n")
         return 2
     except (NotReady, OSError) as error:
-        print(f"{url}: {error}", file=sys.stderr)
+        sys.stderr.write(f"{url}: {error}\n")
         return 1
     return 0
 

@@ -1,0 +1,188 @@
+"""What is tried on the running stack, step by step; each says in a sentence what was found, or raises."""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from deploy.containers.customers import Customers, Told, ends
+from deploy.containers.stack import SERVICES, Stack
+
+PACE = 20.0
+"""Orders a second while something is being done to the services."""
+USER = "10001"
+GRACE_SECONDS = 35.0
+"""`stop_grace_period` of the services: who takes longer was killed."""
+
+_WRITES = """
+import errno, pathlib
+for place in ("/", "/opt/amends", "/opt/amends/lib", "/var/tmp"):
+    try:
+        pathlib.Path(place, "written").write_text("x")
+    except OSError as error:
+        print(place, error.errno)
+    else:
+        print(place, 0)
+pathlib.Path("/tmp/written").write_text("x")
+"""
+_TRESPASS = """
+import asyncio, pathlib, asyncpg
+own = pathlib.Path("/run/secrets/payment_database_url").read_text()
+async def open_another():
+    await asyncpg.connect(own.rpartition("/")[0] + "/order")
+try:
+    asyncio.run(open_another())
+except asyncpg.InsufficientPrivilegeError as error:
+    print("refused:", error)
+"""
+
+
+class Wrong(Exception):
+    """Something that should hold does not; says what."""
+
+
+class Trial:
+    """The steps, on one stack that is up."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._crowds = 0
+        self.orders: Counter[str] = Counter()
+
+    def orders_end(self) -> str:
+        """Orders can be placed, and each ends: paid, or undone where the customer has spent too much."""
+        with self._customers(at_least=40) as told:
+            pass
+        return f"{len(told.placed)} orders placed, {self._in_words()}; the longest took {self._slowest():.1f} s"
+
+    def guarded(self) -> str:
+        """No service is root, may become it, may write anywhere but to /tmp, or open another's database."""
+        for service in SERVICES:
+            status = self._stack.status_of(service)
+            found = {name: status[name] for name in ("Uid", "CapEff", "CapBnd", "NoNewPrivs", "Seccomp")}
+            wanted = {
+                "Uid": " ".join([USER] * 4),
+                "CapEff": "0" * 16,
+                "CapBnd": "0" * 16,
+                "NoNewPrivs": "1",
+                "Seccomp": "2",
+            }
+            _same(f"what the kernel says of {service}", found, wanted)
+            written = self._stack.python(service, _WRITES)
+            _same(
+                f"what {service} may write",
+                dict(line.rsplit(" ", 1) for line in written.stdout.splitlines()),
+                dict.fromkeys(("/", "/opt/amends", "/opt/amends/lib", "/var/tmp"), str(errno.EROFS)),  # noqa: S108
+            )
+            _same(f"how the attempts of {service} ended", written.returncode, 0)
+            self._look_at(service)
+        trespass = self._stack.python("payment", _TRESPASS)
+        if not trespass.stdout.startswith("refused:"):
+            raise Wrong(f"payment could open the database of order: {trespass.stdout}{trespass.stderr}")
+        return (
+            f"uid {USER}, no capabilities, no new privileges, system calls filtered; the root file system is "
+            "read-only; ports lead in from 127.0.0.1 only; no secret in the environment; payment may not open the "
+            "database of order"
+        )
+
+    def drained(self) -> str:
+        """SIGTERM ends each service within its grace with exit code 0, and nothing is lost."""
+        took = {}
+        with self._customers() as told:
+            for service in SERVICES:
+                seconds, code = self._stack.stop(service)
+                if code != 0 or seconds > GRACE_SECONDS:
+                    raise Wrong(f"{service} ended with exit code {code} after {seconds:.1f} s")
+                took[service] = seconds
+                self._stack.start(service)
+        for service in SERVICES:
+            if "drain_cut_short" in self._stack.logs(service):
+                raise Wrong(f"{service} had to leave something unfinished")
+        return f"exit code 0 from each ({_each(took)}) under load; {self._told(told)}"
+
+    def killed(self) -> str:
+        """Each service is killed with -9, Docker starts it again, and nothing is lost."""
+        with self._customers() as told:
+            for service in SERVICES:
+                before = self._stack.restarts(service)
+                self._stack.kill(service)
+                self._stack.restarted(service, before)
+        return f"each killed with SIGKILL and started again by Docker; {self._told(told)}"
+
+    def servers_restarted(self) -> str:
+        """The broker is stopped and started, the database killed with -9, and nothing is lost."""
+        with self._customers() as told:
+            self._stack.stop("rabbitmq")
+            self._stack.start("rabbitmq")
+            before = self._stack.restarts("postgres")
+            self._stack.kill("postgres")
+            self._stack.restarted("postgres", before)
+            for service in SERVICES:
+                self._stack.healthy(service)
+        return f"RabbitMQ stopped and started, PostgreSQL killed with SIGKILL; {self._told(told)}"
+
+    def upgraded(self, tag: str) -> str:
+        """Each service gets another version, one after the other, while orders flow, and nothing is lost."""
+        with self._customers() as told:
+            self._stack.migrate(tag)
+            for service in SERVICES:
+                self._stack.replace(service, tag)
+        return (
+            f"{self._told(told)}; while the order service was replaced, placing an order took {told.longest:.1f} s at "
+            f"most, and the longest saga {self._slowest():.1f} s"
+        )
+
+    def audited(self) -> str:
+        """Every order, its saga, its payment and the stock tell the same story."""
+        found = self._stack.once("migrate", "-m", "deploy.audit", "--wait", "60")
+        if found.returncode != 0:
+            raise Wrong(f"the audit found something:\n{found.stdout}{found.stderr}")
+        return "; ".join(line for line in found.stdout.splitlines() if not line.startswith("history"))
+
+    @contextmanager
+    def _customers(self, at_least: int = 0) -> Iterator[Told]:
+        """Customers meanwhile; then all their orders must end, and as they should."""
+        self._crowds += 1
+        customers = Customers(self._stack.url("order"), PACE, f"crowd{self._crowds}")
+        customers.arrive()
+        try:
+            while len(customers.told.placed) < at_least and customers.there:
+                customers.wait(0.1)
+            yield customers.told
+        finally:
+            told = customers.leave()
+        self.orders = ends(self._stack.url("order"), set(told.placed))
+        unknown = self.orders.keys() - {"completed", "card_declined", "payment_timeout"}
+        if unknown or not self.orders["completed"]:
+            raise Wrong(f"orders ended in an unexpected way: {dict(self.orders)}")
+
+    def _look_at(self, service: str) -> None:
+        found = self._stack.inspected(service)
+        for bindings in found["NetworkSettings"]["Ports"].values():
+            for each in bindings or ():
+                _same(f"where {service} can be reached", each["HostIp"], "127.0.0.1")
+        for each in found["Config"]["Env"]:
+            if "://" in each or "PASSWORD=" in each:
+                raise Wrong(f"{service} has a secret in its environment: {each.partition('=')[0]}")
+
+    def _slowest(self) -> float:
+        """Seconds from the start to the end of the slowest saga of the last crowd."""
+        query = "SELECT max(extract(epoch FROM updated_at - started_at)) FROM saga WHERE data LIKE :'crowd'"
+        return float(self._stack.sql("orchestrator", query, crowd=f"%crowd{self._crowds}-%"))
+
+    def _told(self, told: Told) -> str:
+        return f"{len(told.placed)} orders meanwhile, {self._in_words()}, {told.again} requests sent again"
+
+    def _in_words(self) -> str:
+        return ", ".join(f"{count} {how}" for how, count in self.orders.most_common())
+
+
+def _same(what: str, found: object, wanted: object) -> None:
+    if found != wanted:
+        raise Wrong(f"{what}: {found}, not {wanted}")
+
+
+def _each(numbers: dict[str, float]) -> str:
+    return ", ".join(f"{name} {seconds:.1f} s" for name, seconds in numbers.items())

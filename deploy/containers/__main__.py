@@ -31,6 +31,7 @@ from deploy.containers.images import (
     megabytes,
     provide,
     provide_compose,
+    provide_if_possible,
     without_shell,
 )
 from deploy.containers.stack import SERVICES, Stack
@@ -39,7 +40,8 @@ from deploy.servers import ServerUnavailable, free_ports
 
 PAGE = ROOT / "docs" / "deploy.md"
 BASE = "python:3.13-slim"
-OTHERS = ("postgres:17", "rabbitmq:4.2")
+OTHERS = ("postgres:17", "rabbitmq:4.2", "prom/prometheus:v3.5.0", "otel/opentelemetry-collector:0.136.0")
+GRAFANA = "grafana/grafana:12.2.0"
 RELEASE, NEXT = "0.1.0", "0.1.1"
 PROJECT = "amends-trial"
 
@@ -107,11 +109,14 @@ def _try_all(stack: ExitStack, engine: Engine, data: Path, results: list[Result]
         print(f"{results[-1].seconds:7.1f} s  {what}: {results[-1].found}", flush=True)
 
     with step("engine and images of others") as say:
-        say(_of_others(engine, provide(engine, (BASE, *OTHERS))))
+        others = provide(engine, (BASE, *OTHERS))
+        grafana = provide_if_possible(engine, GRAFANA)
+        say(_of_others(engine, [*others, *([grafana] if grafana else [])]))
         provide_compose(engine)
     _secrets()
     data.mkdir(parents=True, exist_ok=True)
-    ports = dict(zip(SERVICES, free_ports(len(SERVICES)), strict=True))
+    names = (*SERVICES, "prometheus", "grafana")
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     running = Stack(engine, ports, [build_override(data)], PROJECT)
     with step("four images built") as say:
         running.tags = {"": RELEASE}
@@ -137,7 +142,8 @@ def _try_all(stack: ExitStack, engine: Engine, data: Path, results: list[Result]
         ("`kill -9` under load", trial.killed),
         ("servers restarted under load", trial.servers_restarted),
         (f"rolling upgrade to {NEXT}, without shells", lambda: trial.upgraded(NEXT)),
-        ("the same once more on it: `kill -9`", trial.killed),
+        ("`kill -9` once more, on that version", trial.killed),
+        ("profile `observability`", lambda: trial.observed(grafana=grafana is not None)),
         ("audit of money, stock and histories", trial.audited),
     ):
         with step(what) as say:

@@ -37,15 +37,23 @@ def provide(engine: Engine, names: Sequence[str]) -> list[Provided]:
 
     Raises ServerUnavailable where one can neither be pulled nor be stood in for.
     """
-    found = []
-    for name in names:
-        how = "there"
-        if not engine.has_image(name):
-            how = "pulled" if _pulled(engine, name) else "stand-in"
-        if how == "stand-in":
-            _stand_in(engine, name)
-        found.append(Provided(name, "stand-in" if _is_standin(engine, name) else how))
-    return found
+    return [_provided(engine, name) for name in names]
+
+
+def provide_if_possible(engine: Engine, name: str) -> Provided | None:
+    """The same for one that can be done without; None where it is not to be had."""
+    if _file_of(name) is None and not engine.has_image(name) and not _pulled(engine, name):
+        return None
+    return _provided(engine, name)
+
+
+def _provided(engine: Engine, name: str) -> Provided:
+    how = "there"
+    if not engine.has_image(name):
+        how = "pulled" if _pulled(engine, name) else "stand-in"
+    if how == "stand-in":
+        _stand_in(engine, name)
+    return Provided(name, "stand-in" if _is_standin(engine, name) else how)
 
 
 def provide_compose(engine: Engine) -> None:
@@ -95,9 +103,15 @@ def _is_standin(engine: Engine, name: str) -> bool:
     return labels.get("amends.standin") == "true"
 
 
+def _file_of(image: str) -> Path | None:
+    """What a stand-in is made by; None where there is none."""
+    file = STANDINS / f"{image.rpartition('/')[2].partition(':')[0]}.Dockerfile"
+    return file if file.exists() else None
+
+
 def _stand_in(engine: Engine, name: str) -> None:
-    file = STANDINS / f"{re.split('[/:]', name.removeprefix('amends-standin/').removeprefix('prom/'))[0]}.Dockerfile"
-    if not file.exists():
+    file = _file_of(name)
+    if file is None:
         raise ServerUnavailable(f"the image {name} cannot be pulled, and there is no stand-in for it")
     if not engine.has_image(DEBIAN):
         _import_debian(engine)

@@ -31,6 +31,7 @@ class Stack:
         self._name = name
         self.ports = ports
         self.tags: dict[str, str] = {}
+        self.variables: dict[str, str] = {}
 
     def url(self, service: str) -> str:
         return f"http://{HOST}:{self.ports[service]}"
@@ -40,6 +41,7 @@ class Stack:
     ) -> subprocess.CompletedProcess[str]:
         """Run `docker compose ARGUMENTS` for this stack. Raises CommandFailed."""
         environment = {f"PORT_{name.upper()}": str(port) for name, port in self.ports.items()}
+        environment |= self.variables
         environment |= {f"TAG_{name.upper()}" if name else "TAG": tag for name, tag in self.tags.items()}
         files = [word for file in self._files for word in ("--file", str(file))]
         return self._engine.run(
@@ -64,10 +66,16 @@ class Stack:
             logs = self.compose("logs", "--tail", "15", "--no-color", check=False).stdout
             raise CommandFailed(f"{error}\n{logs}") from error
 
+    def observe(self, *, grafana: bool) -> None:
+        """The services again, with traces, and what looks at them: docker compose --profile observability up."""
+        self.variables["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://collector:4318"
+        services = ["prometheus", "collector", *SERVICES, *(["grafana"] if grafana else [])]
+        self.compose("--profile", "observability", "up", "--detach", "--wait", "--no-build", "--no-deps", *services)
+
     def down(self) -> None:
         """Remove it with its volumes."""
         with suppress(CommandFailed):
-            self.compose("down", "--volumes", "--timeout", "5", "--remove-orphans")
+            self.compose("--profile", "observability", "down", "--volumes", "--timeout", "5", "--remove-orphans")
 
     def replace(self, service: str, tag: str) -> None:
         """Give one service another version of its image, and wait until that is healthy."""
@@ -81,7 +89,7 @@ class Stack:
 
     def container(self, service: str) -> str:
         """The id of its one container. Raises CommandFailed where there is none."""
-        found = self.compose("ps", "--all", "--quiet", service).stdout.split()
+        found = self.compose("--profile", "observability", "ps", "--all", "--quiet", service).stdout.split()
         if len(found) != 1:
             raise CommandFailed(f"{service} has {len(found)} containers, not one")
         return found[0]
@@ -121,7 +129,7 @@ class Stack:
         self._until(is_healthy, f"{service} did not become healthy")
 
     def logs(self, service: str) -> str:
-        said = self.compose("logs", "--no-color", "--no-log-prefix", service)
+        said = self._engine.run("logs", self.container(service))
         return said.stdout + said.stderr
 
     def python(self, service: str, code: str) -> subprocess.CompletedProcess[str]:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+
+import httpx
 
 from deploy.containers.customers import Customers, Told, ends
 from deploy.containers.stack import SERVICES, Stack
@@ -13,6 +17,8 @@ from deploy.containers.stack import SERVICES, Stack
 PACE = 20.0
 """Orders a second while something is being done to the services."""
 USER = "10001"
+OBSERVED_SECONDS = 90.0
+"""How long figures and traces may take: Prometheus looks every 15 s, spans leave every 5."""
 GRACE_SECONDS = 35.0
 """`stop_grace_period` of the services: who takes longer was killed."""
 
@@ -134,6 +140,29 @@ class Trial:
             f"most, and the longest saga {self._slowest():.1f} s"
         )
 
+    def observed(self, *, grafana: bool) -> str:
+        """Prometheus reads all services and loads the alerts, and all services send traces to the collector."""
+        self._stack.observe(grafana=grafana)
+        with self._customers(at_least=20):
+            pass
+        with httpx.Client(base_url=self._stack.url("prometheus"), timeout=10, trust_env=False) as http:
+            for query in (
+                *(f'up{{job="amends-{service}"}} == 1' for service in SERVICES),
+                "sum(amends_sagas_started_total) >= 1",
+            ):
+                self._eventually(partial(_answers, http, query), f"Prometheus knows no {query}")
+            rules = http.get("/api/v1/rules").raise_for_status().json()["data"]["groups"]
+            firing = [each["labels"]["alertname"] for each in http.get("/api/v1/alerts").json()["data"]["alerts"]]
+        if not rules:
+            raise Wrong("Prometheus has loaded no alert rules")
+        for service in SERVICES:
+            self._eventually(partial(self._traced, service), f"no trace came from {service}")
+        count = sum(len(group["rules"]) for group in rules)
+        return (
+            f"Prometheus reads all three and has {count} rules ({', '.join(firing) or 'none'} pending or firing); the "
+            f"collector gets traces from all three; {'Grafana is up' if grafana else 'Grafana could not be had here'}"
+        )
+
     def audited(self) -> str:
         """Every order, its saga, its payment and the stock tell the same story."""
         found = self._stack.once("migrate", "-m", "deploy.audit", "--wait", "60")
@@ -157,6 +186,16 @@ class Trial:
         unknown = self.orders.keys() - {"completed", "card_declined", "payment_timeout"}
         if unknown or not self.orders["completed"]:
             raise Wrong(f"orders ended in an unexpected way: {dict(self.orders)}")
+
+    def _traced(self, service: str) -> bool:
+        return service in self._stack.logs("collector")
+
+    def _eventually(self, holds: Callable[[], bool], otherwise: str) -> None:
+        give_up = time.monotonic() + OBSERVED_SECONDS
+        while not holds():
+            if time.monotonic() > give_up:
+                raise Wrong(otherwise)
+            time.sleep(0.5)
 
     def _look_at(self, service: str) -> None:
         found = self._stack.inspected(service)
@@ -182,6 +221,12 @@ class Trial:
 def _same(what: str, found: object, wanted: object) -> None:
     if found != wanted:
         raise Wrong(f"{what}: {found}, not {wanted}")
+
+
+def _answers(http: httpx.Client, query: str) -> bool:
+    """Whether Prometheus has a figure for it."""
+    answer = http.get("/api/v1/query", params={"query": query}).raise_for_status().json()
+    return bool(answer["data"]["result"])
 
 
 def _each(numbers: dict[str, float]) -> str:

@@ -82,7 +82,7 @@ _OLDER = text(f"SELECT key, id FROM outbox WHERE {among('sqlite', outbox.c.key)}
 # The first are claimed: a claim that was made and committed while we were looking at its rows, just before it locked
 # them or after, we did not see, but these words see it. One that is not committed has its rows locked.
 _OLDER_THERE = """
-SELECT NULL, unnest(ids) FROM outbox_claim WHERE ends_at > $3
+SELECT NULL, id FROM (SELECT unnest(ids) AS id FROM outbox_claim WHERE ends_at > $3) AS c WHERE id BETWEEN $4 AND $2
 UNION ALL SELECT key, id FROM outbox WHERE key = ANY($1::text[]) AND id < $2
 """
 _ENDED = text("DELETE FROM outbox_claim WHERE ends_at <= :now").bindparams(bindparam("now", type_=UTCDateTime()))
@@ -156,7 +156,7 @@ async def _gaps(
     newest = found[-1][_ID]
     older: Sequence[Any]
     if connection.dialect.name == "postgresql":
-        seen = await driver.fetch(connection, _OLDER_THERE, (keys, newest, now))
+        seen = await driver.fetch(connection, _OLDER_THERE, (keys, newest, now, found[0][_ID]))
         mine.difference_update(identity for key, identity in seen if key is None)
         older = [each for each in seen if each[0] is not None]
     else:

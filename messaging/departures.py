@@ -7,7 +7,7 @@ in the table what another has just committed and not told yet.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from messaging import schema
 from messaging.bulk import Writes
@@ -96,6 +96,10 @@ class Departures:
         self._leaving |= ids
         writes.delete(schema.outbox.c.id, sorted(ids))
         return ids
+
+    def leaving(self, ids: Collection[int]) -> bool:
+        """Whether a transaction is deleting one of these at the moment: it may fail, and then they are still there."""
+        return not self._leaving.isdisjoint(ids)
 
     def deleted(self, ids: set[int]) -> None:
         """The transaction that deleted these rows has committed."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -72,8 +72,8 @@ class Relay:
         self._departures = Departures()
         self.on_their_way = self._departures.on_their_way
         self.confirmed = self._departures.confirmed
-        self._over: set[int] = set()
-        """Tokens of claims whose rows have been sent, or are anybody's again."""
+        self._over: dict[int, Collection[int]] = {}
+        """Claims whose rows need no lease any more: tokens, and which of their rows were sent."""
 
     # -- the fast path ---------------------------------------------------------------------------------------
 
@@ -199,20 +199,23 @@ class Relay:
     @asynccontextmanager
     async def _forgetting(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that has deleted what is confirmed, and the claims that are over."""
-        over, ids = set(self._over), set[int]()
+        # While somebody else is deleting rows, their claim still keeps others from sending them again.
+        over = [token for token, sent in self._over.items() if not self._departures.leaving(sent)]
+        ids = set[int]()
         try:
             async with self._database.transaction() as connection:
                 writes = Writes()
                 ids = self.delete_with(writes)
                 # Behind the rows: once its claim is gone, a row that is still there is anybody's.
-                writes.delete(schema.outbox_claim.c.id, sorted(over))
+                writes.delete(schema.outbox_claim.c.id, over)
                 await writes.run(connection)
                 yield connection
         except BaseException:
             self.kept(ids)
             raise
         self.deleted(ids)
-        self._over -= over
+        for token in over:
+            self._over.pop(token, None)
 
     async def _run_offers(self) -> None:
         while not self._stopping:
@@ -326,7 +329,7 @@ class Relay:
             self._checkpoint("claimed")
             self.on_their_way.update(each.id for each in rows)
         elif claim.token is not None:
-            self._over.add(claim.token)
+            self._over[claim.token] = ()
         return replace(claim, rows=rows)
 
     async def _send(self, claim: Claim) -> None:
@@ -384,7 +387,7 @@ class Relay:
         if claim.token is None:
             return
         if not failed:
-            self._over.add(claim.token)
+            self._over[claim.token] = receipts.keys()
             return
         # A lost connection is not the rows' fault: they go out again with the next one.
         cut_off = not self._bus.connected

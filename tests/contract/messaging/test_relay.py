@@ -425,6 +425,22 @@ async def test_claims_that_are_over_or_have_run_out_leave_nothing_behind(bench: 
     assert await bench.rows(schema.outbox) == []
 
 
+async def test_a_claim_holds_until_its_rows_are_deleted_for_sure(bench: Bench) -> None:
+    """While a worker's transaction is still deleting what was swept, and may yet fail, nobody else sends it again."""
+    await bench.commit_rows([row(1), row(2)])
+    assert await bench.relay.sweep() == 2
+    ids = bench.relay.delete_with(Writes())
+    await bench.relay.forget_confirmed()
+    other = Relay(bench.database, ScriptedBus(), bench.clock)
+    assert await other.sweep() == 0
+
+    bench.relay.kept(ids)
+    await bench.relay.forget_confirmed()
+
+    assert await bench.rows(schema.outbox) == []
+    assert await bench.rows(schema.outbox_claim) == []
+
+
 async def test_an_expired_lease_lets_another_sweeper_take_over(bench: Bench) -> None:
     """What a sweeper claimed before it died is claimed again when its lease has run out, and not before."""
     bench.bus.gate = asyncio.Event()

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from importlib.metadata import version
 
+from messaging.telemetry.provider import in_force
+
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _PROTOCOL = "http/protobuf"
@@ -44,9 +46,7 @@ def configure(service: str, environment: Mapping[str, str] = os.environ) -> None
         return
     from opentelemetry import trace
 
-    from messaging.telemetry.tracing import provider_in_force
-
-    if provider_in_force() is not None:
+    if in_force() is not None:
         return  # opentelemetry-instrument, or an application that is traced anyway
     try:
         from opentelemetry.sdk.resources import Resource

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from messaging.telemetry.depths import Depths
 from messaging.telemetry.families import Look, Meter
 from messaging.telemetry.metrics import Metrics
 from messaging.telemetry.observing import ObservedBus, ObservedConsumer
+from messaging.telemetry.provider import in_force
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
@@ -85,10 +85,9 @@ class Telemetry:
 
 
 def _tracing(system: str, provider: TracerProvider | None) -> Tracing | None:
-    # Whoever has set up an SDK has loaded its interface.
-    if "opentelemetry.trace" not in sys.modules:
+    found = provider or in_force()
+    if found is None:
         return None
-    from messaging.telemetry.tracing import Tracing, provider_in_force
+    from messaging.telemetry.tracing import Tracing
 
-    provider = provider or provider_in_force()
-    return None if provider is None else Tracing(provider, system)
+    return Tracing(found, system)

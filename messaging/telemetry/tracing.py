@@ -181,12 +181,6 @@ class BatchSpans:
         span.end()
 
 
-def provider_in_force() -> TracerProvider | None:
-    """The SDK's, or whatever else makes spans here; None where nobody has set one."""
-    found = trace.get_tracer_provider()
-    return None if isinstance(found, (trace.ProxyTracerProvider, trace.NoOpTracerProvider)) else found
-
-
 def _within(made: SpanContext) -> Context:
     return trace.set_span_in_context(NonRecordingSpan(made), Context())
 

@@ -28,6 +28,7 @@ AMENDS = "from orchestrator.cli import script; script()"
 MIGRATING = {"alembic", "mako"}
 PICTURES = {"rich.progress", "rich.live", "orchestrator.cli.dashboard"}
 HTTP_CLIENT = {"httpx", "httpcore"}
+TELEMETRY = {"prometheus_client", "messaging.telemetry.tracing", "messaging.telemetry.exposition", "opentelemetry.sdk"}
 OTHER_COMMANDS = {"orchestrator.cli.repairing", "orchestrator.cli.dead_letters", "orchestrator.cli.replaying"}
 
 
@@ -60,12 +61,20 @@ def _run(folder: Path, program: str, *words: str) -> tuple[int, set[str], int, b
 @pytest.mark.parametrize(
     ("module", "migrate", "needless"),
     [
-        ("orchestrator", AMENDS, MIGRATING | PICTURES | HTTP_CLIENT | OTHER_COMMANDS | {"fastapi"}),
-        ("services.order", _module("services.order"), MIGRATING | PICTURES | HTTP_CLIENT | {"services.order.place"}),
+        (
+            "orchestrator",
+            AMENDS,
+            MIGRATING | PICTURES | HTTP_CLIENT | TELEMETRY | OTHER_COMMANDS | {"fastapi", "opentelemetry"},
+        ),
+        (
+            "services.order",
+            _module("services.order"),
+            MIGRATING | PICTURES | HTTP_CLIENT | TELEMETRY | {"services.order.place"},
+        ),
         (
             "services.payment",
             _module("services.payment"),
-            MIGRATING | PICTURES | HTTP_CLIENT | {"services.payment.http_gateway"},
+            MIGRATING | PICTURES | HTTP_CLIENT | TELEMETRY | {"services.payment.http_gateway"},
         ),
     ],
 )

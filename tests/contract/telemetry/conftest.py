@@ -6,7 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from messaging import schema
 from messaging.database import Database
+from tests.contract.messaging import parcels
+from tests.contract.messaging.bench import Bench
 from tests.contract.orchestrator.conftest import make_tables
 from tests.contract.orchestrator.office import Office
 from tests.contract.telemetry.spans import Collected
@@ -26,3 +29,15 @@ async def office(database_url: str) -> AsyncIterator[Office]:
     office = Office(database)
     yield office
     await office.close()
+
+
+@pytest.fixture
+async def bench(sqlite_url: str) -> AsyncIterator[Bench]:
+    """A bench on SQLite: what spans do does not depend on the database."""
+    database = Database(sqlite_url)
+    async with database.transaction() as connection:
+        await connection.run_sync(schema.metadata.create_all)
+        await connection.run_sync(parcels.metadata.create_all)
+    bench = Bench(database)
+    yield bench
+    await bench.close()

@@ -29,7 +29,7 @@ from messaging.memory_broker import MemoryBroker
 from messaging.process import Running
 from messaging.service import Service, WrongDatabase
 from messaging.settings import MEMORY
-from messaging.telemetry.configuring import CannotTrace, configure
+from messaging.telemetry.configuring import CannotTrace, exporting
 from orchestrator import catalog as catalogs
 from orchestrator.assembly import orchestrator
 from orchestrator.catalog import Catalog
@@ -103,8 +103,8 @@ def run(
         print(demonstration.addresses(running.urls, data), file=sys.stderr, flush=True)
 
     try:
-        configure("amends")
-        raise typer.Exit(asyncio.run(process.serve(lambda: services(data, port=port), ready)))
+        with exporting("amends"):
+            raise typer.Exit(asyncio.run(process.serve(lambda: services(data, port=port), ready)))
     except (InvalidSaga, WrongDatabase, CannotTrace, process.BadConfiguration) as error:
         structlog.get_logger().error("bad_configuration", error=str(error))
         raise typer.Exit(process.EX_CONFIG) from error

@@ -25,7 +25,7 @@ from messaging.memory_broker import MemoryBroker
 from messaging.migrate import MigrationsPending
 from messaging.service import DatabaseUnavailable, Service, WrongDatabase
 from messaging.settings import MEMORY, ServiceSettings, misspelled
-from messaging.telemetry.configuring import CannotTrace, configure
+from messaging.telemetry.configuring import CannotTrace, exporting
 
 EX_UNAVAILABLE = 69
 EX_SOFTWARE = 70
@@ -106,8 +106,8 @@ def main(settings: ServiceSettings, name: str, make: Callable[[], Sequence[Servi
     for variable, meant in misspelled(type(settings), os.environ).items():
         log.warning("unknown_setting", variable=variable, did_you_mean=meant)
     try:
-        configure(name)
-        return asyncio.run(serve(make))
+        with exporting(name):
+            return asyncio.run(serve(make))
     except (BusUnavailable, DatabaseUnavailable) as error:
         log.error("dependency_unavailable", error=str(error))
         return EX_UNAVAILABLE

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import structlog
 
 from messaging.telemetry.provider import in_force
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _PROTOCOL = "http/protobuf"
+LAST_SECONDS = 3.0
+"""How long the last spans may take to leave; a collector that does not answer delays no end by more."""
 
 
 class CannotTrace(Exception):
@@ -36,18 +46,31 @@ def wanted(environment: Mapping[str, str]) -> str | None:
     return exporter
 
 
-def configure(service: str, environment: Mapping[str, str] = os.environ) -> None:
-    """Make this process's spans leave it, where the environment asks for that and nobody has done it already.
+@contextmanager
+def exporting(service: str, environment: Mapping[str, str] = os.environ) -> Iterator[None]:
+    """Meanwhile this process's spans leave it, where the environment asks for that and nobody has done it already.
 
     Raises CannotTrace, also where the extra `telemetry` is not installed.
     """
     exporter = wanted(environment)
     if exporter is None:
+        yield
         return
+    # Before it is asked whether somebody has set a provider: an interface that nobody has loaded has none.
     from opentelemetry import trace
 
     if in_force() is not None:
-        return  # opentelemetry-instrument, or an application that is traced anyway
+        yield  # opentelemetry-instrument, or an application that is traced anyway
+        return
+    provider = _provider(service, exporter, environment)
+    trace.set_tracer_provider(provider)
+    try:
+        yield
+    finally:
+        _end(provider)
+
+
+def _provider(service: str, exporter: str, environment: Mapping[str, str]) -> TracerProvider:
     try:
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
@@ -55,15 +78,23 @@ def configure(service: str, environment: Mapping[str, str] = os.environ) -> None
     except ModuleNotFoundError as error:
         raise CannotTrace(f"OTEL_* asks for spans, but {error}; pip install 'amends[telemetry]'") from error
     attributes = {"service.version": version("amends")}
-    if not environment.get("OTEL_SERVICE_NAME") and "service.name=" not in environment.get(
-        "OTEL_RESOURCE_ATTRIBUTES", ""
-    ):
+    named = environment.get("OTEL_SERVICE_NAME") or "service.name=" in environment.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    if not named:
         attributes["service.name"] = service
-    provider = TracerProvider(resource=Resource.create(attributes))
+    provider = TracerProvider(resource=Resource.create(attributes), shutdown_on_exit=False)
     out: SpanExporter = ConsoleSpanExporter()
     if exporter == "otlp":
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
         out = OTLPSpanExporter()
     provider.add_span_processor(BatchSpanProcessor(out))
-    trace.set_tracer_provider(provider)
+    return provider
+
+
+def _end(provider: TracerProvider) -> None:
+    """Send what is left, for a while: the exporter's own patience is longer than a supervisor's may be."""
+    ending = threading.Thread(target=provider.shutdown, name="last spans", daemon=True)
+    ending.start()
+    ending.join(LAST_SECONDS)
+    if ending.is_alive():
+        structlog.get_logger().warning("spans_left_behind", seconds=LAST_SECONDS)

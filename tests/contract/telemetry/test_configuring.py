@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from messaging.telemetry.configuring import CannotTrace, wanted
 
@@ -84,7 +88,61 @@ def test_a_process_that_cannot_trace_as_asked_ends_with_78(tmp_path: Path) -> No
 
 
 def test_a_process_that_traces_ends_as_any_other(tmp_path: Path) -> None:
-    """A collector that is away delays neither its start nor its end."""
+    """With the exit code it would have had without."""
     ended = _run(tmp_path, RUN, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1")
     assert ended.returncode == EX_UNAVAILABLE, ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+SPAN = """
+import sys
+from messaging import logging
+from messaging.telemetry import configuring
+from opentelemetry import trace
+
+configuring.LAST_SECONDS = float(sys.argv[1])
+logging.configure("shop", "info", "json")
+with configuring.exporting("shop"):
+    trace.get_tracer("shop").start_span("checkout").end()
+print("ended", flush=True)
+"""
+
+
+def _export(endpoint: str, seconds: float) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "NO_PROXY": "127.0.0.1"}
+    words = [sys.executable, "-c", SPAN, str(seconds)]
+    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_spans_reach_a_collector_before_the_process_ends() -> None:
+    """By HTTP, under the service's name."""
+    taken: list[bytes] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            taken.append(self.rfile.read(int(self.headers["content-length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """It is silent."""
+
+    with HTTPServer(("127.0.0.1", 0), Collector) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        ended = _export(f"http://127.0.0.1:{server.server_port}", 60)
+        server.shutdown()
+        serving.join()
+    assert (ended.returncode, ended.stdout) == (0, "ended\n"), ended.stderr
+    (sent,) = [ExportTraceServiceRequest.FromString(each) for each in taken]
+    (resource,) = sent.resource_spans
+    assert {each.key: each.value.string_value for each in resource.resource.attributes}["service.name"] == "shop"
+    assert [span.name for scope in resource.scope_spans for span in scope.spans] == ["checkout"]
+
+
+def test_a_collector_that_does_not_answer_delays_no_end_for_long() -> None:
+    """The spans it did not take are left behind, and a line says so."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        ended = _export(f"http://127.0.0.1:{deaf.getsockname()[1]}", 0.1)
+    assert (ended.returncode, ended.stdout) == (0, "ended\n"), ended.stderr
+    assert "spans_left_behind" in ended.stderr

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from messaging.telemetry.families import SPANS, Family, Histogram
@@ -139,23 +140,21 @@ class Watching:
 
 def begun(saga: Saga[Any], name: str, reached: StepState) -> datetime | None:
     """When a step's command was first sent, or its wait began; None where no deadline tells."""
-    stage = saga.stages.get(name)
-    if reached.due is None or not reached.underway:
+    due, stage = reached.due, saga.stages.get(name)
+    if due is None or not reached.underway:
         return None
-    if isinstance(stage, Wait):
-        return None if stage.timeout is None else reached.due - stage.timeout
-    if not isinstance(stage, Step):
-        return None
-    waits = (_wait(stage, reached.status, attempt) for attempt in range(1, reached.attempt + 1))
-    return reached.due - sum(waits, timedelta(0))
+    if isinstance(stage, Step):
+        return due - _waited(stage, reached.status is StepStatus.RUNNING, reached.attempt)
+    return due - stage.timeout if isinstance(stage, Wait) and stage.timeout is not None else None
 
 
-def _wait(step: Step[Any], status: StepStatus, attempt: int) -> timedelta:
-    """How long an attempt is waited for, as `moving` has it."""
-    forward = status is StepStatus.RUNNING
+@lru_cache(maxsize=1024)  # nearly always the first attempt, and the same few steps
+def _waited(step: Step[Any], forward: bool, attempts: int) -> timedelta:
+    """How long so many attempts are waited for, all in all, as `moving` has it."""
     retry = step.retry if forward else step.compensation_retry
     endless = forward and step.kind is not Kind.COMPENSABLE
-    return step.timeout + (retry.wait(attempt) if endless or attempt < retry.attempts else timedelta(0))
+    pauses = attempts if endless else min(attempts, retry.attempts - 1)
+    return step.timeout * attempts + sum((retry.wait(attempt) for attempt in range(1, pauses + 1)), timedelta(0))
 
 
 def _observe(histograms: dict[tuple[str, ...], Histogram], labels: tuple[str, ...], seconds: float) -> None:

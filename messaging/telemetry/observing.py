@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -63,7 +64,8 @@ class ObservedConsumer:
             await self._consumer.handle(work, batch)
         else:
             await self._traced(self._tracing, work, batch)
-        work.after_commit.append(lambda: self._committed(work.now, messages))
+        # Not the work itself: it would hold what holds it, until somebody looks for garbage.
+        work.after_commit.append(partial(self._committed, work.now, messages))
 
     async def fail(self, work: Work, received: Received, error: Exception) -> None:
         with nullcontext() if self._tracing is None else self._tracing.at(received.envelope.traceparent):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, MetaData, column, inspect, select, text
 
 from messaging.database import Database
-from messaging.revisions import heads
+from messaging.revisions import is_behind
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -33,6 +33,10 @@ def version_table(location: str) -> str:
     return f"alembic_version_{location.partition(':')[0].rpartition('.')[2]}"
 
 
+def _name(location: str) -> str:
+    return location.partition(":")[0]
+
+
 def run(metadata: MetaData, version_table: str) -> None:
     """What an `env.py` of ours calls: run this history over the connection that was handed in."""
     from alembic import context
@@ -49,9 +53,12 @@ def run(metadata: MetaData, version_table: str) -> None:
 
 
 async def upgrade(database: Database, locations: Sequence[str], revision: str = "head") -> None:
-    """Bring the database to `revision` of each history; does nothing where it is there already."""
-    if revision == "head" and not await pending(database, locations):
-        return
+    """Bring the database to `revision` of each history; does nothing where it is there already, or further."""
+    if revision == "head":
+        behind = await pending(database, locations)
+        locations = [each for each in locations if _name(each) in behind]
+        if not locations:
+            return
     from alembic import command
 
     await _each(database, locations, lambda config: command.upgrade(config, revision))
@@ -65,7 +72,10 @@ async def downgrade(database: Database, locations: Sequence[str], revision: str 
 
 
 async def pending(database: Database, locations: Sequence[str]) -> dict[str, str]:
-    """The histories that are not at head, each with the revision the database has ("none" for a bare one)."""
+    """The histories that are not at head, each with the revision the database has ("none" for a bare one).
+
+    One that a later version has taken further than this code knows is none of them.
+    """
 
     def compare(connection: Connection) -> dict[str, str]:
         behind = {}
@@ -74,8 +84,8 @@ async def pending(database: Database, locations: Sequence[str]) -> dict[str, str
             found: set[str] = set()
             if inspect(connection).has_table(table):
                 found.update(connection.execute(select(column("version_num")).select_from(text(table))).scalars())
-            if found != heads(location):
-                behind[location.partition(":")[0]] = ", ".join(found) or "none"
+            if is_behind(found, location):
+                behind[_name(location)] = ", ".join(found) or "none"
         return behind
 
     async with database.reading() as connection:

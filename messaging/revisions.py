@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -21,12 +22,28 @@ class UnreadableRevision(Exception):
     """A file among the revisions does not say which one it is; says what is missing where."""
 
 
-@cache
 def heads(location: str) -> frozenset[str]:
     """The revisions of a history (`package:folder`, or a folder) that no other comes after.
 
     Raises UnreadableRevision.
     """
+    known, followed = _read(location)
+    return known - followed
+
+
+def is_behind(found: AbstractSet[str], location: str) -> bool:
+    """Whether tables at these revisions want the history to be run on them. Raises UnreadableRevision.
+
+    A revision that the history does not know was made by a later version, whose migrations change nothing that this
+    one needs: in a roll-out both run on the same tables.
+    """
+    known, followed = _read(location)
+    return found <= known and found != known - followed
+
+
+@cache
+def _read(location: str) -> tuple[frozenset[str], frozenset[str]]:
+    """All revisions of a history, and those that another comes after."""
     known: set[str] = set()
     followed: set[str] = set()
     for each in (_folder(location) / "versions").iterdir():
@@ -34,7 +51,7 @@ def heads(location: str) -> frozenset[str]:
             said = _said(each)
             known.update(_names(said, "revision", each))
             followed.update(_names(said, "down_revision", each))
-    return frozenset(known - followed)
+    return frozenset(known), frozenset(followed)
 
 
 def _folder(location: str) -> Traversable:

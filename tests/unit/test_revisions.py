@@ -8,7 +8,7 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from messaging.revisions import UnreadableRevision, heads
+from messaging.revisions import UnreadableRevision, heads, is_behind
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,16 @@ def test_a_file_that_does_not_say_which_revision_it_is_is_refused(tmp_path: Path
     history = _history(tmp_path, one=content)
     with pytest.raises(UnreadableRevision, match=r"one\.py: at its top has to stand revision = and a literal"):
         heads(history)
+
+
+def test_tables_that_a_later_version_has_taken_further_are_not_behind(tmp_path: Path) -> None:
+    """In a roll-out the version before goes on, and comes up again, on tables whose revision it does not know."""
+    history = _history(
+        tmp_path,
+        one="revision = 'a1'\ndown_revision = None\n",
+        two="revision = 'b2'\ndown_revision = 'a1'\n",
+    )
+    assert is_behind(set(), history)
+    assert is_behind({"a1"}, history)
+    assert not is_behind({"b2"}, history)
+    assert not is_behind({"c3"}, history)

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, MetaData, inspect, select
+from sqlalchemy import Connection, MetaData, inspect, select, text
 
 import orchestrator.schema
 import services.order.store
@@ -161,3 +161,19 @@ async def test_two_processes_that_migrate_at_once_do_it_once(postgres_url: str) 
     finally:
         for each in databases:
             await each.close()
+
+
+async def test_the_version_before_goes_on_with_tables_of_the_next(database_url: str) -> None:
+    """It does not wait for a revision that it does not know, and its own `migrate` leaves the tables as they are."""
+    database = Database(database_url)
+    try:
+        await migrate.upgrade(database, list(HISTORIES))
+        async with database.transaction() as connection:
+            await connection.execute(text("UPDATE alembic_version_messaging SET version_num = 'of_the_next_version'"))
+        assert await migrate.pending(database, list(HISTORIES)) == {}
+        await migrate.upgrade(database, list(HISTORIES))
+        async with database.reading() as connection:
+            found = await connection.execute(text("SELECT version_num FROM alembic_version_messaging"))
+            assert found.scalar_one() == "of_the_next_version"
+    finally:
+        await database.close()

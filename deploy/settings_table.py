@@ -36,6 +36,7 @@ _REST = """\
 | variable | default | who reads it, and for what |
 | --- | --- | --- |
 | `AMENDS_SOURCE` | first word of the event's type | `emit`, in an application that is no service: the source it names |
+| `ORCHESTRATOR_DATABASE_URL`, `ORDER_DATABASE_URL`, `PAYMENT_DATABASE_URL` | | `deploy.migrate`, `deploy.audit` |
 | `ORDER_URL` | `http://127.0.0.1:8001` | `python -m services.order place`: where the order service is |
 | `OTEL_*` | | every service: whether and where spans leave it, see [traces](telemetry.md#traces) |
 | `NO_COLOR` | | set to anything: no colors |

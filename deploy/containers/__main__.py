@@ -28,17 +28,17 @@ from deploy.containers.images import (
     TARGETS,
     Provided,
     build_override,
+    make_next,
     megabytes,
     provide,
     provide_compose,
     provide_if_possible,
-    without_shell,
 )
+from deploy.containers.page import PAGE, follow
 from deploy.containers.stack import SERVICES, Stack
 from deploy.containers.trial import Trial, Wrong
 from deploy.servers import ServerUnavailable, free_ports
 
-PAGE = ROOT / "docs" / "deploy.md"
 BASE = "python:3.13-slim"
 OTHERS = ("postgres:17", "rabbitmq:4.2", "prom/prometheus:v3.5.0", "otel/opentelemetry-collector:0.136.0")
 GRAFANA = "grafana/grafana:12.2.0"
@@ -117,7 +117,8 @@ def _try_all(stack: ExitStack, engine: Engine, data: Path, results: list[Result]
     data.mkdir(parents=True, exist_ok=True)
     names = (*SERVICES, "prometheus", "grafana")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
-    running = Stack(engine, ports, [build_override(data)], PROJECT)
+    override = build_override(data)
+    running = Stack(engine, ports, [override], PROJECT)
     with step("four images built") as say:
         running.tags = {"": RELEASE}
         running.build()
@@ -127,8 +128,8 @@ def _try_all(stack: ExitStack, engine: Engine, data: Path, results: list[Result]
     with step(f"the next version, {NEXT}") as say:
         running.tags = {"": NEXT}
         running.build()
-        without_shell(engine, [f"amends/{target}:{NEXT}" for target in TARGETS])
-        say("and every shell removed from it")
+        make_next(engine, [f"amends/{target}:{NEXT}" for target in TARGETS])
+        say("with a migration more, and every shell removed from it")
     running.tags = {"": RELEASE}
     stack.callback(running.down)
     with step("`docker compose up --wait`") as say:
@@ -148,6 +149,13 @@ def _try_all(stack: ExitStack, engine: Engine, data: Path, results: list[Result]
     ):
         with step(what) as say:
             say(act())
+    running.down()
+    with step("docs/deploy.md, word by word") as say:
+        environment = {**engine.environment, "COMPOSE_PROJECT_NAME": PROJECT}
+        said = follow(environment, ports, override, observability=grafana is not None)
+        if "orders: completed 1\n" not in said or '"status":"' not in said:
+            raise Wrong(f"an order was not paid by following the page:\n{said[-3000:]}")
+        say("an order paid" + ("" if grafana else "; the part about the dashboard left out, for want of Grafana"))
     if keep:
         print("\n".join(f"{name:<12} {running.url(name)}" for name in SERVICES), "\nCtrl-C removes it.", sep="\n")
         while True:

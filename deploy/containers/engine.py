@@ -37,6 +37,11 @@ class Engine:
             self._environment |= {"DOCKER_HOST": host, "DOCKER_CONFIG": str(config)}
         self.config = config
 
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """With which `docker` speaks to this engine, and has Compose."""
+        return self._environment
+
     def run(
         self,
         *arguments: str,

@@ -40,7 +40,7 @@ from tests.acceptance.programs import finished
 PROGRAMS = ("writing-sagas.md", "writing-participants.md", "emitting.md")
 OPERATIONS = ROOT / "docs" / "operations.md"
 ONLY_POSTGRESQL = "-- PostgreSQL"
-EVERYWHERE = {"AMENDS_SOURCE", "ORDER_URL"}
+EVERYWHERE = {"AMENDS_SOURCE", "ORDER_URL", "ORDER_DATABASE_URL", "PAYMENT_DATABASE_URL"}
 """Variables that are read outside the settings classes."""
 
 

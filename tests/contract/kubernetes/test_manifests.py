@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy import alert_resource
 from messaging.settings import ServiceSettings
 from orchestrator.settings import OrchestratorSettings
 from services.order.settings import OrderSettings
@@ -69,12 +70,18 @@ def test_every_resource_of_an_overlay_is_valid(overlay: str) -> None:
 
 
 def test_the_component_that_production_leaves_out_is_valid(tmp_path: Path) -> None:
-    """With monitoring added to the platform, there is a monitor for the pods, and all of it is valid."""
+    """With monitoring a monitor finds every pod of ours, and the alerts are those that Prometheus itself reads."""
     relative = [os.path.relpath(KUBERNETES / part, tmp_path) for part in (PLATFORM, "components/monitoring")]
     kustomization = {"resources": relative[:1], "components": relative[1:], "namespace": "amends"}
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
     resources = rendered(tmp_path)
-    assert len(of_kind(resources, "PodMonitor")) == 1
+    (monitor,) = of_kind(resources, "PodMonitor")
+    selector = monitor["spec"]["selector"]
+    made = dict(templates(rendered(PRODUCTION)))
+    assert [name for name, each in made.items() if selects(selector, each["metadata"]["labels"])] == [*SERVICES]
+    assert alert_resource.FILE.read_text(encoding="utf-8") == alert_resource.content()
+    (alerts,) = of_kind(resources, "PrometheusRule")
+    assert alerts["spec"] == yaml.safe_load(alert_resource.RULES.read_text(encoding="utf-8"))
     assert [found for each in resources for found in problems(each)] == []
 
 

@@ -180,6 +180,15 @@ def _commits_in_doubt_while_the_broker_is_slow(plan: Plan) -> Plan:
     return replace(plan, uncertain_commits=0.2, timeout=1.0, weather=replace(plan.weather, delay=1.5))
 
 
+def _nobody_answers_for_a_while(plan: Plan) -> Plan:
+    # A command has to be put off in the very batch that it comes in with its compensation.
+    dans = tuple(replace(wish, customer="dan", at=0.0) for wish in plan.wishes)
+    offline = tuple(replace(each, offline=20.0) if each.customer == "dan" else each for each in plan.accounts)
+    slow = replace(plan.weather, delay=1.5)
+    harder = replace(plan, timeout=1.0, attempts=1, batch_size=100, latency=0.3)
+    return replace(harder, wishes=dans, accounts=offline, weather=slow)
+
+
 MUTATIONS = {
     "acknowledge before the commit": Mutation(_acknowledge_before_commit, "has no memory of it"),
     "forget what was handled": Mutation(_forget_what_was_handled, "took effect twice"),
@@ -194,7 +203,7 @@ MUTATIONS = {
     "undo the first step first": Mutation(_undo_the_first_step_first, "way back"),
     # What the simulation has found in earlier versions of the code:
     "put off what is undone in the same batch": Mutation(
-        _put_off_what_is_undone, "though it was undone before", begin=70
+        _put_off_what_is_undone, "though it was undone before", vary=_nobody_answers_for_a_while
     ),
     "look only behind the oldest row of a key": Mutation(
         _look_only_behind_the_oldest_of_a_key, "before the older row", vary=_commits_in_doubt_while_the_broker_is_slow

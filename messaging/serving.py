@@ -170,6 +170,7 @@ class ParticipantConsumer:
     async def _one_by_one(self, work: Work, handler: Handler, group: Sequence[Received]) -> None:
         session = work.session({INFO: self._emitting})
         for each in group:
+            await work.catch_up()
             session.info[INFO] = replace(self._emitting, cause=each.envelope)
             try:
                 with work.span_of(each.envelope.id):
@@ -182,6 +183,7 @@ class ParticipantConsumer:
         session = work.session({INFO: self._emitting})
         cause = group[0].envelope if len(group) == 1 else None
         session.info[INFO] = replace(self._emitting, cause=cause)
+        await work.catch_up()
         try:
             answers = await handler.call([each.message for each in group], session)
             if issubclass(handler.message, Command):
@@ -208,6 +210,7 @@ class ParticipantConsumer:
                 continue
             if outcome.error is not None:
                 raise HandlerFailed([each], outcome.error)
+            await work.catch_up()
             try:
                 if handler.record is not None:
                     session = work.session({INFO: self._emitting})

@@ -18,6 +18,7 @@ from messaging.envelope import Envelope
 from messaging.inbox import Entry, Status
 from messaging.outbox_rows import OutboxRow, Pending
 from messaging.relay import Relay
+from messaging.together import WRITES
 
 if TYPE_CHECKING:
     from messaging.telemetry.tracing import BatchSpans
@@ -56,13 +57,20 @@ class Work:
         """The batch's one ORM session, on the batch's connection."""
         if self._session is None:
             self._session = AsyncSession(
-                self.connection, info=dict(info), join_transaction_mode="rollback_only", expire_on_commit=False
+                self.connection,
+                info={**info, WRITES: self.writes},
+                join_transaction_mode="rollback_only",
+                expire_on_commit=False,
             )
         return self._session
 
     def span_of(self, message: UUID) -> AbstractContextManager[Any]:
         """Meanwhile that message's span is the current one, where this process traces."""
         return _NO_SPAN if self.spans is None else self.spans.current(message)
+
+    async def catch_up(self) -> None:
+        """Send what one handler has left to be written at the end: the next one is to see it."""
+        await self.writes.run(self.connection)
 
     def letter_of(self, envelope: Envelope) -> UUID:
         """The dead letter that this message is if it fails: the one that was sent again with it, or its own."""

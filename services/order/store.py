@@ -34,6 +34,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from messaging import bulk
 from messaging.bulk import Writes
 from messaging.schema import NAMING, UTCDateTime
+from messaging.together import together
 from services.order.domain import Line, Order, OrderStatus, Stock
 
 metadata = MetaData(naming_convention=NAMING)
@@ -204,22 +205,23 @@ async def _locked_stock(connection: AsyncConnection, skus: Sequence[str]) -> dic
 
 
 async def save(db: AsyncSession, changed: Sequence[Order], on_hand: Mapping[str, int]) -> None:
-    """Write what may change of orders, and the new numbers of skus, together.
+    """Write what may change of orders, and the new numbers of skus, with what else the batch writes.
 
     The caller holds the locks of both (`orders_for_update`, `stock_for_update`).
     """
-    writes = Writes()
-    writes.update(
-        orders,
-        ("id",),
-        ("status", "reason", "captured"),
-        [
-            {"id": order.id, "status": order.status.value, "reason": order.reason, "captured": order.captured}
-            for order in changed
-        ],
-    )
-    writes.update(stock, ("sku",), ("on_hand",), [{"sku": sku, "on_hand": number} for sku, number in on_hand.items()])
-    await writes.run(await db.connection())
+    async with together(db) as writes:
+        writes.update(
+            orders,
+            ("id",),
+            ("status", "reason", "captured"),
+            [
+                {"id": order.id, "status": order.status.value, "reason": order.reason, "captured": order.captured}
+                for order in changed
+            ],
+        )
+        writes.update(
+            stock, ("sku",), ("on_hand",), [{"sku": sku, "on_hand": number} for sku, number in on_hand.items()]
+        )
 
 
 async def set_stock(db: AsyncSession, sku: str, on_hand: int) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from contracts.money import Money
 from messaging import bulk, driver
 from messaging.bulk import Writes
+from messaging.together import together
 from services.payment.domain import Account, Authorization, Books, Status, Tombstone
 from services.payment.journal import Entry, Operation, Posting
 from services.payment.schema import TOMBSTONE, account, authorization, journal_entry, journal_posting
@@ -30,15 +31,21 @@ async def open_books(
 
     `new_accounts` are the accounts that are needed beside those of the authorizations found; the ones that do
     not exist yet are opened as given. Orders are locked before accounts and both in order, so that two
-    batches that want the same ones wait for each other.
+    batches that want the same ones wait for each other. Only an authorization repeated for another account
+    could lock one out of turn: a deadlock, which passes.
     """
     connection = await db.connection()
     await _lock(connection, order_ids)
-    rows = await bulk.select(connection, tuple(authorization.c), authorization.c.order_id, list(order_ids))
-    found = [_authorization(row) for row in rows]
     wanted = {each.id: each for each in new_accounts}
-    ids = wanted.keys() | {each.account_id for each in found if isinstance(each, Authorization)}
-    accounts = await _locked_accounts(connection, ids)
+    reads = Writes()
+    known = reads.select(tuple(authorization.c), authorization.c.order_id, list(order_ids))
+    needed = reads.select(tuple(account.c), account.c.id, list(wanted), _LOCKING)
+    await reads.run(connection)
+    found = [_authorization(row) for row in known.rows]
+    accounts = [_account(row) for row in needed.rows]
+    accounts += await _locked_accounts(
+        connection, {each.account_id for each in found if isinstance(each, Authorization)} - wanted.keys()
+    )
     missing = wanted.keys() - {each.id for each in accounts}
     if missing:
         await _open(connection, [wanted[key] for key in sorted(missing)], now)
@@ -47,29 +54,28 @@ async def open_books(
 
 
 async def close_books(db: AsyncSession, books: Books, *, now: datetime) -> None:
-    """Write what has changed, all tables together: one round trip on PostgreSQL."""
-    writes = Writes()
-    writes.update(
-        account,
-        ("id",),
-        ("held", "captured"),
-        [{"id": each.id, "held": each.held, "captured": each.captured} for each in books.changed_accounts()],
-    )
-    writes.insert(
-        authorization,
-        _AUTHORIZATION_COLUMNS,
-        [_authorization_row(each, now) for each in books.opened()],
-        alike=("opened_at", "changed_at"),
-    )
-    writes.update(
-        authorization,
-        ("order_id",),
-        ("status", "changed_at"),
-        [{"order_id": each.order_id, "status": each.status.value, "changed_at": now} for each in books.changed()],
-        alike=("changed_at",),
-    )
-    _write_journal(writes, books.entries(), now)
-    await writes.run(await db.connection())
+    """Write what has changed, all tables together, and on PostgreSQL with what else the batch writes."""
+    async with together(db) as writes:
+        writes.update(
+            account,
+            ("id",),
+            ("held", "captured"),
+            [{"id": each.id, "held": each.held, "captured": each.captured} for each in books.changed_accounts()],
+        )
+        writes.insert(
+            authorization,
+            _AUTHORIZATION_COLUMNS,
+            [_authorization_row(each, now) for each in books.opened()],
+            alike=("opened_at", "changed_at"),
+        )
+        writes.update(
+            authorization,
+            ("order_id",),
+            ("status", "changed_at"),
+            [{"order_id": each.order_id, "status": each.status.value, "changed_at": now} for each in books.changed()],
+            alike=("changed_at",),
+        )
+        _write_journal(writes, books.entries(), now)
 
 
 async def put_account(connection: AsyncConnection, terms: Account, *, now: datetime) -> Account:
@@ -161,8 +167,11 @@ def _lock_key(order_id: UUID) -> int:
 
 
 async def _locked_accounts(connection: AsyncConnection, ids: Collection[str]) -> list[Account]:
-    rows = await bulk.select(connection, tuple(account.c), account.c.id, list(ids), "ORDER BY id FOR UPDATE")
+    rows = await bulk.select(connection, tuple(account.c), account.c.id, list(ids), _LOCKING)
     return [_account(row) for row in rows]
+
+
+_LOCKING = "ORDER BY id FOR UPDATE"
 
 
 async def _open(connection: AsyncConnection, accounts: Collection[Account], now: datetime) -> None:

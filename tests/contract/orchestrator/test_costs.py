@@ -83,34 +83,37 @@ ON_POSTGRESQL = {
     # and the sagas with whether their definition and their shard are still the ones, and with what is parked; sagas,
     # histories and attributes are written with what the worker writes, and what is parked looked at once more
     "order.created": 3,
-    # and the lock on an order that has no row yet (SQLite has one writer at a time anyway), authorizations, accounts,
-    # missing accounts, those again; balances, authorizations and the journal's two tables
-    "payment.authorize": 8,
+    # and the lock on an order that has no row yet (SQLite has one writer at a time anyway), authorizations with their
+    # accounts, missing accounts, those again; balances, authorizations and the journal's two tables are written with
+    # the answers
+    "payment.authorize": 6,
     "payment.authorized": 3,
-    # and orders with their lines, stock, skus nobody has counted yet, those again; orders and stock
-    "order.confirm": 7,
+    # and orders with their lines, stock, skus nobody has counted yet, those again; orders and stock are written with
+    # the answers
+    "order.confirm": 6,
     "order.confirmed": 3,
-    "payment.capture": 6,
+    # and the lock, authorizations, their accounts
+    "payment.capture": 5,
     "payment.captured": 3,
-    # nothing to answer: no second one of the worker's
+    # and orders with their lines; they are written in the worker's second one
     "fulfillment.completed": 3,
     "order.rejected": 3,
-    "payment.void": 8,
+    "payment.void": 7,
     "payment.voided": 3,
-    "order.cancel": 4,
+    "order.cancel": 3,
     "order.canceled": 3,
     "fulfillment.failed": 2,
 }
 ROUND_TRIPS = {
     # Of PostgreSQL, for one message of each kind once its statements are prepared: the statements above with COMMIT,
     # while BEGIN goes along with the first. At a low rate they are most of the time that a message takes.
-    "order.created": 5,
-    "payment.authorize": 7,
-    "payment.authorized": 5,
-    "order.confirm": 6,
-    "order.confirmed": 5,
-    "payment.capture": 7,
-    "payment.captured": 5,
+    "order.created": 4,
+    "payment.authorize": 5,
+    "payment.authorized": 4,
+    "order.confirm": 5,
+    "order.confirmed": 4,
+    "payment.capture": 6,
+    "payment.captured": 4,
     "fulfillment.completed": 4,
 }
 CALLS = {

@@ -20,7 +20,7 @@ from sqlalchemy import Column, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import driver
-from messaging.shapes import Delete, Insert, Record, Select, Shape, Update, among, pack, result_processor
+from messaging.shapes import Delete, Insert, Record, Select, Shape, Update, among, for_one, pack, result_processor
 
 __all__ = ["Outcome", "Record", "Writes", "alike", "among", "delete", "insert", "pack", "select", "update"]
 
@@ -193,6 +193,9 @@ async def _in_turn(connection: AsyncConnection, parts: Sequence[tuple[Shape, Seq
 
 
 async def _together(connection: AsyncConnection, parts: Sequence[tuple[Shape, Sequence[Any], Outcome]]) -> None:
+    if all(len(given) == 1 for _, given, _ in parts):
+        # What a lone message takes. Not part by part: each mixture would be a statement of its own, to be prepared.
+        parts = [(for_one(shape), given, outcome) for shape, given, outcome in parts]
     parameters = [each for shape, given, _ in parts for each in shape.bind(connection.dialect, given)]
     if len(parts) == 1:
         ((shape, _, outcome),) = parts

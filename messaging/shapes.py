@@ -171,6 +171,19 @@ parameters of records or values.
 """
 
 
+@lru_cache(maxsize=256)
+def for_one(shape: Shape) -> Shape:
+    """The same for one record: all but its first column is alike, and sent as it is instead of as an array of one."""
+    match shape:
+        case Insert():
+            return Insert(shape.table, shape.columns, shape.ignore_conflicts, shape.returning, shape.columns[1:])
+        case Update():
+            rest = (*shape.keys[1:], *shape.columns, *(name for _, name in shape.renamed))
+            return Update(shape.table, shape.keys, shape.columns, shape.renamed, rest)
+        case _:
+            return shape
+
+
 def among(dialect: str, column: Column[Any], name: str = "values") -> str:
     """The condition that `column` is one of what `pack` packed into the parameter `name`, for SQLAlchemy's `text`."""
     return _among(dialect, column, f":{name}" if dialect == "sqlite" else f"CAST(:{name} AS {_pg_type(column)}[])")

@@ -81,7 +81,7 @@ def _leave_no_tombstone() -> Patch:
 
 
 def _lose_what_is_parked() -> Patch:
-    async def nothing(_self: parked.Changes, _connection: Any) -> None:
+    def nothing(_self: parked.Changes, _writes: Any) -> None:
         return
 
     return parked.Changes, "write", nothing

@@ -3,7 +3,7 @@
 Revision ID: 0006
 Revises: 0005
 
-On PostgreSQL the table is locked, written anew and indexed: some ten seconds a million instances, in which processes
+On PostgreSQL the table is locked, written anew and indexed: a quarter of a minute a million instances; processes
 that run wait. Code of before goes on with it and writes none of the new columns, but looks for deadlines without an
 index, through the whole table.
 """

@@ -40,6 +40,7 @@ def _row(number: int, revision: int) -> dict[str, Any]:
         "deadline": moment + timedelta(seconds=30),
         "started_at": NOON,
         "updated_at": moment,
+        "traceparent": None,
     }
 
 

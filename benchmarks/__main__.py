@@ -13,8 +13,9 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import exits, floor, goals, machine
+from benchmarks import exits, floor, goals
 from benchmarks.measuring import Bench, bench_of, result_of, settled, wrong
+from benchmarks.record import Record
 from benchmarks.report import Report, draw
 from benchmarks.system import BATCH, System, open_system
 from messaging.topology import QueueType
@@ -83,7 +84,7 @@ def main(
     goals.write(output, report.as_json())
     goals.draw(output.parent)
     print(f"figures: {output}", file=sys.stderr)
-    if report.findings:
+    if report.record.findings:
         raise typer.Exit(1)
 
 
@@ -91,8 +92,8 @@ async def _measure(system: System, scratch: str, asked: Asked) -> Report:
     system.start()
     await system.ready()
     settings = {"sagas_per_round": asked.sagas, "batch_size": asked.batch, "queues": asked.queue.value}
-    report = Report(machine.now(), settings | {"asked": asdict(asked)}, machine.described())
-    report.machine |= await machine.servers(system.amqp_url, scratch)
+    report = Report(Record("system", settings | {"asked": asdict(asked)}))
+    await report.record.met(system.amqp_url, scratch)
     async with bench_of(system) as bench:
         await _warm(bench, system)
         report.memory.append(bench.memory())
@@ -107,8 +108,7 @@ async def _measure(system: System, scratch: str, asked: Asked) -> Report:
                 if number + 1 < asked.rounds:
                     await system.restart(asked.settings(asked.batch))
                     await _warm(bench, system)
-        report.findings = wrong(await result_of(system.databases), bench.placed, bench.failing)
-        report.machine["load_afterwards"] = machine.load()
+        report.record.ended(wrong(await result_of(system.databases), bench.placed, bench.failing))
     return report
 
 

@@ -21,10 +21,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import exits, goals, machine, orders
+from benchmarks import exits, goals, orders
 from benchmarks.filling import Filled, fill_up, there
 from benchmarks.goals import Reached
 from benchmarks.measuring import Bench, Throughput, bench_of, settled
+from benchmarks.record import Record
 from benchmarks.system import System, open_system
 from messaging.database import Database
 from services.payment.audit import audit
@@ -38,12 +39,9 @@ EMPTY, FULL = "empty", "full"
 class Report:
     """Everything that was measured, a value a round."""
 
-    at: str
-    settings: dict[str, Any]
-    machine: dict[str, Any]
+    record: Record
     filled: Filled | None = None
     rounds: dict[str, list[Throughput]] = field(default_factory=lambda: {EMPTY: [], FULL: []})
-    findings: list[str] = field(default_factory=list)
 
     def speed(self, which: str) -> float:
         """The median."""
@@ -55,19 +53,14 @@ class Report:
         return {"at_scale": Reached(full / empty, f"{full:,.0f}/s", f"{empty:,.0f}/s")}
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "program": "at_scale",
-            "at": self.at,
-            "machine": self.machine,
-            "settings": self.settings,
-            "goals": goals.as_json(self.reached()),
+        figures = {
             "filled": asdict(self.filled) if self.filled is not None else None,
             "sagas_per_second": {
                 name: [round(each.sagas_per_second, 1) for each in measured] for name, measured in self.rounds.items()
             },
             "cpu_ms_per_saga": {name: _cpu(measured) for name, measured in self.rounds.items()},
-            "wrong": self.findings,
         }
+        return self.record.document(self.reached(), figures)
 
 
 def main(
@@ -86,7 +79,7 @@ def main(
     Exit codes: 0 measured and every result right, 1 a result is wrong or work was not ended, 69 no server to be had.
     """
     settings = {"ended": ended, "waiting": waiting, "sagas_per_round": sagas, "rounds": rounds}
-    report = Report(machine.now(), settings, machine.described())
+    report = Report(Record("at_scale", settings))
     with exits.told(), ExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-scale-")))
         system, scratch = open_system(stack, os.environ, logs)
@@ -97,14 +90,14 @@ def main(
         asyncio.run(_measure(report, system, places, ended, waiting, sagas, rounds))
     _draw(report)
     goals.write(output, report.as_json())
-    if report.findings:
+    if report.record.findings:
         raise typer.Exit(1)
 
 
 async def _measure(
     report: Report, system: System, places: dict[str, str], ended: int, waiting: int, sagas: int, rounds: int
 ) -> None:
-    report.machine |= await machine.servers(system.amqp_url, places[EMPTY])
+    await report.record.met(system.amqp_url, places[EMPTY])
     _say(f"filling in {ended:,} ended and {waiting:,} waiting sagas")
     report.filled = await fill_up(places[FULL], ended, waiting, _say)
     _say(f"it took {report.filled.seconds:.0f} s, and is {report.filled.bytes / 1e9:.1f} GB")
@@ -125,12 +118,12 @@ async def _measure(
                 await settled(system.databases, waiting=left)
     failing = rounds * (orders.expected_failures(WARM) + orders.expected_failures(sagas))
     ours = {"completed": rounds * (WARM + sagas) - failing, "compensated": failing}
-    report.findings = [
+    findings = [
         *await _wrong(EMPTY, places[EMPTY], ours),
         *await _wrong(FULL, places[FULL], {k: v + ours.get(k, 0) for k, v in there(ended, waiting).items()}),
         *await _money(system.databases["payment"], bench),
     ]
-    report.machine["load_afterwards"] = machine.load()
+    report.record.ended(findings)
 
 
 async def _wrong(which: str, url: str, expected: dict[str, int]) -> list[str]:
@@ -173,10 +166,8 @@ def _draw(report: Report) -> None:
         rows = ", ".join(f"{count:,} {name}" for name, count in filled.rows.items())
         console.print(f"full: {rows}; {filled.bytes / 1e9:.1f} GB, filled in {filled.seconds:.0f} s", highlight=False)
     console.print(f"of the empty one: {report.reached()['at_scale'].value:.2f}", highlight=False)
-    for finding in report.findings:
-        console.print(f"WRONG: {finding}", markup=False)
-    if not report.findings:
-        console.print("every saga ended as it had to, those that were there are as they were, and the money is right")
+    right = "every saga ended as it had to, those that were there are as they were, and the money is right"
+    report.record.tell(console, right)
 
 
 def _cpu(measured: list[Throughput]) -> dict[str, float]:

@@ -22,9 +22,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import exits, goals, machine
+from benchmarks import exits, goals
 from benchmarks.goals import Reached
 from benchmarks.measuring import bench_of, result_of, settled, wrong
+from benchmarks.record import Record
 from benchmarks.report import MEGABYTE
 from benchmarks.system import System, open_system
 
@@ -40,12 +41,9 @@ WARM_SHARE = 0.25
 class Report:
     """How many sagas had been done, and the resident bytes of every process then."""
 
-    at: str
-    settings: dict[str, Any]
-    machine: dict[str, Any]
+    record: Record
     samples: list[tuple[int, Mapping[str, int]]] = field(default_factory=list)
     seconds: float = 0.0
-    findings: list[str] = field(default_factory=list)
 
     def slopes(self) -> dict[str, float]:
         """Megabytes that each process of ours grows in 100,000 sagas."""
@@ -61,12 +59,7 @@ class Report:
         return {"rss_slope": Reached(grows[1], grows[0]), "rss": Reached(size[1], size[0])}
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "program": "endurance",
-            "at": self.at,
-            "machine": self.machine,
-            "settings": self.settings,
-            "goals": goals.as_json(self.reached()),
+        figures = {
             "seconds": round(self.seconds, 1),
             "mb_per_100000_sagas": {name: round(value, 3) for name, value in self.slopes().items()},
             "most_mb": {name: round(value, 1) for name, value in self.most().items()},
@@ -74,8 +67,8 @@ class Report:
                 [done, {name: round(size / MEGABYTE, 2) for name, size in sizes.items()}]
                 for done, sizes in self.samples
             ],
-            "wrong": self.findings,
         }
+        return self.record.document(self.reached(), figures)
 
 
 def slope(samples: Sequence[tuple[int, Mapping[str, int]]], name: str) -> float:
@@ -96,7 +89,7 @@ def main(
 
     Exit codes: 0 measured and every result right, 1 a result is wrong or work was not ended, 69 no server to be had.
     """
-    report = Report(machine.now(), {"sagas": sagas, "portion": PORTION}, machine.described())
+    report = Report(Record("endurance", {"sagas": sagas, "portion": PORTION}))
     with exits.told(), ExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-endurance-")))
         system, scratch = open_system(stack, os.environ, logs)
@@ -105,14 +98,14 @@ def main(
         asyncio.run(_measure(report, system, scratch, sagas))
     _draw(report)
     goals.write(output, report.as_json())
-    if report.findings:
+    if report.record.findings:
         raise typer.Exit(1)
 
 
 async def _measure(report: Report, system: System, scratch: str, sagas: int) -> None:
     system.start()
     await system.ready()
-    report.machine |= await machine.servers(system.amqp_url, scratch)
+    await report.record.met(system.amqp_url, scratch)
     async with bench_of(system) as bench:
         began = time.monotonic()
         for done in range(PORTION, sagas + 1, PORTION):
@@ -124,8 +117,7 @@ async def _measure(report: Report, system: System, scratch: str, sagas: int) -> 
                 )
         report.seconds = time.monotonic() - began
         await settled(system.databases)
-        report.findings = wrong(await result_of(system.databases), bench.placed, bench.failing)
-    report.machine["load_afterwards"] = machine.load()
+        report.record.ended(wrong(await result_of(system.databases), bench.placed, bench.failing))
 
 
 def _draw(report: Report) -> None:
@@ -139,10 +131,7 @@ def _draw(report: Report) -> None:
         ends = [report.samples[at][1][name] / MEGABYTE for at in (0, -1)]
         table.add_row(name, *(f"{each:.1f}" for each in (*ends, most[name])), f"{slopes[name]:+.2f}")
     console.print(table)
-    for finding in report.findings:
-        console.print(f"WRONG: {finding}", markup=False)
-    if not report.findings:
-        console.print("every order ended as it had to, and every unit of money and stock is where it belongs")
+    report.record.tell(console)
 
 
 def _value(pair: tuple[str, float]) -> float:

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from benchmarks.floor import Floor
 from benchmarks.goals import Reached
-from benchmarks.goals import as_json as goals_as_json
 from benchmarks.measuring import Latency, Throughput
+from benchmarks.record import Record
 
 MEGABYTE = 1_000_000
 
@@ -22,9 +22,7 @@ MEGABYTE = 1_000_000
 class Report:
     """Everything that was measured, a value a round."""
 
-    at: str
-    settings: Mapping[str, Any]
-    machine: dict[str, Any] = field(default_factory=dict)
+    record: Record
     floor: list[Floor] = field(default_factory=list)
     from_events: list[Throughput] = field(default_factory=list)
     from_requests: list[Throughput] = field(default_factory=list)
@@ -32,7 +30,6 @@ class Report:
     event_latency: list[Latency] = field(default_factory=list)
     request_latency: list[Latency] = field(default_factory=list)
     memory: list[Mapping[str, int]] = field(default_factory=list)
-    findings: list[str] = field(default_factory=list)
 
     def reached(self) -> dict[str, Reached]:
         """What this says of the goals: ratios of medians."""
@@ -59,12 +56,7 @@ class Report:
         return {name: max(each[name] for each in self.memory) for name in names}
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "program": "system",
-            "at": self.at,
-            "machine": self.machine,
-            "settings": dict(self.settings),
-            "goals": goals_as_json(self.reached()),
+        figures = {
             "floor": None
             if not self.floor
             else {
@@ -83,14 +75,14 @@ class Report:
             "latency_from_post": _latency(self.request_latency),
             "rss_mb": {name: round(size / MEGABYTE, 1) for name, size in self.resident().items()},
             "rss_mb_at_start": {name: round(size / MEGABYTE, 1) for name, size in self.memory[0].items()},
-            "wrong": self.findings,
         }
+        return self.record.document(self.reached(), figures)
 
 
 def draw(report: Report) -> None:
     """Print the tables."""
     console = Console(soft_wrap=True)
-    said = report.settings
+    said = report.record.settings
     title = (
         f"{said['sagas_per_round']:,} sagas a round, every tenth compensated; "
         f"{said['queues']} queues, batches of at most {said['batch_size']}"
@@ -114,10 +106,7 @@ def draw(report: Report) -> None:
             table.add_row(name, *(f"{each:,.{digits}f}" for each in (min(values), median(values), max(values))))
     console.print(table)
     console.print(_costs(report))
-    for finding in report.findings:
-        console.print(f"WRONG: {finding}", markup=False)
-    if not report.findings:
-        console.print("every order ended as it had to, and every unit of money and stock is where it belongs")
+    report.record.tell(console)
 
 
 def _waits(whose: str, measured: Sequence[Floor] | Sequence[Latency]) -> list[tuple[str, list[float]]]:

@@ -16,8 +16,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import exits, floor, goals, machine
+from benchmarks import exits, floor, goals
 from benchmarks.measuring import Bench, Throughput, bench_of, result_of, settled, wrong
+from benchmarks.record import Record
 from benchmarks.system import BATCH, System, open_system
 from messaging.topology import QueueType
 
@@ -32,27 +33,20 @@ _LEAST = 60
 class Report:
     """What was measured at each size and with so many in flight, a value a round."""
 
-    at: str
-    settings: dict[str, Any]
-    machine: dict[str, Any]
+    record: Record
     by_size: dict[int, list[Throughput]] = field(default_factory=dict)
     floor_by_size: dict[int, list[float]] = field(default_factory=dict)
     by_in_flight: dict[int, list[Throughput]] = field(default_factory=dict)
-    findings: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "program": "sweeping",
-            "at": self.at,
-            "machine": self.machine,
-            "settings": self.settings,
+        figures = {
             "by_batch_size": _measured(self.by_size),
             "floor_by_batch_size": {
                 str(size): [round(each, 1) for each in values] for size, values in self.floor_by_size.items()
             },
             "by_in_flight": _measured(self.by_in_flight),
-            "wrong": self.findings,
         }
+        return self.record.document({}, figures)
 
 
 def main(
@@ -77,7 +71,7 @@ def main(
     Exit codes: 0 measured and every result right, 1 a result is wrong or work was not ended, 69 no server to be had.
     """
     settings = {"sagas_per_round": sagas, "rounds": rounds, "queues": queue.value}
-    report = Report(machine.now(), settings, machine.described())
+    report = Report(Record("sweeping", settings))
     with exits.told(), ExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-sweep-")))
         system, scratch = open_system(stack, os.environ, logs, given={"AMENDS_QUEUE_TYPE": queue.value})
@@ -86,7 +80,7 @@ def main(
         asyncio.run(_measure(report, system, scratch, sagas, rounds, queue, floor))
     _draw(report)
     goals.write(output, report.as_json())
-    if report.findings:
+    if report.record.findings:
         raise typer.Exit(1)
 
 
@@ -95,7 +89,7 @@ async def _measure(
 ) -> None:
     system.start()
     await system.ready()
-    report.machine |= await machine.servers(system.amqp_url, scratch)
+    await report.record.met(system.amqp_url, scratch)
     async with bench_of(system) as bench:
         for number in range(rounds):
             for size in SIZES:
@@ -115,8 +109,7 @@ async def _measure(
                 _say(f"round {number + 1} of {rounds}, {most} in flight")
                 report.by_in_flight.setdefault(most, []).append(await bench.in_flight(_share(sagas, most), most))
                 await settled(system.databases)
-        report.findings = wrong(await result_of(system.databases), bench.placed, bench.failing)
-    report.machine["load_afterwards"] = machine.load()
+        report.record.ended(wrong(await result_of(system.databases), bench.placed, bench.failing))
 
 
 def _share(sagas: int, size: int) -> int:
@@ -152,8 +145,7 @@ def _draw(report: Report) -> None:
             ours = median(each.sagas_per_second for each in measured)
             table.add_row(str(size), f"{ours:,.0f}", f"{median(values):,.0f}" if values else "", f"{cpu:.2f}")
         console.print(table)
-    for finding in report.findings:
-        console.print(f"WRONG: {finding}", markup=False)
+    report.record.tell(console)
 
 
 def _say(words: str) -> None:

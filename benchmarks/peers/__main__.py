@@ -13,10 +13,11 @@ from typing import Annotated
 import structlog
 import typer
 
-from benchmarks import exits, floor, goals, machine
+from benchmarks import exits, floor, goals
 from benchmarks.measuring import bench_of, settled
 from benchmarks.peers.engines import Absent, Engine, Measured, engines, run
 from benchmarks.peers.report import Report, draw
+from benchmarks.record import Record
 from benchmarks.system import System, open_system
 from messaging.topology import QueueType
 
@@ -50,7 +51,7 @@ def main(
         wrapper_class=structlog.make_filtering_bound_logger(30), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
     )
     settings = {"sagas_per_round": sagas, "peers_sagas_per_round": theirs, "rounds": rounds, "queues": queue.value}
-    report = Report(machine.now(), settings, machine.described())
+    report = Report(Record("peers", settings))
     peers = engines(dbos, restate)
     with exits.told(), ExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amends-peers-")))
@@ -76,7 +77,7 @@ async def _measure(
     queue: QueueType,
     command: str | None,
 ) -> None:
-    report.machine |= await machine.servers(system.amqp_url, scratch)
+    await report.record.met(system.amqp_url, scratch)
     for number in range(rounds):
         print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
         report.ours.append(await _ours(system, sagas))
@@ -91,7 +92,7 @@ async def _measure(
                 report.absent[each.name] = str(error)
                 continue
             report.peers.setdefault(each.key, (each, []))[1].append(measured)
-    report.machine["load_afterwards"] = machine.load()
+    report.record.ended()
 
 
 async def _ours(system: System, sagas: int) -> Measured:

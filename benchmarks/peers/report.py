@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.goals import Reached
-from benchmarks.goals import as_json as goals_as_json
 from benchmarks.peers.engines import Engine, Measured
+from benchmarks.record import Record
 
 OURS = "three processes, RabbitMQ, PostgreSQL"
 
@@ -21,9 +21,7 @@ OURS = "three processes, RabbitMQ, PostgreSQL"
 class Report:
     """Everything that was measured, a value a round; `absent` says of an engine why it was not."""
 
-    at: str
-    settings: Mapping[str, Any]
-    machine: dict[str, Any]
+    record: Record
     ours: list[Measured] = field(default_factory=list)
     floor: list[float] = field(default_factory=list)
     peers: dict[str, tuple[Engine, list[Measured]]] = field(default_factory=dict)
@@ -38,17 +36,13 @@ class Report:
         }
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "program": "peers",
-            "at": self.at,
-            "machine": self.machine,
-            "settings": dict(self.settings),
-            "goals": goals_as_json(self.reached()),
+        figures = {
             "ours": _engine(OURS, self.ours),
             "floor": [round(each, 1) for each in self.floor],
             "peers": {engine.name: _engine(engine.shape, measured) for engine, measured in self.peers.values()},
             "absent": self.absent,
         }
+        return self.record.document(self.reached(), figures)
 
 
 def draw(report: Report) -> None:

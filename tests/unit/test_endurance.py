@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from benchmarks.endurance import Report, slope
+from benchmarks.record import Record
 
 MB = 1_000_000
 
@@ -34,7 +35,7 @@ def test_growth_is_the_line_that_fits_best_after_the_first_quarter(sizes: list[f
 
 def test_the_process_that_grows_most_counts() -> None:
     """The goal's figure is of the worst process, in megabytes for 100,000 sagas."""
-    report = Report("2026-03-01T08:00:00+00:00", {}, {})
+    report = Report(Record("endurance", {}))
     growing = _samples([10, 20, 101, 102, 103, 104, 105, 106])
     report.samples = [(done, {**sizes, "order": 90 * MB, "payment": 80 * MB}) for done, sizes in growing]
     reached = report.reached()

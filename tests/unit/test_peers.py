@@ -11,6 +11,7 @@ from benchmarks.peers import engines
 from benchmarks.peers.engines import Engine, Measured
 from benchmarks.peers.report import Report
 from benchmarks.peers.work import OutOfStock, findings, move, saga
+from benchmarks.record import Record
 from benchmarks.system import NotMeasurable
 
 
@@ -53,7 +54,7 @@ async def test_what_is_missing_or_wrong_is_found() -> None:
 def test_a_peer_is_compared_by_medians() -> None:
     """Ours to it, each the median of its rounds; a peer that is absent has no figure."""
     engine = Engine("dbos", "DBOS Transact", "one process", 32)
-    report = Report("2026-03-01T08:00:00+00:00", {}, {})
+    report = Report(Record("peers", {}))
     report.ours = [Measured(value, {"order": 0.5}, {}) for value in (900.0, 1000.0, 5000.0)]
     report.peers = {"dbos": (engine, [Measured(value, {"dbos": 9.0}, {}) for value in (50.0, 80.0, 90.0)])}
     report.absent = {"Restate": "no restate-server"}

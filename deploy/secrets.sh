@@ -26,34 +26,30 @@ hashed() {
     bytes "$salt$digest" | base64 | tr -d '\n'
 }
 
-for name in postgres_password grafana_password; do
-    ! missing $name || random | keep $name
-done
+password() { missing "$1" && random | keep "$1" || true; }
+
 services="orchestrator order payment"
+password postgres_password
+password grafana_password
 for service in $services; do
-    for what in database_password amqp_password; do
-        ! missing "${service}_$what" || random | keep "${service}_$what"
+    # Three roles, as postgresql/initialize.sh makes them: the service, the owner of its tables, and who prunes them.
+    for role in "$service" "${service}_owner" "${service}_prune"; do
+        password "postgres_$role"
+        printf 'postgresql://%s:%s@postgres:5432/%s' "$role" "$(cat "postgres_$role")" "$service" |
+            keep "${role}_database_url"
     done
-    printf 'postgresql://%s:%s@postgres:5432/%s' "$service" "$(cat "${service}_database_password")" "$service" |
-        keep "${service}_database_url"
-    printf 'amqp://%s:%s@rabbitmq:5672/' "$service" "$(cat "${service}_amqp_password")" | keep "${service}_amqp_url"
+done
+users="$services operator monitor"
+for user in $users; do
+    password "rabbitmq_$user"
+    printf 'amqp://%s:%s@rabbitmq:5672/amends' "$user" "$(cat "rabbitmq_$user")" | keep "${user}_amqp_url"
 done
 
-if missing rabbitmq_definitions.json; then
-    comma=
-    {
-        printf '{"vhosts": [{"name": "/"}],\n "users": ['
-        for service in $services; do
-            printf '%s\n  {"name": "%s", "password_hash": "%s", "tags": [], "limits": {}, "hashing_algorithm": "%s"}' \
-                "$comma" "$service" "$(hashed "$(cat "${service}_amqp_password")")" rabbit_password_hashing_sha256
-            comma=,
-        done
-        printf '],\n "permissions": ['
-        comma=
-        for service in $services; do
-            printf '%s\n  {"user": "%s", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}' "$comma" "$service"
-            comma=,
-        done
-        printf ']}\n'
-    } | keep rabbitmq_definitions.json
+# Who may do what on the broker stands in rabbitmq/definitions.json, with a place for each password's hash.
+if missing rabbitmq_definitions.json || [ ../rabbitmq/definitions.json -nt rabbitmq_definitions.json ]; then
+    filled=
+    for user in $users; do
+        filled="$filled;s|@$user@|$(hashed "$(cat "rabbitmq_$user")")|"
+    done
+    sed "${filled#;}" ../rabbitmq/definitions.json | keep rabbitmq_definitions.json
 fi

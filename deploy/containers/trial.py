@@ -35,7 +35,7 @@ pathlib.Path("/tmp/written").write_text("x")
 """
 _TRESPASS = """
 import asyncio, pathlib, asyncpg
-own = pathlib.Path("/run/secrets/payment_database_url").read_text()
+own = pathlib.Path("/run/secrets/payment_owner_database_url").read_text()
 async def open_another():
     await asyncpg.connect(own.rpartition("/")[0] + "/order")
 try:

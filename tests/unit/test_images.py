@@ -156,9 +156,12 @@ def test_secrets_are_files(compose: Any) -> None:
 @pytest.fixture
 def secrets(tmp_path: Path) -> Path:
     """What deploy/secrets.sh writes beside itself."""
-    shutil.copy(ROOT / "deploy" / "secrets.sh", tmp_path / "secrets.sh")
-    subprocess.run(["sh", str(tmp_path / "secrets.sh")], check=True, capture_output=True)
-    return tmp_path / "secrets"
+    deploy = tmp_path / "deploy"
+    (deploy / "rabbitmq").mkdir(parents=True)
+    for name in ("secrets.sh", "rabbitmq/definitions.json"):
+        shutil.copy(ROOT / "deploy" / name, deploy / name)
+    subprocess.run(["sh", str(deploy / "secrets.sh")], check=True, capture_output=True)
+    return deploy / "secrets"
 
 
 def test_the_script_writes_every_secret_that_compose_mounts(secrets: Path, compose: Any) -> None:
@@ -167,20 +170,28 @@ def test_the_script_writes_every_secret_that_compose_mounts(secrets: Path, compo
     assert wanted <= {each.name for each in secrets.iterdir()}
     assert stat.S_IMODE(secrets.stat().st_mode) == 0o700
     assert {stat.S_IMODE(each.stat().st_mode) for each in secrets.iterdir()} == {0o644}
-    passwords = [each.read_text() for each in secrets.iterdir() if each.name.endswith("_password")]
-    assert len(set(passwords)) == len(passwords)
+    passwords = [each.read_text() for each in secrets.iterdir() if "_url" not in each.name and not each.suffix]
+    assert len(set(passwords)) == len(passwords) == 16
     assert all(re.fullmatch("[0-9a-f]{32}", each) for each in passwords)
-    order = (secrets / "order_database_password").read_text()
+    order, owner = (secrets / "postgres_order").read_text(), (secrets / "postgres_order_owner").read_text()
     assert (secrets / "order_database_url").read_text() == f"postgresql://order:{order}@postgres:5432/order"
+    assert (secrets / "order_owner_database_url").read_text() == (
+        f"postgresql://order_owner:{owner}@postgres:5432/order"
+    )
+    broker = (secrets / "rabbitmq_order").read_text()
+    assert (secrets / "order_amqp_url").read_text() == f"amqp://order:{broker}@rabbitmq:5672/amends"
 
 
 def test_the_broker_is_given_hashes_as_it_makes_them_itself(secrets: Path) -> None:
     """Salt, and the SHA-256 of salt and password behind it."""
-    users = json.loads((secrets / "rabbitmq_definitions.json").read_text())["users"]
-    assert [each["name"] for each in users] == ["orchestrator", "order", "payment"]
+    definitions = json.loads((secrets / "rabbitmq_definitions.json").read_text())
+    template = json.loads((ROOT / "deploy" / "rabbitmq" / "definitions.json").read_text())
+    users = definitions.pop("users")
+    assert [each["name"] for each in users] == [each["name"] for each in template.pop("users")]
+    assert definitions == template
     for user in users:
         hashed = base64.b64decode(user["password_hash"], validate=True)
-        password = (secrets / f"{user['name']}_amqp_password").read_bytes()
+        password = (secrets / f"rabbitmq_{user['name']}").read_bytes()
         assert hashed[4:] == hashlib.sha256(hashed[:4] + password).digest()
 
 

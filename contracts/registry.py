@@ -79,6 +79,10 @@ class Registry:
     def __contains__(self, message: type[Message]) -> bool:
         return self._classes.get((message.wire_type, message.wire_version)) is message
 
+    def class_of(self, wire_type: str, version: int) -> type[Message] | None:
+        """The class of this type and version, if it is known."""
+        return self._classes.get((wire_type, version))
+
     def speaks(self, wire_type: str) -> bool:
         """Whether some version of this wire type is known."""
         return any(name == wire_type for name, _ in self._classes)
@@ -100,7 +104,7 @@ class Registry:
         Raises UnknownMessage where nobody speaks this type and version, and InvalidMessage,
         naming the fields, where the data does not fit.
         """
-        cls = self._classes.get((wire_type, version))
+        cls = self.class_of(wire_type, version)
         if cls is None:
             versions = sorted(known for name, known in self._classes if name == wire_type)
             if versions:

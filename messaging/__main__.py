@@ -2,6 +2,7 @@
 
 migrate            make or update the outbox, inbox, deferred and dead-letter tables in DATABASE_URL
 serve MODULE:NAME  run a participant as a service of its own
+needs MODULE:NAME  say what it reads and publishes, for whoever owns the broker
 prune              remove old inbox entries and discarded dead letters
 """
 
@@ -20,7 +21,7 @@ from typing import Annotated
 with loading.uncollected():
     import typer
 
-    from messaging.commandline import run_migrations
+    from messaging.commandline import offline, print_needs, run_migrations
     from messaging.participant import InvalidHandler, Participant
     from messaging.process import EX_CONFIG, bus_of, load, main
     from messaging.program import run
@@ -56,9 +57,7 @@ def serve(
     Example: DATABASE_URL=postgresql://travel@localhost/travel python -m messaging serve trips.participant:travel
     """
     participant = _participant(target)
-    own = {"service": participant.name, "__annotations__": {}}
-    named: type[ServiceSettings] = type("ParticipantSettings", (ServiceSettings,), own)
-    settings = load(named)
+    settings = _settings_of(participant)
     raise typer.Exit(
         main(
             settings,
@@ -66,6 +65,24 @@ def serve(
             lambda: [participant_service(participant, settings, bus_of(settings, participant.name))],
         )
     )
+
+
+@app.command()
+def needs(
+    target: Annotated[str, typer.Argument(metavar="MODULE:NAME", help="Where the Participant is.")],
+) -> None:
+    """Say what a participant reads and publishes, as JSON for `amends broker definitions`.
+
+    Example: python -m messaging needs trips.participant:travel
+    """
+    participant = _participant(target)
+    print_needs(lambda: participant_service(participant, _settings_of(participant), offline(participant.name)))
+
+
+def _settings_of(participant: Participant) -> ServiceSettings:
+    own = {"service": participant.name, "__annotations__": {}}
+    named: type[ServiceSettings] = type("ParticipantSettings", (ServiceSettings,), own)
+    return load(named)
 
 
 def _participant(target: str) -> Participant:

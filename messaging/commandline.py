@@ -55,9 +55,32 @@ def service_commands(
         for line in describe(found):
             typer.echo(line)
 
+    @app.command()
+    def needs() -> None:
+        """Say what the service reads and publishes, for `amends broker definitions`."""
+        print_needs(lambda: assemble(found := load(settings), offline(found.service)))
+
     package = migrations[0].partition(":")[0]
     app.command("prune")(prune_command(lambda: load(settings), f"python -m {package}"))
     return app
+
+
+def offline(service: str) -> Bus:
+    """A bus that leads nowhere, for a service that is only looked at."""
+    from messaging.memory import MemoryBroker, MemoryBus
+
+    return MemoryBus(MemoryBroker(), service=service)
+
+
+def print_needs(assemble: Callable[[], Service]) -> None:
+    """What a service of participants needs of the broker, as JSON on stdout; ends with 78 where its name cannot be."""
+    from messaging import needs
+
+    try:
+        typer.echo(needs.as_json(needs.of_service(assemble())))
+    except ValueError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(EX_CONFIG) from error
 
 
 def run_migrations(settings: ServiceSettings, migrations: Sequence[str]) -> None:

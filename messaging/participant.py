@@ -206,6 +206,10 @@ class Participant:
         """Wire types of the events reacted to here."""
         return self._types(Event)
 
+    def answers(self) -> tuple[str, ...]:
+        """Wire types of what is answered here."""
+        return tuple(sorted({each.wire_type for handler in self.handlers.values() for each in handler.answers}))
+
     def _types(self, kind: type[Message]) -> tuple[str, ...]:
         return tuple(sorted(name for name, each in self.handlers.items() if issubclass(each.message, kind)))
 

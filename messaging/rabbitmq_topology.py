@@ -15,6 +15,7 @@ from messaging.rabbitmq_link import ATTEMPT_SECONDS, LOST, BrokerConnection, des
 from messaging.topology import RING_BYTES, RING_MESSAGES, Queue, QueueType, Spread, Topology
 
 CONSISTENT_HASH = ExchangeType.X_CONSISTENT_HASH.value
+SPREAD_BY = {"hash-property": "correlation_id"}
 
 
 async def declare(connection: AbstractConnection, topology: Topology, *, passive: bool) -> None:
@@ -87,7 +88,7 @@ async def _declare_spread(connection: AbstractConnection, spread: Spread, *, pas
                 CONSISTENT_HASH,
                 durable=True,
                 passive=passive,
-                arguments=None if passive else {"hash-property": "correlation_id"},
+                arguments=None if passive else dict(SPREAD_BY),
             )
     except LOST as error:
         # A kind of exchange that the broker does not know ends the connection.

@@ -5,11 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Protocol
 
-from contracts.message import Message
+from contracts.message import Command, Message
 from contracts.registry import InvalidMessage, Registry, UnknownMessage
 from contracts.value import occurrence
 from messaging.bus import Delivery
 from messaging.envelope import Envelope, MalformedMessage, decode, decode_stored, frame, is_structured
+from messaging.senders import Senders
+from messaging.topology import COMMANDS
+
+FORBIDDEN_SENDER = "forbidden_sender"
+"""The reason of what came from a user who may not say it."""
 
 
 @occurrence
@@ -59,12 +64,17 @@ class Unreadable:
     data: Any = None
 
 
-def read(delivery: Delivery, registry: Registry) -> Received | Unreadable:
-    """Size, strict JSON, known type and version, schema: in this order, and only then the database."""
+def read(delivery: Delivery, registry: Registry, senders: Senders | None = None) -> Received | Unreadable:
+    """Size, strict JSON, its sender, known type and version, schema: in this order, and only then the database.
+
+    Who may say what is looked at where there are `senders`.
+    """
     try:
         envelope, data = decode(delivery)
     except MalformedMessage as error:
         return Unreadable(delivery, error.reason, str(error))
+    if senders is not None and (why := _refusal(senders, envelope, delivery, registry)) is not None:
+        return Unreadable(delivery, FORBIDDEN_SENDER, why, envelope, data)
     try:
         message = registry.parse(envelope.type, envelope.version, data)
         # What we store is always a structured CloudEvent, also where a plain AMQP client sent the bare data.
@@ -80,6 +90,13 @@ def read(delivery: Delivery, registry: Registry) -> Received | Unreadable:
     except InvalidMessage as error:
         return Unreadable(delivery, "invalid", str(error), envelope, data)
     return Received(envelope, message, data, body, delivery.queue)
+
+
+def _refusal(senders: Senders, envelope: Envelope, delivery: Delivery, registry: Registry) -> str | None:
+    # Before the type is known: what is unknown now is sent again by a person once its readers are deployed.
+    kind = registry.class_of(envelope.type, envelope.version)
+    command = delivery.exchange == COMMANDS or (kind is not None and issubclass(kind, Command))
+    return senders.refusal(envelope.type, delivery.user_id, command=command)
 
 
 def read_stored(

@@ -56,8 +56,8 @@ class Role:
     `left_over` finds what an earlier configuration has left on the broker: its queues are read until they are empty.
     Queues with a single active consumer are shared with all processes that read the queue `common`. `also` is what is
     declared with them and not read. `meters` and `looks` are figures of its own, `watched` queues of others that it
-    depends on.
-    `lanes` is how many transactions there may be at a time.
+    depends on. `lanes` is how many transactions there may be at a time. `answers` are the types of what it publishes in
+    answer to what it reads.
     """
 
     consumer: Consumer
@@ -70,6 +70,7 @@ class Role:
     meters: tuple[Meter, ...] = ()
     looks: tuple[Look, ...] = ()
     watched: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
 
 
 AppFactory = Callable[[Database, Mapping[str, Any]], ASGIApp]
@@ -88,8 +89,10 @@ def participant_role(
         if types:
             bindings = tuple(Binding(exchange, wire_type) for wire_type in types)
             queues.append(Queue(f"{participant.name}.{purpose}", bindings, queue_type))
-    consumer = ParticipantConsumer(participant, clock=clock, entropy=entropy, grace=settings.outbox_grace)
-    return Role(consumer, tuple(queues), lanes=settings.lanes)
+    consumer = ParticipantConsumer(
+        participant, clock=clock, entropy=entropy, grace=settings.outbox_grace, senders=settings.allowed
+    )
+    return Role(consumer, tuple(queues), lanes=settings.lanes, answers=participant.answers())
 
 
 def participant_service(

@@ -35,6 +35,7 @@ from messaging.outbox_rows import OutboxRow, outgoing
 from messaging.outside import MARGIN, OutsideCalls
 from messaging.participant import Handler, Mode, Participant, RetryLater
 from messaging.received import Received, Tick, Unreadable, read
+from messaging.senders import Senders
 from messaging.topology import EVENTS
 from messaging.work import Work
 
@@ -50,9 +51,16 @@ class ParticipantConsumer:
     """A participant as the worker sees it."""
 
     def __init__(
-        self, participant: Participant, *, clock: Clock, entropy: Entropy, grace: timedelta = timedelta(seconds=10)
+        self,
+        participant: Participant,
+        *,
+        clock: Clock,
+        entropy: Entropy,
+        grace: timedelta = timedelta(seconds=10),
+        senders: Senders | None = None,
     ) -> None:
         self._participant = participant
+        self._senders = senders
         self._entropy = entropy
         self._emitting = Emitting(clock=clock, entropy=entropy, source=participant.name, grace=grace)
         self.calls = OutsideCalls()
@@ -66,7 +74,7 @@ class ParticipantConsumer:
         return self._participant.registry
 
     def read(self, delivery: Delivery) -> Received | Unreadable:
-        return read(delivery, self.registry)
+        return read(delivery, self.registry, self._senders)
 
     async def due(
         self, connection: AsyncConnection, now: datetime, limit: int

@@ -12,9 +12,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from messaging.database import missing_directory, with_async_driver
+from messaging.senders import Senders
 from messaging.topology import QueueType
 
 MOST_LANES = 8
@@ -148,6 +149,18 @@ class ServiceSettings(BaseSettings):
         validation_alias="AMENDS_TOPOLOGY_PASSIVE",
         description="Only check exchanges and queues, because an operator owns them.",
     )
+    check_senders: bool = Field(
+        default=False,
+        validation_alias="AMENDS_CHECK_SENDERS",
+        description="Refuse what comes from a user of the broker who may not say it; for a broker with a user a "
+        "service.",
+    )
+    senders: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        validation_alias="AMENDS_SENDERS",
+        description="Who says what, where the user is not called like the type's first word: TYPE=USER, separated by "
+        "commas (flight=travel).",
+    )
     outbox_grace: timedelta = Field(
         default=timedelta(seconds=10),
         validation_alias="AMENDS_OUTBOX_GRACE",
@@ -184,6 +197,17 @@ class ServiceSettings(BaseSettings):
             return timedelta(seconds=float(value))
         return value
 
+    @field_validator("senders", mode="before")
+    @classmethod
+    def _by_commas(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("senders")
+    @classmethod
+    def _sensible_senders(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        Senders.parse(value)
+        return value
+
     @field_validator("database_url")
     @classmethod
     def _known_database(cls, value: SecretStr) -> SecretStr:
@@ -202,6 +226,11 @@ class ServiceSettings(BaseSettings):
     def named_database(self) -> str:
         """What DATABASE_URL stands for, where nothing else does."""
         return self.database
+
+    @property
+    def allowed(self) -> Senders | None:
+        """Who may say what; None where nobody looks."""
+        return Senders.parse(self.senders) if self.check_senders else None
 
     @property
     def in_memory(self) -> bool:

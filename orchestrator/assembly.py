@@ -42,7 +42,8 @@ def orchestrator(
 
     if placement != ALONE:
         entropy = options.get("entropy") or SystemEntropy()
-        bus = RoutingBus(bus, Router(catalog, placement), {COLLECTED_QUEUE}, clock or SystemClock(), entropy)
+        router = Router(catalog, placement, settings.allowed)
+        bus = RoutingBus(bus, router, {COLLECTED_QUEUE}, clock or SystemClock(), entropy)
     return Service(
         settings, bus, name=SOURCE, roles=roles, migrations=[MIGRATIONS], clock=clock, prepare=prepare, **options
     )
@@ -51,7 +52,7 @@ def orchestrator(
 def _events(settings: OrchestratorSettings, catalog: Catalog) -> Role:
     """The engine, on the queues that events come through and, in a shard, on its own."""
     placement, kind = settings.placement, settings.queue_type
-    engine = Engine(catalog, patience=settings.parked_patience, placement=placement)
+    engine = Engine(catalog, patience=settings.parked_patience, placement=placement, senders=settings.allowed)
     bindings = tuple(Binding(EVENTS, wire_type) for wire_type in catalog.event_types())
     alone = placement == ALONE
     queues = partitioning.queues(settings.partitions, bindings, kind, single_active=alone)
@@ -78,4 +79,6 @@ def _of_shard(number: int, type: QueueType) -> Queue:
 
 def _dead_letters(settings: OrchestratorSettings) -> list[Role]:
     """Who keeps everybody's dead letters: of several shards the first."""
-    return [Role(Collector(), (collected_queue(settings.queue_type),))] if settings.placement.number == 0 else []
+    if settings.placement.number != 0:
+        return []
+    return [Role(Collector(settings.allowed), (collected_queue(settings.queue_type),))]

@@ -33,8 +33,9 @@ from messaging.dead_letters import (
     written,
 )
 from messaging.envelope import Envelope, MalformedMessage, decode
-from messaging.received import Received, Tick, Unreadable, read
-from messaging.topology import COLLECTED_QUEUE, service_of
+from messaging.received import FORBIDDEN_SENDER, Received, Tick, Unreadable, read
+from messaging.senders import Senders
+from messaging.topology import COLLECTED_QUEUE, COMMANDS, exchange_of, service_of
 from messaging.work import Work
 from orchestrator.schema import collected_letter
 
@@ -51,8 +52,9 @@ class GivenUp(DeadLettered):
 class Collector:
     """The consumer that keeps every service's dead letters."""
 
-    def __init__(self) -> None:
+    def __init__(self, senders: Senders | None = None) -> None:
         self._registry = Registry([DeadLettered, DeadLetterHandled])
+        self._senders = senders
 
     @property
     def name(self) -> str:
@@ -66,8 +68,17 @@ class Collector:
         """An announcement, or anything else as a letter in itself."""
         found = read(delivery, self._registry)
         if isinstance(found, Received) and "x-first-death-queue" not in delivery.headers:
-            return found
-        return _given_up(delivery)
+            why = self._may_not_tell(found, delivery)
+            return found if why is None else _letter(delivery, forbidden=why)
+        return _letter(delivery, senders=self._senders)
+
+    def _may_not_tell(self, found: Received, delivery: Delivery) -> str | None:
+        """Why this sender may not speak of that service's letters; None where it may, or nobody looks."""
+        event = found.message
+        if self._senders is None or not isinstance(event, (DeadLettered, DeadLetterHandled)):
+            return None
+        why = self._senders.refusal(short(event.service), delivery.user_id)
+        return None if why is None else f"it tells of a dead letter of {short(event.service)}: {why}"
 
     async def due(
         self, connection: AsyncConnection, now: datetime, limit: int
@@ -108,7 +119,7 @@ class _Shelf:
         """What one message tells."""
         event = received.message
         if isinstance(event, DeadLetterHandled):
-            self._handled(event.letter_id, received.envelope.time)
+            self._handled(event, received.envelope.time)
         elif isinstance(event, GivenUp):
             # Sent again by a person and given up again: the same letter, if it is from the same queue.
             named = None if event.redrives is None else self.letters.get(event.redrives)
@@ -119,6 +130,10 @@ class _Shelf:
             self._died(event.letter_id, event, received.envelope.time)
 
     def _died(self, letter: UUID, event: DeadLettered, at: datetime) -> None:
+        known = self.letters.get(letter)
+        if known is not None and known["service"] != short(event.service):
+            # One service's word does not change what another has told, nor is it lost.
+            letter = _apart(letter, event)
         told = _as_told(letter, event, at)
         row = self.letters.get(letter)
         if row is None:
@@ -130,8 +145,11 @@ class _Shelf:
                 row |= told | {"state": "open"}
         self.changed.add(letter)
 
-    def _handled(self, letter: UUID, at: datetime) -> None:
+    def _handled(self, event: DeadLetterHandled, at: datetime) -> None:
+        letter = event.letter_id
         row = self.letters.get(letter)
+        if row is not None and row["service"] != short(event.service):
+            return
         # Between a person's redrive and its outcome clocks need not agree; otherwise an older word changes nothing.
         if row is not None and (row["state"] == "redriven" or at >= row["at"]):
             row |= {"state": "handled", "handled_at": at}
@@ -180,9 +198,19 @@ def _as_told(letter: UUID, event: DeadLettered, at: datetime) -> dict[str, Any]:
 
 def _named(received: Received) -> list[UUID]:
     event = received.message
+    if isinstance(event, DeadLetterHandled):
+        return [event.letter_id]
+    if not isinstance(event, DeadLettered):
+        return []
+    named = [event.letter_id]
     if isinstance(event, GivenUp) and event.redrives is not None:
-        return [event.letter_id, event.redrives]
-    return [event.letter_id] if isinstance(event, (DeadLettered, DeadLetterHandled)) else []
+        named.append(event.redrives)
+    return [*named, *(_apart(each, event) for each in named)]
+
+
+def _apart(letter: UUID, event: DeadLettered) -> UUID:
+    """The letter in the place of one that is another service's."""
+    return uuid5(letter, short(event.service))
 
 
 # -- what the broker gave up ---------------------------------------------------------------------------------
@@ -199,11 +227,15 @@ class _Death:
     time: str
 
 
-def _given_up(delivery: Delivery) -> Received:
+def _letter(delivery: Delivery, *, senders: Senders | None = None, forbidden: str | None = None) -> Received:
+    """Anything as a letter in itself: what the broker gave up, or what its sender may not say, for the reason given."""
     death = _death(delivery)
     # As it was published, and not as the broker handed it on.
     delivery = replace(delivery, exchange=death.exchange)
     service = short(service_of(death.queue) or death.queue.rpartition(".")[0] or delivery.app_id or "unknown")
+    if forbidden is not None:
+        # What it says of itself is what is not believed.
+        service = short(delivery.user_id or "unknown")
     envelope = None
     data: Any = None
     try:
@@ -212,7 +244,13 @@ def _given_up(delivery: Delivery) -> Received:
         told = f"; besides, {malformed}"
     else:
         told = ""
-    unreadable = Unreadable(delivery, death.reason, f"{_sentence(death)}{told}", envelope, data)
+        if senders is not None and forbidden is None:
+            # The headers that say where it died may be anybody's.
+            command = death.exchange == COMMANDS or exchange_of(death.queue) == COMMANDS
+            forbidden = senders.refusal(envelope.type, delivery.user_id, command=command)
+    reason = death.reason if forbidden is None else FORBIDDEN_SENDER
+    told = told if forbidden is None else f"; {forbidden}"
+    unreadable = Unreadable(delivery, reason, f"{_sentence(death)}{told}", envelope, data)
     own = unreadable_id(unreadable, service) if envelope is None else letter_id(str(envelope.id), service)
     letter = of_unreadable(service, unreadable, own, delivery.timestamp or _EPOCH)
     body, encoding = written(delivery.body)
@@ -220,7 +258,7 @@ def _given_up(delivery: Delivery) -> Received:
         letter_id=own,
         service=service,
         queue=death.queue,
-        reason=death.reason,
+        reason=reason,
         error=letter.error,
         message_id=letter.message_id,
         message_type=letter.type,

@@ -25,6 +25,7 @@ from messaging.dead_letters import of_received
 from messaging.inbox import Entry
 from messaging.inbox import Status as InboxStatus
 from messaging.received import Received, Tick, Unreadable, read
+from messaging.senders import Senders
 from messaging.work import Work
 from orchestrator import timers, tracing, versions
 from orchestrator.catalog import Catalog, Target
@@ -40,8 +41,14 @@ class Engine:
     """The consumer that runs sagas."""
 
     def __init__(
-        self, catalog: Catalog, *, patience: timedelta = timedelta(days=1), placement: Placement = ALONE
+        self,
+        catalog: Catalog,
+        *,
+        patience: timedelta = timedelta(days=1),
+        placement: Placement = ALONE,
+        senders: Senders | None = None,
     ) -> None:
+        self._senders = senders
         self._catalog = catalog
         self._placement = placement
         self._patience = patience
@@ -58,7 +65,7 @@ class Engine:
         return self._catalog.registry
 
     def read(self, delivery: Delivery) -> Received | Unreadable:
-        return read(delivery, self.registry)
+        return read(delivery, self.registry, self._senders)
 
     async def due(
         self, connection: AsyncConnection, now: datetime, limit: int

@@ -20,6 +20,7 @@ from messaging.bus import Delivery
 from messaging.database import Database, rolled_back
 from messaging.envelope import CONTENT_TYPE, decode
 from messaging.outbox_rows import OutboxRow
+from messaging.senders import Senders
 from orchestrator import letters, redriving
 from orchestrator.catalog import Catalog, Target
 from orchestrator.letters import Criteria, Decision, Letter, Shelf
@@ -44,11 +45,19 @@ class Outcome:
     problem: str | None = None
 
 
-async def redrive(database: Database, criteria: Criteria, decision: Decision, told: Told, *, dry_run: bool) -> None:
+async def redrive(
+    database: Database,
+    criteria: Criteria,
+    decision: Decision,
+    told: Told,
+    *,
+    dry_run: bool,
+    senders: Senders | None = None,
+) -> None:
     """Send the letters that `criteria.ids` names again, in that order, as the messages they were.
 
-    Only those that are still as the rest of `criteria` says. What became of each is told as soon as its page
-    is committed.
+    Only those that are still as the rest of `criteria` says, and what was refused for its sender only if `senders` let
+    it through by now. What became of each is told as soon as its page is committed.
     """
 
     async def send(connection: AsyncConnection, shelf: Shelf, page: Sequence[Letter]) -> list[Outcome]:
@@ -56,7 +65,7 @@ async def redrive(database: Database, criteria: Criteria, decision: Decision, to
         rows: list[tuple[Letter, OutboxRow]] = []
         for letter in await letters.with_bodies(connection, shelf, page):
             try:
-                row = redriving.again(letter, decision.at)
+                row = redriving.again(letter, decision.at, senders)
             except Undeliverable as error:
                 outcomes.append(Outcome(letter.id, letter.service, letter.type, problem=str(error)))
             else:

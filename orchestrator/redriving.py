@@ -18,7 +18,9 @@ from contracts.registry import Registry, UnknownMessage
 from messaging.bus import Delivery
 from messaging.envelope import MAX_ATTRIBUTE, MAX_BODY, Envelope, MalformedMessage, decode, frame, is_structured
 from messaging.outbox_rows import OutboxRow
+from messaging.received import FORBIDDEN_SENDER
 from messaging.redriven import correction_id
+from messaging.senders import Senders
 from messaging.strict_json import NotStrictJson, loads
 from messaging.topology import COMMANDS, EVENTS, exchange_of
 from orchestrator.letters import Letter
@@ -31,8 +33,12 @@ class Undeliverable(Exception):
     """This letter cannot be sent again like this; says why, and what can be done."""
 
 
-def again(letter: Letter, now: datetime) -> OutboxRow:
-    """The message as it was, for the exchange it belongs to. Raises Undeliverable."""
+def again(letter: Letter, now: datetime, senders: Senders | None = None) -> OutboxRow:
+    """The message as it was, for the exchange it belongs to. Raises Undeliverable.
+
+    It leaves as the orchestrator's, who may say everything: what was refused for its sender only if `senders`, who may
+    say what by now, let it through.
+    """
     body = _whole(letter)
     if letter.reason == FORBIDDEN:
         raise Undeliverable(
@@ -43,6 +49,8 @@ def again(letter: Letter, now: datetime) -> OutboxRow:
         envelope, _ = decode(delivery)
     except MalformedMessage as error:
         raise Undeliverable(f"no reader will ever read it ({error}); send a corrected one with --edit") from error
+    if letter.reason == FORBIDDEN_SENDER:
+        _vouched(letter, envelope, senders)
     text = _marked(body.decode(), letter.id) if is_structured(delivery) else _framed(envelope, body.decode(), letter.id)
     return _row(envelope, text, _exchange(letter), _routing_key(letter, envelope), now)
 
@@ -99,6 +107,19 @@ def data_of(letter: Letter) -> Any:
         return decode(_delivery(letter, _whole(letter)))[1]
     except MalformedMessage as error:
         raise Undeliverable(f"it cannot be read ({error}); give the whole of it, with --edit @FILE") from error
+
+
+def _vouched(letter: Letter, envelope: Envelope, senders: Senders | None) -> None:
+    """Raise Undeliverable where its sender may still not say it."""
+    if senders is None:
+        raise Undeliverable(
+            "its sender might not say it; where that was a mistake, set AMENDS_CHECK_SENDERS and AMENDS_SENDERS here "
+            "as the services have them by now, or send what is right of it with --edit"
+        )
+    command = _exchange(letter) == COMMANDS
+    why = senders.refusal(envelope.type, _outside(letter, "user_id"), command=command)
+    if why is not None:
+        raise Undeliverable(f"{why} (AMENDS_SENDERS); send what is right of it with --edit, or discard it")
 
 
 def _whole(letter: Letter) -> bytes:

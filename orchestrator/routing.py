@@ -21,6 +21,7 @@ from messaging.clock import Clock, Entropy
 from messaging.envelope import CONTENT_TYPE
 from messaging.outbox_rows import OutboxRow
 from messaging.received import Received, read
+from messaging.senders import Senders
 from messaging.topology import Topology
 from orchestrator.catalog import Catalog
 from orchestrator.sharding import EXCHANGE, Placement, shard_of
@@ -42,13 +43,15 @@ class Routed:
 class Router:
     """Where a delivery belongs."""
 
-    def __init__(self, catalog: Catalog, placement: Placement) -> None:
+    def __init__(self, catalog: Catalog, placement: Placement, senders: Senders | None = None) -> None:
+        self._senders = senders
         self._catalog = catalog
         self._placement = placement
 
     def route(self, delivery: Delivery) -> Routed | None:
         """How it is handed on; None where it is for nobody else."""
-        received = read(delivery, self._catalog.registry)
+        # What its sender may not say is not handed on: it would leave here as ours.
+        received = read(delivery, self._catalog.registry, self._senders)
         if not isinstance(received, Received) or not isinstance(received.message, Event):
             return None
         shards = self._shards(received, received.message)

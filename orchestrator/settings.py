@@ -102,8 +102,8 @@ class OrchestratorSettings(ServiceSettings):
 
     @field_validator("sagas", "accept_changed", "shards", mode="before")
     @classmethod
-    def _by_commas(cls, value: Any) -> Any:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    def _lists(cls, value: Any) -> Any:
+        return cls._by_commas(value)
 
     @field_validator("parked_patience", mode="before")
     @classmethod

@@ -25,6 +25,7 @@ TOGETHER = (
     # What a module's fixture makes takes long.
     "tests/acceptance/test_demo.py",
     "tests/chaos/test_inspection.py",
+    "tests/integration/test_broker_permissions.py",
 )
 
 

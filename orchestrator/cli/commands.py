@@ -48,6 +48,7 @@ COMMANDS = (
     Command("prune", RUN, "pruning", "prune"),
     Command("reshard", RUN, "shards", "reshard"),
     Command("config", RUN, "running", "config"),
+    Command("broker", RUN, "broker", "app"),
     Command("new", RUN, "beginning", "app"),
     Command("list", LOOK, "listing", "list_sagas"),
     Command("show", LOOK, "looking", "show"),

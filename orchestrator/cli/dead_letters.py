@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Protocol, TypeVar
 
 import typer
@@ -174,7 +175,8 @@ def redrive(
     if edit is not None or change:
         _redrive_corrected(order, edit, change or [])
         return
-    _carry_out(order, "send again, as the messages they were", State.REDRIVEN, letter_decisions.redrive)
+    send = partial(letter_decisions.redrive, senders=load(OrchestratorSettings).allowed)
+    _carry_out(order, "send again, as the messages they were", State.REDRIVEN, send)
 
 
 @app.command()

@@ -229,6 +229,7 @@ def test_the_reasons_of_dead_letters_are_all_explained() -> None:
         "malformed",
         "oversized",
         "forbidden_header",
+        "forbidden_sender",
         "unknown",
         "invalid",
         "unhandled",

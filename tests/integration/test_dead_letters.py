@@ -8,96 +8,20 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import timedelta
 from pathlib import Path
-from typing import Any, Never
-from uuid import UUID
+from typing import Never
 
-import httpx
 import pytest
-from pydantic import SecretStr
-from sqlalchemy import Table, func, select
-from typer.testing import CliRunner, Result
 
 from contracts.payment import AuthorizePayment
 from messaging import schema
-from messaging.bus import Bus, Delivery
+from messaging.bus import Delivery
 from messaging.memory import MemoryBroker, MemoryBus
 from messaging.rabbitmq import RabbitBus
-from messaging.service import Service
-from orchestrator.assembly import orchestrator
-from orchestrator.catalog import Catalog
-from orchestrator.cli.app import app
-from orchestrator.saga.steps import Retry, seconds
-from orchestrator.sagas.fulfill_order import fulfill_order
 from orchestrator.schema import collected_letter, saga
-from orchestrator.settings import OrchestratorSettings
-from services.order.assembly import order_service
-from services.order.settings import OrderSettings
-from services.payment.assembly import payment_service
 from services.payment.ledger import Ledger
 from services.payment.schema import journal_entry
-from services.payment.settings import PaymentSettings
-from tests.chaos.waiting import eventually
-
-NAMES = ("orchestrator", "order", "payment")
-PATIENT = Catalog([fulfill_order(timeout=seconds(600), retry=Retry(attempts=2, backoff=seconds(1)))])
-"""A saga that sends no command again by itself before the test is over."""
-ORDER = {"customer_id": "ada", "currency": "USD", "lines": [{"sku": "CD", "quantity": 1, "amount": 1499}]}
-
-
-class Shop:
-    """The three services in this process, and the command beside them."""
-
-    def __init__(self, bus: Callable[[str], Bus], databases: dict[str, str]) -> None:
-        self._bus = bus
-        self._databases = databases
-        self.services: dict[str, Service] = {}
-
-    def build(self, name: str) -> Service:
-        """A service that is not started yet."""
-        given: dict[str, Any] = {
-            "database_url": SecretStr(self._databases[name]),
-            "migrate_on_start": True,
-            "outbox_grace": timedelta(seconds=1),
-        }
-        if name == "orchestrator":
-            built = orchestrator(OrchestratorSettings(**given), PATIENT, self._bus(name))
-        elif name == "order":
-            built = order_service(OrderSettings(**given), self._bus(name))
-        else:
-            built = payment_service(PaymentSettings(**given), self._bus(name))
-        self.services[name] = built
-        return built
-
-    async def place(self, number: int) -> UUID:
-        """Place an order through the API; returns its id."""
-        transport = httpx.ASGITransport(app=self.services["order"].http)
-        async with httpx.AsyncClient(transport=transport, base_url="http://order") as http:
-            answer = await http.post("/orders", json=ORDER, headers={"Idempotency-Key": f"order-{number}"})
-        assert answer.status_code == 201, answer.text
-        return UUID(answer.json()["id"])
-
-    async def count(self, name: str, table: Table, **equal: object) -> int:
-        """How many rows of a service's table are like that."""
-        async with self.services[name].database.reading() as connection:
-            query = select(func.count()).select_from(table)
-            for column, value in equal.items():
-                query = query.where(table.c[column] == value)
-            return int((await connection.execute(query)).scalar_one())
-
-    async def come(self, number: int, name: str, table: Table, **equal: object) -> None:
-        """Wait until there are so many rows like that."""
-
-        async def there() -> bool:
-            return await self.count(name, table, **equal) == number
-
-        assert await eventually(there), (await self.count(name, table, **equal), table.name, equal)
-
-    async def amends(self, *words: str, at: str = "orchestrator") -> Result:
-        """`amends dead-letters …`, as another process beside the running ones."""
-        environment = {"DATABASE_URL": self._databases[at], "AMENDS_SAGAS": "orchestrator.sagas.fulfill_order"}
-        return await asyncio.to_thread(CliRunner().invoke, app, ["dead-letters", *words], env=environment)
+from tests.integration.shop import NAMES, Shop
 
 
 def _in_memory(directory: Path) -> Shop:
@@ -200,7 +124,7 @@ async def test_what_the_broker_gave_up_is_collected_and_redriven(shop: Shop) -> 
     for name in ("orchestrator", "order"):
         await shop.services[name].start()
     payment = shop.services["payment"]
-    bus = shop._bus("payment")
+    bus = shop.bus("payment")
     await bus.start()
     await bus.declare(payment.topology)
     returned: set[asyncio.Task[None]] = set()

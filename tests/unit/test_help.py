@@ -16,7 +16,10 @@ def _helped(*words: str) -> str:
     return CliRunner().invoke(app, [*words, "--help"], prog_name="amends", env={"COLUMNS": "80"}).stdout
 
 
-NO_DATA = {("run",), ("relay",), ("migrate",), ("new", "service"), ("start",), ("export",), ("seal",)}
+NO_DATA = {
+    *(("run",), ("relay",), ("migrate",), ("new", "service"), ("start",), ("export",), ("seal",)),
+    *(("broker", "needs"), ("broker", "definitions")),
+}
 """Commands that print no data, or one form of it only: an id, a bundle, names of files."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from contracts.message import Event
 from contracts.registry import InvalidMessage, Registry
+from messaging.senders import Senders
 from messaging.strict_json import loads
 from orchestrator.letters import Letter, State
 from orchestrator.redriving import Undeliverable, again, corrected, data_of, editable
@@ -215,3 +217,27 @@ def test_the_data_of_a_letter_is_what_it_says() -> None:
     assert data_of(_letter()) == {"number": 7, "price": 1.1, "color": "r\u00f8d"}
     with pytest.raises(Undeliverable, match="give the whole of it, with --edit @FILE"):
         data_of(_letter(b"\xff"))
+
+
+def test_what_was_refused_for_its_sender_is_sent_again_only_where_it_may_say_it_by_now() -> None:
+    """It would leave as the orchestrator's: a table that has been mended lets it through, nothing else does."""
+    refused = _letter(reason="forbidden_sender", properties={"content_type": STRUCTURED, "user_id": "shop"})
+    for senders, words in (
+        (None, "its sender might not say it; where that was a mistake, set AMENDS_CHECK_SENDERS"),
+        (Senders(), "user 'shop' may not say order.painted; that is for 'order' (AMENDS_SENDERS)"),
+    ):
+        with pytest.raises(Undeliverable, match=re.escape(words)):
+            again(refused, LATER, senders)
+
+    assert str(again(refused, LATER, Senders.parse(["order=shop"])).message_id) == MESSAGE
+
+
+def test_a_command_that_was_refused_for_its_sender_stays_refused() -> None:
+    """No table makes a service's command the orchestrator's."""
+    refused = _letter(
+        reason="forbidden_sender",
+        queue="payment.commands",
+        properties={"content_type": STRUCTURED, "user_id": "order"},
+    )
+    with pytest.raises(Undeliverable, match="commands come from the orchestrator only"):
+        again(refused, LATER, Senders())

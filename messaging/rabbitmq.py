@@ -27,11 +27,11 @@ MAX_PREFETCH = 65_535
 class RabbitBus:
     """A service's two connections to a RabbitMQ broker; implements `messaging.bus.Bus`.
 
-    `url` is amqp:// or amqps://, with TLS options in its query as aio-pika reads them. `service` names the
+    `url` is amqp:// or amqps://, with certificates in its query (`messaging.rabbitmq_tls`). `service` names the
     connections in the broker's tools. `heartbeat` is in seconds; a broker that falls silent is
     given up after two of them. `publish_timeout` bounds a publish,
     `connect_timeout` bounds `start`. With `passive` the topology is only checked, because an operator owns
-    it. Raises ValueError where the URL is no AMQP URL.
+    it. Raises ValueError where the URL is no AMQP URL, or names certificates that cannot be used.
     """
 
     def __init__(
@@ -153,6 +153,6 @@ def _parse(url: str) -> URL:
 def _user_id(url: URL) -> str | None:
     """The user to name as the sender; RabbitMQ refuses any but the one who is logged in."""
     if url.query.get("auth", "plain").lower() != "plain":
-        # Then the broker knows the user from a certificate, and we do not.
-        return None
+        # Then the broker knows the user from a certificate, and we do if the URL says so.
+        return url.user
     return url.user or "guest"

@@ -7,7 +7,6 @@ piece by piece is many; and a broker that comes back empty looks the same as one
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -36,6 +35,7 @@ from yarl import URL
 
 from messaging.bus import BusUnavailable
 from messaging.rabbitmq_decoding import DeliveryReader
+from messaging.rabbitmq_tls import Tls, refusal
 
 ATTEMPT_SECONDS = 10.0
 """How long one attempt to connect, or one conversation with the broker, may take."""
@@ -100,13 +100,15 @@ def is_blocked(connection: AbstractConnection) -> bool:
 class _Socket(TransportFactory):
     """Opens the socket, and stands between it and aiormq."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: Tls) -> None:
+        self._tls = tls
         self.deliveries: DeliveryReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
     async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        provider = kwargs.pop("ssl_context_provider")
-        context = await provider.get_context() if url.scheme == "amqps" else None
+        # Ours instead: aiormq's would go on with the files that it has read first.
+        del kwargs["ssl_context_provider"]
+        context = await asyncio.to_thread(self._tls.context) if self._tls.used else None
         loop = asyncio.get_running_loop()
         reader = DeliveryReader(loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
@@ -128,9 +130,9 @@ class _Socket(TransportFactory):
 class BrokerConnection(aio_pika.Connection):
     """A connection that hands its deliveries over itself, and can be cut off when its other end is gone."""
 
-    def __init__(self, url: URL, name: str) -> None:
+    def __init__(self, url: URL, name: str, tls: Tls) -> None:
         super().__init__(url, client_properties={"connection_name": name})
-        self._socket = _Socket()
+        self._socket = _Socket(tls)
         self.kwargs["transport_factory"] = self._socket
 
     @property
@@ -149,7 +151,8 @@ class Link:
     """One connection, kept up until it is closed.
 
     `attach` is called with each new connection and opens what is needed on it; an error there counts as a
-    failed attempt. `detach` is called when the connection is gone. `name` is shown by the broker's tools.
+    failed attempt. `detach` is called when the connection is gone. `name` is shown by the broker's tools. Raises
+    ValueError where the URL names certificates that cannot be used.
     """
 
     def __init__(
@@ -162,6 +165,7 @@ class Link:
         detach: Callable[[], None],
     ) -> None:
         self._url = url
+        self._tls = Tls(url)
         self._name = name
         self._heartbeat = heartbeat
         self._attach = attach
@@ -195,6 +199,12 @@ class Link:
     async def start(self, seconds: float) -> None:
         """Connect; raises BusUnavailable when it has not worked within `seconds`, or the broker refuses us."""
         failures: list[BaseException] = []
+        if self._tls.used and not self._tls.verified:
+            structlog.get_logger(__name__).warning(
+                "broker_not_verified",
+                link=self._name,
+                reason="no_verify_ssl in AMQP_URL: anybody may pose as the broker",
+            )
         try:
             async with asyncio.timeout(seconds):
                 await self._establish(failures, bound=seconds)
@@ -204,6 +214,8 @@ class Link:
 
     def _unavailable(self, seconds: float, error: BaseException) -> BusUnavailable:
         broker, user = address(self._url), self._url.user or "guest"
+        if (why := refusal(error)) is not None:
+            return BusUnavailable(f"there is no safe connection to the broker at {broker}: {why}")
         if _is_vhost_refusal(error):
             return BusUnavailable(
                 f"the broker at {broker} does not let user {user!r} use that virtual host; check that it exists "
@@ -261,7 +273,7 @@ class Link:
                 # Whatever it is, it is logged and tried again: giving up here would leave a deaf service.
                 return isinstance(error, Exception)
             # A wrong password does not become right by waiting; later it may be the broker's own trouble.
-            refused = isinstance(error, _REFUSED) or _is_vhost_refusal(error)
+            refused = isinstance(error, _REFUSED) or _is_vhost_refusal(error) or refusal(error) is not None
             return isinstance(error, LOST) and not refused
 
         def say(state: RetryCallState) -> None:
@@ -285,7 +297,8 @@ class Link:
         await retrying(self._connect)
 
     async def _connect(self) -> None:
-        connection = BrokerConnection(self._url.update_query(heartbeat=str(self._heartbeat)), self._name)
+        url = self._url.update_query(heartbeat=str(self._heartbeat))
+        connection = BrokerConnection(url, self._name, self._tls)
         try:
             async with asyncio.timeout(ATTEMPT_SECONDS):
                 with lost_means_error():
@@ -348,8 +361,8 @@ def address(url: URL) -> str:
 
 def describe(error: BaseException) -> str:
     """An error of the client library in one line."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {error.verify_message}"
+    if (why := refusal(error)) is not None:
+        return why
     if isinstance(error, TimeoutError) and not str(error):
         return "no answer"
     return str(error) or type(error).__name__

@@ -128,12 +128,18 @@ class RabbitServer:
             "default_permissions.configure = .*\n"
             "default_permissions.read = .*\n"
             "default_permissions.write = .*\n"
+            # Who comes with a certificate, to a TLS listener that a test adds, may log in by its common name.
+            "ssl_cert_login_from = common_name\n"
+            "auth_mechanisms.1 = PLAIN\n"
+            "auth_mechanisms.2 = AMQPLAIN\n"
+            "auth_mechanisms.3 = EXTERNAL\n"
             "log.console = true\n"
             "log.console.level = info\n"
             "log.file = false\n",
             encoding="utf-8",
         )
-        (directory / "enabled_plugins").write_text("[rabbitmq_consistent_hash_exchange].\n", encoding="utf-8")
+        plugins = "[rabbitmq_auth_mechanism_ssl,rabbitmq_consistent_hash_exchange]"
+        (directory / "enabled_plugins").write_text(f"{plugins}.\n", encoding="utf-8")
         (directory / "environment.conf").touch()
         cookie = directory / ".erlang.cookie"
         cookie.write_text(self.cookie, encoding="utf-8")

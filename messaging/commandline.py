@@ -160,6 +160,9 @@ def span(text: str) -> timedelta | None:
 def without_password(url: str) -> str:
     """A URL that can be shown; anything else with a secret in it becomes stars."""
     try:
-        return make_url(url).render_as_string(hide_password=True)
+        parsed = make_url(url)
+        # The password of a private key.
+        secret = {name: "***" for name in ("sslpassword",) if name in parsed.query}
+        return parsed.update_query_dict(secret).render_as_string(hide_password=True)
     except ArgumentError:
         return "***" if url else ""

@@ -20,6 +20,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
+from messaging import database_tls
 from messaging.transaction import Transaction
 
 SQLITE_BUSY_SECONDS = 30
@@ -85,7 +86,10 @@ class Database:
             options["pool_use_lifo"] = True
             # A server that falls silent on an open connection would otherwise be waited for for ever.
             options["connect_args"] = {"timeout": CONNECT_SECONDS, "command_timeout": command_seconds}
-        self.engine: AsyncEngine = create_async_engine(self.url, **options)
+        plain, certificates = database_tls.apart(self.url)
+        if certificates:
+            options["connect_args"]["dsn"] = certificates
+        self.engine: AsyncEngine = create_async_engine(plain, **options)
         self._writer = asyncio.Lock() if self.dialect == "sqlite" else None
         if self.dialect == "sqlite":
             _prepare_sqlite(self.engine)
@@ -152,7 +156,8 @@ class Database:
 def with_async_driver(url: str | URL) -> URL:
     """The URL with asyncpg or aiosqlite as its driver.
 
-    Raises ValueError for what is no URL and for any other database, showing the two forms and never the URL itself.
+    Raises ValueError for what is no URL and for any other database, showing the two forms and never the URL itself,
+    and for certificates that cannot be used.
     """
     try:
         parsed = make_url(url)
@@ -164,7 +169,9 @@ def with_async_driver(url: str | URL) -> URL:
         raise ValueError("there is an @ too many; in a user or password write it as %40, a slash as %2F")
     match parsed.get_backend_name():
         case "postgresql" | "postgres":
-            return parsed.set(drivername="postgresql+asyncpg")
+            known = parsed.set(drivername="postgresql+asyncpg")
+            database_tls.check(known)
+            return known
         case "sqlite":
             return parsed.set(drivername="sqlite+aiosqlite")
         case other:
@@ -180,9 +187,9 @@ def missing_directory(url: URL) -> str | None:
 
 
 def shown(url: str | URL) -> str:
-    """The URL as people write it, without the driver, and never with a password."""
+    """The URL as people write it, without the driver and its parameters, and never with a password."""
     parsed = make_url(url)
-    return parsed.set(drivername=parsed.get_backend_name()).render_as_string(hide_password=True)
+    return parsed.set(drivername=parsed.get_backend_name(), query={}).render_as_string(hide_password=True)
 
 
 def no_database(url: str | URL, error: BaseException) -> str | None:
@@ -202,11 +209,13 @@ def does_not_answer(url: str | URL, error: BaseException) -> str:
     plain = shown(url)
     if plain.startswith("sqlite"):
         return f"{plain} cannot be used: {in_words(error)}; let us read and write there, or set DATABASE_URL"
+    mend = database_tls.hint(make_url(url), in_words(error))
     if _state(error) in _UNKNOWN_USER:
-        return f"{plain} refuses user {make_url(url).username!r}: {in_words(error)}; check the user and password"
+        mend = mend or "check the user and password"
+        return f"{plain} refuses user {make_url(url).username!r}: {in_words(error)}; {mend}"
     if _state(error) == _NO_DATABASE:
         return f"{plain} is not there: {in_words(error)}; make it, or set DATABASE_URL to one that is"
-    return f"{plain} does not answer: {in_words(error)}; start it, or set DATABASE_URL"
+    return f"{plain} does not answer: {in_words(error)}; {mend or 'start it, or set DATABASE_URL'}"
 
 
 def _state(error: BaseException) -> str | None:

@@ -26,6 +26,8 @@ TOGETHER = (
     "tests/acceptance/test_demo.py",
     "tests/chaos/test_inspection.py",
     "tests/integration/test_broker_permissions.py",
+    "tests/contract/rabbitmq/test_tls.py",
+    "tests/contract/messaging/test_database_tls.py",
 )
 
 

@@ -130,6 +130,7 @@ class RabbitServer:
             "default_permissions.write = .*\n"
             # Who comes with a certificate, to a TLS listener that a test adds, may log in by its common name.
             "ssl_cert_login_from = common_name\n"
+            "ssl_options.verify = verify_peer\n"
             "auth_mechanisms.1 = PLAIN\n"
             "auth_mechanisms.2 = AMQPLAIN\n"
             "auth_mechanisms.3 = EXTERNAL\n"

@@ -191,7 +191,9 @@ async def test_it_answers_a_command_on_real_servers(
         "AMQP_URL": allow(amqp_url, platform, os.environ.get("TEST_RABBITMQCTL")),
         "AMENDS_TOPOLOGY_PASSIVE": "true",
         "PORT": str(free_ports(1)[0]),
+        # As in its image.
         "PYTHONPATH": str(project),
+        "PYTHONSAFEPATH": "1",
     }
     reference = uuid4()
     program = (sys.executable, "-m", NAME)

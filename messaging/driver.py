@@ -13,6 +13,8 @@ Names that are not promised are used, all here: of SQLAlchemy the adapter's `_tr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from importlib import metadata
 from typing import Any, NoReturn
 
 from sqlalchemy.engine import Connection
@@ -148,9 +150,19 @@ _BEGIN = b"".join(
 )
 
 
+BEGINS_WITH = ("0.32.0",)
+"""The releases of asyncpg that take what BEGIN answers for more of a statement's; with any other BEGIN goes alone."""
+
+
+@lru_cache(maxsize=1)
+def begins_with_statements() -> bool:
+    """Whether the installed asyncpg is one that BEGIN and a statement have been sent together with."""
+    return metadata.version("asyncpg") in BEGINS_WITH
+
+
 def _may_begin_with(adapter: Any, driver: Any, words: str) -> bool:
     """Whether BEGIN may go to the server in one write with this statement."""
-    if adapter.isolation_level is not None or adapter.readonly or adapter.deferrable:
+    if not begins_with_statements() or adapter.isolation_level is not None or adapter.readonly or adapter.deferrable:
         return False
     protocol = getattr(driver, "_protocol", None)
     if protocol is None or not hasattr(driver._transport, "__dict__"):  # noqa: SLF001 - a stand-in for asyncpg, another loop

@@ -17,7 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import bulk
 from messaging.database import Database, in_words, is_transient, took_too_long
+from messaging.driver import begins_with_statements
 from messaging.shapes import Update
+from tests.contract.messaging.door import Door
 
 _metadata = MetaData()
 shelf = Table("shelf", _metadata, Column("id", Integer, primary_key=True), Column("name", Text))
@@ -343,6 +345,27 @@ async def test_a_migration_beside_a_running_process_costs_it_one_try(database: D
     assert is_transient(error), repr(error)
     async with database.transaction() as connection:
         assert await look(connection) == [(1, "usable")]
+
+
+@pytest.mark.parametrize(("release", "trips"), [("0.32.0", 2), ("0.32.1", 3)])
+async def test_begin_goes_along_with_a_driver_it_has_been_tried_with_and_alone_with_any_other(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, release: str, trips: int
+) -> None:
+    """One round trip for BEGIN and the first statement, one for COMMIT; otherwise one more."""
+    monkeypatch.setattr("messaging.driver.metadata.version", lambda _name: release)
+    begins_with_statements.cache_clear()
+    try:
+        async with Door(postgres_url) as door:
+            database = Database(door.url)
+            async with database.transaction() as connection:
+                await connection.run_sync(_metadata.create_all)
+            for number in (1, 2, 3):
+                async with database.transaction() as connection:
+                    await _insert(connection, number)
+            await database.close()
+    finally:
+        begins_with_statements.cache_clear()
+    assert door.trips[-1] == trips
 
 
 async def test_a_service_finds_rows_by_index_however_few_they_are(postgres_url: str) -> None:

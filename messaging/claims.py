@@ -78,6 +78,9 @@ _TAKE_THERE = _TAKE.format(
     one_by_one="OFFSET 0",
     locking="FOR UPDATE OF o SKIP LOCKED",
 )
+# PostgreSQL may think that few rows are available, as few were when it last counted: then it would fetch all there are,
+# to sort them. For this transaction only.
+_IN_ORDER = "SET LOCAL enable_bitmapscan = off"
 _OLDER = text(f"SELECT key, id FROM outbox WHERE {among('sqlite', outbox.c.key)} AND id < :newest")
 # The first are claimed: a claim that was made and committed while we were looking at its rows, just before it locked
 # them or after, we did not see, but these words see it. One that is not committed has its rows locked.
@@ -138,6 +141,7 @@ async def _look(connection: AsyncConnection, now: datetime, since: datetime) -> 
     """Rows that nobody has, as far as can be seen, in the order of their numbers; locked on PostgreSQL."""
     rows: Sequence[Any]
     if connection.dialect.name == "postgresql":
+        await driver.fetch(connection, _IN_ORDER, ())
         rows = await driver.fetch(connection, _TAKE_THERE, (since, now, CLAIM_BYTES))
     else:
         rows = (await connection.execute(_TAKE_LITE, {"since": since, "now": now, "bytes": CLAIM_BYTES})).all()

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from messaging import migrate
 from messaging.database import Database
+from messaging.telemetry.depths import REASONS
 from orchestrator.assembly import MIGRATIONS
 from orchestrator.cli.app import app
 from tests.acceptance.pages import ROOT, blocks
@@ -92,3 +93,12 @@ async def test_every_command_of_the_runbook_can_be_said(database_url: str, tmp_p
         # 1 is the answer of those that look for something where there is nothing.
         assert ended.exit_code in (0, 1), (line, ended.stderr)
         assert "Usage" not in ended.stderr, line
+
+
+def test_every_reason_of_dead_letters_is_counted_by_itself() -> None:
+    """Those that the page explains: a new one would be counted under other."""
+    text = (ROOT / "docs" / "dead-letters.md").read_text(encoding="utf-8")
+    table = text[text.index("| `malformed`") :].partition("\n\n")[0]
+    named = {name for row in table.splitlines() for name in re.findall(r"`([a-z_]+)`", row.split("|")[1])}
+    assert len(named) >= 12
+    assert named == REASONS

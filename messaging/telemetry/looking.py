@@ -52,6 +52,9 @@ class Kept:
         if self._looking is not None:
             # Not cancelled where it takes longer: that would cut a statement short on a connection of the pool.
             await asyncio.wait((self._looking,), timeout=PATIENCE)
+            if self._looking.done() and not self._looking.cancelled():
+                # A mistake of ours is for whoever asks to see.
+                self._looking.result()
         return self._found
 
     async def close(self) -> None:

@@ -84,6 +84,16 @@ async def test_before_anything_was_found_there_is_no_age() -> None:
     assert values(found, "amends_look_failures") == {("sight",): 1}
 
 
+async def test_a_mistake_in_a_look_is_told_to_whoever_asks() -> None:
+    """It passes for no database that is away."""
+    sight = Sight()
+    sight.error = ZeroDivisionError("a mistake")
+    kept = Kept("sight", sight, StillClock())
+    with pytest.raises(ZeroDivisionError):
+        await kept.fresh()
+    assert kept.failures == 0
+
+
 async def test_a_slow_look_holds_nobody_up_and_is_not_begun_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asks meanwhile gets what there is; what it finds is there for the next."""
     monkeypatch.setattr(looking, "PATIENCE", 0.01)

@@ -14,7 +14,16 @@ from messaging.telemetry.families import MOST, Family, Labels, Value, folded
 
 REASONS = frozenset(
     {
-        *("malformed", "oversized", "forbidden_header", "unknown", "invalid", "unhandled", "handler_failed"),
+        *(
+            "malformed",
+            "oversized",
+            "forbidden_header",
+            "forbidden_sender",
+            "unknown",
+            "invalid",
+            "unhandled",
+            "handler_failed",
+        ),
         *("retries_exhausted", "expired", "delivery_limit", "rejected", "stray"),
     }
 )

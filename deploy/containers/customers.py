@@ -13,6 +13,8 @@ import httpx
 PLACE_SECONDS = 90.0
 """How long a customer tries to place one order before the trial has failed."""
 END_SECONDS = 120.0
+TIMEOUT = httpx.Timeout(10, connect=1)
+"""An address behind which nobody is at the moment does not always refuse: a packet may just get lost there."""
 RICH, POOR = 2_933, 60_000
 """Amounts in cents: within the credit limit that accounts begin with, and above it."""
 
@@ -67,7 +69,7 @@ class Customers:
 
     def _come(self) -> None:
         try:
-            with httpx.Client(base_url=self._url, timeout=10, trust_env=False) as http:
+            with httpx.Client(base_url=self._url, timeout=TIMEOUT, trust_env=False) as http:
                 number = 0
                 while not self._leaving.wait(1 / self._pace):
                     number += 1

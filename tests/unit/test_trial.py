@@ -1,0 +1,45 @@
+"""`make test-containers`, as far as it can be judged without an engine: what it reads of the page and writes there."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from deploy.containers.__main__ import Result, written
+from deploy.containers.page import PAGE, commands
+from deploy.containers.trial import Wrong
+from tests.acceptance.pages import ROOT, blocks
+
+
+def test_every_command_of_the_page_is_followed() -> None:
+    """All its `sh` blocks, in order; without the part about the dashboard only where its images cannot be had."""
+    every = [block.text for block in blocks(PAGE, "sh")]
+    assert commands(observability=True) == every
+    assert every[0].startswith("sh deploy/secrets.sh\n")
+    assert [each for each in every if "--profile observability" not in each] == commands(observability=False)
+    assert len(commands(observability=False)) == len(every) - 1 == 3
+
+
+def test_the_page_names_the_variables_that_compose_reads() -> None:
+    """Ports, tags and images that it says can be changed, can be."""
+    read = set(re.findall(r"\$\{(\w+)", (ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8")))
+    named = set(re.findall(r"`((?:PORT|TAG)_[A-Z]+|[A-Z]+_IMAGE)`", PAGE.read_text(encoding="utf-8")))
+    assert named <= read
+    assert {"PORT_ORDER", "PORT_GRAFANA", "TAG_PAYMENT", "POSTGRES_IMAGE"} <= named
+
+
+def test_results_replace_those_of_the_last_time() -> None:
+    """Nothing else of the page changes."""
+    page = "before\n<!-- trial -->\nold\n<!-- end -->\nbehind\n"
+    once = written(page, [Result("orders", "40 placed", 12.34)])
+    assert once.startswith("before\n<!-- trial -->\nAs of 2")
+    assert once.endswith("| orders | 40 placed | 12 |\n<!-- end -->\nbehind\n")
+    assert "old" not in once
+    assert written(once, [Result("orders", "40 placed", 12.34)]).count("| orders |") == 1
+
+
+def test_a_page_without_a_place_for_results_is_refused() -> None:
+    """Instead of losing them."""
+    with pytest.raises(Wrong, match="no place for the results"):
+        written("a page\n", [])

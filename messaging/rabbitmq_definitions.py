@@ -1,19 +1,19 @@
 """What services need of the broker as RabbitMQ's own definitions: for `rabbitmqctl import_definitions`,
 `load_definitions` in rabbitmq.conf, and the management API.
 
-The topology belongs to the operator who imports them: services may configure nothing, read their own queues, and write
-what they publish. An import adds and changes; it takes nothing away.
+The topology belongs to the operator who imports them. An import adds and changes; it takes nothing away.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
+from messaging.grants import EVERYTHING, NOTHING, Permission, permission, topic_permissions
 from messaging.needs import Needs
 from messaging.rabbitmq_topology import CONSISTENT_HASH, SPREAD_BY, arguments_of
 from messaging.topology import Binding, Queue, Spread, Topology
@@ -22,25 +22,27 @@ OPERATOR = "operator"
 """Who may do everything: imports definitions, looks into queues, sends what no service may."""
 MONITOR = "monitor"
 """Who may look at figures, and read and write nothing."""
-NOTHING, EVERYTHING = "^$", ".*"
 
 
-def definitions(needs: Sequence[Needs], vhost: str, passwords: Mapping[str, str]) -> dict[str, Any]:
-    """Exchanges, queues, bindings, users and permissions; a user without a password cannot log in with one.
+def definitions(needs: Sequence[Needs], vhost: str, hashes: Mapping[str, str]) -> dict[str, Any]:
+    """Exchanges, queues, bindings, users and permissions; `hashes` are passwords as `hashed` makes them.
+
+    A user without one cannot log in with a password.
 
     Raises ValueError where two services have one name, or one queue is needed in two ways.
     """
     topology = _together(needs)
-    grants = [(each.service, _permissions(each, vhost), _topics(each, topology, vhost)) for each in needs]
+    granted = [
+        *(permission(each) for each in needs),
+        Permission(OPERATOR, EVERYTHING, EVERYTHING, EVERYTHING),
+        Permission(MONITOR, NOTHING, NOTHING, NOTHING),
+    ]
+    topics = [topic for each in needs for topic in topic_permissions(each, topology.exchanges)]
     return {
-        "users": [_user(name, tags, passwords.get(name)) for name, tags in _users(needs)],
+        "users": [_user(name, tags, hashes.get(name, "")) for name, tags in _users(needs)],
         "vhosts": [{"name": vhost}],
-        "permissions": [
-            *(permission for _, permission, _ in grants),
-            _permission(OPERATOR, vhost, EVERYTHING, EVERYTHING, EVERYTHING),
-            _permission(MONITOR, vhost, NOTHING, NOTHING, NOTHING),
-        ],
-        "topic_permissions": [topic for _, _, topics in grants for topic in topics],
+        "permissions": [asdict(each) | {"vhost": vhost} for each in granted],
+        "topic_permissions": [asdict(each) | {"vhost": vhost} for each in topics],
         "exchanges": [
             *(_exchange(name, vhost, "topic", {}) for name in topology.exchanges),
             *(_exchange(each.name, vhost, CONSISTENT_HASH, SPREAD_BY) for each in topology.spreads),
@@ -100,51 +102,13 @@ def _users(needs: Iterable[Needs]) -> list[tuple[str, list[str]]]:
     return [*((each.service, []) for each in needs), (OPERATOR, ["administrator"]), (MONITOR, ["monitoring"])]
 
 
-def _user(name: str, tags: list[str], password: str | None) -> dict[str, Any]:
+def _user(name: str, tags: list[str], password_hash: str) -> dict[str, Any]:
     return {
         "name": name,
-        "password_hash": "" if password is None else hashed(password),
+        "password_hash": password_hash,
         "hashing_algorithm": "rabbit_password_hashing_sha256",
         "tags": tags,
     }
-
-
-def _permissions(needs: Needs, vhost: str) -> dict[str, str]:
-    write = _any_of(re.escape(name) for name in dict.fromkeys(each.exchange for each in needs.publishes))
-    # What is called after it: earlier numbers of partitions have left queues that are read until they are empty.
-    read = rf"^{re.escape(needs.service)}\..+$" if needs.topology.queues else NOTHING
-    return _permission(needs.service, vhost, NOTHING, write, read)
-
-
-def _topics(needs: Needs, topology: Topology, vhost: str) -> list[dict[str, str]]:
-    """For each exchange one: without, RabbitMQ lets a user who may write to it use any key."""
-    found = []
-    for exchange in topology.exchanges:
-        patterns = [_regex(each.pattern) for each in needs.publishes if each.exchange == exchange]
-        write = _any_of(patterns) if patterns else NOTHING
-        found.append({"user": needs.service, "vhost": vhost, "exchange": exchange, "write": write, "read": NOTHING})
-    return found
-
-
-def _any_of(patterns: Iterable[str]) -> str:
-    alternatives = list(patterns)
-    if not alternatives:
-        return NOTHING
-    return f"^({'|'.join(alternatives)})$" if len(alternatives) > 1 else f"^{alternatives[0]}$"
-
-
-def _regex(pattern: str) -> str:
-    """A topic pattern as a regular expression, without its ends."""
-    if pattern == "#":
-        return EVERYTHING
-    whole, rest = pattern.removesuffix(".#"), pattern.endswith(".#")
-    if "*" in whole or "#" in whole:
-        raise ValueError(f"{pattern!r} is no type, and neither all that begin with a word (word.#) nor everything (#)")
-    return re.escape(whole) + (r"\..+" if rest else "")
-
-
-def _permission(user: str, vhost: str, configure: str, write: str, read: str) -> dict[str, str]:
-    return {"user": user, "vhost": vhost, "configure": configure, "write": write, "read": read}
 
 
 def _exchange(name: str, vhost: str, kind: str, arguments: Mapping[str, str]) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def definitions(
     found = [_own(), *map(_read, services), *map(_emitting, emitter or ())]
     try:
         known = {} if passwords is None else _passwords(passwords, rabbitmq.users(found))
-        made = rabbitmq.definitions(found, vhost, known)
+        made = rabbitmq.definitions(found, vhost, {user: rabbitmq.hashed(each) for user, each in known.items()})
     except ValueError as error:
         _refuse(str(error))
     typer.echo(json.dumps(made, indent=2))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from deploy import broker_definitions
 from messaging.__main__ import app as messaging
 from messaging.needs import Needs, as_json, from_json, own
 from messaging.rabbitmq_definitions import definitions, hashed, senders
@@ -59,7 +61,7 @@ def test_who_says_what_is_not_called_after_him_is_told() -> None:
 
 def test_a_service_may_publish_what_it_says_and_read_what_is_its_own() -> None:
     """As regular expressions with both their ends; what it does not write to has a topic permission all the same."""
-    made = definitions([TRAVEL], "/", {"travel": "secret"})
+    made = definitions([TRAVEL], "/", {"travel": "hash"})
 
     assert made["permissions"][0] == {
         "user": "travel",
@@ -75,7 +77,7 @@ def test_a_service_may_publish_what_it_says_and_read_what_is_its_own() -> None:
     }
     assert {each["read"] for each in made["topic_permissions"]} == {"^$"}
     (user,) = (each for each in made["users"] if each["name"] == "travel")
-    assert (len(user["password_hash"]), user["tags"]) == (48, [])
+    assert (user["password_hash"], user["tags"]) == ("hash", [])
     assert [each["password_hash"] for each in made["users"] if each["name"] != "travel"] == ["", ""]
 
 
@@ -165,3 +167,13 @@ def test_what_cannot_be_used_is_said(needed: Path, tmp_path: Path) -> None:
         assert len(ended.stderr.strip().splitlines()) == 1
     (passwords / "monitor").write_text("\n")
     assert "passwords/monitor is empty" in _definitions(needed, "--passwords", passwords).stderr
+
+
+def test_the_definitions_that_are_shipped_are_current() -> None:
+    """deploy/rabbitmq/definitions.json is what the services need, with a place for each user's password hash."""
+    there = broker_definitions.FILE.read_text(encoding="utf-8")
+    assert there == broker_definitions.content()
+    assert re.findall('"password_hash": "(.*)"', there) == [
+        *("@orchestrator@", "@order@", "@payment@"),
+        *("@operator@", "@monitor@"),
+    ]

@@ -15,7 +15,8 @@ from sqlalchemy.exc import ArgumentError
 
 from messaging import migrate as migrations_of
 from messaging.bus import Bus
-from messaging.database import DATABASE_ERRORS, does_not_answer, no_database
+from messaging.database import DATABASE_ERRORS, does_not_answer, in_words, may_not, no_database
+from messaging.privileges import NoSuchRole, Roles
 from messaging.process import EX_CONFIG, EX_UNAVAILABLE, bus_of, load, main
 from messaging.service import Service
 from messaging.settings import ServiceSettings, as_written, misspelled
@@ -90,15 +91,25 @@ def run_migrations(settings: ServiceSettings, migrations: Sequence[str]) -> None
     """
     locations = (migrations_of.MESSAGING, *migrations)
     shown = without_password(settings.database)
+    roles = Roles(settings.app_role, settings.prune_role)
     try:
-        migrations_of.migrate_now(settings.database, locations)
+        migrations_of.migrate_now(settings.database, locations, roles)
+    except NoSuchRole as error:
+        typer.echo(f"{shown}: {error}", err=True)
+        raise typer.Exit(EX_CONFIG) from error
     except DATABASE_ERRORS as error:
         if (mend := no_database(settings.database, error)) is not None:
             typer.echo(mend, err=True)
             raise typer.Exit(EX_CONFIG) from error
+        if may_not(error):
+            typer.echo(f"{shown}: {in_words(error)}; connect as the role that owns the tables", err=True)
+            raise typer.Exit(EX_CONFIG) from error
         typer.echo(does_not_answer(settings.database, error), err=True)
         raise typer.Exit(EX_UNAVAILABLE) from error
     typer.echo(f"{shown}: {', '.join(each.partition(':')[0] for each in locations)} at head")
+    if roles:
+        named = " and ".join(role for role in (roles.app, roles.prune) if role is not None)
+        typer.echo(f"{shown}: {named} may use the tables, and change none")
 
 
 def warn_of_misspelled(settings: type[ServiceSettings]) -> None:

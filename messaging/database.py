@@ -42,7 +42,8 @@ _LASTING = (PermissionError, FileExistsError, IsADirectoryError, NotADirectoryEr
 
 _UNKNOWN_USER = ("28000", "28P01")
 _NO_DATABASE = "3D000"
-"""SQLSTATE: invalid authorization or password, invalid catalog name (PostgreSQL, appendix A)."""
+_MAY_NOT = "42501"
+"""SQLSTATE: invalid authorization or password, invalid catalog, insufficient privilege (PostgreSQL, appendix A)."""
 
 DATABASE_ERRORS = (DBAPIError, OSError, PoolTimeout)
 """What a database that is away may raise; `is_transient` then tells whether it is that, or a mistake."""
@@ -202,6 +203,11 @@ def no_database(url: str | URL, error: BaseException) -> str | None:
 def turns_away(error: BaseException) -> bool:
     """Whether a server answers and does not let us in: a user, a password or a database that it does not know."""
     return _state(error) in (*_UNKNOWN_USER, _NO_DATABASE)
+
+
+def may_not(error: BaseException) -> bool:
+    """Whether the server refuses it to this user, and not to others."""
+    return _state(error) == _MAY_NOT
 
 
 def does_not_answer(url: str | URL, error: BaseException) -> str:

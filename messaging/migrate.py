@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, MetaData, column, inspect, select, text
 
 from messaging.database import Database
+from messaging.privileges import Roles, grant
 from messaging.revisions import is_behind
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def run(metadata: MetaData, version_table: str) -> None:
     """What an `env.py` of ours calls: run this history over the connection that was handed in."""
     from alembic import context
 
+    context.config.attributes["tables"] = metadata
     connection: Connection = context.config.attributes["connection"]
     context.configure(
         connection=connection,
@@ -52,23 +54,35 @@ def run(metadata: MetaData, version_table: str) -> None:
     context.run_migrations()
 
 
-async def upgrade(database: Database, locations: Sequence[str], revision: str = "head") -> None:
-    """Bring the database to `revision` of each history; does nothing where it is there already, or further."""
+async def upgrade(
+    database: Database, locations: Sequence[str], revision: str = "head", *, roles: Roles | None = None
+) -> None:
+    """Bring the database to `revision` of each history; does nothing where it is there already, or further.
+
+    `roles` are then granted what they need on its tables, in the same transaction. Raises NoSuchRole.
+    """
+    moving = set(locations)
     if revision == "head":
         behind = await pending(database, locations)
-        locations = [each for each in locations if _name(each) in behind]
-        if not locations:
+        moving = {each for each in locations if _name(each) in behind}
+        if not moving and not roles:
             return
     from alembic import command
 
-    await _each(database, locations, lambda config: command.upgrade(config, revision))
+    def act(config: Config, location: str) -> None:
+        if location in moving:
+            command.upgrade(config, revision)
+        else:
+            _look(config)
+
+    await _each(database, [each for each in locations if roles or each in moving], act, roles)
 
 
 async def downgrade(database: Database, locations: Sequence[str], revision: str = "base") -> None:
     """Take the database back to `revision` of each history, last history first."""
     from alembic import command
 
-    await _each(database, tuple(reversed(locations)), lambda config: command.downgrade(config, revision))
+    await _each(database, tuple(reversed(locations)), lambda config, _: command.downgrade(config, revision))
 
 
 async def pending(database: Database, locations: Sequence[str]) -> dict[str, str]:
@@ -92,15 +106,30 @@ async def pending(database: Database, locations: Sequence[str]) -> dict[str, str
         return await connection.run_sync(compare)
 
 
-async def _each(database: Database, locations: Sequence[str], act: Callable[[Config], None]) -> None:
+async def _each(
+    database: Database, locations: Sequence[str], act: Callable[[Config, str], None], roles: Roles | None = None
+) -> None:
     def migrate(connection: Connection) -> None:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         for location in locations:
-            act(_config(location, connection))
+            config = _config(location, connection)
+            act(config, location)
+            if roles:
+                grant(connection, roles, config.attributes["tables"].tables.values(), [version_table(location)])
 
     async with database.transaction() as connection:
         await connection.run_sync(migrate)
+
+
+def _look(config: Config) -> None:
+    """Run a history's entry without a migration, for the tables that it tells of: they may be further than we know."""
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.script import ScriptDirectory
+
+    script = ScriptDirectory.from_config(config)
+    with EnvironmentContext(config, script, fn=lambda _revision, _context: []):
+        script.run_env()
 
 
 def _config(location: str, connection: Connection) -> Config:
@@ -112,13 +141,13 @@ def _config(location: str, connection: Connection) -> Config:
     return config
 
 
-def migrate_now(database_url: str, locations: Sequence[str]) -> None:
+def migrate_now(database_url: str, locations: Sequence[str], roles: Roles | None = None) -> None:
     """`upgrade` for callers without an event loop (a command line, a container's first step)."""
 
     async def act() -> Any:
         database = Database(database_url, command_seconds=None)
         try:
-            await upgrade(database, locations)
+            await upgrade(database, locations, roles=roles)
         finally:
             await database.close()
 

@@ -182,6 +182,17 @@ class ServiceSettings(BaseSettings):
         description="Bring the tables to head at start; by default only for SQLite.",
     )
 
+    app_role: str | None = Field(
+        default=None,
+        validation_alias="AMENDS_APP_ROLE",
+        description="For `migrate` on PostgreSQL: the role that the service connects as, to be granted what it needs.",
+    )
+    prune_role: str | None = Field(
+        default=None,
+        validation_alias="AMENDS_PRUNE_ROLE",
+        description="For `migrate` on PostgreSQL: the role that `prune` connects as.",
+    )
+
     @field_validator("*", mode="before")
     @classmethod
     def _unset(cls, value: object, field: ValidationInfo) -> object:

@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.compiler import compiles
 
+from messaging.privileges import APPENDED
 from messaging.schema import NAMING, SerialId, UTCDateTime
 
 SPAN = 10
@@ -108,6 +109,7 @@ saga_history = Table(
     Column("facts", Text, nullable=False),
     Column("commands", Text, nullable=False),
     CheckConstraint("seq > 0", name="seq"),
+    info=APPENDED,
 )
 
 saga_attribute = Table(

@@ -26,6 +26,7 @@ TOGETHER = (
     "tests/acceptance/test_demo.py",
     "tests/chaos/test_inspection.py",
     "tests/integration/test_broker_permissions.py",
+    "tests/integration/test_database_roles.py",
     "tests/contract/rabbitmq/test_tls.py",
     "tests/contract/messaging/test_database_tls.py",
 )

@@ -22,6 +22,7 @@ from sqlalchemy import (
     event,
 )
 
+from messaging.privileges import APPENDED
 from messaging.schema import NAMING, UTCDateTime
 
 TOMBSTONE = "tombstone"
@@ -83,6 +84,7 @@ journal_entry = Table(
     CheckConstraint("operation IN ('authorize', 'void', 'capture', 'refund')", name="operation"),
     # "what happened to this order's money?", and nothing happens twice
     Index("uq_journal_entry_order_id_operation", "order_id", "operation", unique=True),
+    info=APPENDED,
 )
 
 journal_posting = Table(
@@ -95,6 +97,7 @@ journal_posting = Table(
     Column("currency", String(3), nullable=False),
     CheckConstraint("length(currency) = 3", name="currency"),
     CheckConstraint("amount <> 0", name="amount"),
+    info=APPENDED,
 )
 
 _REFUSAL = "the journal is append-only: write a new entry instead"

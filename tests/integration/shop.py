@@ -28,7 +28,7 @@ from services.payment.settings import PaymentSettings
 from tests.chaos.waiting import eventually
 
 NAMES = ("orchestrator", "order", "payment")
-PATIENT = Catalog([fulfill_order(timeout=seconds(600), retry=Retry(attempts=2, backoff=seconds(1)))])
+PATIENT = fulfill_order(timeout=seconds(600), retry=Retry(attempts=2, backoff=seconds(1)))
 """A saga that sends no command again by itself before the test is over."""
 ORDER = {"customer_id": "ada", "currency": "USD", "lines": [{"sku": "CD", "quantity": 1, "amount": 1499}]}
 
@@ -50,7 +50,7 @@ class Shop:
             "outbox_grace": timedelta(seconds=1),
         } | self._given
         if name == "orchestrator":
-            built = orchestrator(OrchestratorSettings(**given), PATIENT, self.bus(name))
+            built = orchestrator(OrchestratorSettings(**given), Catalog([PATIENT]), self.bus(name))
         elif name == "order":
             built = order_service(OrderSettings(**given), self.bus(name))
         else:
@@ -84,5 +84,5 @@ class Shop:
 
     async def amends(self, *words: str, at: str = "orchestrator") -> Result:
         """`amends dead-letters …`, as another process beside the running ones."""
-        environment = {"DATABASE_URL": self._databases[at], "AMENDS_SAGAS": "orchestrator.sagas.fulfill_order"}
+        environment = {"DATABASE_URL": self._databases[at], "AMENDS_SAGAS": __name__}
         return await asyncio.to_thread(CliRunner().invoke, app, ["dead-letters", *words], env=environment)

@@ -12,14 +12,15 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Literal, Self, TypeVar
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal, Self, TypeVar
 
 import structlog
 import uvicorn
 from pydantic import ValidationError
+from starlette.types import ASGIApp
 
-from messaging import loading, logging
+from messaging import https, loading, logging
 from messaging.bus import Bus, BusUnavailable, TopologyMismatch
 from messaging.memory_broker import MemoryBroker
 from messaging.migrate import MigrationsPending
@@ -86,17 +87,23 @@ class HttpServer(uvicorn.Server):
 
 
 def http_server(service: Service) -> HttpServer:
-    """The HTTP server of one service."""
-    config = uvicorn.Config(
-        service.http,
-        host=service.settings.host,
-        port=service.settings.port,
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        timeout_graceful_shutdown=5,
-    )
+    """The HTTP server of one service, with TLS where it has a certificate. Raises BadConfiguration."""
+    settings = service.settings
+    try:
+        config = _config(service.http, **https.options(settings))
+        config.load()
+    except (OSError, ValueError) as error:
+        raise BadConfiguration(https.complaint(settings, error)) from error
     return HttpServer(config)
+
+
+def health_server(service: Service) -> HttpServer:
+    """The one beside it, without TLS, that serves health and nothing else."""
+    return HttpServer(_config(service.health))
+
+
+def _config(app: ASGIApp, **tls: Any) -> uvicorn.Config:
+    return uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5, **tls)
 
 
 def main(settings: ServiceSettings, name: str, make: Callable[[], Sequence[Service]]) -> int:
@@ -119,21 +126,32 @@ def main(settings: ServiceSettings, name: str, make: Callable[[], Sequence[Servi
 
 
 class Running:
-    """Services that run with their HTTP servers: `urls` by service name, `started` once all are at work."""
+    """Services that run with their HTTP servers: `urls` by service name, `health_urls` of those with such a port."""
 
     def __init__(self, services: Sequence[Service]) -> None:
         self.services = tuple(services)
         self.urls: dict[str, str] = {}
-        self._servers = [http_server(service) for service in services]
+        self.health_urls: dict[str, str] = {}
+        self._servers: list[HttpServer] = []
         self._serving: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        for service, server in zip(self.services, self._servers, strict=True):
-            bound = listen(service)
-            host, port = bound.getsockname()[:2]
-            self.urls[service.name] = f"http://{host}:{port}"
+        faces: list[tuple[HttpServer, socket.socket]] = []
+        with ExitStack() as taken:
+            for service in self.services:
+                server, bound = http_server(service), taken.enter_context(listen(service))
+                self.urls[service.name] = _url(service, bound)
+                faces.append((server, bound))
+                if service.settings.health_port is not None:
+                    bound = taken.enter_context(listen(service, health=True))
+                    self.health_urls[service.name] = _url(service, bound, health=True)
+                    faces.append((health_server(service), bound))
+            # All can be had: they are the servers' to close now.
+            taken.pop_all()
+        for server, bound in faces:
+            self._servers.append(server)
             # Health answers before the dependencies do: a process that waits for its broker is alive, not ready.
-            self._serving.append(asyncio.create_task(server.serve(sockets=[bound]), name=f"{service.name} http"))
+            self._serving.append(asyncio.create_task(server.serve(sockets=[bound]), name="http"))
         return self
 
     async def start(self) -> None:
@@ -203,20 +221,29 @@ async def serve(make: Callable[[], Sequence[Service]], ready: Callable[[Running]
     return EX_INTERRUPTED if signal.SIGINT in seen else 0
 
 
-def listen(service: Service) -> socket.socket:
-    """A bound socket for the service's HTTP; raises BadConfiguration where the address is taken."""
+def _url(service: Service, bound: socket.socket, *, health: bool = False) -> str:
+    host, port = bound.getsockname()[:2]
+    scheme = "http" if health or service.settings.http_certificate is None else "https"
+    return f"{scheme}://{host}:{port}"
+
+
+def listen(service: Service, *, health: bool = False) -> socket.socket:
+    """A bound socket for the service's HTTP, or for its health; raises BadConfiguration where the address is taken."""
     settings = service.settings
+    port = settings.health_port or 0 if health else settings.port
     try:
-        bound = socket.create_server((settings.host, settings.port), backlog=1024)
+        bound = socket.create_server((settings.host, port), backlog=1024)
     except OSError as error:
         mend = "set HOST and PORT to an address that is free (PORT=0 picks one)"
-        if settings.in_memory:
+        if health:
+            mend = "set AMENDS_HEALTH_PORT to a port that is free (0 picks one), another for each service"
+        elif settings.in_memory:
             mend = "set HOST, and PORT to the first of three ports that are free (PORT=0 picks some)"
         raise BadConfiguration(
-            f"{service.name} cannot listen on {settings.host}:{settings.port}: {os.strerror(error.errno or 0)}; {mend}"
+            f"{service.name} cannot listen on {settings.host}:{port}: {os.strerror(error.errno or 0)}; {mend}"
         ) from error
-    host, port = bound.getsockname()[:2]
-    structlog.get_logger().info("listening", name=service.name, url=f"http://{host}:{port}")
+    said = "listening_for_probes" if health else "listening"
+    structlog.get_logger().info(said, name=service.name, url=_url(service, bound, health=health))
     return bound
 
 

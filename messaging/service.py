@@ -176,6 +176,11 @@ class Service:
         return with_health(self.name, self.obstacles, self.telemetry.page, self._api)
 
     @property
+    def health(self) -> ASGIApp:
+        """The same without its own API, for a port of its own."""
+        return with_health(self.name, self.obstacles)
+
+    @property
     def topology(self) -> Topology:
         """What this service needs on the broker."""
         topology = Topology()

@@ -121,6 +121,25 @@ class ServiceSettings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
         default=8000, validation_alias="PORT", description="HTTP port to bind; 0 picks a free one."
     )
+    health_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        default=None,
+        validation_alias="AMENDS_HEALTH_PORT",
+        description="A second HTTP port, without TLS, for /healthz, /readyz and what else is nobody's secret, where "
+        "probes have no certificate.",
+    )
+    http_certificate: Path | None = Field(
+        default=None,
+        validation_alias="AMENDS_HTTP_CERTIFICATE",
+        description="A file with the certificate, and those between it and its CA: HTTP is HTTPS then.",
+    )
+    http_key: Path | None = Field(
+        default=None, validation_alias="AMENDS_HTTP_KEY", description="A file with the certificate's key."
+    )
+    http_client_ca: Path | None = Field(
+        default=None,
+        validation_alias="AMENDS_HTTP_CLIENT_CA",
+        description="A file with the CA's certificate: only clients with one of its certificates are served.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", validation_alias="AMENDS_LOG_LEVEL", description="Least level that is logged."
     )

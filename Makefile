@@ -1,6 +1,6 @@
 # Every target that runs something prepares what it needs first; a second call finds it there.
 .DEFAULT_GOAL := help
-.PHONY: help demo run up test test-containers unit lint format acceptance bench bench-peers bench-long bench-plots lock schemas clean venv venv-dev servers test-servers peers bench-tools
+.PHONY: help demo run up test test-containers unit lint format acceptance bench bench-peers bench-long bench-plots audit lock schemas clean venv venv-dev servers test-servers peers bench-tools
 
 PYTHON ?=
 export PYTHON
@@ -26,7 +26,7 @@ run: venv ## The embedded mode: three services in one process, until Ctrl-C
 	@$(bin)/python -m deploy run $(ARGS)
 
 up: venv ## Three processes on RabbitMQ and PostgreSQL (AMQP_URL, DATABASE_URL, or servers of their own)
-	@test -n "$$AMQP_URL" -a -n "$$DATABASE_URL" || TEST_AMQP_URL="$$AMQP_URL" TEST_DATABASE_URL="$$DATABASE_URL" sh deploy/setup.sh servers
+	@TEST_AMQP_URL="$$AMQP_URL$$AMQP_URL_FILE" TEST_DATABASE_URL="$$DATABASE_URL$$DATABASE_URL_FILE" sh deploy/setup.sh servers
 	@$(bin)/python -m deploy.up $(ARGS)
 
 test: venv-dev test-servers ## Every test, on a broker and a database of their own (ARGS="tests/unit -k machine")
@@ -72,6 +72,10 @@ bench-plots: venv-dev servers bench-tools ## Pictures and tables of docs/perform
 	@$(bin)/python -m benchmarks.plotting
 	@$(bin)/python -m benchmarks.documenting
 
+audit: venv ## What is known of the locked packages' vulnerabilities, and a bill of materials in build/
+	@sh deploy/setup.sh audit
+	@$(bin)/python -m deploy.vulnerabilities $(ARGS)
+
 lock: venv-dev ## Resolve pyproject.toml afresh into the lock files (needs uv)
 	@sh deploy/lock.sh $(ARGS)
 
@@ -79,7 +83,7 @@ schemas: venv-dev ## Freeze the JSON Schema of message versions that are new
 	@$(bin)/python -m contracts.schemas $(ARGS)
 
 clean: ## Remove the environment and everything the tools left
-	rm -rf .venv .venv-peers .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf .venv .venv-audit .venv-peers .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info
 	find $(sources) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 venv:

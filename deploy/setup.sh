@@ -4,6 +4,7 @@
 #   deploy/setup.sh python             print the Python the environment is made with
 #   deploy/setup.sh venv runtime|dev   .venv with the locked packages, hashes checked, and Amends itself
 #   deploy/setup.sh bench              what the benchmarks need besides, into .venv as well
+#   deploy/setup.sh audit              .venv-audit with pip-audit and cyclonedx-bom
 #   deploy/setup.sh servers            rabbitmq-server and postgresql, where they are missing
 #   deploy/setup.sh servers prometheus the same, and prometheus with promtool
 #   deploy/setup.sh containers         a Docker engine where none answers, and debootstrap for images
@@ -186,6 +187,17 @@ setup_bench() {
     printf '%s\n' "$wanted" >$venv/bench.stamp
 }
 
+setup_audit() {
+    wanted=$(cksum <requirements-audit.lock)
+    if same .venv-audit/audit.stamp "$wanted"; then return; fi
+    say "installing $(grep -c '^[a-zA-Z0-9]' requirements-audit.lock) locked packages into .venv-audit"
+    rm -rf .venv-audit
+    "$(find_python)" -m venv .venv-audit
+    .venv-audit/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes --no-deps \
+        -r requirements-audit.lock || die "pip could not install them (its words are above)"
+    printf '%s\n' "$wanted" >.venv-audit/audit.stamp
+}
+
 # A failure here is not the end: the program says of each peer whether it was measured, and why not.
 setup_peers() {
     peers=.venv-peers
@@ -213,5 +225,6 @@ case "${1:-}" in
     containers) setup_containers ;;
     bench) setup_bench ;;
     peers) setup_peers ;;
-    *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    audit) setup_audit ;;
+    *) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

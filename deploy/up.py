@@ -26,6 +26,7 @@ from sqlalchemy.exc import ArgumentError
 
 from deploy.servers import PostgresServer, RabbitServer, ServerUnavailable, free_ports
 from messaging.commandline import without_password
+from messaging.settings import from_file
 
 HOST = "127.0.0.1"
 READY_SECONDS = 90.0
@@ -327,19 +328,34 @@ def _welcome(wanted: Sequence[Service], commands: str) -> str:
 def up() -> None:
     """Run orchestrator, order and payment on RabbitMQ and PostgreSQL until Ctrl-C, or until one of them ends.
 
-    AMQP_URL and DATABASE_URL name the servers; what they do not name is started, with throw-away data. Exit codes: 0
-    when stopped, 69 when a server or a service is not to be had, 78 when a setting cannot work.
+    AMQP_URL and DATABASE_URL name the servers, or AMQP_URL_FILE and DATABASE_URL_FILE files that do; what they do not
+    name is started, with throw-away data. Exit codes: 0 when stopped, 69 when a server or a service is not to be had,
+    78 when a setting cannot work.
 
     Example: AMQP_URL=amqp://guest:guest@127.0.0.1/ python -m deploy.up
     """
     raise typer.Exit(_up(services()))
 
 
+def environment() -> dict[str, str]:
+    """Ours, where AMQP_URL_FILE and DATABASE_URL_FILE stand for what their files say. Raises CannotStart."""
+    found = dict(os.environ)
+    for name in ("AMQP_URL", "DATABASE_URL"):
+        try:
+            content = None if found.get(name) else from_file(name)
+        except ValueError as error:
+            raise CannotStart(str(error), 78) from error
+        if content:
+            found[name] = content
+    return found
+
+
 def _up(wanted: Sequence[Service]) -> int:
     try:
         with ExitStack() as stack:
-            found = backends(stack, os.environ, wanted)
-            return asyncio.run(run(found, wanted, os.environ))
+            given = environment()
+            found = backends(stack, given, wanted)
+            return asyncio.run(run(found, wanted, given))
     except ServerUnavailable as error:
         print(f"amends: {error}", file=sys.stderr)
         return 69

@@ -24,20 +24,27 @@ MEMORY = "memory://"
 """The AMQP_URL of the embedded mode: no broker, the exchange lives in the process."""
 
 
+def from_file(name: str) -> str | None:
+    """What the file says that NAME_FILE names; None where there is no such variable. Raises ValueError."""
+    path = os.environ.get(f"{name}_FILE")
+    if path is None:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ValueError(
+            f"{name}_FILE={path} cannot be read: {error.strerror}; mount the secret there or set {name} instead"
+        ) from error
+
+
 class _FromFiles(PydanticBaseSettingsSource):
     """`DATABASE_URL_FILE=/run/secrets/db` stands for the content of that file."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         for name in _environment_names(field, field_name):
-            path = os.environ.get(f"{name}_FILE")
-            if path is None:
-                continue
-            try:
-                return Path(path).read_text(encoding="utf-8").strip(), field_name, False
-            except OSError as error:
-                raise ValueError(
-                    f"{name}_FILE={path} cannot be read: {error.strerror}; mount the secret there or set {name} instead"
-                ) from error
+            content = from_file(name)
+            if content is not None:
+                return content, field_name, False
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:

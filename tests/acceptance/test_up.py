@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from deploy.up import Backends, Service, commands
+from deploy.up import Backends, CannotStart, Service, commands, environment
 from tests.acceptance.programs import AMENDS, finished
 
 BOUND = 90.0
@@ -155,3 +155,19 @@ def test_a_service_that_dies_takes_the_rest_down(up: Up) -> None:
     assert up.end() == 1
     assert re.search(r"amends: payment .*by signal 9", "".join(up.printed))
     assert psutil.wait_procs(children, timeout=BOUND)[1] == []
+
+
+def test_addresses_may_come_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """AMQP_URL_FILE and DATABASE_URL_FILE stand for what the files say; of the two the variable itself wins."""
+    (tmp_path / "broker").write_text("amqp://from-a-file/\n")
+    monkeypatch.setenv("AMQP_URL_FILE", str(tmp_path / "broker"))
+    monkeypatch.delenv("AMQP_URL", raising=False)
+    monkeypatch.setenv("DATABASE_URL", "postgresql://given/")
+    monkeypatch.setenv("DATABASE_URL_FILE", str(tmp_path / "none"))
+    found = environment()
+    assert (found["AMQP_URL"], found["DATABASE_URL"]) == ("amqp://from-a-file/", "postgresql://given/")
+
+    monkeypatch.delenv("DATABASE_URL")
+    with pytest.raises(CannotStart, match=r"DATABASE_URL_FILE=.* cannot be read: No such file or directory") as refused:
+        environment()
+    assert refused.value.code == 78

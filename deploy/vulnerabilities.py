@@ -1,4 +1,4 @@
-"""python -m deploy.vulnerabilities: what is known of the vulnerabilities of the locked packages, and a bill of materials.
+"""python -m deploy.vulnerabilities: what is known to be wrong with the locked packages, and a bill of materials.
 
 Asks PyPI about every package of the locks (pip-audit), and writes build/sbom.cdx.json (CycloneDX) of what Amends runs
 with. Exit codes: 0 nothing known, 1 something known, 69 not all packages could be asked about. pip-audit itself calls

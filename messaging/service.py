@@ -178,7 +178,7 @@ class Service:
     @property
     def health(self) -> ASGIApp:
         """The same without its own API, for a port of its own."""
-        return with_health(self.name, self.obstacles)
+        return with_health(self.name, self.obstacles, self.telemetry.page)
 
     @property
     def topology(self) -> Topology:

@@ -3,7 +3,8 @@
 The services are orchestrator, order and payment. ORCHESTRATOR_DATABASE_URL, ORDER_DATABASE_URL and
 PAYMENT_DATABASE_URL say where their databases are (or name a file: ORDER_DATABASE_URL_FILE). Without a word it does
 all that are set. For a service that is named and whose own is not set, DATABASE_URL counts, as it does for the service.
-Here, and nowhere else, a role is needed that may change tables.
+Here, and nowhere else, a role is needed that may change tables. AMENDS_APP_ROLE and AMENDS_PRUNE_ROLE name the roles
+that are granted what they need (SERVICE, SERVICE_prune: the word stands for each service's name).
 
 Exit codes: 0 all are at head, 2 usage, 69 a database is not there, 78 a setting is missing or wrong.
 """
@@ -59,8 +60,16 @@ def databases() -> dict[str, ServiceSettings]:
     found = load(_Databases)
     urls = {"orchestrator": found.orchestrator_url, "order": found.order_url, "payment": found.payment_url}
     return {
-        name: found.model_copy(update={"database_url": url}) for name, url in urls.items() if url.get_secret_value()
+        name: found.model_copy(update={"database_url": url, **_roles(found, name)})
+        for name, url in urls.items()
+        if url.get_secret_value()
     }
+
+
+def _roles(found: ServiceSettings, service: str) -> dict[str, str | None]:
+    """Each service has roles of its own: SERVICE in AMENDS_APP_ROLE and AMENDS_PRUNE_ROLE stands for its name."""
+    given = {"app_role": found.app_role, "prune_role": found.prune_role}
+    return {name: role and role.replace("SERVICE", service) for name, role in given.items()}
 
 
 def _of_itself(service: str) -> list[ServiceSettings]:

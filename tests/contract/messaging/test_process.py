@@ -113,6 +113,8 @@ _CASES: list[tuple[str, dict[str, str], int, str]] = [
     ("services.order", {"DATABASE_URL": "sqlite:////proc/x.db"}, 69, "sqlite:////proc/x.db cannot be used: unable to"),
     ("services.order", {"AMQP_URL": f"http://u:{SECRET}@h/"}, 78, "AMQP_URL: this is no AMQP URL; write amqp://user:"),
     ("services.payment", {"AMQP_URL": f"amqp://u:{SECRET}@{NOBODY}/"}, 69, "dependency_unavailable"),
+    ("services.order", {"AMQP_URL": f"amqps://u:{SECRET}@h/?cafile=/none"}, 78, "AMQP_URL: cafile /none is not there;"),
+    ("services.payment", {"AMENDS_HTTP_KEY": "/none"}, 78, "AMENDS_HTTP_KEY is set and AMENDS_HTTP_CERTIFICATE is not"),
     ("services.order", {"AMQP_URL": "memory://"}, 78, "works only where all services share one process"),
     ("services.order", {"AMQP_URL_FILE": "no/such"}, 78, "AMQP_URL_FILE=no/such cannot be read: No such file or dir"),
     ("services.payment", {"PORT": "70000"}, 78, "configuration: PORT: Input should be less than or equal to 65535"),

@@ -155,14 +155,15 @@ class Trial:
     def observed(self, *, grafana: bool) -> str:
         """Prometheus reads all services and loads the alerts, and all services send traces to the collector."""
         self._stack.observe(grafana=grafana)
-        with self._customers(at_least=20):
-            pass
         with httpx.Client(base_url=self._stack.url("prometheus"), timeout=10, trust_env=False) as http:
-            for query in (
-                *(f'up{{job="amends-{service}"}} == 1' for service in SERVICES),
-                "sum(amends_sagas_started_total) >= 1",
-            ):
+            for service in SERVICES:
+                query = f'up{{job="amends-{service}"}} == 1'
                 self._eventually(partial(_answers, http, query), f"Prometheus knows no {query}")
+            # Counting begins with the first look, so the orders come behind it.
+            with self._customers(at_least=20):
+                pass
+            query = "sum(amends_sagas_started_total) >= 1"
+            self._eventually(partial(_answers, http, query), f"Prometheus knows no {query}")
             rules = http.get("/api/v1/rules").raise_for_status().json()["data"]["groups"]
             firing = [each["labels"]["alertname"] for each in http.get("/api/v1/alerts").json()["data"]["alerts"]]
         if not rules:

@@ -74,6 +74,37 @@ def definitions(
         warn(f"events that are not called after their sender: give every service AMENDS_SENDERS={','.join(told)}")
 
 
+@app.command()
+def resources(
+    services: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="What `python -m SERVICE needs` has printed, a file each.")
+    ],
+    *,
+    vhost: Annotated[str, typer.Option(help="The virtual host that all of it lies in.")] = "amends",
+    cluster: Annotated[str, typer.Option(help="The RabbitmqCluster that it lies on.")] = "rabbitmq",
+    only: Annotated[str | None, typer.Option(metavar="NAME", help="Only what is this service's own.")] = None,
+) -> None:
+    """Print the same for Kubernetes: resources of RabbitMQ's Messaging Topology Operator, as YAML.
+
+    Each user's name and password are read from a secret called like it (payment-broker), by the operator.
+
+    Example: amends broker resources order.json payment.json
+    Example: amends broker resources warehouse.json --only warehouse
+    """
+    from messaging import rabbitmq_definitions as rabbitmq
+    from messaging.rabbitmq_resources import as_yaml
+    from messaging.rabbitmq_resources import resources as made_of
+
+    found = [_own(), *map(_read, services)]
+    if only is not None and only not in {each.service for each in found}:
+        fail(f"none of these is called {only!r}: {', '.join(each.service for each in found)}", 1)
+    try:
+        made = rabbitmq.definitions(found, vhost, {})
+    except ValueError as error:
+        _refuse(str(error))
+    typer.echo(as_yaml(made_of(made, cluster, only)), nl=False)
+
+
 def _own() -> Needs:
     settings = load(OrchestratorSettings)
     return of_orchestrator(orchestrator(settings, catalog_of(settings), offline(SOURCE)))

@@ -32,31 +32,31 @@ async def make(url: str, resources: Sequence[Resource]) -> None:
 
 _ADD_USER = """
 ok = rabbit_auth_backend_internal:add_user({user}, {password}, <<"tests">>),
-ok = rabbit_auth_backend_internal:set_permissions({user}, {vhost}, {configure}, {write}, {read}, <<"tests">>).
+ok = rabbit_auth_backend_internal:set_permissions({user}, {vhost}, {configure}, {write}, {read}, <<"tests">>)
 """
 _ADD_TOPIC = """
-ok = rabbit_auth_backend_internal:set_topic_permissions({user}, {vhost}, {exchange}, {write}, {read}, <<"tests">>).
+ok = rabbit_auth_backend_internal:set_topic_permissions({user}, {vhost}, {exchange}, {write}, {read}, <<"tests">>)
 """
 
 
-def allow(url: str, resources: Sequence[Resource], control: str | None) -> str:
-    """The address of a user with the permissions that these resources give; the same one where the broker is not ours.
+def allow(url: str, resources: Sequence[Resource], name: str, control: str | None) -> str:
+    """The address of a user who may do what these resources say of `name`; the given one where the broker is not ours.
 
-    Users are the whole broker's, so this one has another name than the resources say.
+    Users are the whole broker's, so this one is called otherwise.
     """
     if control is None:
         return url
     address = yarl.URL(url)
-    (granted,) = [each["spec"] for each in of_kind(resources, "Permission")]
-    user, password = f"{granted['user']}-{secrets.token_hex(4)}", secrets.token_hex(16)
-    words = {"user": user, "password": password, "vhost": address.path.removeprefix("/")}
-    script = _ADD_USER.format(**{key: _erlang(value) for key, value in (words | granted["permissions"]).items()})
-    for each in (one["spec"] for one in of_kind(resources, "TopicPermission")):
-        script += _ADD_TOPIC.format(**{key: _erlang(value) for key, value in (words | each["permissions"]).items()})
-    subprocess.run([control, "eval", script.replace(".\n\nok", ",\nok")], check=True, capture_output=True, timeout=60)
-    return str(address.with_user(user).with_password(password))
+    mine = [each for each in resources if each.get("spec", {}).get("user") == name]
+    (granted,) = [each["spec"]["permissions"] for each in of_kind(mine, "Permission")]
+    words = {"user": f"{name}-{secrets.token_hex(4)}", "password": secrets.token_hex(16)}
+    words["vhost"] = address.path.removeprefix("/")
+    topics = [each["spec"]["permissions"] for each in of_kind(mine, "TopicPermission")]
+    steps = [_ADD_USER.format(**_erlang(words | granted))]
+    steps += [_ADD_TOPIC.format(**_erlang(words | each)) for each in topics]
+    subprocess.run([control, "eval", ",".join(steps) + "."], check=True, capture_output=True, timeout=60)
+    return str(address.with_user(words["user"]).with_password(words["password"]))
 
 
-def _erlang(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'<<"{escaped}">>'
+def _erlang(words: dict[str, str]) -> dict[str, str]:
+    return {key: '<<"{}">>'.format(text.replace("\\", "\\\\").replace('"', '\\"')) for key, text in words.items()}

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+import aio_pika
 import httpx
+import pytest
+import yaml
+import yarl
+from aiormq.exceptions import ChannelAccessRefused
 
 from deploy import broker_resources
+from deploy.broker_definitions import needs
 from deploy.servers import free_ports
+from messaging.needs import Needs
 from messaging.rabbitmq import RabbitBus
+from messaging.rabbitmq_definitions import definitions
+from messaging.rabbitmq_resources import as_yaml, resources
 from messaging.topology import Binding, Queue, Spread, Topology
 from tests.acceptance.programs import AMENDS, answers, eventually, finished, running
 from tests.contract.kubernetes.manifests import PLATFORM, PRODUCTION, SERVICES, named, of_kind, rendered
-from tests.contract.kubernetes.operator import make
+from tests.contract.kubernetes.operator import allow, make
 from tests.contract.kubernetes.validation import problems
 
 
 def test_the_manifest_is_current() -> None:
-    """deploy/kubernetes/components/rabbitmq/topology.yaml is what the services would declare."""
-    assert broker_resources.PAGE.read_text(encoding="utf-8") == broker_resources.page(broker_resources.shop())
+    """deploy/kubernetes/components/rabbitmq/topology.yaml is what the services say that they need."""
+    assert broker_resources.FILE.read_text(encoding="utf-8") == broker_resources.content()
 
 
 def test_what_the_manifest_says() -> None:
@@ -61,10 +70,9 @@ def test_a_topology_with_partitions_becomes_resources_too() -> None:
     """An exchange that spreads has its type, what flows into it, and the queues behind it with their weight."""
     spread = Spread("orchestrator.partitions", (Binding("amends.events", "order.created"),))
     queue = Queue("orchestrator.events.0", (Binding("orchestrator.partitions", "1"),), single_active=True)
-    made = [
-        json.loads(json.dumps(each))
-        for each in broker_resources.resources(Topology(exchanges=(), queues=(queue,), spreads=(spread,)))
-    ]
+    needs = Needs("orchestrator", Topology(exchanges=(), queues=(queue,), spreads=(spread,)), ())
+    text = as_yaml(resources(definitions([needs], "amends", {}), "rabbitmq"))
+    made = list(yaml.safe_load_all(text))
     assert [problems(each) for each in made] == [[]] * len(made)
     specs = {each["metadata"]["name"]: each["spec"] for each in made}
     exchange = specs["orchestrator-partitions"]
@@ -81,24 +89,29 @@ async def test_services_that_declare_find_nothing_different(amqp_url: str) -> No
     bus = RabbitBus(amqp_url, service="order")
     await bus.start()
     try:
-        await bus.declare(broker_resources.shop())
+        for each in needs():
+            await bus.declare(each.topology)
     finally:
         await bus.close()
 
 
 @contextmanager
 def _pods(amqp_url: str, databases: dict[str, str], place: Path, ports: dict[str, int]) -> Iterator[None]:
-    """The production overlay's deployments, each as one process: its variables, and its secrets as files."""
+    """The production overlay's deployments, each as one process: its variables, its user, and its secrets as files."""
+    control = os.environ.get("TEST_RABBITMQCTL")
+    urls = {name: allow(amqp_url, rendered(PLATFORM), name, control) for name in SERVICES}
+    senders = ",".join(f"{name}={yarl.URL(url).user}" for name, url in urls.items())
     with ExitStack() as stack:
         for name in SERVICES:
             (container,) = named(rendered(PRODUCTION), "Deployment", name)["spec"]["template"]["spec"]["containers"]
             given = {each["name"]: each["value"] for each in container["env"]}
-            for variable, content in (("DATABASE_URL", databases[name]), ("AMQP_URL", amqp_url)):
+            for variable, content in (("DATABASE_URL", databases[name]), ("AMQP_URL", urls[name])):
                 path = place / name / given[f"{variable}_FILE"].removeprefix("/")
                 path.parent.mkdir(parents=True)
                 path.write_text(content + "\n")
                 given[f"{variable}_FILE"] = str(path)
-            given["HOST"], given["PORT"] = "127.0.0.1", str(ports[name])
+            given |= {"HOST": "127.0.0.1", "PORT": str(ports[name]), "AMENDS_SENDERS": senders}
+            assert given["AMENDS_CHECK_SENDERS"] == given["AMENDS_TOPOLOGY_PASSIVE"] == "true"
             # As the images' entry points say it.
             program = AMENDS if name == "orchestrator" else (sys.executable, "-m", f"services.{name}")
             migration = {"DATABASE_URL_FILE": given["DATABASE_URL_FILE"]}
@@ -133,3 +146,17 @@ def _order(amqp_url: str, databases: dict[str, str], place: Path, ports: dict[st
         address = f"{orders}/{placed.json()['id']}"
         assert eventually(lambda: http.get(address).json()["captured"] is not None), http.get(address).text
         assert http.get(address).json()["captured"] == 1499
+
+
+async def test_the_monitor_may_ask_how_long_a_queue_is_and_nothing_else(amqp_url: str) -> None:
+    """KEDA asks for a queue passively, as this user, and may not read from it."""
+    await make(amqp_url, rendered(PLATFORM))
+    url = allow(amqp_url, rendered(PLATFORM), "monitor", os.environ.get("TEST_RABBITMQCTL"))
+    connection = await aio_pika.connect(url)
+    async with connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue("payment.commands", passive=True)
+        assert queue.declaration_result.message_count == 0
+        if url != amqp_url:
+            with pytest.raises(ChannelAccessRefused):
+                await queue.get(no_ack=True, fail=False)

@@ -18,6 +18,7 @@ import aio_pika
 import asyncpg
 import pytest
 import yaml
+import yarl
 
 from deploy.servers import free_ports
 from tests.acceptance.pages import ROOT, blocks
@@ -188,8 +189,11 @@ async def test_it_answers_a_command_on_real_servers(
     await make(amqp_url, [*rendered(PLATFORM), *platform])
     given = {
         "DATABASE_URL": postgres_url,
-        "AMQP_URL": allow(amqp_url, platform, os.environ.get("TEST_RABBITMQCTL")),
+        "AMQP_URL": allow(amqp_url, platform, NAME, os.environ.get("TEST_RABBITMQCTL")),
         "AMENDS_TOPOLOGY_PASSIVE": "true",
+        "AMENDS_CHECK_SENDERS": "true",
+        # Who asks here.
+        "AMENDS_SENDERS": f"orchestrator={yarl.URL(amqp_url).user}",
         "PORT": str(free_ports(1)[0]),
         # As in its image.
         "PYTHONPATH": str(project),
@@ -223,6 +227,7 @@ async def test_it_answers_a_command_on_real_servers(
             type="stock_keeping.reserve",
             message_id=str(uuid4()),
             correlation_id=str(uuid4()),
+            user_id=yarl.URL(amqp_url).user,
         )
         loop = asyncio.get_running_loop()
 
@@ -245,6 +250,15 @@ async def test_it_answers_a_command_on_real_servers(
     finally:
         await database.close()
     assert [tuple(row) for row in kept] == [(reference, 7, "reserved")]
+
+
+def test_what_it_finds_on_the_broker_is_what_it_needs(project: Path, tmp_path: Path) -> None:
+    """The manifest is what `amends broker resources` makes of what the service says that it needs."""
+    needs = tmp_path / "needs.json"
+    needs.write_text(_passes(project, "python", "-m", NAME, "needs"))
+    made = finished((*AMENDS, "broker", "resources", str(needs), "--only", NAME), tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert (project / "kubernetes" / "platform" / "broker.yaml").read_text() == made.stdout
 
 
 def test_its_user_may_do_what_it_needs_and_no_more(project: Path) -> None:

@@ -42,6 +42,8 @@ database() {
     user=$(user "$1")
     secret "$(resource "$1")-database" "$user" database-url "postgresql://$user:" "@$database_host:5432/$user" \
         'cnpg.io/reload: "true"'
+    secret "$(resource "$1")-database-owner" "${user}_owner" database-url "postgresql://${user}_owner:" \
+        "@$database_host:5432/$user" 'cnpg.io/reload: "true"'
 }
 
 broker() {

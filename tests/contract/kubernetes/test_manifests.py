@@ -212,13 +212,34 @@ def test_every_setting_is_one_and_secrets_are_files(overlay: str, service: str) 
 
 
 def test_migrations_run_as_the_owner_of_the_tables_and_without_the_broker() -> None:
-    """Each job reads one secret, its service's database."""
+    """Each job reads one secret, and says whom to grant what the service needs."""
     for name in SERVICES:
         pod = named(rendered(MIGRATIONS), "Job", f"migrate-{name}-0-1-0")["spec"]["template"]["spec"]
         (container,) = pod["containers"]
         assert container["args"] == [name]
         assert pod["restartPolicy"] == "Never"
-        assert [each["secret"]["secretName"] for each in pod["volumes"] if "secret" in each] == [f"{name}-database"]
+        assert [each["secret"]["secretName"] for each in pod["volumes"] if "secret" in each] == [
+            f"{name}-database-owner"
+        ]
+        assert {"name": "AMENDS_APP_ROLE", "value": name} in container["env"]
+
+
+def test_databases_belong_to_who_migrates_them() -> None:
+    """Beside the user of its service each has an owner; the cluster makes both, lets them in, and nobody else."""
+    platform = rendered(PLATFORM)
+    cluster = named(platform, "Cluster", "postgresql")["spec"]
+    roles = {each["name"]: each["passwordSecret"]["name"] for each in cluster["managed"]["roles"]}
+    assert roles == {
+        **{name: f"{name}-database" for name in SERVICES},
+        **{f"{name}_owner": f"{name}-database-owner" for name in SERVICES},
+    }
+    assert cluster["postgresql"]["pg_hba"] == [
+        "host sameuser all all scram-sha-256",
+        *(f"host {name} {name}_owner all scram-sha-256" for name in SERVICES),
+        "host all all all reject",
+    ]
+    databases = {each["spec"]["name"]: each["spec"]["owner"] for each in of_kind(platform, "Database")}
+    assert databases == {name: f"{name}_owner" for name in SERVICES}
 
 
 # -- several of them -----------------------------------------------------------------------------------------
@@ -326,7 +347,7 @@ def test_the_script_makes_every_secret_that_production_needs() -> None:
         (url,) = [value for key, value in content.items() if key.endswith("-url")]
         assert f"//{content['username']}:{content['password']}@" in url
         passwords.add(content["password"])
-    assert len(passwords) == len(made) == 7
+    assert len(passwords) == len(made) == 10
     assert min(map(len, passwords)) == 48
 
 

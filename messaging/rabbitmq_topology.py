@@ -152,12 +152,12 @@ async def _ask(question: Awaitable[None], what: str) -> None:
     except ChannelNotFoundEntity as error:
         raise TopologyMismatch(
             f"{what} or something it refers to is missing: {describe(error)}. Have whoever owns the topology "
-            "declare it, or let the service do so (passive=False)"
+            "declare it (`amends broker definitions`), or let the service do so (AMENDS_TOPOLOGY_PASSIVE=false)"
         ) from error
     except ChannelAccessRefused as error:
         raise BusUnavailable(
             f"the broker does not let us declare {what}: {describe(error)}. Grant the user the permission, or "
-            "only check the topology (passive=True)"
+            "only check the topology (AMENDS_TOPOLOGY_PASSIVE=true)"
         ) from error
     except LOST as error:
         raise BusUnavailable(f"cut off while declaring {what}: {describe(error)}") from error

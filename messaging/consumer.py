@@ -43,6 +43,9 @@ class Consumer(Protocol):
     def read(self, delivery: Delivery) -> Received | Unreadable:
         """What a delivery is to it; `messaging.received.read` for everybody who collects no dead letters."""
 
+    def concerns(self, received: Received) -> Sequence[str]:
+        """Correlation ids beside its own that it moves: what is of one of them is not acted on at the same time."""
+
     async def handle(self, work: Work, batch: Batch) -> None:
         """Act on a batch in its transaction. Raises HandlerFailed to say whose fault it was, CannotGoOn."""
 

@@ -19,8 +19,8 @@ class Hand:
     """Arrivals in the order in which they came.
 
     `read` says what a delivery is; `holds` whether the broker still waits for it to be settled; `most` is how many
-    arrivals there may be before those that nobody waits for are let go of. Where several lanes take from it, `apart`
-    keeps from each what must not be handled beside what another one has taken.
+    arrivals there may be before those that nobody waits for are let go of. Where several lanes take from it, `concerns`
+    says what a message moves, so that none is handled beside what another lane has taken of the same.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Hand:
         holds: Callable[[Delivery], bool],
         most: int,
         *,
-        apart: bool = False,
+        concerns: Callable[[Received], Sequence[str]] | None = None,
     ) -> None:
         self._read = read
         self._holds = holds
@@ -39,8 +39,8 @@ class Hand:
         self._ahead = 0
         """How many of the arrivals, from the first on, have been read."""
         self._to_read = asyncio.Event()
-        self._apart = apart
-        self._under_way: set[str] = set()
+        self._concerns = concerns
+        self._under_way: dict[Arrival, list[str]] = {}
         """Correlation ids and keys of what is being handled."""
 
     def make_room(self, most: int) -> None:
@@ -67,8 +67,8 @@ class Hand:
 
         What shares a correlation id or a key with what is being handled stays, and all that follows it with its own.
         """
-        if self._apart:
-            return self._take_apart(count)
+        if self._concerns is not None:
+            return self._take_apart(count, self._concerns)
         taken: list[Arrival] = []
         size = 0
         while self._arrivals and len(taken) < count and size < MOST_BYTES:
@@ -78,31 +78,29 @@ class Hand:
         self._ahead = max(self._ahead - len(taken), 0)
         return taken
 
-    def _take_apart(self, count: int) -> list[Arrival]:
+    def _take_apart(self, count: int, concerns: Callable[[Received], Sequence[str]]) -> list[Arrival]:
         taken: list[Arrival] = []
         left: list[Arrival] = []
-        names: set[str] = set()
-        others = self._under_way
+        others = {name for names in self._under_way.values() for name in names}
+        named: dict[Arrival, list[str]] = {}
         size = 0
         while self._arrivals and len(taken) < count and size < MOST_BYTES:
             arrival = self._arrivals.popleft()
-            own = self._names(arrival)
+            own = self._names(arrival, concerns)
             if not others.isdisjoint(own):
-                if not left:
-                    others = set(others)
                 others.update(own)
                 left.append(arrival)
                 continue
             size += 0 if arrival.delivery is None else len(arrival.delivery.body)
-            names.update(own)
+            named[arrival] = own
             taken.append(arrival)
         self._arrivals.extendleft(reversed(left))
         self._ahead = len(left) + max(self._ahead - len(taken) - len(left), 0)
-        self._under_way |= names
+        self._under_way |= named
         return taken
 
-    def _names(self, arrival: Arrival) -> list[str]:
-        """What an arrival must not be handled beside: all of its correlation id, and of its key."""
+    def _names(self, arrival: Arrival, concerns: Callable[[Received], Sequence[str]]) -> list[str]:
+        """What an arrival must not be handled beside: all of its correlation id, of its key, and of what it moves."""
         if arrival.tick is not None:
             return [arrival.tick.correlation_id]
         content = self.content(arrival)
@@ -110,10 +108,12 @@ class Hand:
             self._found[arrival] = content
         if content is None or content.envelope is None:
             return []
-        key = content.envelope.key
-        if key is None and isinstance(content, Received):
-            key = content.message.ordering_key
-        return [each for each in (content.envelope.correlation_id, key) if each]
+        names = [each for each in (content.envelope.correlation_id, content.envelope.key) if each]
+        if isinstance(content, Received):
+            if content.envelope.key is None and content.message.ordering_key:
+                names.append(content.message.ordering_key)
+            names.extend(concerns(content))
+        return names
 
     def content(self, arrival: Arrival) -> Received | Unreadable | None:
         """What an arrival was read as; None for a tick."""
@@ -124,10 +124,8 @@ class Hand:
 
     def done(self, arrivals: Sequence[Arrival]) -> None:
         """These have been handled."""
-        if self._apart:
-            for each in arrivals:
-                self._under_way.difference_update(self._names(each))
         for each in arrivals:
+            self._under_way.pop(each, None)
             self._found.pop(each, None)
 
     async def read_ahead(self) -> None:

@@ -76,6 +76,10 @@ class ParticipantConsumer:
     def read(self, delivery: Delivery) -> Received | Unreadable:
         return read(delivery, self.registry, self._senders)
 
+    def concerns(self, received: Received) -> Sequence[str]:
+        """Nothing: its correlation id and its key say all."""
+        return ()
+
     async def due(
         self, connection: AsyncConnection, now: datetime, limit: int
     ) -> tuple[Sequence[Tick], datetime | None]:

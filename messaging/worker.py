@@ -62,7 +62,12 @@ class Worker:
         self._relay = relay
         self._prefetch = batch_size * PREFETCH_BATCHES
         lanes = 1 if database.one_writer else lanes
-        self._hand = Hand(consumer.read, self._holds, self._prefetch * len(self._queues), apart=lanes > 1)
+        self._hand = Hand(
+            consumer.read,
+            self._holds,
+            self._prefetch * len(self._queues),
+            concerns=consumer.concerns if lanes > 1 else None,
+        )
         self._something = asyncio.Event()
         self._poller = Poller(
             consumer, database, clock, interval=interval, limit=batch_size * 2, found=self._has_come_due

@@ -102,11 +102,7 @@ class Catalog:
 
         One saga's answer may start another saga. Raises whatever a definition's `key` function raises.
         """
-        keyed = [
-            Target(saga_id(saga.name, named), saga.name, named, starts)
-            for saga, key, starts in self._keyed.get(envelope.type, ())
-            for named in (str(key(event)),)
-        ]
+        keyed = self.named(event)
         if envelope.type not in self._answers or not envelope.causation_id or not envelope.correlation_id:
             return keyed
         try:
@@ -116,6 +112,14 @@ class Catalog:
         if any(target.saga_id == answered for target in keyed):
             return keyed
         return [Target(answered, "", None, certain=not keyed), *keyed]
+
+    def named(self, event: Event) -> list[Target]:
+        """The instances that an event's key names. Raises whatever a definition's `key` function raises."""
+        return [
+            Target(saga_id(saga.name, named), saga.name, named, starts)
+            for saga, key, starts in self._keyed.get(event.wire_type, ())
+            for named in (str(key(event)),)
+        ]
 
 
 def load(modules: Sequence[str]) -> Catalog:

@@ -80,6 +80,10 @@ class Collector:
         why = self._senders.refusal(short(event.service), delivery.user_id)
         return None if why is None else f"it tells of a dead letter of {short(event.service)}: {why}"
 
+    def concerns(self, received: Received) -> Sequence[str]:
+        """Nothing: letters are collected each by itself."""
+        return ()
+
     async def due(
         self, connection: AsyncConnection, now: datetime, limit: int
     ) -> tuple[Sequence[Tick], datetime | None]:

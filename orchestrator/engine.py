@@ -67,6 +67,14 @@ class Engine:
     def read(self, delivery: Delivery) -> Received | Unreadable:
         return read(delivery, self.registry, self._senders)
 
+    def concerns(self, received: Received) -> Sequence[str]:
+        """The instances that its key names: an approval and an answer to the same one are not acted on side by side."""
+        event = received.message
+        try:
+            return [str(each.saga_id) for each in self._catalog.named(event)] if isinstance(event, Event) else ()
+        except Exception:  # noqa: BLE001 - a definition's own key function; `handle` meets it again and says whose it is
+            return ()
+
     async def due(
         self, connection: AsyncConnection, now: datetime, limit: int
     ) -> tuple[Sequence[Tick], datetime | None]:

@@ -53,6 +53,9 @@ class ObservedConsumer:
                 del self._again[next(iter(self._again))]
         return found
 
+    def concerns(self, received: Received) -> Sequence[str]:
+        return self._consumer.concerns(received)
+
     async def due(
         self, connection: AsyncConnection, now: datetime, limit: int
     ) -> tuple[Sequence[Tick], datetime | None]:

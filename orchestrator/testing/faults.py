@@ -76,6 +76,9 @@ class FaultyConsumer:
         self._faults.settled(received.envelope.id)
         await self._inner.fail(work, received, error)
 
+    def concerns(self, received: Received) -> Sequence[str]:
+        return self._inner.concerns(received)
+
     async def due(
         self, connection: AsyncConnection, now: datetime, limit: int
     ) -> tuple[Sequence[Tick], datetime | None]:

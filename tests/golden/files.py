@@ -56,7 +56,8 @@ def read(path: Path) -> Recorded:
 async def store(database: Database, *histories: Recorded) -> None:
     """Put them into a database as an orchestrator had left them."""
     rows = [
-        {name: getattr(each, name) for name in COLUMNS if name != "revision"} | {"revision": len(each.transitions)}
+        {name: getattr(each, name) for name in COLUMNS if name not in {"revision", "traceparent"}}
+        | {"revision": len(each.transitions), "traceparent": None}
         for each in histories
     ]
     lines = [

@@ -171,7 +171,7 @@ def received(correlation_id: str | None, key: str | None, message: Event | None 
 
 async def test_what_belongs_together_is_never_taken_by_two() -> None:
     """What shares a correlation id or a key with what is being handled stays, in its order, until that is done."""
-    held = Hand(Reader(), lambda _: True, 1_000, apart=True)
+    held = Hand(Reader(), lambda _: True, 1_000, concerns=lambda _: ())
     first, of_its_saga, of_its_key = received("saga-1", "a"), received("saga-1", "b"), received("saga-2", "a")
     behind, due, free = received("saga-3", "b"), Arrival(tick=Due("saga-1")), received("saga-4", None)
     held.add([first, of_its_saga, of_its_key, behind, due, free])
@@ -188,9 +188,21 @@ async def test_what_belongs_together_is_never_taken_by_two() -> None:
     assert held.take(10) == [of_its_saga, of_its_key, behind, due]
 
 
+async def test_what_moves_an_instance_waits_for_what_moves_it_too() -> None:
+    """An approval names the order, an answer the saga: the consumer knows that both move one instance."""
+    held = Hand(Reader(), lambda _: True, 1_000, concerns=lambda each: ["saga-1"] if each.envelope.key == "a" else [])
+    approval, answer, other = received(None, "a"), received("saga-1", "b"), received("saga-2", "c")
+    held.add([approval, answer, other])
+    taken = held.take(1)
+    assert taken == [approval]
+    assert held.take(3) == [other]
+    held.done(taken)
+    assert held.take(3) == [answer]
+
+
 async def test_of_one_lane_all_is_taken_in_its_order() -> None:
     """A batch may hold many messages of one key, and what names none is free."""
-    held = Hand(Reader(), lambda _: True, 1_000, apart=True)
+    held = Hand(Reader(), lambda _: True, 1_000, concerns=lambda _: ())
     these = [received("saga-1", "a"), received("saga-1", "a"), received(None, None), received(None, None)]
     held.add(these)
     assert held.take(3) == these[:3]
@@ -199,7 +211,7 @@ async def test_of_one_lane_all_is_taken_in_its_order() -> None:
 
 async def test_a_message_without_a_key_goes_by_its_own() -> None:
     """A plain client sets none in the envelope; the message's class knows which it would be."""
-    held = Hand(Reader(), lambda _: True, 1_000, apart=True)
+    held = Hand(Reader(), lambda _: True, 1_000, concerns=lambda _: ())
     first, third = received(None, None, Parcel(parcel="1")), received(None, None, Parcel(parcel="2"))
     second = received(None, "1")
     held.add([first, second, third])
@@ -217,7 +229,7 @@ async def test_what_stays_is_read_once_and_what_follows_it_is_read_ahead() -> No
         assert found is not None
         return found
 
-    held = Hand(reader, lambda _: True, 1_000, apart=True)
+    held = Hand(reader, lambda _: True, 1_000, concerns=lambda _: ())
     for tag in range(1, 5):
         held.deliver(delivery(tag))
     taken = held.take(1)

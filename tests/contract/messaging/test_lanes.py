@@ -57,6 +57,9 @@ class Gated:
     async def fail(self, work: Work, received: Received, error: Exception) -> None:
         self.failed.append(_parcel(received))
 
+    def concerns(self, received: Received) -> Sequence[str]:
+        return ()
+
     async def due(
         self, connection: AsyncConnection, now: datetime, limit: int
     ) -> tuple[Sequence[Tick], datetime | None]:

@@ -69,6 +69,9 @@ class _Narrow:
     async def fail(self, work: Work, received: Received, error: Exception) -> None:
         raise AssertionError("no message fails here")
 
+    def concerns(self, received: Received) -> Sequence[str]:
+        return ()
+
     async def due(
         self, connection: AsyncConnection, now: datetime, limit: int
     ) -> tuple[Sequence[Tick], datetime | None]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -18,18 +18,16 @@ from messaging import migrate
 from messaging.balancing import Balance
 from messaging.bus import Bus
 from messaging.clock import Checkpoint, Clock, Entropy, SystemClock, SystemEntropy, no_checkpoint
-from messaging.consumer import Consumer
 from messaging.database import DATABASE_ERRORS, Database, does_not_answer, in_words, is_transient, no_database, shown
 from messaging.health import with_health
 from messaging.outbox import INFO, Emitting
 from messaging.outside import OutsideCalls
 from messaging.participant import Participant
 from messaging.relay import Relay
-from messaging.serving import ParticipantConsumer
+from messaging.role import Role, participant_role
 from messaging.settings import ServiceSettings
-from messaging.telemetry.families import Look, Meter
 from messaging.telemetry.serving import Telemetry
-from messaging.topology import COMMANDS, EVENTS, Binding, Queue, QueueType, Spread, Topology, dead_letter_queue
+from messaging.topology import Queue, Spread, Topology, dead_letter_queue
 from messaging.worker import Worker
 
 if TYPE_CHECKING:
@@ -49,50 +47,8 @@ class WrongDatabase(Exception):
     """DATABASE_URL names a file that is no database; says which, and how to mend it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Role:
-    """One consumer of a service and the queues it reads, behind `spreads` where it has some.
-
-    `left_over` finds what an earlier configuration has left on the broker: its queues are read until they are empty.
-    Queues with a single active consumer are shared with all processes that read the queue `common`. `also` is what is
-    declared with them and not read. `meters` and `looks` are figures of its own, `watched` queues of others that it
-    depends on. `lanes` is how many transactions there may be at a time. `answers` are the types of what it publishes in
-    answer to what it reads.
-    """
-
-    consumer: Consumer
-    queues: tuple[Queue, ...]
-    spreads: tuple[Spread, ...] = ()
-    left_over: Callable[[Bus], Awaitable[Sequence[Queue | Spread]]] | None = None
-    common: str | None = None
-    lanes: int = 1
-    also: Topology = Topology(exchanges=())  # noqa: RUF009 - a value
-    meters: tuple[Meter, ...] = ()
-    looks: tuple[Look, ...] = ()
-    watched: tuple[str, ...] = ()
-    answers: tuple[str, ...] = ()
-
-
 AppFactory = Callable[[Database, Mapping[str, Any]], ASGIApp]
 """Makes the service's API from its database and the `info` its sessions need for `emit`."""
-
-
-def participant_role(
-    participant: Participant, queue_type: QueueType, clock: Clock, entropy: Entropy, settings: ServiceSettings
-) -> Role:
-    """A participant's consumer on its own queues: `NAME.commands`, and `NAME.events` where it reacts to events."""
-    queues = []
-    for purpose, exchange, types in (
-        ("commands", COMMANDS, participant.commands()),
-        ("events", EVENTS, participant.events()),
-    ):
-        if types:
-            bindings = tuple(Binding(exchange, wire_type) for wire_type in types)
-            queues.append(Queue(f"{participant.name}.{purpose}", bindings, queue_type))
-    consumer = ParticipantConsumer(
-        participant, clock=clock, entropy=entropy, grace=settings.outbox_grace, senders=settings.allowed
-    )
-    return Role(consumer, tuple(queues), lanes=settings.lanes, answers=participant.answers())
 
 
 def participant_service(

@@ -9,7 +9,8 @@ from typing import Any
 from messaging.bus import Bus
 from messaging.clock import Clock, SystemClock, SystemEntropy
 from messaging.database import Database
-from messaging.service import Role, Service
+from messaging.role import Role
+from messaging.service import Service
 from messaging.topology import COLLECTED_QUEUE, EVENTS, Binding, Queue, QueueType, Topology, collected_queue
 from orchestrator import partitioning, search, stamping, versions
 from orchestrator.catalog import Catalog

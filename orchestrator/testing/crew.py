@@ -16,7 +16,8 @@ from contracts.message import Message
 from contracts.registry import Registry
 from messaging.database import Database
 from messaging.participant import Participant
-from messaging.service import Role, Service, participant_role
+from messaging.role import Role, participant_role
+from messaging.service import Service
 from messaging.serving import ParticipantConsumer
 from messaging.settings import MEMORY, ServiceSettings
 from messaging.topology import COMMANDS, EVENTS, Binding, Queue, Topology

@@ -35,13 +35,19 @@ pathlib.Path("/tmp/written").write_text("x")
 """
 _TRESPASS = """
 import asyncio, pathlib, asyncpg
-own = pathlib.Path("/run/secrets/payment_owner_database_url").read_text()
-async def open_another():
-    await asyncpg.connect(own.rpartition("/")[0] + "/order")
-try:
-    asyncio.run(open_another())
-except asyncpg.InsufficientPrivilegeError as error:
-    print("refused:", error)
+own = pathlib.Path("/run/secrets/payment_database_url").read_text()
+async def trespass():
+    try:
+        await asyncpg.connect(own.rpartition("/")[0] + "/order")
+    except asyncpg.InsufficientPrivilegeError as error:
+        print("refused:", error)
+    connection = await asyncpg.connect(own)
+    for statement in ("CREATE TABLE mine ()", "ALTER TABLE account ADD COLUMN mine int", "DELETE FROM journal_entry"):
+        try:
+            await connection.execute(statement)
+        except asyncpg.InsufficientPrivilegeError as error:
+            print("refused:", error)
+asyncio.run(trespass())
 """
 
 
@@ -88,12 +94,12 @@ class Trial:
             _same(f"how the attempts of {service} ended", written.returncode, 0)
             self._look_at(service)
         trespass = self._stack.python("payment", _TRESPASS)
-        if not trespass.stdout.startswith("refused:"):
-            raise Wrong(f"payment could open the database of order: {trespass.stdout}{trespass.stderr}")
+        if trespass.stdout.count("refused:") != 4:
+            raise Wrong(f"payment could do what it must not: {trespass.stdout}{trespass.stderr}")
         return (
             f"uid {USER}, no capabilities, no new privileges, system calls filtered; the root file system is "
-            "read-only; ports lead in from 127.0.0.1 only; no secret in the environment; payment may not open the "
-            "database of order"
+            "read-only; ports lead in from 127.0.0.1 only; no secret in the environment; payment may neither "
+            "open the database of order nor change tables or history in its own"
         )
 
     def drained(self) -> str:

@@ -77,3 +77,17 @@ def test_an_audit_wants_all_three(tmp_path: Path) -> None:
     ended = _run(audit.app, **environment)
     assert ended.exit_code == 78
     assert "PAYMENT_DATABASE_URL must say where the payment database is" in ended.stderr
+
+
+def test_roles_are_named_once_for_all_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SERVICE stands for the name of each, as one process migrates them all."""
+    for name, value in _files(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AMENDS_APP_ROLE", "SERVICE")
+    monkeypatch.setenv("AMENDS_PRUNE_ROLE", "SERVICE_prune")
+    found = {name: (each.app_role, each.prune_role) for name, each in migrate.databases().items()}
+    assert found == {
+        "orchestrator": ("orchestrator", "orchestrator_prune"),
+        "order": ("order", "order_prune"),
+        "payment": ("payment", "payment_prune"),
+    }

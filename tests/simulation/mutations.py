@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from messaging import bulk, deferred, inbox, relay, schema, serving
+from messaging import bulk, deferred, inbox, outbox_rows, schema, serving
+from messaging.departures import Departures
 from messaging.lane import Lane
 from messaging.outbox_rows import Pending
 from messaging.received import Received
@@ -102,7 +103,7 @@ def _take_silence_for_confirmation() -> Patch:
 
 
 def _ignore_the_order_of_a_key() -> Patch:
-    return relay, "waves", lambda pending: [list(pending)]
+    return outbox_rows, "waves", lambda pending: [list(pending)]
 
 
 def _take_silence_for_refusal() -> Patch:
@@ -156,14 +157,14 @@ def _look_only_behind_the_oldest_of_a_key() -> Patch:
 
 
 def _give_numbers_out_again() -> Patch:
-    deleted = Relay.deleted
+    deleted = Departures.deleted
 
-    def late(self: Relay, ids: set[int]) -> None:
+    def late(self: Departures, ids: set[int]) -> None:
         # As SQLite would, without AUTOINCREMENT, where a commit succeeds and is reported as failed.
         deleted(self, ids)
         self.confirmed.update(number + 1 for number in ids)
 
-    return Relay, "deleted", late
+    return Departures, "deleted", late
 
 
 def _go_by_the_own_clock() -> Patch:

@@ -231,10 +231,10 @@ async def test_nothing_of_a_rolled_back_savepoint_is_published(
         assert bus.published == []
 
     assert await _parcels(tables) == ["before", "kept", "after"]
-    assert isinstance(running._clock, StillClock)
+    assert isinstance(running._sweeper._clock, StillClock)
     async with asyncio.timeout(20):
         while len({each.message_id for each in bus.published}) < 3:
-            running._clock.advance(15)
+            running._sweeper._clock.advance(15)
             await asyncio.sleep(0.005)
     sent = {json.loads(each.body)["data"]["parcel"] for each in bus.published}
     assert sent == {"before", "kept", "after"}

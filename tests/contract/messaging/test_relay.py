@@ -18,7 +18,8 @@ from messaging.bus import Outgoing, Receipt
 from messaging.claims import CLAIM
 from messaging.database import Database
 from messaging.outbox_rows import OutboxRow, Pending
-from messaging.relay import MOST_HELD, SLICE, Relay
+from messaging.relay import MOST_HELD, Relay
+from messaging.sweeping import SLICE
 from messaging.waiting import OutboxDepth, outbox_depth
 from tests.contract.messaging.bench import NOON, Bench, ScriptedBus, StillClock, numbers, row, statements, until
 

@@ -133,7 +133,7 @@ async def test_a_claim_whose_predecessor_could_not_be_given_back_is_sent_later(b
     many = claims.CLAIM + 2
     try:
         await bench.commit_rows([row(number, f"k{number}") for number in range(1, many + 1)])
-        sweeping = asyncio.create_task(relay._sweep_all())
+        sweeping = asyncio.create_task(relay._sweeper.sweep_all())
         await until(lambda: len(relay.on_their_way) == many, "the second claim was made while the first is on its way")
         bus.gate.set()
         with pytest.raises(OSError, match="gone away"):

@@ -175,6 +175,8 @@ class Running:
         for server in self._servers:
             server.should_exit = True
         await asyncio.gather(*self._serving, return_exceptions=True)
+        # Whoever was answered meanwhile has committed; otherwise his event would wait for a sweeper's patience.
+        ended += await asyncio.gather(*(service.flush() for service in self.services), return_exceptions=True)
         ended += await asyncio.gather(*(service.close() for service in self.services), return_exceptions=True)
         for each in ended:
             if each is None or each is error:

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp
 
 from messaging import https, loading, logging
 from messaging.bus import Bus, BusUnavailable, TopologyMismatch
+from messaging.keys import UnusableKey
 from messaging.memory_broker import MemoryBroker
 from messaging.migrate import MigrationsPending
 from messaging.service import DatabaseUnavailable, Service, WrongDatabase
@@ -64,11 +65,11 @@ def bus_of(settings: ServiceSettings, service: str, broker: MemoryBroker | None 
             )
         from messaging.memory import MemoryBus
 
-        return MemoryBus(broker, service=service)
+        return _signing(MemoryBus(broker, service=service), settings)
     from messaging.rabbitmq import RabbitBus
 
     try:
-        return RabbitBus(
+        bus = RabbitBus(
             url,
             service=service,
             connect_timeout=settings.start_timeout,
@@ -76,6 +77,21 @@ def bus_of(settings: ServiceSettings, service: str, broker: MemoryBroker | None 
         )
     except ValueError as error:
         raise BadConfiguration(f"AMQP_URL: {error}") from error
+    return _signing(bus, settings)
+
+
+def _signing(bus: Bus, settings: ServiceSettings) -> Bus:
+    """The bus, behind one that signs where AMENDS_SIGNING says so."""
+    key = settings.own_key
+    if key is None:
+        return bus
+    # Where nobody signs, nobody loads what it takes.
+    from messaging.signing import Signer, SigningBus
+
+    try:
+        return SigningBus(bus, Signer(key))
+    except UnusableKey as error:
+        raise BadConfiguration(f"AMENDS_SIGNING_KEY: {error}") from error
 
 
 class HttpServer(uvicorn.Server):

@@ -10,11 +10,8 @@ from contracts.registry import InvalidMessage, Registry, UnknownMessage
 from contracts.value import occurrence
 from messaging.bus import Delivery
 from messaging.envelope import Envelope, MalformedMessage, decode, decode_stored, frame, is_structured
-from messaging.senders import Senders
+from messaging.senders import Objection, Senders
 from messaging.topology import COMMANDS
-
-FORBIDDEN_SENDER = "forbidden_sender"
-"""The reason of what came from a user who may not say it."""
 
 
 @occurrence
@@ -73,8 +70,8 @@ def read(delivery: Delivery, registry: Registry, senders: Senders | None = None)
         envelope, data = decode(delivery)
     except MalformedMessage as error:
         return Unreadable(delivery, error.reason, str(error))
-    if senders is not None and (why := _refusal(senders, envelope, delivery, registry)) is not None:
-        return Unreadable(delivery, FORBIDDEN_SENDER, why, envelope, data)
+    if senders is not None and (found := _objection(senders, envelope, delivery, registry)) is not None:
+        return Unreadable(delivery, found.reason, found.why, envelope, data)
     try:
         message = registry.parse(envelope.type, envelope.version, data)
         # What we store is always a structured CloudEvent, also where a plain AMQP client sent the bare data.
@@ -92,11 +89,11 @@ def read(delivery: Delivery, registry: Registry, senders: Senders | None = None)
     return Received(envelope, message, data, body, delivery.queue)
 
 
-def _refusal(senders: Senders, envelope: Envelope, delivery: Delivery, registry: Registry) -> str | None:
+def _objection(senders: Senders, envelope: Envelope, delivery: Delivery, registry: Registry) -> Objection | None:
     # Before the type is known: what is unknown now is sent again by a person once its readers are deployed.
     kind = registry.class_of(envelope.type, envelope.version)
     command = delivery.exchange == COMMANDS or (kind is not None and issubclass(kind, Command))
-    return senders.refusal(envelope.type, delivery.user_id, command=command)
+    return senders.objection(delivery, envelope.type, command=command)
 
 
 def read_stored(

@@ -13,10 +13,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from messaging.bus import Delivery
+
+FORBIDDEN_SENDER = "forbidden_sender"
+"""The reason of what came from a user who may not say it."""
+BAD_SIGNATURE = "bad_signature"
+"""The reason of what nobody has signed whom we know, or what is not as it was when it was signed."""
 ORCHESTRATOR = "orchestrator"
 OPERATOR = "operator"
 _MISTAKE = "write TYPE=USER, like flight=travel or shipping.sent=depot"
+
+
+class Unproven(Exception):
+    """Nothing proves who has signed a message; says why."""
+
+
+class Signatures(Protocol):
+    """What knows by a signature who has sent a message."""
+
+    def speaker(self, delivery: Delivery) -> str:
+        """The service that has signed it. Raises Unproven."""
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """Why a message is not read: a word for programs, a sentence for people."""
+
+    reason: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +50,16 @@ class Senders:
     """The table. `users` names, for a type or a type's first word, the users that may say it instead of the usual one.
 
     The words `orchestrator` and `operator` in it name the users of those two. Several entries of one type add up.
+    Where there are `signatures`, the service that has signed has to be one that may say it, as the user of the broker
+    has to be one unless `by_user` is false.
     """
 
     users: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    signatures: Signatures | None = None
+    by_user: bool = True
 
     @classmethod
-    def parse(cls, entries: Sequence[str]) -> Senders:
+    def parse(cls, entries: Sequence[str], *, signatures: Signatures | None = None, by_user: bool = True) -> Senders:
         """From `TYPE=USER` each. Raises ValueError, saying which is none."""
         users: dict[str, frozenset[str]] = {}
         for entry in entries:
@@ -37,7 +67,20 @@ class Senders:
             if not (wire_type and equals and user):
                 raise ValueError(f"{entry!r} says nothing about a sender; {_MISTAKE}")
             users[wire_type] = users.get(wire_type, frozenset()) | {user}
-        return cls(users)
+        return cls(users, signatures, by_user)
+
+    def objection(self, delivery: Delivery, wire_type: str, *, command: bool = False) -> Objection | None:
+        """Why this message may not say this; None where it may."""
+        if self.by_user and (why := self.refusal(wire_type, delivery.user_id, command=command)) is not None:
+            return Objection(FORBIDDEN_SENDER, why)
+        if self.signatures is None:
+            return None
+        try:
+            speaker = self.signatures.speaker(delivery)
+        except Unproven as error:
+            return Objection(BAD_SIGNATURE, str(error))
+        why = self.refusal(wire_type, speaker, command=command)
+        return None if why is None else Objection(FORBIDDEN_SENDER, f"by its signature {why}")
 
     def refusal(self, wire_type: str, user_id: str | None, *, command: bool = False) -> str | None:
         """Why this user may not say this, as a sentence; None where it may."""

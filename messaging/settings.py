@@ -8,13 +8,15 @@ from collections.abc import Iterable
 from datetime import timedelta
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from messaging.clock import SystemClock
 from messaging.database import missing_directory, with_async_driver
+from messaging.keys import PrivateKey, UnusableKey, private_key, public_keys, require_library
 from messaging.senders import Senders
 from messaging.topology import QueueType
 
@@ -187,6 +189,22 @@ class ServiceSettings(BaseSettings):
         description="Who says what, where the user is not called like the type's first word: TYPE=USER, separated by "
         "commas (flight=travel).",
     )
+    signing: Literal["off", "sign", "require"] = Field(
+        default="off",
+        validation_alias="AMENDS_SIGNING",
+        description="sign: every message leaves with a signature; require: what comes without a good one is refused, "
+        "too.",
+    )
+    signing_key: SecretStr | None = Field(
+        default=None,
+        validation_alias="AMENDS_SIGNING_KEY",
+        description="The private key, as `amends keys new` writes it; mount it, and set AMENDS_SIGNING_KEY_FILE.",
+    )
+    keys: Path | None = Field(
+        default=None,
+        validation_alias="AMENDS_PUBLIC_KEYS",
+        description="The public keys of all services: a folder of *.json, or a file with a JSON Web Key Set.",
+    )
     outbox_grace: timedelta = Field(
         default=timedelta(seconds=10),
         validation_alias="AMENDS_OUTBOX_GRACE",
@@ -254,6 +272,23 @@ class ServiceSettings(BaseSettings):
                 raise ValueError(f"there is no directory {missing}; make it, or name a file in another one")
         return value
 
+    @model_validator(mode="after")
+    def _usable_keys(self) -> Self:
+        own = self.own_key
+        if own is None:
+            return self
+        require_library()
+        if self.signing == "require":
+            known = public_keys(self._public_keys).get(own.id)
+            if known is None or (known.public, known.service) != (own.public, own.service):
+                raise ValueError(
+                    f"the public half of this service's own key {own.id!r} is not in {self.keys}, so nobody would read "
+                    "what it signs; publish that first"
+                )
+            if known.is_retired(SystemClock().now()):
+                raise ValueError(f"this service's own key {own.id!r} is retired by {self.keys}; sign with a newer one")
+        return self
+
     @property
     def database(self) -> str:
         """The database URL, with the service's own SQLite file where none was named."""
@@ -266,8 +301,34 @@ class ServiceSettings(BaseSettings):
 
     @property
     def allowed(self) -> Senders | None:
-        """Who may say what; None where nobody looks."""
+        """Who may say what, and by which proof; None where nobody looks. Raises UnusableKey."""
+        if self.signing == "require":
+            # Where nobody signs, nobody loads what it takes.
+            from messaging.signing import Verifier
+
+            verifier = Verifier(public_keys(self._public_keys), SystemClock().now)
+            return Senders.parse(self.senders, signatures=verifier, by_user=self.check_senders)
         return Senders.parse(self.senders) if self.check_senders else None
+
+    @property
+    def own_key(self) -> PrivateKey | None:
+        """What this process signs with; None where it does not. Raises UnusableKey."""
+        if self.signing == "off":
+            return None
+        if self.signing_key is None:
+            raise UnusableKey(
+                f"AMENDS_SIGNING={self.signing} needs this service's private key: name its file in "
+                "AMENDS_SIGNING_KEY_FILE (`amends keys new` makes one)"
+            )
+        return private_key(self.signing_key.get_secret_value())
+
+    @property
+    def _public_keys(self) -> Path:
+        if self.keys is None:
+            raise UnusableKey(
+                "AMENDS_SIGNING=require needs the public keys of all services: name their folder in AMENDS_PUBLIC_KEYS"
+            )
+        return self.keys
 
     @property
     def in_memory(self) -> bool:

@@ -33,8 +33,8 @@ from messaging.dead_letters import (
     written,
 )
 from messaging.envelope import Envelope, MalformedMessage, decode
-from messaging.received import FORBIDDEN_SENDER, Received, Tick, Unreadable, read
-from messaging.senders import Senders
+from messaging.received import Received, Tick, Unreadable, read
+from messaging.senders import Objection, Senders
 from messaging.topology import COLLECTED_QUEUE, COMMANDS, exchange_of, service_of
 from messaging.work import Work
 from orchestrator.schema import collected_letter
@@ -72,13 +72,16 @@ class Collector:
             return found if why is None else _letter(delivery, forbidden=why)
         return _letter(delivery, senders=self._senders)
 
-    def _may_not_tell(self, found: Received, delivery: Delivery) -> str | None:
+    def _may_not_tell(self, found: Received, delivery: Delivery) -> Objection | None:
         """Why this sender may not speak of that service's letters; None where it may, or nobody looks."""
         event = found.message
         if self._senders is None or not isinstance(event, (DeadLettered, DeadLetterHandled)):
             return None
-        why = self._senders.refusal(short(event.service), delivery.user_id)
-        return None if why is None else f"it tells of a dead letter of {short(event.service)}: {why}"
+        service = short(event.service)
+        found_fault = self._senders.objection(delivery, service)
+        if found_fault is None:
+            return None
+        return replace(found_fault, why=f"it tells of a dead letter of {service}: {found_fault.why}")
 
     def concerns(self, received: Received) -> Sequence[str]:
         """Nothing: letters are collected each by itself."""
@@ -231,7 +234,7 @@ class _Death:
     time: str
 
 
-def _letter(delivery: Delivery, *, senders: Senders | None = None, forbidden: str | None = None) -> Received:
+def _letter(delivery: Delivery, *, senders: Senders | None = None, forbidden: Objection | None = None) -> Received:
     """Anything as a letter in itself: what the broker gave up, or what its sender may not say, for the reason given."""
     death = _death(delivery)
     # As it was published, and not as the broker handed it on.
@@ -251,9 +254,9 @@ def _letter(delivery: Delivery, *, senders: Senders | None = None, forbidden: st
         if senders is not None and forbidden is None:
             # The headers that say where it died may be anybody's.
             command = death.exchange == COMMANDS or exchange_of(death.queue) == COMMANDS
-            forbidden = senders.refusal(envelope.type, delivery.user_id, command=command)
-    reason = death.reason if forbidden is None else FORBIDDEN_SENDER
-    told = told if forbidden is None else f"; {forbidden}"
+            forbidden = senders.objection(delivery, envelope.type, command=command)
+    reason = death.reason if forbidden is None else forbidden.reason
+    told = told if forbidden is None else f"; {forbidden.why}"
     unreadable = Unreadable(delivery, reason, f"{_sentence(death)}{told}", envelope, data)
     own = unreadable_id(unreadable, service) if envelope is None else letter_id(str(envelope.id), service)
     letter = of_unreadable(service, unreadable, own, delivery.timestamp or _EPOCH)

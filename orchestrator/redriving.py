@@ -18,9 +18,8 @@ from contracts.registry import Registry, UnknownMessage
 from messaging.bus import Delivery
 from messaging.envelope import MAX_ATTRIBUTE, MAX_BODY, Envelope, MalformedMessage, decode, frame, is_structured
 from messaging.outbox_rows import OutboxRow
-from messaging.received import FORBIDDEN_SENDER
 from messaging.redriven import correction_id
-from messaging.senders import Senders
+from messaging.senders import BAD_SIGNATURE, FORBIDDEN_SENDER, Senders
 from messaging.strict_json import NotStrictJson, loads
 from messaging.topology import COMMANDS, EVENTS, exchange_of
 from orchestrator.letters import Letter
@@ -49,8 +48,8 @@ def again(letter: Letter, now: datetime, senders: Senders | None = None) -> Outb
         envelope, _ = decode(delivery)
     except MalformedMessage as error:
         raise Undeliverable(f"no reader will ever read it ({error}); send a corrected one with --edit") from error
-    if letter.reason == FORBIDDEN_SENDER:
-        _vouched(letter, envelope, senders)
+    if letter.reason in (FORBIDDEN_SENDER, BAD_SIGNATURE):
+        _vouched(letter, delivery, envelope, senders)
     text = _marked(body.decode(), letter.id) if is_structured(delivery) else _framed(envelope, body.decode(), letter.id)
     return _row(envelope, text, _exchange(letter), _routing_key(letter, envelope), now)
 
@@ -109,17 +108,23 @@ def data_of(letter: Letter) -> Any:
         raise Undeliverable(f"it cannot be read ({error}); give the whole of it, with --edit @FILE") from error
 
 
-def _vouched(letter: Letter, envelope: Envelope, senders: Senders | None) -> None:
-    """Raise Undeliverable where its sender may still not say it."""
+def _vouched(letter: Letter, delivery: Delivery, envelope: Envelope, senders: Senders | None) -> None:
+    """Raise Undeliverable where its sender may still not say it, or nothing proves who that is."""
+    if letter.reason == BAD_SIGNATURE and (senders is None or senders.signatures is None):
+        raise Undeliverable(
+            "nothing proved who sent it; where a key was missing, set AMENDS_SIGNING=require and AMENDS_PUBLIC_KEYS "
+            "here as the services have them by now, or send what is right of it with --edit"
+        )
     if senders is None:
         raise Undeliverable(
             "its sender might not say it; where that was a mistake, set AMENDS_CHECK_SENDERS and AMENDS_SENDERS here "
             "as the services have them by now, or send what is right of it with --edit"
         )
     command = _exchange(letter) == COMMANDS
-    why = senders.refusal(envelope.type, _outside(letter, "user_id"), command=command)
-    if why is not None:
-        raise Undeliverable(f"{why} (AMENDS_SENDERS); send what is right of it with --edit, or discard it")
+    found = senders.objection(delivery, envelope.type, command=command)
+    if found is not None:
+        setting = "AMENDS_PUBLIC_KEYS" if found.reason == BAD_SIGNATURE else "AMENDS_SENDERS"
+        raise Undeliverable(f"{found.why} ({setting}); send what is right of it with --edit, or discard it")
 
 
 def _whole(letter: Letter) -> bytes:
@@ -145,6 +150,7 @@ def _delivery(letter: Letter, body: bytes) -> Delivery:
         content_type=_outside(letter, "content_type"),
         correlation_id=letter.correlation_id,
         app_id=_outside(letter, "app_id"),
+        user_id=_outside(letter, "user_id"),
         timestamp=_moment(_outside(letter, "timestamp")),
         headers={
             name: value

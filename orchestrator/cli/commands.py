@@ -49,6 +49,7 @@ COMMANDS = (
     Command("reshard", RUN, "shards", "reshard"),
     Command("config", RUN, "running", "config"),
     Command("broker", RUN, "broker", "app"),
+    Command("keys", RUN, "keys", "app"),
     Command("new", RUN, "beginning", "app"),
     Command("list", LOOK, "listing", "list_sagas"),
     Command("show", LOOK, "looking", "show"),

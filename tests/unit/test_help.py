@@ -18,7 +18,7 @@ def _helped(*words: str) -> str:
 
 NO_DATA = {
     *(("run",), ("relay",), ("migrate",), ("new", "service"), ("start",), ("export",), ("seal",)),
-    *(("broker", "needs"), ("broker", "definitions"), ("broker", "resources")),
+    *(("broker", "needs"), ("broker", "definitions"), ("broker", "resources"), ("keys", "new")),
 }
 """Commands that print no data, or one form of it only: an id, a bundle, names of files."""
 

@@ -19,6 +19,7 @@ REASONS = frozenset(
             "oversized",
             "forbidden_header",
             "forbidden_sender",
+            "bad_signature",
             "unknown",
             "invalid",
             "unhandled",

@@ -232,6 +232,7 @@ def test_the_reasons_of_dead_letters_are_all_explained() -> None:
         "oversized",
         "forbidden_header",
         "forbidden_sender",
+        "bad_signature",
         "unknown",
         "invalid",
         "unhandled",

@@ -29,6 +29,7 @@ MIGRATING = {"alembic", "mako"}
 PICTURES = {"rich.progress", "rich.live", "orchestrator.cli.dashboard"}
 HTTP_CLIENT = {"httpx", "httpcore"}
 TELEMETRY = {"prometheus_client", "messaging.telemetry.tracing", "messaging.telemetry.exposition", "opentelemetry.sdk"}
+SIGNING = {"cryptography", "messaging.signing"}
 OTHER_COMMANDS = {"orchestrator.cli.repairing", "orchestrator.cli.dead_letters", "orchestrator.cli.replaying"}
 
 
@@ -64,17 +65,17 @@ def _run(folder: Path, program: str, *words: str) -> tuple[int, set[str], int, b
         (
             "orchestrator",
             AMENDS,
-            MIGRATING | PICTURES | HTTP_CLIENT | TELEMETRY | OTHER_COMMANDS | {"fastapi", "opentelemetry"},
+            MIGRATING | PICTURES | HTTP_CLIENT | TELEMETRY | SIGNING | OTHER_COMMANDS | {"fastapi", "opentelemetry"},
         ),
         (
             "services.order",
             _module("services.order"),
-            MIGRATING | PICTURES | HTTP_CLIENT | TELEMETRY | {"services.order.place"},
+            MIGRATING | PICTURES | HTTP_CLIENT | TELEMETRY | SIGNING | {"services.order.place"},
         ),
         (
             "services.payment",
             _module("services.payment"),
-            MIGRATING | PICTURES | HTTP_CLIENT | TELEMETRY | {"services.payment.http_gateway"},
+            MIGRATING | PICTURES | HTTP_CLIENT | TELEMETRY | SIGNING | {"services.payment.http_gateway"},
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""What moving an instance costs PostgreSQL: a new version of its row on the page where it is, and no index."""
+"""What indexes of instances cost and give: to move one touches none, and a look at the timers reads by one."""
 
 from __future__ import annotations
 
@@ -68,3 +68,35 @@ async def test_a_batch_of_instances_moves_without_touching_an_index(postgres_url
         assert (outcome.count, *counted) == (100, 100, 100)
     finally:
         await database.close()
+
+
+def _deadline(number: int) -> Any:
+    """One of twelve thousand within half a minute."""
+    return NOON + timedelta(microseconds=2_500 * (number * 7_919 % 12_000))
+
+
+_FETCHED = text("SELECT idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'saga'")
+
+
+async def test_a_look_at_the_timers_reads_the_first_span_and_no_other(postgres_url: str) -> None:
+    """Of instances that wait for a while each, however many they are, those whose deadline comes first."""
+    database = Database(postgres_url, by_index=True)
+    try:
+        await migrate.upgrade(database, [migrate.MESSAGING, MIGRATIONS])
+        async with database.transaction() as connection:
+            # Four thousand due in each of three spans, in no order, among others that have ended.
+            rows = [
+                _row(number, 1)
+                | ({"status": "completed", "deadline": None} if number % 6 else {"deadline": _deadline(number // 6)})
+                for number in range(72_000)
+            ]
+            await bulk.insert(connection, saga, COLUMNS, rows)
+        async with database.transaction() as connection:
+            await connection.execute(text("ANALYZE saga"))
+        async with database.reading() as connection:
+            found, upcoming = await timers.due(connection, NOON, 100, [("work", 1)])
+            fetched = (await connection.execute(_FETCHED)).scalar_one()
+    finally:
+        await database.close()
+    assert (len(found), upcoming) == (1, NOON + timedelta(microseconds=2_500))
+    assert fetched <= 4_100

@@ -40,6 +40,9 @@ class Tls:
             if name not in _OPTIONS and meant:
                 raise ValueError(f"there is no option {name!r}; did you mean {meant[0]!r}?")
         self.used = url.scheme == "amqps"
+        unverified = self._options.get("no_verify_ssl", "0")
+        if unverified not in ("0", "1"):
+            raise ValueError(f"no_verify_ssl={unverified}: write 1 to take any broker for ours, or 0, or leave it out")
         given = [name for name in (*_PATHS, "cadata") if name in self._options]
         if given and not self.used:
             raise ValueError(f"it names certificates ({', '.join(given)}) and goes without TLS; write amqps://")

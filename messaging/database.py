@@ -100,7 +100,7 @@ class Database:
                 _prefer_indexes(self.engine)
 
     def __repr__(self) -> str:
-        return f"Database({self.url.render_as_string(hide_password=True)!r})"
+        return f"Database({shown(self.url)!r})"
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A connection in a write transaction that commits when the block ends well."""

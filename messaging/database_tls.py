@@ -49,7 +49,12 @@ def check(url: URL) -> None:
         raise ValueError(f"sslmode={mode} is none of {', '.join(_MODES)}")
     for name in _FILES:
         path = _text(url, name)
-        if path and path != "system" and not Path(path).is_file():
+        if path and not Path(path).is_file():
+            if (name, path) == ("sslrootcert", "system"):
+                # libpq 16 knows it; our driver would look for a file of that name, for as long as for a server.
+                raise ValueError(
+                    "sslrootcert=system is nothing that the driver knows; name the file of the system's CAs"
+                )
             raise ValueError(f"{name} {path} is not there; mount it there, or mend the path")
     authority = _text(url, "sslrootcert")
     if mode.startswith("verify-") and not authority and not (Path.home() / _HOME).is_file():
@@ -74,7 +79,7 @@ def hint(url: URL, said: str) -> str | None:
 def _load(authority: str, certificate: str, key: str, password: str) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        if authority and authority != "system":
+        if authority:
             context.load_verify_locations(authority)
     except OSError as error:
         raise ValueError(f"sslrootcert {authority} holds no certificates of a CA: {_reason(error)}") from error

@@ -143,6 +143,10 @@ async def test_who_cannot_prove_who_it_is_gets_no_connection(secured: Secured, k
         ("sslmod=require", "there is no parameter 'sslmod'; did you mean 'sslmode'?"),
         ("sslmode=very", "sslmode=very is none of disable, allow, prefer, require, verify-ca, verify-full"),
         ("sslmode=verify-full&sslrootcert=/none.pem", "sslrootcert /none.pem is not there; mount it there"),
+        (
+            "sslmode=verify-full&sslrootcert=system",
+            "sslrootcert=system is nothing that the driver knows; name the file",
+        ),
         ("sslmode=verify-full&sslrootcert={key}", "holds no certificates of a CA: no certificate or crl found"),
         ("sslcert={certificate}&sslkey={other}", "are no certificate and its key: key values mismatch"),
     ],
@@ -175,3 +179,4 @@ def test_the_password_of_a_key_is_not_shown() -> None:
     assert "secret" not in shown
     assert "hidden" not in shown
     assert "sslkey=" in shown
+    assert "hidden" not in repr(Database("postgresql://u:secret@h/d?sslpassword=hidden"))

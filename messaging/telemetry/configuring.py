@@ -72,11 +72,19 @@ def exporting(service: str, environment: Mapping[str, str] = os.environ) -> Iter
 
 def _provider(service: str, exporter: str, environment: Mapping[str, str]) -> TracerProvider:
     try:
-        from opentelemetry.sdk.resources import Resource
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
+        return _made(service, exporter, environment)
     except ModuleNotFoundError as error:
         raise CannotTrace(f"OTEL_* asks for spans, but {error}; pip install 'amends[telemetry]'") from error
+    except ValueError as error:
+        # The SDK reads its variables as it is made.
+        raise CannotTrace(f"OTEL_* says what OpenTelemetry cannot work with: {error}") from error
+
+
+def _made(service: str, exporter: str, environment: Mapping[str, str]) -> TracerProvider:
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
+
     attributes = {"service.version": version("amends")}
     named = environment.get("OTEL_SERVICE_NAME") or "service.name=" in environment.get("OTEL_RESOURCE_ATTRIBUTES", "")
     if not named:

@@ -76,12 +76,20 @@ def _run(tmp_path: Path, code: str, **variables: str) -> subprocess.CompletedPro
 RUN = "import runpy; runpy.run_module('services.payment', run_name='__main__', alter_sys=True)"
 WITHOUT_SDK = "import sys; sys.modules['opentelemetry.sdk.trace'] = None; " + RUN
 
+WITHOUT_EXPORTER = "import sys; sys.modules['opentelemetry.exporter.otlp.proto.http.trace_exporter'] = None; " + RUN
+
 
 def test_a_process_that_cannot_trace_as_asked_ends_with_78(tmp_path: Path) -> None:
-    """Without the extra, and for an exporter that is none of ours."""
+    """Without the extra or a part of it, with a variable that the SDK refuses, for an exporter that is none of ours."""
     ended = _run(tmp_path, WITHOUT_SDK, OTEL_TRACES_EXPORTER="otlp")
     assert ended.returncode == EX_CONFIG, ended.stderr
     assert "pip install 'amends[telemetry]'" in ended.stderr
+    ended = _run(tmp_path, WITHOUT_EXPORTER, OTEL_TRACES_EXPORTER="otlp")
+    assert ended.returncode == EX_CONFIG, ended.stderr
+    assert "pip install 'amends[telemetry]'" in ended.stderr
+    ended = _run(tmp_path, RUN, OTEL_TRACES_EXPORTER="otlp", OTEL_BSP_MAX_QUEUE_SIZE="100")
+    assert ended.returncode == EX_CONFIG, ended.stderr
+    assert "OTEL_* says what OpenTelemetry cannot work with: max_export_batch_size must be less" in ended.stderr
     ended = _run(tmp_path, RUN, OTEL_TRACES_EXPORTER="zipkin")
     assert ended.returncode == EX_CONFIG, ended.stderr
     assert "OTEL_TRACES_EXPORTER=zipkin" in ended.stderr

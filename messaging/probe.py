@@ -1,8 +1,8 @@
 """python -m messaging.probe [URL]: whether a service says that it is ready; for containers without a shell.
 
-Without a URL it asks http://127.0.0.1:PORT/readyz, of the PORT that the service itself reads. It loads next to nothing:
-a container asks every few seconds. Exit codes: 0 ready, 1 not ready or not there (a line on stderr says which),
-2 usage.
+Without a URL it asks http://127.0.0.1:PORT/readyz, of the PORT that the service itself reads, or of AMENDS_HEALTH_PORT
+where there is one: PORT may want certificates then. It loads next to nothing: a container asks every few seconds. Exit
+codes: 0 ready, 1 not ready or not there (a line on stderr says which), 2 usage.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def main(arguments: Sequence[str]) -> int:
     if len(arguments) > 1:
         sys.stderr.write(f"{_USAGE}\n")
         return 2
-    url = arguments[0] if arguments else f"http://127.0.0.1:{os.environ.get('PORT', '8000')}/readyz"
+    port = os.environ.get("AMENDS_HEALTH_PORT", "").strip() or os.environ.get("PORT", "8000")
+    url = arguments[0] if arguments else f"http://127.0.0.1:{port}/readyz"
     try:
         ask(*parts_of(url))
     except ValueError as error:

@@ -63,9 +63,23 @@ def test_nobody_there_is_exit_code_1(monkeypatch: pytest.MonkeyPatch, capsys: py
     """Without a URL it asks at the port that the service itself is told."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
+    monkeypatch.delenv("AMENDS_HEALTH_PORT", raising=False)
     monkeypatch.setenv("PORT", str(port))
     assert probe.main([]) == 1
     assert f"http://127.0.0.1:{port}/readyz: " in capsys.readouterr().err
+
+
+def test_the_port_for_probes_goes_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where HTTP wants certificates that a probe has not; an empty variable is none."""
+    with answering(READY) as (url, _):
+        port = url.removeprefix("http://127.0.0.1:").removesuffix("/readyz")
+        monkeypatch.setenv("PORT", "1")
+        monkeypatch.setenv("AMENDS_HEALTH_PORT", port)
+        assert probe.main([]) == 0
+    with answering(READY) as (url, _):
+        monkeypatch.setenv("PORT", url.removeprefix("http://127.0.0.1:").removesuffix("/readyz"))
+        monkeypatch.setenv("AMENDS_HEALTH_PORT", "")
+        assert probe.main([]) == 0
 
 
 @pytest.mark.parametrize("url", ["", "readyz", "https://127.0.0.1:1/", "http://127.0.0.1/", "http://h:1/\r\nX: y"])

@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError
 
 from messaging import migrate as migrations_of
 from messaging.bus import Bus
-from messaging.database import DATABASE_ERRORS, does_not_answer, in_words, may_not, no_database
+from messaging.database import DATABASE_ERRORS, does_not_answer, held_up, in_words, may_not, no_database
 from messaging.privileges import NoSuchRole, Roles
 from messaging.process import EX_CONFIG, EX_UNAVAILABLE, bus_of, load, main
 from messaging.service import Service
@@ -104,7 +104,10 @@ def run_migrations(settings: ServiceSettings, migrations: Sequence[str]) -> None
         if may_not(error):
             typer.echo(f"{shown}: {in_words(error)}; connect as the role that owns the tables", err=True)
             raise typer.Exit(EX_CONFIG) from error
-        typer.echo(does_not_answer(settings.database, error), err=True)
+        why = does_not_answer(settings.database, error)
+        if held_up(error):
+            why = f"{shown}: a transaction that runs for long holds the tables ({in_words(error)}); run it again later"
+        typer.echo(why, err=True)
         raise typer.Exit(EX_UNAVAILABLE) from error
     typer.echo(f"{shown}: {', '.join(each.partition(':')[0] for each in locations)} at head")
     if roles:

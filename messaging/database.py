@@ -35,6 +35,7 @@ _FORMS = "postgresql://user:password@host:5432/name or sqlite:///file.db"
 # available, resources, operator intervention, idle session (PostgreSQL, appendix A).
 _PASSING_STATES = ("08", "40", "53", "57", "55P03", "25P03")
 _SLOW_STATES = ("57014", "55P03")
+_HELD_STATES = ("55P03", "40P01")
 # A migration has changed the result of a statement that was prepared before it; it is prepared anew.
 _STALE = "InvalidCachedStatementError"
 # The operating system's refusals: the same again is refused again, until a person has done something about it.
@@ -262,6 +263,11 @@ def took_too_long(error: BaseException) -> bool:
     if isinstance(error, TimeoutError):
         return True
     return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in _SLOW_STATES
+
+
+def held_up(error: BaseException) -> bool:
+    """Whether another transaction holds what this one wanted to lock: for too long, or each waited for the other."""
+    return _state(error) in _HELD_STATES
 
 
 def collided(error: BaseException) -> bool:

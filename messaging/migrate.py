@@ -8,12 +8,14 @@ of a second to load: only what migrates loads it, not every start that finds the
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, MetaData, column, inspect, select, text
+from sqlalchemy.exc import DBAPIError
 
-from messaging.database import Database
+from messaging.database import Database, held_up
 from messaging.privileges import Roles, grant
 from messaging.revisions import is_behind
 
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
 MESSAGING = "messaging:migrations"
 
 _LOCK = 0x616D656E6473  # "amends"; only one process migrates a database at a time
+
+LOCK_SECONDS = 2
+"""How long a migration waits for a table on PostgreSQL: whoever comes after it waits as long."""
+PATIENCE_SECONDS = 300.0
+"""How long it tries again, while transactions that run for long hold the tables."""
+_PAUSE_SECONDS = 1.0
 
 
 class MigrationsPending(Exception):
@@ -59,7 +67,8 @@ async def upgrade(
 ) -> None:
     """Bring the database to `revision` of each history; does nothing where it is there already, or further.
 
-    `roles` are then granted what they need on its tables, in the same transaction. Raises NoSuchRole.
+    `roles` are then granted what they need on its tables, in the same transaction. Raises NoSuchRole. Beside processes
+    that run it keeps nobody waiting for longer than LOCK_SECONDS and what it does itself.
     """
     moving = set(locations)
     if revision == "head":
@@ -112,14 +121,25 @@ async def _each(
     def migrate(connection: Connection) -> None:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+            connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
         for location in locations:
             config = _config(location, connection)
             act(config, location)
             if roles:
                 grant(connection, roles, config.attributes["tables"].tables.values(), [version_table(location)])
 
-    async with database.transaction() as connection:
-        await connection.run_sync(migrate)
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            async with database.transaction() as connection:
+                await connection.run_sync(migrate)
+        except DBAPIError as error:
+            if not held_up(error) or time.monotonic() >= give_up:
+                raise
+        else:
+            return
+        # What has come meanwhile goes on.
+        await asyncio.sleep(_PAUSE_SECONDS)
 
 
 def _look(config: Config) -> None:

@@ -30,7 +30,7 @@ from messaging.senders import Senders
 from messaging.settings import ServiceSettings
 from messaging.signing import KEY_HEADER, SIGNATURE_HEADER, Signer, SigningBus, Verifier
 from orchestrator.cli.app import app
-from orchestrator.letters import Letter
+from orchestrator.letters import Letter, State
 from orchestrator.redriving import Undeliverable, again
 from tests.signatures import delivered, publish
 
@@ -182,7 +182,7 @@ def _letter(delivery: Delivery, reason: str) -> Letter:
         failures=1,
         first_at=NOON,
         at=NOON,
-        state="open",
+        state=State.OPEN,
         decided_at=None,
         decided_by=None,
         decided_why=None,

@@ -15,7 +15,8 @@ from orchestrator.schema import saga, saga_history
 
 async def store(database: Database, found: Sequence[Recorded]) -> None:
     """Write their rows and their histories."""
-    rows = [{name: getattr(each, name) for name in COLUMNS if name != "revision"} for each in found]
+    told = [name for name in COLUMNS if name not in {"revision", "traceparent"}]
+    rows = [{name: getattr(each, name) for name in told} for each in found]
     for row, each in zip(rows, found, strict=True):
         row["revision"] = len(each.transitions)
     lines = [{"saga_id": each.id} | asdict(line) for each in found for line in each.transitions]

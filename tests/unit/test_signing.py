@@ -77,7 +77,7 @@ def _refused(delivery: Delivery, senders: Senders = EVERYBODY) -> tuple[str, str
 @pytest.mark.parametrize(
     ("message", "key"),
     [(PAINTED, FENCE), (PAINT, ORCHESTRATOR), (PAINTED, ORCHESTRATOR)],
-    ids=lambda each: each.type if isinstance(each, Outgoing) else "",
+    ids=["event", "command", "another's event"],
 )
 def test_what_its_sender_has_signed_is_read(message: Outgoing, key: PrivateKey) -> None:
     """An event by its service, a command by the orchestrator, which may say everything."""

@@ -48,7 +48,9 @@ def load(settings: type[S], **given: object) -> S:
     except ValidationError as error:
         for each in error.errors(include_url=False, include_input=False):
             said = each["msg"].removeprefix("Value error, ")
-            print(f"configuration: {'.'.join(map(str, each['loc']))}: {said}", file=sys.stderr)
+            # What is wrong with several together has no place of its own.
+            place = ".".join(map(str, each["loc"]))
+            print(f"configuration: {place}: {said}" if place else f"configuration: {said}", file=sys.stderr)
     except ValueError as error:
         print(f"configuration: {error}", file=sys.stderr)
     raise SystemExit(EX_CONFIG)

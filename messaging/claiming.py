@@ -11,6 +11,7 @@ from contracts.message import Command
 from messaging import dead_letters, deferred, inbox, redriven
 from messaging.inbox import Entry, Status
 from messaging.received import Received, Unreadable
+from messaging.senders import UNBELIEVED
 from messaging.work import Work
 
 Repeated = list[tuple[Received, Entry]]
@@ -46,7 +47,10 @@ async def bury(work: Work, unreadable: Sequence[Unreadable]) -> None:
     letters = {
         letter: dead_letters.of_unreadable(name, each, letter, work.now)
         for each in unreadable
-        if each in again or each.envelope is None or not redriven.meant_for_another(each.envelope, each.data)
+        if each in again
+        or each.envelope is None
+        or each.reason in UNBELIEVED
+        or not redriven.meant_for_another(each.envelope, each.data)
         for letter in (again.get(each) or dead_letters.unreadable_id(each, name),)
     }
     fresh = await inbox.claim(work.connection, name, letters, work.now, Status.FAILED)

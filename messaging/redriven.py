@@ -19,6 +19,7 @@ from messaging import bulk, schema
 from messaging.dead_letters import letter_id, said_id
 from messaging.envelope import Envelope
 from messaging.received import Received, Unreadable
+from messaging.senders import UNBELIEVED
 
 
 async def readable(
@@ -45,11 +46,11 @@ async def readable(
 async def unreadable(
     connection: AsyncConnection, service: str, deliveries: Collection[Unreadable]
 ) -> dict[Unreadable, UUID]:
-    """The same for what can still not be read."""
+    """The same for what can still not be read; who may not say what he says cannot name anybody's letter either."""
     named = {
         each: (each.envelope, each.envelope.redrives)
         for each in deliveries
-        if each.envelope is not None and each.envelope.redrives is not None
+        if each.envelope is not None and each.envelope.redrives is not None and each.reason not in UNBELIEVED
     }
     here = await _lying_here(connection, {letter for _, letter in named.values()})
     return {

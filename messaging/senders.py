@@ -21,6 +21,8 @@ FORBIDDEN_SENDER = "forbidden_sender"
 """The reason of what came from a user who may not say it."""
 BAD_SIGNATURE = "bad_signature"
 """The reason of what nobody has signed whom we know, or what is not as it was when it was signed."""
+UNBELIEVED = frozenset({FORBIDDEN_SENDER, BAD_SIGNATURE})
+"""Reasons for which nothing that a message says of itself counts, such as which dead letter it is."""
 ORCHESTRATOR = "orchestrator"
 OPERATOR = "operator"
 _MISTAKE = "write TYPE=USER, like flight=travel or shipping.sent=depot"

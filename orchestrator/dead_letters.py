@@ -258,7 +258,9 @@ def _letter(delivery: Delivery, *, senders: Senders | None = None, forbidden: Ob
     reason = death.reason if forbidden is None else forbidden.reason
     told = told if forbidden is None else f"; {forbidden.why}"
     unreadable = Unreadable(delivery, reason, f"{_sentence(death)}{told}", envelope, data)
-    own = unreadable_id(unreadable, service) if envelope is None else letter_id(str(envelope.id), service)
+    # Of what is not believed the id is not believed either: it might be that of a letter that is somebody else's.
+    believed = envelope if forbidden is None else None
+    own = unreadable_id(unreadable, service) if believed is None else letter_id(str(believed.id), service)
     letter = of_unreadable(service, unreadable, own, delivery.timestamp or _EPOCH)
     body, encoding = written(delivery.body)
     event = GivenUp(
@@ -277,7 +279,7 @@ def _letter(delivery: Delivery, *, senders: Senders | None = None, forbidden: Ob
         size=len(delivery.body),
         body=body,
         encoding=encoding,
-        redrives=None if envelope is None else envelope.redrives,
+        redrives=None if believed is None else believed.redrives,
     )
     # The broker may say it twice. What was sent again by a person has another time on its outside.
     occurrence = uuid5(own, f"{death}\n{delivery.timestamp}")

@@ -19,7 +19,7 @@ from messaging.bus import Delivery
 from messaging.envelope import MAX_ATTRIBUTE, MAX_BODY, Envelope, MalformedMessage, decode, frame, is_structured
 from messaging.outbox_rows import OutboxRow
 from messaging.redriven import correction_id
-from messaging.senders import BAD_SIGNATURE, FORBIDDEN_SENDER, Senders
+from messaging.senders import BAD_SIGNATURE, UNBELIEVED, Senders
 from messaging.strict_json import NotStrictJson, loads
 from messaging.topology import COMMANDS, EVENTS, exchange_of
 from orchestrator.letters import Letter
@@ -48,7 +48,7 @@ def again(letter: Letter, now: datetime, senders: Senders | None = None) -> Outb
         envelope, _ = decode(delivery)
     except MalformedMessage as error:
         raise Undeliverable(f"no reader will ever read it ({error}); send a corrected one with --edit") from error
-    if letter.reason in (FORBIDDEN_SENDER, BAD_SIGNATURE):
+    if letter.reason in UNBELIEVED:
         _vouched(letter, delivery, envelope, senders)
     text = _marked(body.decode(), letter.id) if is_structured(delivery) else _framed(envelope, body.decode(), letter.id)
     return _row(envelope, text, _exchange(letter), _routing_key(letter, envelope), now)

@@ -16,6 +16,8 @@ from messaging import pruning, schema
 from messaging.bus import Delivery
 from messaging.dead_letters import letter_id
 from messaging.participant import Participant, RetryLater
+from messaging.senders import Senders
+from messaging.serving import ParticipantConsumer
 from tests.contract.messaging.bench import Bench
 from tests.contract.messaging.parcels import Ordered, Pack, Packed, Refused, done, note, packer
 
@@ -318,3 +320,27 @@ async def test_another_services_corrected_event_is_a_new_message_for_everybody(b
     await bench.handle(_again(bench, corrected, letter))
 
     assert await done(bench.database) == [("p2", "ordered")]
+
+
+async def test_who_may_not_say_it_takes_no_letters_place(bench: Bench) -> None:
+    """A forged message that names a letter is one of its own beside it; that one is handled when it is sent again."""
+    reader = _Reader()
+    senders = Senders()
+    await bench.serve(
+        ParticipantConsumer(reader.participant, clock=bench.clock, entropy=bench.entropy, senders=senders)
+    )
+    event = replace(bench.delivery(Ordered(parcel="p1"), id=SEVEN), exchange="amends.events", user_id="parcel")
+    await bench.handle(event)
+    letter = await _letter(bench)
+    reader.says = None
+
+    changed = replace(event, body=event.body.replace(b"p1", b"p2"), user_id="payment")
+    unknown = _again(bench, replace(event, body=event.body.replace(b"p1", b"p3"), user_id="payment"), UUID(int=12345))
+    await bench.handle(_again(bench, changed, letter), unknown)
+
+    rows = {row.letter_id: (row.reason, row.body) for row in await bench.rows(schema.dead_letter)}
+    assert rows.pop(letter) == ("handler_failed", event.body)
+    assert [reason for reason, _ in rows.values()] == ["forbidden_sender"] * 2
+    await bench.handle(_again(bench, replace(event, user_id="orchestrator"), letter))
+    assert await done(bench.database) == [("p1", "ordered")]
+    assert await bench.letters() == [("forbidden_sender", str(SEVEN))] * 2

@@ -98,3 +98,33 @@ async def test_what_the_broker_gave_up_counts_as_its_senders_word(office: Office
     given["headers"] = {"x-death": [death | {"queue": "order.commands"}], "x-first-death-queue": "order.commands"}
     await office.handle(office.raw(json.dumps(body | {"id": "2"}).encode(), **given, user_id="orchestrator"))
     assert ("order", "delivery_limit", "open", 1) in await _collected(office)
+
+
+async def test_who_may_not_say_it_takes_no_letters_place_here_either(office: Office) -> None:
+    """With the headers of one that the broker gave up, and the id or the name of a letter that is there."""
+    mine: DeadLetter = dead_letter()
+    await office.handle(_from("payment", office, announcement(mine)))
+    death = {"count": 1, "reason": "delivery_limit", "queue": mine.queue, "exchange": "amends.events"}
+    body = {
+        "specversion": "1.0",
+        "id": str(mine.message_id),
+        "source": "order",
+        "type": "order.canceled",
+        "time": "2026-03-01T11:00:00Z",
+        "redrives": str(LETTER),
+        "data": {},
+    }
+    forged = office.raw(
+        json.dumps(body).encode(),
+        exchange="amends.dead-letters",
+        routing_key="payment.sent",
+        content_type=CONTENT_TYPE,
+        headers={"x-death": [death], "x-first-death-queue": mine.queue},
+        user_id="shop",
+    )
+    await office.handle(forged)
+
+    rows = {row.reason: (row.id == LETTER, row.body, row.failures) for row in await office.rows(collected_letter)}
+    assert rows.pop("handler_failed") == (True, '{"specversion":"1.0"}', 1)
+    assert [here for here, _, _ in rows.values()] == [False]
+    assert set(rows) == {"forbidden_sender"}

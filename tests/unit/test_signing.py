@@ -17,6 +17,8 @@ import pytest
 from typer.testing import CliRunner
 
 from contracts.message import Command, Event
+from contracts.money import Money
+from contracts.order import OrderCreated
 from contracts.registry import Registry
 from messaging import keys
 from messaging.bus import Delivery, Outgoing, Receipt
@@ -24,14 +26,18 @@ from messaging.envelope import CONTENT_TYPE, Envelope, encode
 from messaging.keys import PrivateKey, UnusableKey
 from messaging.memory import MemoryBroker, MemoryBus
 from messaging.outbox_rows import as_message, outgoing
-from messaging.process import BadConfiguration, bus_of
+from messaging.process import BadConfiguration, bus_of, load
 from messaging.received import Received, Unreadable, read
 from messaging.senders import Senders
 from messaging.settings import ServiceSettings
 from messaging.signing import KEY_HEADER, SIGNATURE_HEADER, Signer, SigningBus, Verifier
+from orchestrator.catalog import Catalog
 from orchestrator.cli.app import app
 from orchestrator.letters import Letter, State
 from orchestrator.redriving import Undeliverable, again
+from orchestrator.routing import Router
+from orchestrator.sagas.fulfill_order import FULFILL_ORDER
+from orchestrator.sharding import Placement
 from tests.signatures import delivered, publish
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -208,6 +214,21 @@ def test_what_was_refused_for_its_signature_is_sent_again_only_with_a_good_one()
     assert again(letter, NOON, EVERYBODY).message_id == MESSAGE
 
 
+def test_what_is_handed_on_to_another_shard_is_signed_by_the_orchestrator() -> None:
+    """Only what was signed by who may say it; there it is read, as all that the orchestrator says."""
+    created = OrderCreated(order_id=UUID(int=1), customer_id="ada", total=Money(amount=1, currency="USD"), items=1)
+    message = as_message(outgoing(created, Envelope(MESSAGE, "order.created", 1, "order", NOON)))
+    order = keys.new("order")
+    senders = _senders(order, ORCHESTRATOR)
+    catalog = Catalog([FULFILL_ORDER])
+    routers = [Router(catalog, Placement(number, 2), senders) for number in (0, 1)]
+
+    assert [each.route(delivered(message, None)) for each in routers] == [None, None]
+    (routed,) = [found for each in routers if (found := each.route(delivered(message, order))) is not None]
+    (handed_on,) = routed.messages
+    assert isinstance(read(delivered(handed_on, ORCHESTRATOR), catalog.registry, senders), Received)
+
+
 # -- leaving -------------------------------------------------------------------------------------------------
 
 
@@ -317,6 +338,21 @@ def test_what_is_wrong_with_keys_is_said_at_start(monkeypatch: pytest.MonkeyPatc
     bad.write_text(keys.as_json(mixed))
     with pytest.raises(BadConfiguration, match=r"the two halves of the key .* do not belong together"):
         bus_of(_memory(_ask(monkeypatch, "sign", bad, None)), "fence", MemoryBroker())
+
+
+def test_a_process_without_its_key_ends_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 78, and how to mend it."""
+    monkeypatch.setenv("AMENDS_SIGNING", "sign")
+    with pytest.raises(SystemExit) as ended:
+        load(ServiceSettings)
+
+    assert ended.value.code == 78
+    assert capsys.readouterr().err == (
+        "configuration: AMENDS_SIGNING=sign needs this service's private key: name its file in "
+        "AMENDS_SIGNING_KEY_FILE (`amends keys new` makes one)\n"
+    )
 
 
 def test_a_service_whose_own_key_is_retired_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -121,11 +121,11 @@ class Sweeper:
     @asynccontextmanager
     async def _forgetting(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that has deleted what is confirmed, and the claims that are over."""
-        # While somebody else is deleting rows, their claim still keeps others from sending them again.
-        over = [token for token, sent in self._over.items() if not self._departures.leaving(sent)]
-        ids = set[int]()
+        ids, over = set[int](), list[int]()
         try:
             async with self._database.transaction() as connection:
+                # While somebody else is deleting rows, their claim still keeps others from sending them again.
+                over.extend(token for token, sent in self._over.items() if not self._departures.leaving(sent))
                 writes = Writes()
                 ids = self._departures.delete_with(writes)
                 # Behind the rows: once its claim is gone, a row that is still there is anybody's.

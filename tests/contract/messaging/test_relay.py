@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
@@ -440,6 +442,31 @@ async def test_a_claim_holds_until_its_rows_are_deleted_for_sure(bench: Bench) -
 
     assert await bench.rows(schema.outbox) == []
     assert await bench.rows(schema.outbox_claim) == []
+
+
+async def test_a_claim_holds_while_its_rows_went_into_another_transaction_in_the_meantime(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker takes them along to delete them while the sweeper waits for a connection, and may yet fail."""
+    await bench.commit_rows([row(1), row(2)])
+    assert await bench.relay.sweep() == 2
+    transaction, taken = bench.database.transaction, set[int]()
+
+    @asynccontextmanager
+    async def late() -> AsyncIterator[AsyncConnection]:
+        taken.update(bench.relay.delete_with(Writes()))
+        async with transaction() as connection:
+            yield connection
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.database, "transaction", late)
+        await bench.relay.forget_confirmed()
+    assert len(taken) == 2
+    assert await Relay(bench.database, ScriptedBus(), bench.clock).sweep() == 0
+
+    bench.relay.kept(taken)
+    await bench.relay.forget_confirmed()
+    assert (await bench.rows(schema.outbox), await bench.rows(schema.outbox_claim)) == ([], [])
 
 
 async def test_an_expired_lease_lets_another_sweeper_take_over(bench: Bench) -> None:

@@ -166,7 +166,7 @@ class Trade:
         calls, published = len(bench.bus.calls), len(bench.bus.published)
 
         def statement(_connection: Any, _cursor: Any, text: str, *_: Any) -> None:
-            if "LIMIT" not in text and not text.upper().startswith(("BEGIN", "PRAGMA")):
+            if "LIMIT" not in text and not text.upper().startswith(("BEGIN", "PRAGMA", "SET LOCAL")):
                 cost.statements.append(text)
 
         def commit(_connection: Any) -> None:

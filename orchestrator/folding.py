@@ -333,7 +333,9 @@ class Folding:
         several = self._work.connection.dialect.name != "sqlite"  # which has one writer at a time
         if several and (touched or self._found.rows):
             self._work.checks.append(parked.unchanged(writes, self._found, self._ids))
-        fresh = [self._row(each) for each in touched if not each.loaded_revision]
+        # In one order, as others that start the same ones: what is not there yet nobody could lock before.
+        starting = sorted((each for each in touched if not each.loaded_revision), key=lambda each: each.id.int)
+        fresh = [self._row(each) for each in starting]
         changed = [
             self._row(each) | {"revision": each.loaded_revision, "next": each.revision}
             for each in touched

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter, ValidationError
 
 from contracts.registry import in_words
+from messaging.senders import OPERATOR, ORCHESTRATOR
 from messaging.topology import DEAD_LETTERS, EVENTS, Binding, Topology
 
 if TYPE_CHECKING:
@@ -20,14 +21,16 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _RESERVED = ("amends", "operator", "monitor")
+_EVERYBODYS = ("#", f"{ORCHESTRATOR}.#", f"{OPERATOR}.#")
+"""Who may say all of one of these may say everything."""
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
     """One service: its name, which is its user's too, what it finds on the broker, and what it publishes where.
 
-    `publishes` are topic patterns: a whole type, `word.#` for all that begin with a word, or `#` for everything.
-    Raises ValueError for a name that cannot be a service's.
+    `publishes` are topic patterns: a whole type, `word.#` for all that begin with a word, or `#` for everything, which
+    only the orchestrator may. Raises ValueError for a name that cannot be a service's, and for what is not its to say.
     """
 
     service: str
@@ -40,6 +43,11 @@ class Needs:
                 f"{self.service!r} cannot be the name of a service: lower case letters, digits, - and _, beginning "
                 f"with a letter, and none of {', '.join(_RESERVED)}"
             )
+        for each in self.publishes:
+            if each.exchange == EVENTS and each.pattern in _EVERYBODYS and self.service != ORCHESTRATOR:
+                raise ValueError(
+                    f"{self.service!r} may not publish {each.pattern}: name the events, or what their types begin with"
+                )
 
     @property
     def foreign(self) -> tuple[str, ...]:
@@ -50,6 +58,11 @@ class Needs:
             for each in self.publishes
             if each.exchange == EVENTS and each.pattern != "#" and not each.pattern.startswith(own)
         )
+
+    def may_say(self, words: str) -> bool:
+        """Whether it publishes the event of this type, or all whose types begin with these words."""
+        patterns = [each.pattern for each in self.publishes if each.exchange == EVENTS and each.pattern != "#"]
+        return any(each == words or (each.endswith("#") and f"{words}.".startswith(each[:-1])) for each in patterns)
 
 
 def own(service: str, *events: str) -> tuple[Binding, ...]:

@@ -16,10 +16,9 @@ from typing import Any
 from messaging.grants import EVERYTHING, NOTHING, Permission, permission, topic_permissions
 from messaging.needs import Needs
 from messaging.rabbitmq_topology import CONSISTENT_HASH, SPREAD_BY, arguments_of
+from messaging.senders import OPERATOR
 from messaging.topology import Binding, Queue, Spread, Topology
 
-OPERATOR = "operator"
-"""Who may do everything: imports definitions, looks into queues, sends what no service may."""
 MONITOR = "monitor"
 """Who may look at figures, and read and write nothing."""
 
@@ -61,17 +60,14 @@ def users(needs: Sequence[Needs]) -> tuple[str, ...]:
 
 
 def senders(needs: Sequence[Needs]) -> tuple[str, ...]:
-    """What AMENDS_SENDERS has to say: who publishes events that are not called after their user."""
-    services = {each.service for each in needs}
-    entries: set[str] = set()
-    for each in needs:
-        for pattern in each.foreign:
-            wire_type = pattern.removesuffix(".#")
-            entries.add(f"{wire_type}={each.service}")
-            word = wire_type.partition(".")[0]
-            if word in services:
-                entries.add(f"{wire_type}={word}")
-    return tuple(sorted(entries))
+    """What AMENDS_SENDERS has to say: who publishes events that are not called after their user.
+
+    An entry stands in the place of whatever would hold without it, so it names all who may say this.
+    """
+    types = {pattern.removesuffix(".#") for each in needs for pattern in each.foreign}
+    return tuple(
+        sorted(f"{wire_type}={each.service}" for wire_type in types for each in needs if each.may_say(wire_type))
+    )
 
 
 def hashed(password: str, salt: bytes | None = None) -> str:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from messaging.rabbitmq_definitions import OPERATOR
+from messaging.senders import OPERATOR
 
 Value: TypeAlias = "str | int | bool | Mapping[str, Value] | Sequence[Value]"
 Resource: TypeAlias = Mapping[str, Value]

@@ -25,6 +25,7 @@ UNBELIEVED = frozenset({FORBIDDEN_SENDER, BAD_SIGNATURE})
 """Reasons for which nothing that a message says of itself counts, such as which dead letter it is."""
 ORCHESTRATOR = "orchestrator"
 OPERATOR = "operator"
+"""Who may do everything: imports definitions, looks into queues, sends what no service may."""
 _MISTAKE = "write TYPE=USER, like flight=travel or shipping.sent=depot"
 
 
@@ -49,7 +50,8 @@ class Objection:
 
 @dataclass(frozen=True, slots=True)
 class Senders:
-    """The table. `users` names, for a type or a type's first word, the users that may say it instead of the usual one.
+    """The table. `users` names, for a type or the words that a type begins with, the users that may say it instead of
+    the usual one; the longest such entry counts.
 
     The words `orchestrator` and `operator` in it name the users of those two. Several entries of one type add up.
     Where there are `signatures`, the service that has signed has to be one that may say it, as the user of the broker
@@ -100,8 +102,10 @@ class Senders:
 
     def of(self, wire_type: str) -> frozenset[str]:
         """The users that may say this type."""
-        word = wire_type.partition(".")[0]
-        return self.users.get(wire_type) or self.users.get(word) or frozenset({word})
+        words = wire_type
+        while (found := self.users.get(words)) is None and "." in words:
+            words = words.rpartition(".")[0]
+        return found or frozenset({words})
 
     def _everything(self) -> frozenset[str]:
         return self.of(ORCHESTRATOR) | self.of(OPERATOR)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from sqlalchemy import Table
 
-from messaging.rabbitmq_definitions import MONITOR, OPERATOR
+from messaging.rabbitmq_definitions import MONITOR
+from messaging.senders import OPERATOR
 from orchestrator.schema import saga_history
 from services.payment.schema import metadata
 from tests.acceptance.pages import ROOT, blocks

@@ -12,8 +12,10 @@ from typer.testing import CliRunner, Result
 
 from deploy import broker_definitions
 from messaging.__main__ import app as messaging
+from messaging.grants import topic_permissions
 from messaging.needs import Needs, as_json, from_json, own
 from messaging.rabbitmq_definitions import definitions, hashed, senders
+from messaging.senders import Senders
 from messaging.topology import COMMANDS, DEAD_LETTERS, EVENTS, Binding, Queue, QueueType, Spread, Topology
 from orchestrator.cli.app import app
 from services.payment.__main__ import app as payment
@@ -99,6 +101,43 @@ def test_a_name_that_cannot_be_a_users_is_refused(name: str) -> None:
     """Among them those of the users that are there anyway."""
     with pytest.raises(ValueError, match="cannot be the name of a service"):
         Needs(name, Topology(), ())
+
+
+def _emitting(name: str, *others: str) -> Needs:
+    return Needs(name, Topology(exchanges=(EVENTS,)), tuple(Binding(EVENTS, each) for each in (f"{name}.#", *others)))
+
+
+@pytest.mark.parametrize(
+    ("user", "wire_type", "allowed"),
+    [
+        ("shop", "order.line.added", True),
+        ("shop", "order.created", False),
+        ("travel", "order.line.added", True),
+        ("travel", "order.line.removed", False),
+        ("order", "order.line.added", True),
+        ("order", "order.created", True),
+        ("depot", "order.line.added", False),
+    ],
+)
+def test_readers_take_what_the_broker_lets_through(user: str, wire_type: str, allowed: bool) -> None:
+    """What AMENDS_SENDERS has to say adds up to what the users may publish, also where patterns lie in each other."""
+    needs = [
+        _emitting("order"),
+        _emitting("shop", "order.line.#"),
+        _emitting("travel", "order.line.added"),
+        _emitting("depot"),
+    ]
+    granted = {each.service: topic_permissions(each, [EVENTS])[0].write for each in needs}
+
+    assert (re.search(granted[user], wire_type) is not None) is allowed
+    assert (Senders.parse(senders(needs)).refusal(wire_type, user) is None) is allowed
+
+
+@pytest.mark.parametrize("pattern", ["#", "orchestrator.#", "operator.#"])
+def test_nobody_but_the_orchestrator_is_granted_everything(pattern: str) -> None:
+    """The table of who may say what would let such a user say all that these two may."""
+    with pytest.raises(ValueError, match="'shop' may not publish"):
+        _emitting("shop", pattern)
 
 
 # -- the commands --------------------------------------------------------------------------------------------

@@ -65,6 +65,8 @@ def test_a_type_belongs_to_the_user_called_like_its_first_word(
         ("parcel.sent", "shop", True),
         ("parcel.sent", "parcel", False),
         ("parcel.lost", "parcel", True),
+        ("parcel.sent.late", "shop", True),
+        ("parcel.sentinel", "shop", False),
         ("payment.authorized", "conductor", True),
         ("payment.authorized", "orchestrator", False),
     ],

@@ -16,7 +16,7 @@ from sqlalchemy.exc import ArgumentError
 from messaging import migrate as migrations_of
 from messaging.bus import Bus
 from messaging.database import DATABASE_ERRORS, does_not_answer, held_up, in_words, may_not, no_database
-from messaging.privileges import NoSuchRole, Roles
+from messaging.privileges import NoSuchRole, NotGranted, Roles
 from messaging.process import EX_CONFIG, EX_UNAVAILABLE, bus_of, load, main
 from messaging.service import Service
 from messaging.settings import ServiceSettings, as_written, misspelled
@@ -96,6 +96,9 @@ def run_migrations(settings: ServiceSettings, migrations: Sequence[str]) -> None
         migrations_of.migrate_now(settings.database, locations, roles)
     except NoSuchRole as error:
         typer.echo(f"{shown}: {error}", err=True)
+        raise typer.Exit(EX_CONFIG) from error
+    except NotGranted as error:
+        typer.echo(str(error), err=True)
         raise typer.Exit(EX_CONFIG) from error
     except DATABASE_ERRORS as error:
         if (mend := no_database(settings.database, error)) is not None:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, MetaData, column, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
-from messaging.database import Database, held_up
-from messaging.privileges import Roles, grant
+from messaging.database import Database, held_up, in_words, may_not, shown
+from messaging.privileges import NotGranted, Roles, grant
 from messaging.revisions import is_behind
 
 if TYPE_CHECKING:
@@ -97,8 +97,9 @@ async def downgrade(database: Database, locations: Sequence[str], revision: str 
 async def pending(database: Database, locations: Sequence[str]) -> dict[str, str]:
     """The histories that are not at head, each with the revision the database has ("none" for a bare one).
 
-    One that a later version has taken further than this code knows is none of them.
+    One that a later version has taken further than this code knows is none of them. Raises NotGranted.
     """
+    user = database.url.username
 
     def compare(connection: Connection) -> dict[str, str]:
         behind = {}
@@ -109,10 +110,18 @@ async def pending(database: Database, locations: Sequence[str]) -> dict[str, str
                 found.update(connection.execute(select(column("version_num")).select_from(text(table))).scalars())
             if is_behind(found, location):
                 behind[_name(location)] = ", ".join(found) or "none"
+        # To a role that may not look into the schema all tables seem to be missing.
+        if behind and database.dialect == "postgresql" and not connection.scalar(text("SELECT current_schema()")):
+            raise NotGranted(shown(database.url), user, "no schema is open to it")
         return behind
 
     async with database.reading() as connection:
-        return await connection.run_sync(compare)
+        try:
+            return await connection.run_sync(compare)
+        except DBAPIError as error:
+            if not may_not(error):
+                raise
+            raise NotGranted(shown(database.url), user, in_words(error)) from error
 
 
 async def _each(

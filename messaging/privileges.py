@@ -21,6 +21,16 @@ class NoSuchRole(Exception):
     """A role that is to be granted something is not there, or the database has none; says which, and how to mend it."""
 
 
+class NotGranted(Exception):
+    """The role that we connect as may not use the tables; says what it was refused, and how to mend it."""
+
+    def __init__(self, database: str, user: str | None, refused: str) -> None:
+        super().__init__(
+            f"{database}: user {user!r} may not use the tables ({refused}); run `migrate` as their owner, with "
+            f"AMENDS_APP_ROLE={user}"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Roles:
     """Who is granted what: the role that the service connects as, and the role that prunes. None: nobody."""

@@ -25,6 +25,7 @@ from messaging.bus import Bus, BusUnavailable, TopologyMismatch
 from messaging.keys import UnusableKey
 from messaging.memory_broker import MemoryBroker
 from messaging.migrate import MigrationsPending
+from messaging.privileges import NotGranted
 from messaging.service import DatabaseUnavailable, Service, WrongDatabase
 from messaging.settings import MEMORY, ServiceSettings, misspelled
 from messaging.telemetry.configuring import CannotTrace, exporting
@@ -136,7 +137,7 @@ def main(settings: ServiceSettings, name: str, make: Callable[[], Sequence[Servi
     except (BusUnavailable, DatabaseUnavailable) as error:
         log.error("dependency_unavailable", error=str(error))
         return EX_UNAVAILABLE
-    except (BadConfiguration, CannotTrace, WrongDatabase, MigrationsPending, TopologyMismatch) as error:
+    except (BadConfiguration, CannotTrace, WrongDatabase, MigrationsPending, NotGranted, TopologyMismatch) as error:
         log.error("bad_configuration", error=str(error))
         return EX_CONFIG
     except KeyboardInterrupt:

@@ -23,6 +23,7 @@ from messaging.health import with_health
 from messaging.outbox import INFO, Emitting
 from messaging.outside import OutsideCalls
 from messaging.participant import Participant
+from messaging.privileges import NotGranted
 from messaging.relay import Relay
 from messaging.role import Role, participant_role
 from messaging.settings import ServiceSettings
@@ -175,7 +176,7 @@ class Service:
         """Reach the database and the broker, bring or check the tables, declare the topology, begin to work.
 
         Raises DatabaseUnavailable or BusUnavailable after `start_timeout`, WrongDatabase, MigrationsPending,
-        TopologyMismatch.
+        NotGranted, TopologyMismatch.
         """
         await self._reach_database()
         if self.settings.migrates:
@@ -322,6 +323,8 @@ class Service:
                 behind = await migrate.pending(self.database, self.migrations)
             if behind:
                 found["migrations"] = self._run_migrate(behind)
+        except NotGranted as error:
+            found["database"] = str(error)
         except DATABASE_ERRORS as error:
             found["database"] = in_words(error)
         return found

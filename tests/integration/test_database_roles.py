@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,6 +224,38 @@ def test_a_service_that_may_not_migrate_says_so(cluster: Cluster) -> None:
     ended = CliRunner().invoke(order, ["migrate"], env={"DATABASE_URL": cluster.url("payment")})
     assert ended.exit_code == 78
     assert "permission denied for schema public; connect as the role that owns the tables" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("taken", "refused"),
+    [
+        ("USAGE ON SCHEMA public", "no schema is open to it"),
+        ("SELECT ON alembic_version_messaging", "permission denied for table alembic_version_messaging"),
+    ],
+)
+def test_a_service_that_was_granted_nothing_says_so(cluster: Cluster, taken: str, refused: str) -> None:
+    """With 78 and the variable that grants it: to migrate once more would bring it no further."""
+    service = f"{cluster.run}_payment"
+    with psycopg.connect(cluster.url("payment", "_owner")) as connection:
+        connection.execute(sql.SQL("REVOKE {} FROM {}").format(sql.SQL(taken), sql.Identifier(service)))
+    try:
+        ended = finished(
+            (sys.executable, "-m", "services.payment"),
+            ROOT,
+            DATABASE_URL=cluster.url("payment"),
+            AMQP_URL="amqp://127.0.0.1:1/",
+            PORT="0",
+            AMENDS_START_TIMEOUT="0",
+        )
+    finally:
+        migrate(payment, cluster.url("payment", "_owner"), AMENDS_APP_ROLE=service)
+
+    assert cluster.password not in ended.stderr
+    assert ended.returncode == 78, ended.stderr
+    assert f"may not use the tables ({refused}); run `migrate` as their owner, with AMENDS_APP_ROLE={service}" in (
+        ended.stderr
+    )
+    assert "Traceback" not in ended.stderr
 
 
 # -- the services, as these roles ----------------------------------------------------------------------------

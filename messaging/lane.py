@@ -20,7 +20,7 @@ from messaging.bisecting import HandlerFailed, apart
 from messaging.bus import Subscription
 from messaging.clock import Checkpoint, Clock, Entropy
 from messaging.consumer import Batch, CannotGoOn, Consumer
-from messaging.database import DATABASE_ERRORS, Database, collided, in_words, is_transient, took_too_long
+from messaging.database import DATABASE_ERRORS, Database, collided, in_words, is_transient, may_not, took_too_long
 from messaging.hand import Hand
 from messaging.outbox_rows import Pending
 from messaging.polling import Poller
@@ -255,6 +255,9 @@ class Act(Protocol):
 def _tries(error: Exception, slow_tries: int) -> int | None:
     """How often what failed like this inside its transaction is tried again; None: until it passes."""
     cause = _cause(error)
+    if may_not(cause) and not isinstance(error, HandlerFailed):
+        # It is our own tables that somebody has to grant us; every message would become a dead letter meanwhile.
+        return None
     if not is_transient(cause) or _is_foreign(error):
         return 0
     if took_too_long(cause):

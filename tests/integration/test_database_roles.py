@@ -31,6 +31,7 @@ from services.payment.ledger import Ledger
 from services.payment.schema import journal_entry
 from tests.acceptance.pages import ROOT
 from tests.acceptance.programs import AMENDS, finished
+from tests.chaos.waiting import eventually
 from tests.integration.shop import NAMES, Shop
 
 PROGRAMS: dict[str, Typer] = {"orchestrator": amends, "order": order, "payment": payment}
@@ -340,3 +341,32 @@ async def test_a_service_does_not_prune_its_history(shop: Shop, cluster: Cluster
     assert ended.returncode == 78
     assert "permission denied for table saga_history" in ended.stderr
     assert await shop.count("orchestrator", saga, status="completed") == 1
+
+
+@pytest.mark.parametrize(("service", "table"), [("payment", "inbox"), ("orchestrator", "saga_history")])
+async def test_what_a_role_was_not_granted_is_waited_for(
+    shop: Shop, cluster: Cluster, service: str, table: str
+) -> None:
+    """A forgotten grant is nobody's dead letter: the batch waits, readiness says for what, and goes on once granted."""
+    role = f"{cluster.run}_{service}"
+    took = sql.SQL("REVOKE INSERT ON {} FROM {}").format(sql.Identifier(table), sql.Identifier(role))
+    before, buried = (
+        await shop.count("orchestrator", saga, status="completed"),
+        await shop.count(service, schema.dead_letter),
+    )
+    with psycopg.connect(cluster.url(service, "_owner")) as connection:
+        connection.execute(took)
+    try:
+        await shop.place(5 + len(table))
+
+        async def waiting() -> bool:
+            told = await shop.services[service].obstacles()
+            return f"permission denied for table {table}" in told.get("worker", "")
+
+        assert await eventually(waiting), await shop.services[service].obstacles()
+        assert await shop.count(service, schema.dead_letter) == buried
+    finally:
+        owner = cluster.url(service, "_owner")
+        await asyncio.to_thread(migrate, PROGRAMS[service], owner, AMENDS_APP_ROLE=role)
+    await shop.come(before + 1, "orchestrator", saga, status="completed")
+    assert await shop.count("orchestrator", collected_letter, state="open") == 0

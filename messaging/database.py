@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import event, text
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
@@ -32,8 +32,9 @@ COMMAND_SECONDS = 60.0
 _FORMS = "postgresql://user:password@host:5432/name or sqlite:///file.db"
 
 # SQLSTATE classes and codes that say "try the same thing again": connection, serialization and deadlock, lock not
-# available, resources, operator intervention, idle session (PostgreSQL, appendix A).
-_PASSING_STATES = ("08", "40", "53", "57", "55P03", "25P03")
+# available, resources, operator intervention, idle session, read-only transaction (PostgreSQL, appendix A).
+_READ_ONLY = "25006"
+_PASSING_STATES = ("08", "40", "53", "57", "55P03", "25P03", _READ_ONLY)
 _SLOW_STATES = ("57014", "55P03")
 _HELD_STATES = ("55P03", "40P01")
 # A migration has changed the result of a statement that was prepared before it; it is prepared anew.
@@ -97,6 +98,7 @@ class Database:
             _prepare_sqlite(self.engine)
         else:
             _keep_no_transaction(self.engine)
+            _leave_standbys(self.engine)
             if by_index:
                 _prefer_indexes(self.engine)
 
@@ -308,6 +310,14 @@ def _keep_no_transaction(engine: AsyncEngine) -> None:
         # A BEGIN that we did not wait for to the end may have begun all the same: nobody would ever commit it.
         if connection is not None and connection.driver_connection.is_in_transaction():
             record.invalidate()
+
+
+def _leave_standbys(engine: AsyncEngine) -> None:
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def told(context: ExceptionContext) -> None:
+        # A server that was demoted while we were connected to it: where the address leads to by now, it may be another.
+        if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
+            context.is_disconnect = True
 
 
 def _prefer_indexes(engine: AsyncEngine) -> None:

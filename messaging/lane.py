@@ -20,7 +20,16 @@ from messaging.bisecting import HandlerFailed, apart
 from messaging.bus import Subscription
 from messaging.clock import Checkpoint, Clock, Entropy
 from messaging.consumer import Batch, CannotGoOn, Consumer
-from messaging.database import DATABASE_ERRORS, Database, collided, in_words, is_transient, may_not, took_too_long
+from messaging.database import (
+    DATABASE_ERRORS,
+    Conflict,
+    Database,
+    collided,
+    in_words,
+    is_transient,
+    may_not,
+    took_too_long,
+)
 from messaging.hand import Hand
 from messaging.outbox_rows import Pending
 from messaging.polling import Poller
@@ -142,9 +151,11 @@ class Lane:
                         # Unacknowledged: the broker hands them to somebody else when we close.
                         self._station.poller.release(arrivals)
                         return None
-                    await self._station.clock.sleep(
-                        min(0.05 * 2 ** min(failures, 10), LONGEST_RETRY) * (0.5 + self._station.entropy.jitter())
-                    )
+                    # Whoever was in the way has committed by then: the same again finds what that left.
+                    if failures > 1 or not isinstance(_cause(error), Conflict):
+                        await self._station.clock.sleep(
+                            min(0.05 * 2 ** min(failures, 10), LONGEST_RETRY) * (0.5 + self._station.entropy.jitter())
+                        )
                 else:
                     return None
         finally:

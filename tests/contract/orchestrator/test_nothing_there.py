@@ -37,8 +37,8 @@ ARRAYS = {
     "migrate-instances": (("--saga", "move_house", "--from", "1", "--to", "2", *WHY), 0),
 }
 """What is asked, and the exit code where there is none."""
-NEVER_EMPTY = {"reindex", "config show"}
-"""Arrays of what this process has, not of what lies in the database."""
+NEVER_EMPTY = {"reindex", "config show", "keys show"}
+"""Arrays of what this process has, or a folder, not of what lies in the database."""
 OTHERS = {"show", "why", "watch", "replay", "fork", "preflight", "prune", "dead-letters show"}
 """Print an object, or a line each time."""
 

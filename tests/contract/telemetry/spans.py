@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+PATIENCE = 60.0
 
 
 class Collected:
@@ -21,6 +24,12 @@ class Collected:
     def all(self) -> Sequence[ReadableSpan]:
         """Those that ended so far, in that order."""
         return self._exporter.get_finished_spans()
+
+    async def ended(self, what: str) -> None:
+        """Wait until a span of this name and about this message has ended."""
+        async with asyncio.timeout(PATIENCE):
+            while all(told(each) != what for each in self.all):  # noqa: ASYNC110 - spans are looked at, nobody announces them
+                await asyncio.sleep(0.01)
 
     def named(self, name: str) -> list[ReadableSpan]:
         """Those of this name."""

@@ -83,6 +83,7 @@ async def test_making_amends_is_in_the_same_trace(places: tuple[Buses, Databases
     """An order of which nothing is in stock: the refusal leads to the compensation, and that to the cancellation."""
     async with shop(*places, provider=spans.provider, default_stock=0) as running:
         order = await running.place(traceparent=CALLER)
+        await spans.ended("process order.events fulfillment.failed")
     assert (order["status"], order["reason"]) == ("canceled", "out_of_stock")
 
     (undone,) = [each for each in spans.all if told(each) == "process payment.commands payment.void"]

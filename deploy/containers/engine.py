@@ -170,6 +170,15 @@ class OwnEngine:
             watchdog.wait()
             watchdog.stdin.close()
         self._process = self._watchdog = None
+        self._unmount()
+
+    def _unmount(self) -> None:
+        """Let go of the name of its network, which dockerd leaves mounted: nobody could remove the folder."""
+        below = f"{self._directory / 'exec'}/"
+        mounts = [line.split()[1].replace("\\040", " ") for line in Path("/proc/self/mounts").read_text().splitlines()]
+        for place in mounts:
+            if place.startswith(below):
+                subprocess.run(["umount", place], check=True)
 
     def _last_words(self) -> str:
         return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])

@@ -9,6 +9,8 @@ import secrets
 import shutil
 import signal
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -99,8 +101,17 @@ class PostgresServer:
         self._process.stop(signal.SIGINT)
 
     def kill(self) -> None:
-        """Kill it with -9. Its data stay as they are; the next start recovers them."""
+        """Kill it with -9, and its children with it. Its data stay as they are; the next start recovers them."""
+        postmaster = self.pid
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text(encoding="ascii").split()
         self._process.kill()
+        # They see by themselves that it is gone, but not at once, and no other starts on memory that they still hold.
+        give_up = time.monotonic() + START_SECONDS
+        for child in map(int, children):
+            while _runs(child) and time.monotonic() < give_up:
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+                time.sleep(0.01)
 
     def restart(self) -> None:
         """Down and up again at the same address, with the same data."""
@@ -186,3 +197,12 @@ def _unprivileged() -> pwd.struct_passwd:
         except KeyError:
             continue
     raise ServerUnavailable("PostgreSQL does not run as root, and there is neither a user postgres nor nobody; add one")
+
+
+def _runs(pid: int) -> bool:
+    """Whether there is such a process, and not only what is left of it until somebody asks how it ended."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in ("Z", "X")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,27 @@ def options(settings: ServiceSettings) -> dict[str, Any]:
     ):
         if path is not None and not Path(path).is_file():
             raise ValueError(f"{variable} {path} is not there; mount it there, or mend the path")
+    _without_password(certificate, key)
     found: dict[str, Any] = {"ssl_certfile": certificate, "ssl_keyfile": key}
     if authority is not None:
         found |= {"ssl_ca_certs": str(authority), "ssl_cert_reqs": ssl.CERT_REQUIRED}
     return found
+
+
+def _without_password(certificate: Path, key: Path | None) -> None:
+    """Refuse an encrypted key: OpenSSL would ask for its password at the terminal, and nobody is there.
+
+    What else is wrong with the pair is told by whoever loads it next.
+    """
+
+    def asked() -> str:
+        raise ValueError(
+            f"{key or certificate} is encrypted, and a service has nobody to ask for its password: write it without "
+            f"one (openssl pkey -in {key or certificate} -out KEY) and let AMENDS_HTTP_KEY name that"
+        )
+
+    with suppress(OSError):
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, asked)
 
 
 def complaint(settings: ServiceSettings, error: Exception) -> str:

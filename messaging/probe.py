@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 from collections.abc import Sequence
 
 SECONDS = 4.0
-"""How long an answer may take; the container's own limit should be longer."""
+"""How long all of an answer may take; the container's own limit should be longer."""
 LONGEST_ANSWER = 65536
 _USAGE = "usage: python -m messaging.probe [http://HOST:PORT/PATH]"
 
@@ -23,12 +24,17 @@ class NotReady(Exception):
 
 
 def ask(host: str, port: int, path: str) -> None:
-    """Return when the answer is 200. Raises NotReady, or OSError where nobody answers."""
+    """Return when the answer is 200. Raises NotReady, or OSError where nobody answers within SECONDS."""
+    give_up = time.monotonic() + SECONDS
     request = f"GET {path} HTTP/1.0\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
     with socket.create_connection((host, port), timeout=SECONDS) as connection:
         connection.sendall(request.encode("ascii"))
         answer = b""
-        while len(answer) < LONGEST_ANSWER and (part := connection.recv(LONGEST_ANSWER)):
+        while len(answer) < LONGEST_ANSWER:
+            # One who says a little now and then does not get a little longer each time. (0 would mean: do not wait.)
+            connection.settimeout(max(give_up - time.monotonic(), 0.001))
+            if not (part := connection.recv(LONGEST_ANSWER)):
+                break
             answer += part
     head, _, body = answer.partition(b"\r\n\r\n")
     words = head.split(b"\r\n")[0].split(b" ", 2)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -57,6 +57,31 @@ def test_anything_else_is_exit_code_1(answer: bytes, said: str, capsys: pytest.C
     complaint = capsys.readouterr().err
     assert complaint.startswith(url)
     assert said in complaint
+
+
+def test_an_answer_without_an_end_is_exit_code_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody who says a little now and then is given as long as everybody else."""
+    monkeypatch.setattr(probe, "SECONDS", 0.2)
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(ConnectionError):
+                while not over.wait(0.05):
+                    connection.sendall(b"H")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/readyz"
+        try:
+            assert probe.main([url]) == 1
+        finally:
+            over.set()
+            thread.join(30)
+    assert capsys.readouterr().err == f"{url}: timed out\n"
 
 
 def test_nobody_there_is_exit_code_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

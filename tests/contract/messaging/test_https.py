@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives import serialization
 from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
@@ -125,6 +126,26 @@ async def test_certificates_that_cannot_be_used_are_refused(
         async with Running([_service(served | changed)]):
             pass
     assert words in str(refused.value)
+
+
+async def test_a_key_with_a_password_is_refused(served: dict[str, Any], tmp_path: Path) -> None:
+    """Before OpenSSL asks for it at the terminal and waits; also where the key stands in the certificate's file."""
+    key = serialization.load_pem_private_key(served["http_key"].read_bytes(), None)
+    locked = tmp_path / "locked.key"
+    locked.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    both = tmp_path / "both.pem"
+    both.write_bytes(locked.read_bytes() + served["http_certificate"].read_bytes())
+    for changed, file in (({"http_key": locked}, locked), ({"http_certificate": both, "http_key": None}, both)):
+        with pytest.raises(BadConfiguration) as refused:
+            async with Running([_service(served | changed)]):
+                pass
+        assert f"{file} is encrypted, and a service has nobody to ask for its password" in str(refused.value)
 
 
 async def test_a_health_port_that_is_taken_is_told(served: dict[str, Any]) -> None:

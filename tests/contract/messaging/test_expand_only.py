@@ -22,7 +22,7 @@ BEFORE_ANY_RELEASE = {("messaging:migrations", "0002")}
 BEFORE = "CREATE TABLE parcel (id BIGINT NOT NULL PRIMARY KEY, label TEXT, weight INTEGER NOT NULL DEFAULT 0)"
 
 
-def _revisions(location: str) -> list[str]:
+def revisions(location: str) -> list[str]:
     """A history's revisions, the first one first."""
     config = Config()
     config.set_main_option("script_location", location)
@@ -36,7 +36,7 @@ async def test_every_migration_only_adds(database_url: str, location: str) -> No
     """No table, column, type or default is taken away, and nothing new is asked of rows that old code writes."""
     database = Database(database_url)
     try:
-        first, *rest = _revisions(location)
+        first, *rest = revisions(location)
         await migrate.upgrade(database, [location], first)
         for revision in rest:
             async with database.reading() as connection:

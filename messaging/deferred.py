@@ -131,6 +131,12 @@ async def postpone(connection: AsyncConnection, consumer: str, rows: Mapping[Due
     await bulk.update(connection, deferred, ("message_id", "consumer"), ("due_at", "last_error"), records)
 
 
+async def hasten(connection: AsyncConnection, consumer: str, ids: Collection[UUID], now: datetime) -> None:
+    """Let messages that wait, if they still do, come due now."""
+    records = [{"consumer": consumer, "message_id": each, "due_at": now} for each in ids]
+    await bulk.update(connection, deferred, ("message_id", "consumer"), ("due_at",), records)
+
+
 async def take(connection: AsyncConnection, consumer: str, ids: Collection[UUID]) -> set[UUID]:
     """Claim messages that wait, by deleting them in the caller's transaction; returns those that still waited."""
     if len(ids) == 0:

@@ -128,6 +128,15 @@ class Hand:
             self._under_way.pop(each, None)
             self._found.pop(each, None)
 
+    def leave(self) -> list[Delivery]:
+        """Let go of all that has arrived and is not being handled; what the broker waits for of it, in order."""
+        left = [each.delivery for each in self._arrivals if each.delivery is not None and self._is_alive(each)]
+        for each in self._arrivals:
+            self._found.pop(each, None)
+        self._arrivals.clear()
+        self._ahead = 0
+        return left
+
     async def read_ahead(self) -> None:
         """Read what arrives, for ever: a batch's statements leave the time for it."""
         while True:

@@ -78,12 +78,17 @@ class OutsideCalls:
         self._of_type[received.envelope.type] += 1
         task.add_done_callback(lambda _: self._of_type.subtract((received.envelope.type,)))
 
-    async def close(self) -> None:
-        """Give up the calls under way; their commands wait in `deferred` and are tried again with the same keys."""
+    async def close(self) -> list[UUID]:
+        """Give up the calls under way; their commands wait in `deferred` and are tried again with the same keys.
+
+        Returns these commands, and those whose outcome nobody has committed.
+        """
+        given_up = [*self._running, *self._outcomes]
         tasks = list(self._running.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        return given_up
 
     async def _call(self, received: Received, handler: Handler) -> None:
         identity = received.envelope.id

@@ -80,6 +80,8 @@ class RabbitSubscription:
         # Frames that settle must leave in the order in which the tags were noted.
         self._settling = asyncio.Lock()
         self._canceled = False
+        self._deaf = False
+        """Whether nothing that still comes is handed over."""
 
     @property
     def attached(self) -> bool:
@@ -125,19 +127,19 @@ class RabbitSubscription:
         self._canceled = True
         await self._stop_keeping()
         consumer_tag, self._consumer_tag = self._consumer_tag, None
-        if self._underlying is None or consumer_tag is None:
-            return
         try:
-            async with asyncio.timeout(_SETTLE_SECONDS):
-                with lost_means_error():
-                    await self._underlying.basic_cancel(consumer_tag)
+            if self._underlying is not None and consumer_tag is not None:
+                async with asyncio.timeout(_SETTLE_SECONDS):
+                    with lost_means_error():
+                        await self._underlying.basic_cancel(consumer_tag)
         except LOST as error:
             # Then nothing is delivered either.
             self._say_lost("cancel", error)
+        self._deaf = True
 
     async def close(self) -> None:
         """Stop, and let the broker hand out again what is unsettled."""
-        self._canceled = True
+        self._canceled = self._deaf = True
         await self._stop_keeping()
         await self._drop()
 
@@ -204,7 +206,8 @@ class RabbitSubscription:
         self._reader = connection.deliveries
 
         def receive(raw: RawDelivery) -> None:
-            if generation == self._generation and not self._canceled:
+            # While it is being canceled too: what comes then is ours to give back.
+            if generation == self._generation and not self._deaf:
                 delivery = raw.delivery(self._queue, generation * _TAGS_PER_CHANNEL + raw.tag)
                 self._hold(len(delivery.body))
                 self._deliver(delivery)

@@ -14,7 +14,7 @@ import structlog
 import tenacity
 from starlette.types import ASGIApp
 
-from messaging import migrate
+from messaging import deferred, migrate
 from messaging.balancing import Balance
 from messaging.bus import Bus
 from messaging.clock import Checkpoint, Clock, Entropy, SystemClock, SystemEntropy, no_checkpoint
@@ -247,8 +247,10 @@ class Service:
             await asyncio.gather(*self._tasks[1:], return_exceptions=True)
             for role in self.roles:
                 calls = getattr(role.consumer, "calls", None)
-                if isinstance(calls, OutsideCalls):
-                    await calls.close()
+                if isinstance(calls, OutsideCalls) and (given_up := await calls.close()):
+                    # Somebody else calls again at once, instead of when ours would have ended.
+                    async with self.database.transaction() as connection:
+                        await deferred.hasten(connection, role.consumer.name, given_up, self.clock.now())
 
     async def flush(self) -> None:
         """Publish what was committed, once every service of this process has finished. Bounded, as `finish` is."""

@@ -174,10 +174,18 @@ class Worker:
             await self._subscriptions[queue].step_back()
 
     async def stop(self) -> None:
-        """Take no more deliveries and let `run` end after the batch in hand."""
+        """Take no more deliveries and let `run` end after the batches in hand.
+
+        What has arrived and is in no batch goes back to its queue at once: whoever else reads it need not wait for us.
+        """
         self._station.stopping = True
         for subscription in self._subscriptions.values():
             await subscription.cancel()
+        left: dict[str, list[Delivery]] = {}
+        for each in self._hand.leave():
+            left.setdefault(each.queue, []).append(each)
+        for queue, theirs in left.items():
+            await self._subscriptions[queue].reject(theirs, requeue=True)
         self._end()
 
     @property

@@ -143,6 +143,26 @@ async def test_what_lost_channels_delivered_is_let_go_of() -> None:
     assert reader.read == [1, 2, 3, 4]
 
 
+async def test_what_nobody_has_taken_can_be_left() -> None:
+    """In its order, without what comes again by itself; what was taken stays read."""
+    reader = Reader()
+    held = hand(reader, lambda each: each.tag != 3)
+    reading = asyncio.create_task(held.read_ahead())
+    for tag in range(5):
+        held.deliver(delivery(tag))
+    held.add([Arrival(tick=Due("saga-1"))])
+    await asyncio.sleep(0)
+    taken = held.take(2)
+    assert [each.tag for each in held.leave()] == [2, 4]
+    assert (len(held), held.take(10), held.leave()) == (0, [], [])
+    assert all(held.content(each) is not None for each in taken)
+    assert reader.read == [0, 1, 2, 3, 4]
+    held.deliver(delivery(5))
+    await asyncio.sleep(0)
+    reading.cancel()
+    assert tags(held.take(10)) == [5]
+
+
 async def test_what_has_rested_is_added_only_while_the_broker_waits_for_it() -> None:
     """A delivery whose channel was lost while it rested comes again by itself; what comes from a table counts."""
     held = hand(Reader(), lambda each: each.tag == 1)

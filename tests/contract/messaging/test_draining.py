@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 from pydantic import SecretStr
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from messaging import schema
+from messaging.bus import Bus, Outgoing, Receipt
+from messaging.clock import SystemClock
+from messaging.envelope import CONTENT_TYPE, Envelope, encode
 from messaging.memory import MemoryBroker, MemoryBus
 from messaging.outbox import emit
+from messaging.participant import Participant
 from messaging.process import Running, bus_of
-from messaging.service import FLUSH_SECONDS, Service
+from messaging.service import FLUSH_SECONDS, Service, participant_service
 from messaging.settings import MEMORY, ServiceSettings
-from messaging.topology import EVENTS, Binding, Queue, Topology
-from tests.contract.messaging.parcels import Ordered
+from messaging.topology import COMMANDS, EVENTS, Binding, Queue, Topology
+from tests.contract.messaging.parcels import Ordered, Pack, Packed, Refused
+
+PATIENCE = 30.0
 
 
 async def test_nobody_waits_for_confirmations_that_cannot_come(tmp_path: Path) -> None:
@@ -71,3 +80,104 @@ async def test_what_is_committed_while_a_service_drains_leaves_with_it(amqp_url:
     async with again.database.reading() as connection:
         assert list((await connection.execute(select(schema.outbox.c.type))).scalars()) == []
     await again.close()
+
+
+async def _command(bus: Bus, parcel: str, number: int) -> None:
+    """Have a parcel packed."""
+    command, now = Pack(parcel=parcel), SystemClock().now()
+    envelope = Envelope(UUID(int=number), command.wire_type, 1, "orchestrator", now, correlation_id=parcel)
+    body = encode(envelope, command).encode()
+    sent = Outgoing(
+        COMMANDS,
+        command.wire_type,
+        str(envelope.id),
+        body,
+        command.wire_type,
+        now,
+        "orchestrator",
+        parcel,
+        CONTENT_TYPE,
+    )
+    assert await bus.publish([sent]) == [Receipt.CONFIRMED]
+
+
+class Packer:
+    """A process of the depot: who has packed what, each parcel when it may."""
+
+    def __init__(self, amqp_url: str, database_url: str) -> None:
+        self.packed: list[str] = []
+        self.may = asyncio.Event()
+        self.something = asyncio.Event()
+        depot = Participant("depot")
+
+        @depot.handles(Pack)
+        async def pack(command: Pack, db: AsyncSession) -> Packed | Refused:
+            self.packed.append(command.parcel)
+            self.something.set()
+            await self.may.wait()
+            return Packed(parcel=command.parcel)
+
+        settings = ServiceSettings(
+            amqp_url=SecretStr(amqp_url),
+            database_url=SecretStr(database_url),
+            migrate_on_start=True,
+            batch_size=1,
+            lanes=1,
+        )
+        self.service = participant_service(depot, settings, bus_of(settings, "depot"))
+
+
+async def test_what_a_process_has_not_begun_is_done_by_another_before_the_first_has_ended(
+    amqp_url: str, postgres_url: str
+) -> None:
+    """While it finishes its batch, what it had taken in advance is in other hands: nothing waits for it to be gone."""
+    one, other = Packer(amqp_url, postgres_url), Packer(amqp_url, postgres_url)
+    other.may.set()
+    async with asyncio.timeout(PATIENCE):
+        await one.service.start()
+        for number in (1, 2):
+            await _command(one.service.bus, f"p{number}", number)
+        await one.something.wait()
+        # Both are its own: the second was sent to it in advance.
+        while (state := await one.service.bus.inspect("depot.commands")) is None or state.ready:  # noqa: ASYNC110 - the broker is asked
+            await asyncio.sleep(0.02)
+        await other.service.start()
+        ending = asyncio.create_task(one.service.finish())
+        await other.something.wait()
+        assert not ending.done()
+        one.may.set()
+        await ending
+    await one.service.close()
+    await other.service.drain()
+    assert (one.packed, other.packed) == (["p1"], ["p2"])
+
+
+async def test_a_call_outside_that_a_process_leaves_is_made_by_another_at_once(database_url: str) -> None:
+    """Its command does not wait until the call would have ended: it is due as soon as the process lets go of it."""
+    called = asyncio.Event()
+    depot = Participant("depot")
+
+    @depot.handles_outside(Pack, time_limit=timedelta(hours=1))
+    async def pack(command: Pack, key: UUID) -> Packed | Refused:
+        called.set()
+        await asyncio.Event().wait()
+        return Packed(parcel=command.parcel)
+
+    settings = ServiceSettings(
+        amqp_url=SecretStr(MEMORY), database_url=SecretStr(database_url), migrate_on_start=True, port=0
+    )
+    service = participant_service(depot, settings, MemoryBus(MemoryBroker(), service="depot"))
+    due = select(schema.deferred.c.due_at)
+    async with asyncio.timeout(PATIENCE):
+        await service.start()
+        sending = asyncio.create_task(_command(service.bus, "p1", 1))
+        await called.wait()
+        await sending
+        async with service.database.reading() as connection:
+            (waits,) = (await connection.execute(due)).scalars()
+        assert waits > SystemClock().now() + timedelta(minutes=50)
+        await service.finish()
+        async with service.database.reading() as connection:
+            (waits,) = (await connection.execute(due)).scalars()
+        assert waits <= SystemClock().now()
+    await service.close()

@@ -306,7 +306,7 @@ async def test_a_handler_whose_own_statement_always_times_out_stops_nobody_else(
 
 
 async def test_stopping_finishes_the_batch_in_hand_and_acknowledges_it(bench: Bench) -> None:
-    """A batch that was begun is committed and acknowledged; what was not begun is left to the broker."""
+    """A batch that was begun is committed and acknowledged; what was not begun goes back, before that one has ended."""
     begun, go_on = asyncio.Event(), asyncio.Event()
     participant = Participant("depot")
 
@@ -322,10 +322,13 @@ async def test_stopping_finishes_the_batch_in_hand_and_acknowledges_it(bench: Be
     bench.bus.hand_over(deliveries)
     await begun.wait()
     await worker.stop()
+    assert bench.bus.settled == []
+    assert bench.bus.requeued == [deliveries[2].tag, deliveries[3].tag]
     go_on.set()
     await asyncio.gather(*bench._running)
 
     assert bench.bus.settled == [deliveries[0].tag, deliveries[1].tag]
+    assert len(bench.bus.requeued) == 2
     assert await done(bench.database) == [("p0", "packed"), ("p1", "packed")]
 
 

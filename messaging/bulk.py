@@ -11,16 +11,16 @@ inserted.values, updated.count
 
 from __future__ import annotations
 
-from collections import namedtuple
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Column, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import driver
-from messaging.shapes import Delete, Insert, Record, Select, Shape, Update, among, for_one, pack, result_processor
+from messaging.plans import Part, Plan, joined, plan
+from messaging.shapes import Delete, Insert, Record, Select, Shape, Update, among, pack
 
 __all__ = ["Outcome", "Record", "Writes", "alike", "among", "delete", "insert", "pack", "select", "update"]
 
@@ -92,6 +92,8 @@ def alike(records: Sequence[Record], *groups: tuple[str, ...]) -> tuple[str, ...
 
     In groups, because each choice of columns makes a statement of its own, which is written, prepared and kept.
     """
+    if len(records) == 1:
+        return tuple(chain(*groups))
     return tuple(
         name for group in groups for name in group if all(len({each[one] for each in records}) == 1 for one in group)
     )
@@ -114,6 +116,10 @@ class Outcome:
         return [row[0] for row in self.rows]
 
 
+Given = tuple[Plan, Sequence[Any], Outcome]
+"""A part of `Writes`: how it is sent, its records or values, what will have come of it."""
+
+
 class Writes:
     """Statements that do not depend on each other, sent together.
 
@@ -124,7 +130,7 @@ class Writes:
     """
 
     def __init__(self) -> None:
-        self._parts: list[tuple[Shape, Sequence[Any], Outcome]] = []
+        self._given: list[Given] = []
 
     def insert(
         self,
@@ -137,7 +143,7 @@ class Writes:
         alike: tuple[str, ...] = (),
     ) -> Outcome:
         """As `bulk.insert`; `alike` are columns of which all records have the same value, which is then sent once."""
-        return self._add(Insert(table, tuple(columns), ignore_conflicts, returning, alike), records)
+        return self._add(records, Insert, table, tuple(columns), ignore_conflicts, returning, alike)
 
     def update(
         self,
@@ -150,11 +156,11 @@ class Writes:
         alike: tuple[str, ...] = (),
     ) -> Outcome:
         """As `bulk.update`; `alike` are keys and columns of which all records have the same value."""
-        return self._add(Update(table, tuple(keys), tuple(columns), renamed, alike), records)
+        return self._add(records, Update, table, tuple(keys), tuple(columns), renamed, alike)
 
     def delete(self, column: Column[Any], values: Sequence[Any], *, returning: bool = False) -> Outcome:
         """As `bulk.delete`; says what was there only where it is asked to."""
-        return self._add(Delete(column, returning), values)
+        return self._add(values, Delete, column, returning)
 
     def select(
         self,
@@ -166,91 +172,55 @@ class Writes:
         computed: tuple[tuple[str, str], ...] = (),
     ) -> Outcome:
         """As `bulk.select`."""
-        return self._add(Select(tuple(columns), where, suffix, computed), values)
+        return self._add(values, Select, tuple(columns), where, suffix, computed)
 
-    def _add(self, shape: Shape, given: Sequence[Any]) -> Outcome:
+    def _add(self, rows: Sequence[Any], kind: Callable[..., Shape], *shape: object) -> Outcome:
         outcome = Outcome()
-        if given:
-            self._parts.append((shape, given, outcome))
+        if rows:
+            self._given.append((plan(kind, *shape), rows, outcome))
         return outcome
 
     async def run(self, connection: AsyncConnection) -> None:
         """Do what was added since the last time; the outcomes then say what has come of it."""
-        parts, self._parts = self._parts, []
-        if connection.dialect.name == "sqlite":
-            if parts:
-                await _in_turn(connection, parts)
-        elif parts:
-            await _together(connection, parts)
-
-
-async def _in_turn(connection: AsyncConnection, parts: Sequence[tuple[Shape, Sequence[Any], Outcome]]) -> None:
-    statements = [(_lone(shape, "sqlite"), shape.bind(connection.dialect, given)) for shape, given, _ in parts]
-    found = await driver.fetch_each(connection, statements)
-    for (shape, _, outcome), rows in zip(parts, found, strict=True):
-        _fill(outcome, shape, rows, "sqlite")
-        outcome.count = len(rows)
-
-
-async def _together(connection: AsyncConnection, parts: Sequence[tuple[Shape, Sequence[Any], Outcome]]) -> None:
-    if all(len(given) == 1 for _, given, _ in parts):
-        # What a lone message takes. Not part by part: each mixture would be a statement of its own, to be prepared.
-        parts = [(for_one(shape), given, outcome) for shape, given, outcome in parts]
-    parameters = [each for shape, given, _ in parts for each in shape.bind(connection.dialect, given)]
-    if len(parts) == 1:
-        ((shape, _, outcome),) = parts
-        rows = await driver.fetch(connection, _lone(shape, "postgresql"), parameters)
-        _fill(outcome, shape, rows, "postgresql")
-        outcome.count = len(rows)
-        return
-    (row,) = await driver.fetch(connection, _joined(tuple(shape for shape, _, _ in parts)), parameters)
-    cells = iter(row)
-    for shape, _, outcome in parts:
-        if shape.counted:
-            outcome.count = next(cells)
+        if not self._given:
+            return
+        given, self._given = self._given, []
+        if driver.dialect(connection) == "sqlite":
+            await _in_turn(connection, given)
         else:
-            rows = list(zip(*[next(cells) or () for _ in shape.returned], strict=True))
-            _fill(outcome, shape, rows, "postgresql")
+            await _together(connection, given)
 
 
-def _fill(outcome: Outcome, shape: Shape, rows: Sequence[Sequence[Any]], dialect: str) -> None:
-    if rows and shape.returned:
-        read = _reader(shape, dialect)
-        outcome.rows = [read(row) for row in rows]
+async def _in_turn(connection: AsyncConnection, given: Sequence[Given]) -> None:
+    statements = [(each.sqlite.words, each.sqlite.bind(rows)) for each, rows, _ in given]
+    found = await driver.fetch_each(connection, statements)
+    for (each, _, outcome), rows in zip(given, found, strict=True):
+        _fill(outcome, each.sqlite, rows)
         outcome.count = len(rows)
 
 
-@lru_cache(maxsize=256)
-def _lone(shape: Shape, dialect: str) -> str:
-    return shape.words(dialect, 1)
+async def _together(connection: AsyncConnection, given: Sequence[Given]) -> None:
+    # What a lone message takes. Not part by part: each mixture would be a statement of its own, to be prepared.
+    lone = all(len(rows) == 1 for _, rows, _ in given)
+    parts = tuple([each.lone if lone else each.many for each, _, _ in given])
+    parameters: list[Any] = []
+    for part, (_, rows, _) in zip(parts, given, strict=True):
+        parameters += part.bind(rows)
+    if len(parts) == 1:
+        found = await driver.fetch(connection, parts[0].words, parameters)
+        _fill(given[0][2], parts[0], found)
+        given[0][2].count = len(found)
+        return
+    (row,) = await driver.fetch(connection, joined(parts), parameters)
+    cells = iter(row)
+    for part, (_, _, outcome) in zip(parts, given, strict=True):
+        if part.counted:
+            outcome.count = next(cells)
+        elif part.width:
+            _fill(outcome, part, list(zip(*[next(cells) or () for _ in range(part.width)], strict=True)))
 
 
-@lru_cache(maxsize=256)
-def _joined(shapes: tuple[Shape, ...]) -> str:
-    """One statement whose row has a cell for each part's count or an array for each of its columns.
-
-    The cells are worked out from left to right, and so the parts in their order: everybody locks in the same.
-    """
-    parts: list[str] = []
-    cells: list[str] = []
-    first = 1
-    for number, shape in enumerate(shapes):
-        parts.append(f"w{number} AS ({shape.words('postgresql', first)})")
-        wanted = ["count(*)"] if shape.counted else [f"array_agg({name})" for name, _ in shape.returned]
-        cells.extend(f"(SELECT {each} FROM w{number})" for each in wanted)
-        first += shape.width
-    return f"WITH {', '.join(parts)} SELECT {', '.join(cells or ['1'])}"
-
-
-@lru_cache(maxsize=256)
-def _reader(shape: Shape, dialect: str) -> Callable[[Sequence[Any]], Any]:
-    """What makes a named tuple of a row as the driver gives it."""
-    # Its names are known only now.
-    kind: Any = namedtuple("Row", [name for name, _ in shape.returned])  # type: ignore[misc]  # noqa: PYI024
-    make: Callable[[Iterable[Any]], Any] = kind._make
-    processes = [None if each is None else result_processor(each, dialect) for _, each in shape.returned]
-    if not any(processes):
-        return make
-    return lambda row: make(
-        cell if process is None else process(cell) for process, cell in zip(processes, row, strict=True)
-    )
+def _fill(outcome: Outcome, part: Part, rows: Sequence[Sequence[Any]]) -> None:
+    if rows and part.read is not None:
+        outcome.rows = [part.read(row) for row in rows]
+        outcome.count = len(rows)

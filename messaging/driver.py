@@ -26,6 +26,12 @@ Statement = tuple[str, Sequence[Any]]
 """Its text and its parameters."""
 
 
+def dialect(connection: AsyncConnection) -> str:
+    """The name of the database's kind."""
+    within = connection.sync_connection
+    return str((connection if within is None else within).dialect.name)
+
+
 async def fetch(connection: AsyncConnection, words: str, parameters: Sequence[Any]) -> Sequence[Sequence[Any]]:
     """The rows of one statement on PostgreSQL, its parameters written $1, $2; raises what SQLAlchemy raises."""
     within = connection.sync_connection

@@ -26,6 +26,10 @@ _LOCK = re.compile(r" ?FOR (UPDATE|SHARE)( SKIP LOCKED)?")
 
 Columns = tuple[tuple[str, Column[Any] | None], ...]
 """Columns of a result: each a name, and the table's column where it is one."""
+Process = Callable[[Any], Any] | None
+"""Makes a driver's value of a column's, or the other way round; None: it is one."""
+Binder = Callable[[Sequence[Any]], list[Any]]
+"""Makes the parameters of a statement of records, or of the values of a column."""
 
 
 @value
@@ -58,10 +62,10 @@ class Insert:
         # SQLite needs the WHERE to tell an upsert's ON from a join's.
         where = " WHERE true" if dialect == "sqlite" else ""
         picked = ", ".join(given.value(name) for name in self.columns)
-        return f"INSERT INTO {self.table.name} ({names}) SELECT {picked} FROM {given.rows}{where}{tail}"
+        return f"INSERT INTO {self.table.name} ({names}) SELECT {picked}{given.source}{where}{tail}"
 
-    def bind(self, dialect: Dialect, given: Sequence[Record]) -> list[Any]:
-        return _bind(dialect, self.table, _same(self.columns), self.alike, given)
+    def binder(self, dialect: str) -> Binder:
+        return _binder(dialect, self.table, _same(self.columns), self.alike)
 
 
 @value
@@ -94,18 +98,22 @@ class Update:
         given = _Given(self.table, _same(self.keys) + changed, self.alike, dialect, first)
         changes = ", ".join(f"{column} = {given.value(name)}" for column, name in changed)
         match = " AND ".join(f"{self.table.name}.{name} = {given.value(name)}" for name in self.keys)
-        return f"UPDATE {self.table.name} SET {changes} FROM {given.rows} WHERE {match}{given.bound} RETURNING 1"
+        return f"UPDATE {self.table.name} SET {changes}{given.source} WHERE {match}{given.bound} RETURNING 1"
 
-    def bind(self, dialect: Dialect, given: Sequence[Record]) -> list[Any]:
-        return _bind(dialect, self.table, _same(self.keys) + _same(self.columns) + self.renamed, self.alike, given)
+    def binder(self, dialect: str) -> Binder:
+        return _binder(dialect, self.table, _same(self.keys) + _same(self.columns) + self.renamed, self.alike)
 
 
 @value
 class Delete:
-    """Delete the rows whose `column` is one of some values; `returning` says which of these there were."""
+    """Delete the rows whose `column` is one of some values; `returning` says which of these there were.
+
+    `lone`: on PostgreSQL there is one value, and it is sent as it is.
+    """
 
     column: Column[Any]
     returning: bool = True
+    lone: bool = False
 
     @property
     def returned(self) -> Columns:
@@ -120,25 +128,26 @@ class Delete:
         return 1
 
     def words(self, dialect: str, first: int) -> str:
-        matching = _among(dialect, self.column, _array(dialect, self.column, first))
+        matching = _matching(dialect, self.column, first, lone=self.lone)
         tail = f" RETURNING {self.column.name}" if self.returning else ""
         return f"DELETE FROM {self.column.table.name} WHERE {matching}{tail}"
 
-    def bind(self, dialect: Dialect, given: Sequence[Any]) -> list[Any]:
-        return [pack(dialect, self.column, given)]
+    def binder(self, dialect: str) -> Binder:
+        return _packer(dialect, self.column, lone=self.lone)
 
 
 @value
 class Select:
     """Rows whose column `where` is one of some values; `suffix` is what follows the WHERE.
 
-    `computed` are further columns, each a name and its expression in SQL.
+    `computed` are further columns, each a name and its expression in SQL. `lone` as with `Delete`.
     """
 
     columns: tuple[Column[Any], ...]
     where: Column[Any]
     suffix: str = ""
     computed: tuple[tuple[str, str], ...] = ()
+    lone: bool = False
 
     @property
     def returned(self) -> Columns:
@@ -155,33 +164,34 @@ class Select:
     def words(self, dialect: str, first: int) -> str:
         wanted = (*(each.name for each in self.columns), *(f"{words} AS {name}" for name, words in self.computed))
         suffix = _LOCK.sub("", self.suffix) if dialect == "sqlite" else self.suffix
-        matching = _among(dialect, self.where, _array(dialect, self.where, first))
+        matching = _matching(dialect, self.where, first, lone=self.lone)
         return f"SELECT {', '.join(wanted)} FROM {self.where.table.name} WHERE {matching} {suffix}".rstrip()
 
-    def bind(self, dialect: Dialect, given: Sequence[Any]) -> list[Any]:
-        return [pack(dialect, self.where, given)]
+    def binder(self, dialect: str) -> Binder:
+        return _packer(dialect, self.where, lone=self.lone)
 
 
 Shape = Insert | Update | Delete | Select
 """One statement, without its rows.
 
 `returned` are the columns of its result; `counted` says that its result is how many rows it has changed. `width` is how
-many parameters PostgreSQL gets, `words` its text where `first` is the number of its first parameter, `bind` makes
-parameters of records or values.
+many parameters PostgreSQL gets, `words` its text where `first` is the number of its first parameter, `binder` makes
+what makes its parameters of records or values.
 """
 
 
-@lru_cache(maxsize=256)
 def for_one(shape: Shape) -> Shape:
-    """The same for one record: all but its first column is alike, and sent as it is instead of as an array of one."""
+    """The same for one record or value: each parameter is sent as it is, and none as an array of one."""
     match shape:
         case Insert():
-            return Insert(shape.table, shape.columns, shape.ignore_conflicts, shape.returning, shape.columns[1:])
+            return Insert(shape.table, shape.columns, shape.ignore_conflicts, shape.returning, shape.columns)
         case Update():
-            rest = (*shape.keys[1:], *shape.columns, *(name for _, name in shape.renamed))
-            return Update(shape.table, shape.keys, shape.columns, shape.renamed, rest)
-        case _:
-            return shape
+            names = (*shape.keys, *shape.columns, *(name for _, name in shape.renamed))
+            return Update(shape.table, shape.keys, shape.columns, shape.renamed, names)
+        case Delete():
+            return Delete(shape.column, shape.returning, lone=True)
+        case Select():
+            return Select(shape.columns, shape.where, shape.suffix, shape.computed, lone=True)
 
 
 def among(dialect: str, column: Column[Any], name: str = "values") -> str:
@@ -202,6 +212,13 @@ def _among(dialect: str, column: Column[Any], array: str) -> str:
     return f"{column.name} = ANY({array})"
 
 
+def _matching(dialect: str, column: Column[Any], number: int, *, lone: bool) -> str:
+    """The condition that `column` is one of the parameter's values, or the value that it is."""
+    if lone:
+        return f"{column.name} = ${number}::{_pg_type(column)}"
+    return _among(dialect, column, _array(dialect, column, number))
+
+
 def _array(dialect: str, column: Column[Any], number: int) -> str:
     """The parameter of that number, as what `pack` packs or what `_bind` binds for a column; SQLite has one."""
     return "?" if dialect == "sqlite" else f"${number}::{_pg_type(column)}[]"
@@ -215,7 +232,7 @@ class _Given:
     """The records as a table `given`; each pair is a column, for its type, and its name in the record.
 
     PostgreSQL gets what is `alike` as a parameter of its own, behind the arrays of the others: its driver looks at
-    each element of an array twice.
+    each element of an array twice. Where all is alike, there is no such table.
     """
 
     def __init__(
@@ -227,13 +244,14 @@ class _Given:
         planned as a walk through the whole table; with this it begins with an index."""
         if dialect == "sqlite":
             picks = ", ".join(f"json_extract(value, '$[{index}]') AS {name}" for index, (_, name) in enumerate(pairs))
-            self.rows = f"(SELECT {picks} FROM json_each(?)) AS given"
+            self.source = f" FROM (SELECT {picks} FROM json_each(?)) AS given"
             return
         many, one = _split(pairs, alike)
         arrays = ", ".join(_array(dialect, table.c[column], number) for number, (column, _) in enumerate(many, first))
-        self.rows = f"unnest({arrays}) AS given({', '.join(name for _, name in many)})"
-        column, _ = many[0]
-        self.bound = f" AND {table.name}.{column} = ANY({_array(dialect, table.c[column], first)})"
+        self.source = f" FROM unnest({arrays}) AS given({', '.join(name for _, name in many)})" if many else ""
+        if many:
+            column, _ = many[0]
+            self.bound = f" AND {table.name}.{column} = ANY({_array(dialect, table.c[column], first)})"
         for number, (column, name) in enumerate(one, first + len(many)):
             self._alone[name] = f"${number}::{_pg_type(table.c[column])}"
 
@@ -249,36 +267,52 @@ def _split(
     return [each for each in pairs if each[1] not in alike], [each for each in pairs if each[1] in alike]
 
 
-def _bind(
-    dialect: Dialect,
-    table: Table,
-    pairs: tuple[tuple[str, str], ...],
-    alike: tuple[str, ...],
-    records: Sequence[Record],
-) -> list[Any]:
-    if dialect.name == "sqlite":
-        return [json.dumps(list(zip(*_arrays(dialect, table, pairs, records), strict=True)))]
-    many, one = _split(pairs, alike)
-    single = _arrays(dialect, table, one, records[:1])
-    return [*_arrays(dialect, table, many, records), *(value for (value,) in single)]
+def _binder(dialect: str, table: Table, pairs: tuple[tuple[str, str], ...], alike: tuple[str, ...]) -> Binder:
+    if dialect == "sqlite":
+        fields = _fields(dialect, table, pairs)
+        return lambda records: [json.dumps([[_taken(each, *field) for field in fields] for each in records])]
+    many, one = (_fields(dialect, table, each) for each in _split(pairs, alike))
+
+    def bind(records: Sequence[Record]) -> list[Any]:
+        parameters: list[Any] = []
+        for name, process in many:
+            values = [each[name] for each in records]
+            parameters.append(values if process is None else [process(value) for value in values])
+        first = records[0]
+        for name, process in one:
+            value = first[name]
+            parameters.append(value if process is None else process(value))
+        return parameters
+
+    return bind
 
 
-def _arrays(
-    dialect: Dialect, table: Table, pairs: Sequence[tuple[str, str]], records: Sequence[Record]
-) -> list[list[Any]]:
-    arrays = []
-    for column, name in pairs:
-        process = _processor(table.c[column], dialect)
-        values = [record[name] for record in records]
-        arrays.append(values if process is None else [process(value) for value in values])
-    return arrays
+def _packer(dialect: str, column: Column[Any], *, lone: bool) -> Binder:
+    process = _processor(column, _dialect(dialect))
+    if lone:
+        return list if process is None else lambda values: [process(value) for value in values]
+
+    def bind(values: Sequence[Any]) -> list[Any]:
+        packed = list(values) if process is None else [process(value) for value in values]
+        return [json.dumps(packed) if dialect == "sqlite" else packed]
+
+    return bind
+
+
+def _fields(dialect: str, table: Table, pairs: Sequence[tuple[str, str]]) -> tuple[tuple[str, Process], ...]:
+    """What is taken of a record: its name there, and how it becomes the driver's value."""
+    return tuple((name, _processor(table.c[column], _dialect(dialect))) for column, name in pairs)
+
+
+def _taken(record: Record, name: str, process: Process) -> Any:
+    return record[name] if process is None else process(record[name])
 
 
 _POSTGRESQL: Dialect = make_url("postgresql+asyncpg://").get_dialect()()
-_processors: dict[tuple[Column[Any], str], Callable[[Any], Any] | None] = {}
+_processors: dict[tuple[Column[Any], str], Process] = {}
 
 
-def _processor(column: Column[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+def _processor(column: Column[Any], dialect: Dialect) -> Process:
     """How a Python value of this column becomes a driver's value (the column type's own rule); None: as it is."""
     key = column, dialect.name
     if key not in _processors:
@@ -286,7 +320,7 @@ def _processor(column: Column[Any], dialect: Dialect) -> Callable[[Any], Any] | 
     return _processors[key]
 
 
-def result_processor(column: Column[Any], dialect: str) -> Callable[[Any], Any] | None:
+def result_processor(column: Column[Any], dialect: str) -> Process:
     """How what the database's driver gives for a column becomes a Python value; None: it is one."""
     if dialect == "sqlite":
         if isinstance(column.type, Uuid):
@@ -304,6 +338,10 @@ _parse_uuid = SchemaValidator(core_schema.uuid_schema()).validate_python
 def _uuid_of(digits: str | None) -> UUID | None:
     """A sixth of what `UUID(digits)` takes."""
     return None if digits is None else _parse_uuid(digits)
+
+
+def _dialect(name: str) -> Dialect:
+    return _sqlite() if name == "sqlite" else _POSTGRESQL
 
 
 @lru_cache(maxsize=1)

@@ -7,6 +7,7 @@ what an earlier channel delivered can be told from one of this channel's, and le
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
@@ -24,6 +25,9 @@ from messaging.rabbitmq_link import ATTEMPT_SECONDS, BACKOFF, LOST, BrokerConnec
 
 _TAGS_PER_CHANNEL = 1 << 48
 _SETTLE_SECONDS = 5.0
+_SETTLEMENT = struct.Struct(">BHI4sQ?B")
+"""A frame of a method with a delivery tag and a flag (`multiple`, `requeue`): 13 bytes between head and end."""
+_ACK, _REJECT = struct.pack(">HH", 60, 80), struct.pack(">HH", 60, 90)
 
 
 class _Tags:
@@ -71,14 +75,13 @@ class RabbitSubscription:
         self._tags = _Tags()
         self._channel: AbstractChannel | None = None
         self._underlying: UnderlyingChannel | None = None
+        self._connected: BrokerConnection | None = None
         self._consumer_tag: str | None = None
         self._reader: DeliveryReader | None = None
         self._held = 0
         """Bytes of the bodies that this channel has delivered and that are not settled."""
         self._detached = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
-        # Frames that settle must leave in the order in which the tags were noted.
-        self._settling = asyncio.Lock()
         self._canceled = False
         self._deaf = False
         """Whether nothing that still comes is handed over."""
@@ -104,10 +107,15 @@ class RabbitSubscription:
         return self._underlying is not None and delivery.tag // _TAGS_PER_CHANNEL == self._generation
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
-        await self._settle(deliveries, self._ack)
+        tags = self._settled(deliveries)
+        run = [tag for tag in tags if tag <= self._tags.floor]
+        settlements = [(_ACK, tag, False) for tag in tags[len(run) :]]
+        if run:
+            settlements.insert(0, (_ACK, run[-1], True))
+        self._send(settlements)
 
     async def reject(self, deliveries: Sequence[Delivery], *, requeue: bool) -> None:
-        await self._settle(deliveries, partial(self._reject, requeue=requeue))
+        self._send([(_REJECT, tag, requeue) for tag in self._settled(deliveries)])
 
     async def step_back(self) -> None:
         channel, consumer_tag = self._underlying, self._consumer_tag
@@ -196,7 +204,7 @@ class RabbitSubscription:
         underlying = await channel.get_underlay_channel()
         self._generation += 1
         self._tags = _Tags()
-        self._channel, self._underlying = channel, underlying
+        self._channel, self._underlying, self._connected = channel, underlying, connection
         self._detached.clear()
         underlying.closing.add_done_callback(partial(self._channel_closed, underlying))
         underlying.on_consumer_cancel_callbacks.add(partial(self._consumer_canceled, underlying))
@@ -216,43 +224,26 @@ class RabbitSubscription:
         consuming = await underlying.basic_consume(self._queue, _never_called)
         self._consumer_tag = consuming.consumer_tag
 
-    async def _settle(
-        self,
-        deliveries: Sequence[Delivery],
-        say: Callable[[UnderlyingChannel, Sequence[int]], Awaitable[None]],
-    ) -> None:
-        async with self._settling:
-            channel = self._underlying
-            sizes = {
-                each.tag % _TAGS_PER_CHANNEL: len(each.body)
-                for each in deliveries
-                if each.tag // _TAGS_PER_CHANNEL == self._generation
-            }
-            fresh = self._tags.settle(tuple(sizes))
-            self._hold(-sum(sizes[tag] for tag in fresh))
-            if channel is None or not fresh:
-                return
-            try:
-                async with asyncio.timeout(_SETTLE_SECONDS):
-                    with lost_means_error():
-                        await say(channel, fresh)
-            except BaseException as error:
-                # Settled for us and not for the broker: it hands them out again to a new channel only.
-                self._detached.set()
-                if not isinstance(error, LOST):
-                    raise
-                self._say_lost("settle", error)
+    def _settled(self, deliveries: Sequence[Delivery]) -> list[int]:
+        """Note these as settled; returns the tags of those that this channel has delivered and that were not yet."""
+        sizes = {
+            each.tag % _TAGS_PER_CHANNEL: len(each.body)
+            for each in deliveries
+            if each.tag // _TAGS_PER_CHANNEL == self._generation
+        }
+        fresh = self._tags.settle(tuple(sizes))
+        self._hold(-sum(sizes[tag] for tag in fresh))
+        return fresh
 
-    async def _ack(self, channel: UnderlyingChannel, tags: Sequence[int]) -> None:
-        run = [tag for tag in tags if tag <= self._tags.floor]
-        if run:
-            await channel.basic_ack(run[-1], multiple=True, wait=False)
-        for tag in tags[len(run) :]:
-            await channel.basic_ack(tag, wait=False)
+    def _send(self, settlements: Sequence[tuple[bytes, int, bool]]) -> None:
+        """Write methods, tags and flags in the turn in which they were noted: in the order of the tags, none forgotten.
 
-    async def _reject(self, channel: UnderlyingChannel, tags: Sequence[int], *, requeue: bool) -> None:
-        for tag in tags:
-            await channel.basic_reject(tag, requeue=requeue, wait=False)
+        What a channel that is lost has delivered is handed out again.
+        """
+        channel, connection = self._underlying, self._connected
+        if channel is not None and connection is not None and settlements:
+            frames = [_SETTLEMENT.pack(1, channel.number, 13, *each, 0xCE) for each in settlements]
+            connection.write(channel.number, b"".join(frames))
 
     def _hold(self, size: int) -> None:
         """So many bytes more are unsettled, or fewer."""

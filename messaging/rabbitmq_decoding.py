@@ -40,7 +40,7 @@ _METHOD, _HEADER = 1, 2
 _DELIVER, _RETURN = struct.pack(">HH", 60, 60), struct.pack(">HH", 60, 50)
 _ACK, _NACK = struct.pack(">HH", 60, 80), struct.pack(">HH", 60, 120)
 _SIZE, _TAG = struct.Struct(">Q"), struct.Struct(">Q?")
-_CLOSE = struct.pack(">HH", 10, 50)
+_CLOSE, _CHANNEL_CLOSE = struct.pack(">HH", 10, 50), struct.pack(">HH", 20, 40)
 _HEARTBEAT = struct.pack(">BHI", 8, 0, 0) + b"\xce"
 _HEARTBEAT_SECONDS = 1.0
 
@@ -198,14 +198,21 @@ class DeliveryReader(asyncio.StreamReader):
         self._again: asyncio.TimerHandle | None = None
         self.dismissal: str | None = None
         """What the broker said when it closed the connection, if it did."""
+        self._closed: set[int] = set()
 
     def receive(self, channel: int, receiver: Receiver) -> None:
         """Give the channel's deliveries to this receiver; to be called before the channel consumes."""
         self._takers[channel] = _Deliveries(receiver)
+        self._closed.discard(channel)
 
     def answer(self, channel: int, answers: Answers) -> None:
         """Tell what the broker says of the channel's messages; to be called before anything is published there."""
         self._takers[channel] = _Answers(answers)
+        self._closed.discard(channel)
+
+    def is_closed(self, channel: int) -> bool:
+        """Whether the broker has closed a channel of somebody who receives; aiormq says so some turns later."""
+        return channel in self._closed
 
     def set_transport(self, transport: asyncio.BaseTransport) -> None:
         super().set_transport(transport)
@@ -256,6 +263,8 @@ class DeliveryReader(asyncio.StreamReader):
             taker = self._takers.get(channel)
             if taker is None or not taker.take(kind, data, at + 7, stop - 1):
                 others.append(data[at:stop])
+                if data.startswith(_CHANNEL_CLOSE, at + 7):
+                    self._closed.add(channel)
             at = stop
         self._rest = data[at:]
         self._pass_on(others, took=at > 0)

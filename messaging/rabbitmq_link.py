@@ -122,6 +122,10 @@ class _Socket(TransportFactory):
         self._writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         return reader, self._writer
 
+    def write(self, frames: bytes) -> None:
+        if self._writer is not None and not self._writer.transport.is_closing():
+            self._writer.transport.write(frames)
+
     def abort(self) -> None:
         if self._writer is not None:
             self._writer.transport.abort()
@@ -141,6 +145,15 @@ class BrokerConnection(aio_pika.Connection):
         if self._socket.deliveries is None:
             raise ConnectionLost("the connection does not stand yet")
         return self._socket.deliveries
+
+    def write(self, channel: int, frames: bytes) -> None:
+        """Send whole frames of a channel whose answers `deliveries` takes, now: aiormq has a task that would do it.
+
+        They leave before what aiormq has been told to send and has not sent yet. Where the channel or the connection is
+        gone nothing is sent, which whoever watches them is told.
+        """
+        if not self.deliveries.is_closed(channel):
+            self._socket.write(frames)
 
     def abort(self) -> None:
         """Cut the connection without a word."""

@@ -240,7 +240,7 @@ class Publisher:
     async def _open(self, connection: BrokerConnection) -> None:
         channel = connection.channel(publisher_confirms=True, on_return_raises=True)
         await channel.initialize()
-        writer = await writer_for(channel, connection.deliveries, self._user_id)
+        writer = await writer_for(channel, connection, self._user_id)
         underlying = await channel.get_underlay_channel()
         if connection is not self._connection:
             raise ConnectionLost("the connection was lost while its channel was being opened")

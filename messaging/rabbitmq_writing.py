@@ -1,6 +1,6 @@
 """Two ways to put messages on a publishing channel, and what is known of a message on its way.
 
-`FrameWriter` encodes a batch's frames together and writes them once on the underlying aiormq channel. It
+`FrameWriter` encodes a batch's frames together and writes them once to the connection's socket. It
 leans on details of exactly one release of each library; with any other, `PublicWriter` publishes through
 aio-pika's public interface, correct and several times slower. `writer_for` chooses.
 """
@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import metadata
 from itertools import takewhile
-from typing import Protocol, cast
+from typing import Protocol
 
 import aio_pika
 import structlog
 from aio_pika.abc import AbstractChannel
-from aiormq.abc import AbstractChannel as UnderlyingChannel
-from aiormq.abc import ChannelFrame
-from aiormq.channel import Channel
 from aiormq.exceptions import DeliveryError, PublishError
 from pamqp.commands import Basic
 
 from messaging.bus import Outgoing, Receipt
-from messaging.rabbitmq_decoding import DeliveryReader
 from messaging.rabbitmq_frames import FrameEncoder, Unencodable
-from messaging.rabbitmq_link import LOST
+from messaging.rabbitmq_link import LOST, BrokerConnection
 
 KNOWN_VERSIONS = {"aio-pika": "10.2.1", "aiormq": "7.2.4", "pamqp": "4.0.1"}
 """The releases whose underlying channel `FrameWriter` has been tested with."""
@@ -112,14 +109,14 @@ def fast_path_is_known() -> bool:
     return all(metadata.version(name) == version for name, version in KNOWN_VERSIONS.items())
 
 
-async def writer_for(channel: AbstractChannel, deliveries: DeliveryReader, user_id: str | None) -> Writer:
-    """The fastest writer that is safe with the installed libraries; `deliveries` is where the broker's frames come."""
+async def writer_for(channel: AbstractChannel, connection: BrokerConnection, user_id: str | None) -> Writer:
+    """The fastest writer that is safe with the installed libraries, on a channel of this connection."""
     underlying = await channel.get_underlay_channel()
     tune = underlying.connection.connection_tune
     encoder = FrameEncoder(underlying.number, tune.frame_max or 0, user_id)
     if fast_path_is_known():
-        writer = FrameWriter(underlying, encoder)
-        deliveries.answer(underlying.number, writer)
+        writer = FrameWriter(partial(connection.write, underlying.number), encoder)
+        connection.deliveries.answer(underlying.number, writer)
         return writer
     installed = ", ".join(f"{name} {metadata.version(name)}" for name in KNOWN_VERSIONS)
     structlog.get_logger(__name__).warning("publishing_slowly", installed=installed, known=KNOWN_VERSIONS)
@@ -127,22 +124,20 @@ async def writer_for(channel: AbstractChannel, deliveries: DeliveryReader, user_
 
 
 class FrameWriter:
-    """One encoding and one write for a whole batch, on the underlying channel.
+    """One encoding and one write for a whole batch, on a channel that nobody else publishes on; `send` writes frames.
 
-    The channel is ours alone, and what the broker says of its messages is told to us and not to aiormq: that takes two
-    tasks and 50 µs for each of its frames, and looks through everything in flight when one speaks of many.
+    What the broker says of its messages is told to us and not to aiormq: that takes two tasks and 50 µs for each of its
+    frames, and looks through everything in flight when one speaks of many.
     """
 
-    def __init__(self, channel: UnderlyingChannel, encoder: FrameEncoder) -> None:
-        # aiormq's abstract class does not name the queue of its concrete one.
-        self._channel = cast(Channel, channel)
+    def __init__(self, send: Callable[[bytes], None], encoder: FrameEncoder) -> None:
+        self._send = send
         self._encoder = encoder
         self._last_tag = 0
         self._unconfirmed: dict[int, InFlight] = {}
         self._by_id: dict[str, InFlight] = {}
 
     async def write(self, messages: Sequence[InFlight]) -> None:
-        before = self._last_tag
         payload = []
         for each in messages:
             try:
@@ -153,16 +148,8 @@ class FrameWriter:
             self._last_tag += 1
             self._unconfirmed[self._last_tag] = each
             self._by_id[each.message.message_id] = each
-        if not payload:
-            return
-        try:
-            await self._channel.write_queue.put(ChannelFrame(payload=b"".join(payload), should_close=False))
-        except BaseException:
-            # Nothing has been sent, so the broker will not count these.
-            for tag in range(before + 1, self._last_tag + 1):
-                self._unconfirmed.pop(tag, None)
-            self._last_tag = before
-            raise
+        if payload:
+            self._send(b"".join(payload))
 
     def confirmed(self, tag: int, multiple: bool, *, good: bool) -> None:
         """Called by the connection's reader."""

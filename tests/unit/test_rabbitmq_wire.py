@@ -242,6 +242,20 @@ async def test_channels_are_told_apart() -> None:
     assert passed_on == theirs
 
 
+async def test_a_channel_that_the_broker_closes_is_known_at_once() -> None:
+    """A frame that follows our agreement would cost the whole connection; a new channel of that number is open."""
+    reader, closing = DeliveryReader(asyncio.get_running_loop()), commands.Channel.Close(406, "in use", 60, 80)
+    reader.receive(3, lambda _: None)
+    reader.answer(4, Heard())
+    for half in (slice(None, 9), slice(9, None)):
+        assert not reader.is_closed(3)
+        reader.feed_data(frame.marshal(closing, 3)[half])
+    assert reader.is_closed(3)
+    assert not reader.is_closed(4)
+    reader.receive(3, lambda _: None)
+    assert not reader.is_closed(3)
+
+
 async def test_deliveries_keep_the_connection_alive() -> None:
     """A heartbeat stands where aiormq would otherwise read nothing and take the connection for dead."""
     _, passed_on = await read([delivered(MESSAGE, 1), delivered(MESSAGE, 2)], 3)

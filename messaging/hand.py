@@ -55,11 +55,13 @@ class Hand:
         if len(self._arrivals) >= self._most:
             self._forget_lost()
         self._arrivals.append(Arrival(delivery=delivery))
-        self._to_read.set()
 
     def add(self, arrivals: Iterable[Arrival]) -> None:
         """Take these behind all others, but for what lost channels delivered: it comes again by itself."""
         self._arrivals.extend(each for each in arrivals if self._is_alive(each))
+
+    def read_on(self) -> None:
+        """What is here and not taken at once is to be read ahead."""
         self._to_read.set()
 
     def take(self, count: int) -> list[Arrival]:

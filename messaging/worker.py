@@ -68,7 +68,8 @@ class Worker:
             self._prefetch * len(self._queues),
             concerns=consumer.concerns if lanes > 1 else None,
         )
-        self._something = asyncio.Event()
+        self._resting: list[asyncio.Future[None]] = []
+        """What lanes that have nothing to do wait for, the one that was busy last behind the others."""
         self._poller = Poller(
             consumer, database, clock, interval=interval, limit=batch_size * 2, found=self._has_come_due
         )
@@ -136,7 +137,8 @@ class Worker:
     def _end(self) -> None:
         """Let everything end that goes on by itself, after the batches in hand."""
         self._station.stopping = True
-        self._something.set()
+        while self._resting:
+            self._wake()
         self._poller.stop()
 
     async def _work(self, lane: Lane) -> None:
@@ -144,15 +146,35 @@ class Worker:
         while not self._station.stopping:
             taken = self._hand.take(lane.sizing.now) if self._worthwhile() else []
             if not taken:
-                self._something.clear()
-                await self._something.wait()
+                resting = asyncio.get_running_loop().create_future()
+                self._resting.append(resting)
+                await resting
                 continue
             self._under_way += len(taken)
+            if len(self._hand):
+                self._look()
             await lane.handle(taken)
             self._under_way -= len(taken)
-            # What had to wait for this batch may be taken now.
-            self._something.set()
+            if len(self._hand):
+                # What had to wait for this batch may be taken now, by another lane too.
+                self._look()
             await self._relay.room()
+
+    def _look(self) -> None:
+        """Something is in hand: a lane that rests looks at it, and what is not taken at once is read meanwhile.
+
+        One lane: where it leaves something it wakes the next. A lone message would wake all for nothing.
+        """
+        if self._under_way:
+            self._hand.read_on()
+        self._wake()
+
+    def _wake(self) -> None:
+        while self._resting:
+            resting = self._resting.pop()
+            if not resting.done():
+                resting.set_result(None)
+                return
 
     def _worthwhile(self) -> bool:
         """Whether to begin a batch beside those under way: of small ones each costs as much, and they end as soon."""
@@ -219,7 +241,7 @@ class Worker:
 
     def _delivered(self, delivery: Delivery) -> None:
         self._hand.deliver(delivery)
-        self._something.set()
+        self._look()
 
     def _holds(self, delivery: Delivery) -> bool:
         subscription = self._subscriptions.get(delivery.queue)
@@ -231,4 +253,4 @@ class Worker:
 
     def _has_come_due(self, arrivals: Sequence[Arrival]) -> None:
         self._hand.add(arrivals)
-        self._something.set()
+        self._look()

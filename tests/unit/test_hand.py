@@ -65,6 +65,7 @@ async def test_arrivals_are_taken_in_their_order_and_read_once() -> None:
     for tag in range(1, 5):
         held.deliver(delivery(tag))
     reading = asyncio.create_task(held.read_ahead())
+    held.read_on()
     await asyncio.sleep(0)
     assert reader.read == [1, 2, 3, 4]
 
@@ -90,6 +91,7 @@ async def test_others_have_their_turn_while_much_is_read_ahead() -> None:
     for tag in range(3 * READ_AT_ONCE):
         held.deliver(delivery(tag))
     reading = asyncio.create_task(held.read_ahead())
+    held.read_on()
     seen = []
     for _ in range(4):
         await asyncio.sleep(0)
@@ -105,6 +107,7 @@ async def test_a_batch_taken_while_the_next_is_read_does_not_put_the_reader_off_
     for tag in range(3 * READ_AT_ONCE):
         held.deliver(delivery(tag))
     reading = asyncio.create_task(held.read_ahead())
+    held.read_on()
     await asyncio.sleep(0)
     held.done(held.take(READ_AT_ONCE + 5))
     for _ in range(3):
@@ -130,6 +133,7 @@ async def test_what_lost_channels_delivered_is_let_go_of() -> None:
     alive: set[int] = set()
     held = hand(reader, lambda each: each.tag in alive, most=3)
     reading = asyncio.create_task(held.read_ahead())
+    held.read_on()
     for tag in (1, 2, 3):
         held.deliver(delivery(tag))
     await asyncio.sleep(0)
@@ -258,6 +262,7 @@ async def test_what_stays_is_read_once_and_what_follows_it_is_read_ahead() -> No
     assert (tags(other), read) == ([2], [1, 2])
     assert (held.take(5), read) == ([], [1, 2, 3, 4])
     reading = asyncio.create_task(held.read_ahead())
+    held.read_on()
     held.deliver(delivery(5))
     await asyncio.sleep(0)
     reading.cancel()

@@ -97,9 +97,11 @@ class System:
         await self.ready()
 
     async def ready(self) -> None:
-        """Return when every service says it is. Raises NotMeasurable."""
+        """Return when every service that was started says it is. Raises NotMeasurable."""
         async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
             for service in self._services:
+                if service.name not in self._processes:
+                    continue
                 give_up = time.monotonic() + READY_SECONDS
                 while not await _answers(client, service):
                     self.check()
@@ -118,6 +120,15 @@ class System:
     def signal(self, name: str, number: signal.Signals) -> None:
         """Send a service a signal."""
         self._processes[name].send_signal(number)
+
+    async def drain(self, name: str) -> float:
+        """End a service as a roll-out does; how many seconds it took. Raises NotMeasurable where it left something."""
+        process, began = self._processes.pop(name), time.monotonic()
+        process.terminate()
+        code = await asyncio.to_thread(process.wait, STOP_SECONDS)
+        if code or "drain_cut_short" in self.log_of(name):
+            raise NotMeasurable(f"{name} ended with exit code {code}{self._last_words(name)}")
+        return time.monotonic() - began
 
     def watched(self, *names: str) -> Watched:
         """The processes whose CPU and memory count: of these services, or of all and of the servers."""
@@ -165,10 +176,12 @@ def open_system(
     modules: Mapping[str, str] | None = None,
     given: Mapping[str, str] | None = None,
     orchestrators: int = 1,
+    payments: int = 1,
 ) -> tuple[System, str]:
     """The system, not started yet, and the URL of a scratch database for whoever runs beside it.
 
-    `orchestrators` is how many processes of it there are, on one database: orchestrator, orchestrator-2, …
+    `orchestrators` is how many processes of it there are, on one database: orchestrator, orchestrator-2, …; so are
+    `payments`.
     `modules` names the services that are wanted and the program of each (all three, each its own, when it is left out).
 
     AMQP_URL and DATABASE_URL (or TEST_AMQP_URL and TEST_DATABASE_URL) name the servers; what they do not name is
@@ -183,7 +196,8 @@ def open_system(
     services = three_services(run)
     if modules is not None:
         services = [replace(each, module=modules[each.name]) for each in services if each.name in modules]
-    services.extend(_further(services, orchestrators - 1))
+    for name, count in (("orchestrator", orchestrators), ("payment", payments)):
+        services.extend(_further([each for each in services if each.name == name], count - 1))
     scratch = Service("scratch", "", 0, f"{run}_scratch")
     wanted = [*services, scratch]
     found = backends(stack, servers, wanted)
@@ -200,7 +214,7 @@ async def _delete_queues(amqp_url: str, names: Sequence[str]) -> None:
 
 
 def _further(services: Sequence[Service], count: int) -> list[Service]:
-    """More processes of the orchestrator."""
+    """More processes of the first of these."""
     return [
         replace(services[0], name=f"{services[0].name}-{number}", port=port)
         for number, port in enumerate(free_ports(count), 2)

@@ -152,6 +152,7 @@ async def test_what_nobody_has_taken_can_be_left() -> None:
     reader = Reader()
     held = hand(reader, lambda each: each.tag != 3)
     reading = asyncio.create_task(held.read_ahead())
+    held.read_on()
     for tag in range(5):
         held.deliver(delivery(tag))
     held.add([Arrival(tick=Due("saga-1"))])

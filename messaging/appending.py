@@ -16,7 +16,8 @@ from messaging import bulk, schema
 from messaging.bulk import Writes
 from messaging.outbox_rows import COLUMNS, OutboxRow, Pending
 
-_OLDER = (schema.outbox.c.key, schema.outbox.c.id, schema.outbox.c.message_id)
+_KEY, _ID = schema.outbox.c.key, schema.outbox.c.id
+_OLDER = (_KEY, _ID, schema.outbox.c.message_id)
 
 
 async def append(
@@ -96,7 +97,5 @@ def _pending_before(
 async def _let_go(connection: AsyncConnection, proven: Sequence[int]) -> None:
     """Delete rows whose messages have arrived, whatever the broker said of them: they are pending no more."""
     # Whoever holds one is deleting it, and may be waiting for a row of ours.
-    free = await bulk.select(
-        connection, (schema.outbox.c.id,), schema.outbox.c.id, proven, "ORDER BY id FOR UPDATE SKIP LOCKED"
-    )
-    await bulk.delete(connection, schema.outbox.c.id, [row.id for row in free])
+    free = await bulk.select(connection, (_ID,), _ID, proven, "ORDER BY id FOR UPDATE SKIP LOCKED")
+    await bulk.delete(connection, _ID, [row.id for row in free])

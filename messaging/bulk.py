@@ -35,6 +35,8 @@ async def insert(
     returning: str | None = None,
 ) -> list[Any]:
     """Insert all records; returns the column `returning` of those that went in, in no given order."""
+    if not records:
+        return []
     writes = Writes()
     outcome = writes.insert(table, columns, records, ignore_conflicts=ignore_conflicts, returning=returning)
     await writes.run(connection)
@@ -54,6 +56,8 @@ async def update(
 
     `renamed` are pairs (column, name in the record), for a column that is both matched and set.
     """
+    if not records:
+        return 0
     writes = Writes()
     outcome = writes.update(table, keys, columns, records, renamed=renamed)
     await writes.run(connection)
@@ -62,6 +66,8 @@ async def update(
 
 async def delete(connection: AsyncConnection, column: Column[Any], values: Sequence[Any]) -> list[Any]:
     """Delete the rows whose `column` is one of `values`; returns the values that were there."""
+    if not values:
+        return []
     writes = Writes()
     outcome = writes.delete(column, values, returning=True)
     await writes.run(connection)
@@ -81,6 +87,8 @@ async def select(
 
     `computed` are further columns, each a name and its expression in SQL.
     """
+    if not values:
+        return []
     writes = Writes()
     outcome = writes.select(columns, where, values, suffix, computed=computed)
     await writes.run(connection)
@@ -212,12 +220,16 @@ async def _together(connection: AsyncConnection, given: Sequence[Given]) -> None
         given[0][2].count = len(found)
         return
     (row,) = await driver.fetch(connection, joined(parts), parameters)
-    cells = iter(row)
+    at = 0
     for part, (_, _, outcome) in zip(parts, given, strict=True):
         if part.counted:
-            outcome.count = next(cells)
+            outcome.count = row[at]
+            at += 1
         elif part.width:
-            _fill(outcome, part, list(zip(*[next(cells) or () for _ in range(part.width)], strict=True)))
+            columns = row[at : at + part.width]
+            at += part.width
+            if columns[0] is not None:  # which is what no row at all makes of an array
+                _fill(outcome, part, list(zip(*columns, strict=True)))
 
 
 def _fill(outcome: Outcome, part: Part, rows: Sequence[Sequence[Any]]) -> None:

@@ -13,6 +13,7 @@ from messaging import schema
 from messaging.bulk import Writes
 from messaging.outbox_rows import Pending
 
+_ID = schema.outbox.c.id
 MOST_FAILED = 20_000
 """Failed rows that are remembered one by one."""
 
@@ -94,7 +95,7 @@ class Departures:
         """
         ids = self.confirmed - self._leaving
         self._leaving |= ids
-        writes.delete(schema.outbox.c.id, sorted(ids))
+        writes.delete(_ID, sorted(ids))
         return ids
 
     def leaving(self, ids: Collection[int]) -> bool:

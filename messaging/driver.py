@@ -5,9 +5,9 @@ it does round each statement, which costs twice what the driver does, is left ou
 (telemetry, a count), they go through SQLAlchemy.
 
 Names that are not promised are used, all here: of SQLAlchemy the adapter's `_transaction`, `_start_transaction` and
-`_handle_exception`, and the connection's `_handle_dbapi_exception`; of asyncpg a connection's `_transport`, its
-`_stmt_cache` and its `_protocol`; of aiosqlite a connection's `_execute`, which calls a function in its thread, and
-`_conn`, the `sqlite3.Connection` that lives there.
+`_handle_exception`, the connection's `_handle_dbapi_exception`, its `_has_events` and its engine's; of asyncpg a
+connection's `_transport`, and what `messaging.line` says; of aiosqlite a connection's `_execute`, which calls a
+function in its thread, and `_conn`, the `sqlite3.Connection` that lives there.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import QueuePool
+
+from messaging.line import Line
 
 Statement = tuple[str, Sequence[Any]]
 """Its text and its parameters."""
@@ -42,13 +44,19 @@ async def fetch(connection: AsyncConnection, words: str, parameters: Sequence[An
         _ = await connection.begin()
     adapter: Any = within.connection.dbapi_connection
     driver = adapter.driver_connection
+    line = _line_of(within, driver)
     try:
+        # What is not prepared yet goes to the server in two exchanges, and only the second one understands what BEGIN
+        # answers.
+        prepared = None if line is None else line.prepared(words)
         # The adapter begins a transaction with its first statement, which may be this one. One that it does not know of
         # it would not commit either: there it refuses to begin.
         if adapter._transaction is None:  # noqa: SLF001
-            if _may_begin_with(adapter, driver, words):
-                return await _begin_with(adapter, driver, words, parameters)
+            if line is not None and prepared is not None and _may_begin_with(adapter, driver):
+                return await _begin_with(adapter, driver, line, prepared, parameters)
             await adapter._start_transaction()  # noqa: SLF001
+        if line is not None and prepared is not None:
+            return await line.fetch(prepared, parameters)
         rows: Sequence[Sequence[Any]] = await driver.fetch(words, *parameters)
     except BaseException as error:
         await connection.run_sync(_raise, adapter, words, error)
@@ -157,7 +165,8 @@ _BEGIN = b"".join(
 
 
 BEGINS_WITH = ("0.32.0",)
-"""The releases of asyncpg that take what BEGIN answers for more of a statement's; with any other BEGIN goes alone."""
+"""The releases of asyncpg that take what BEGIN answers for more of a statement's, and of which `messaging.line` knows
+the inside; with any other BEGIN goes alone, and all statements through asyncpg's connection."""
 
 
 @lru_cache(maxsize=1)
@@ -166,19 +175,33 @@ def begins_with_statements() -> bool:
     return metadata.version("asyncpg") in BEGINS_WITH
 
 
-def _may_begin_with(adapter: Any, driver: Any, words: str) -> bool:
-    """Whether BEGIN may go to the server in one write with this statement."""
-    if not begins_with_statements() or adapter.isolation_level is not None or adapter.readonly or adapter.deferrable:
-        return False
-    protocol = getattr(driver, "_protocol", None)
-    if protocol is None or not hasattr(driver._transport, "__dict__"):  # noqa: SLF001 - a stand-in for asyncpg, another loop
-        return False
-    # What is not prepared yet goes to the server in two exchanges, and only the second understands what BEGIN answers.
-    prepared = driver._stmt_cache.has((words, protocol.get_record_class(), False))  # noqa: SLF001
-    return bool(prepared) and not driver.is_in_transaction() and not protocol._is_cancelling()  # noqa: SLF001
+_LINE = "amends.line"
+"""Where a connection's `info` holds its `Line`."""
 
 
-async def _begin_with(adapter: Any, driver: Any, words: str, parameters: Sequence[Any]) -> Sequence[Sequence[Any]]:
+def _line_of(within: Connection, driver: Any) -> Line | None:
+    """On what prepared statements are spoken; None with a driver that has not been tried."""
+    info = within.info
+    found: Line | None = info.get(_LINE)
+    if found is not None and found.driver is driver:
+        return found
+    if not begins_with_statements() or getattr(driver, "_protocol", None) is None:  # or a stand-in for asyncpg
+        return None
+    found = info[_LINE] = Line(driver)
+    return found
+
+
+def _may_begin_with(adapter: Any, driver: Any) -> bool:
+    """Whether BEGIN may go to the server in one write with a prepared statement."""
+    if adapter.isolation_level is not None or adapter.readonly or adapter.deferrable:
+        return False
+    # Another loop's transport cannot be written to in our stead.
+    return hasattr(driver._transport, "__dict__") and not driver.is_in_transaction()  # noqa: SLF001
+
+
+async def _begin_with(
+    adapter: Any, driver: Any, line: Line, statement: Any, parameters: Sequence[Any]
+) -> Sequence[Sequence[Any]]:
     """Send BEGIN and a prepared statement together.
 
     asyncpg takes what BEGIN answers for more of what the statement does, and an error of either for the statement's.
@@ -186,17 +209,16 @@ async def _begin_with(adapter: Any, driver: Any, words: str, parameters: Sequenc
     """
     transport = driver._transport  # noqa: SLF001
 
-    def write(statement: bytes) -> None:
+    def write(said: bytes) -> None:
         del transport.write
         adapter._transaction = _Transaction(driver)  # noqa: SLF001
-        transport.write(b"".join((_BEGIN, statement)))
+        transport.write(b"".join((_BEGIN, said)))
 
     transport.write = write
     try:
-        rows: Sequence[Sequence[Any]] = await driver.fetch(words, *parameters)
+        return await line.fetch(statement, parameters)
     finally:
         vars(transport).pop("write", None)
-    return rows
 
 
 class _Transaction:
@@ -217,8 +239,11 @@ class _Transaction:
 
 def _overheard(within: Connection) -> bool:
     """Whether somebody wants to be told of every statement."""
+    engine = within.engine
+    if not (within._has_events or engine._has_events):  # noqa: SLF001 - to ask for each event takes a dozen calls
+        return bool(engine.echo)
     heard = within.dispatch
-    return bool(heard.before_cursor_execute or heard.after_cursor_execute or within.engine.echo)
+    return bool(heard.before_cursor_execute or heard.after_cursor_execute or engine.echo)
 
 
 def _raise(within: Connection, adapter: Any, words: str | None, error: BaseException) -> NoReturn:

@@ -124,6 +124,8 @@ class Outcome:
         return [row[0] for row in self.rows]
 
 
+FEW = 2
+"""Rows of a kind that one message takes, at the most: two entries in a journal, the rows of two confirmed messages."""
 Given = tuple[Plan, Sequence[Any], Outcome]
 """A part of `Writes`: how it is sent, its records or values, what will have come of it."""
 
@@ -208,9 +210,10 @@ async def _in_turn(connection: AsyncConnection, given: Sequence[Given]) -> None:
 
 
 async def _together(connection: AsyncConnection, given: Sequence[Given]) -> None:
-    # What a lone message takes. Not part by part: each mixture would be a statement of its own, to be prepared.
-    lone = all(len(rows) == 1 for _, rows, _ in given)
-    parts = tuple([each.lone if lone else each.many for each, _, _ in given])
+    # What a lone message takes is mostly one row of each kind. Not so in larger batches: each mixture is a statement of
+    # its own, to be prepared and kept.
+    few = max([len(rows) for _, rows, _ in given]) <= FEW
+    parts = tuple([each.lone if few and len(rows) == 1 else each.many for each, rows, _ in given])
     parameters: list[Any] = []
     for part, (_, rows, _) in zip(parts, given, strict=True):
         parameters += part.bind(rows)

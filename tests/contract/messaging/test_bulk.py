@@ -110,6 +110,25 @@ async def test_what_changes_nothing_says_so(shelves: Database) -> None:
         assert (deleted.count, deleted.values, looked.count, looked.rows) == (0, [], 0, [])
 
 
+@pytest.mark.parametrize("others", [1, 2, 3])
+async def test_one_row_beside_several(shelves: Database, others: int) -> None:
+    """What is for one row may be another statement than what is for many: it says and does the same."""
+    new = [_shelf(number, "new") for number in range(3, 3 + others)]
+    writes = Writes()
+    looked = writes.select((shelf.c.name,), shelf.c.id, [UUID(int=2)])
+    inserted = writes.insert(shelf, ("id", "name", "weight", "at"), new, ignore_conflicts=True, returning="id")
+    updated = writes.update(shelf, ("id",), ("name",), [_shelf(1, "high")])
+    deleted = writes.delete(note.c.id, [1], returning=True)
+    async with shelves.transaction() as connection:
+        await bulk.insert(connection, note, ("id", "text"), [{"id": 1, "text": "x"}, {"id": 2, "text": "y"}])
+        await writes.run(connection)
+        left = await bulk.select(connection, (note.c.id,), note.c.id, [1, 2])
+    assert [tuple(row) for row in looked.rows] == [(None,)]
+    assert sorted(each.int for each in inserted.values) == list(range(3, 3 + others))
+    assert (updated.count, deleted.values, [row.id for row in left]) == (1, [1], [2])
+    assert await _all(shelves) == [(1, "high", 0), (2, None, 0), *((each, "new", 0) for each in range(3, 3 + others))]
+
+
 async def test_no_rows_are_no_statement(shelves: Database) -> None:
     """Parts for nothing are left out; what was run is not run again."""
     writes = Writes()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
 
 from contracts.message import Command
 from messaging import dead_letters, deferred, inbox, redriven
+from messaging.bulk import Outcome
 from messaging.inbox import Entry, Status
 from messaging.received import Received, Unreadable
 from messaging.senders import UNBELIEVED
@@ -17,12 +19,38 @@ from messaging.work import Work
 Repeated = list[tuple[Received, Entry]]
 
 
-async def claim(work: Work, readable: Sequence[Received]) -> tuple[list[Received], Repeated]:
-    """Which of these are the consumer's to act on, and which have been acted on before.
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A claim that lies in `work.writes`, and is made when these run."""
 
-    What a person has sent again to another service is neither.
-    """
-    fresh = await _claim_deferred(work, [each for each in readable if each.deferred])
+    work: Work
+    taken: list[Received]
+    """The consumer's already: they have waited in `deferred`."""
+    first: Mapping[UUID, Received]
+    again: Mapping[UUID, UUID]
+    outcome: Outcome
+
+    @property
+    def messages(self) -> list[Received]:
+        """Those that may turn out to be the consumer's to act on."""
+        return [*self.taken, *self.first.values()]
+
+    async def made(self) -> tuple[list[Received], Repeated]:
+        """Which of them are the consumer's to act on, and which have been acted on before."""
+        work, first = self.work, self.first
+        if first:
+            await work.writes.run(work.connection)
+        claimed = set(self.outcome.values)
+        fresh = [*self.taken, *(each for each in first.values() if each.envelope.id in claimed)]
+        work.redriven.update({message: letter for message, letter in self.again.items() if message in claimed})
+        before = [each for each in first.values() if each.envelope.id not in claimed]
+        failed, repeated = await _claim_again(work, before, self.again)
+        return fresh + failed, repeated
+
+
+async def claim(work: Work, readable: Sequence[Received]) -> Claim:
+    """Claim these messages, but for what a person has sent again to another service."""
+    taken = await _claim_deferred(work, [each for each in readable if each.deferred])
     first = _first(each for each in readable if not each.deferred)
     again = await redriven.readable(work.connection, work.consumer, first.values())
     first = {
@@ -30,12 +58,7 @@ async def claim(work: Work, readable: Sequence[Received]) -> tuple[list[Received
         for message, each in first.items()
         if message in again or not redriven.meant_for_another(each.envelope, each.data)
     }
-    claimed = await inbox.claim(work.connection, work.consumer, first, work.now, beside=work.writes)
-    fresh.extend(each for each in first.values() if each.envelope.id in claimed)
-    work.redriven.update({message: letter for message, letter in again.items() if message in claimed})
-    before = [each for each in first.values() if each.envelope.id not in claimed]
-    failed, repeated = await _claim_again(work, before, again)
-    return fresh + failed, repeated
+    return Claim(work, taken, first, again, inbox.claim_with(work.writes, work.consumer, first, work.now))
 
 
 async def bury(work: Work, unreadable: Sequence[Unreadable]) -> None:

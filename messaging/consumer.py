@@ -25,6 +25,12 @@ class Batch:
     ticks: list[Tick] = field(default_factory=list)
 
 
+class Act(Protocol):
+    """What is done with a batch, inside its transaction. Raises HandlerFailed to say whose fault it was, CannotGoOn."""
+
+    async def __call__(self, work: Work, batch: Batch) -> None: ...
+
+
 class CannotGoOn(Exception):
     """A consumer must handle nothing any more: its worker ends with this, what it has in hand stays on the queues."""
 
@@ -46,8 +52,11 @@ class Consumer(Protocol):
     def concerns(self, received: Received) -> Sequence[str]:
         """Correlation ids beside its own that it moves: what is of one of them is not acted on at the same time."""
 
-    async def handle(self, work: Work, batch: Batch) -> None:
-        """Act on a batch in its transaction. Raises HandlerFailed to say whose fault it was, CannotGoOn."""
+    def begin(self, work: Work, messages: Sequence[Received], ticks: Sequence[Tick]) -> Act:
+        """What will act on a batch of these, once it is known which of them nobody has acted on before.
+
+        What it adds to `work.writes` is done in one round trip with finding that out, and after it.
+        """
 
     async def fail(self, work: Work, received: Received, error: Exception) -> None:
         """Decide, in a transaction of its own, what becomes of a message that failed alone."""

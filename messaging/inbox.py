@@ -13,13 +13,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from enum import StrEnum
+from operator import attrgetter
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts.value import value
 from messaging import bulk
-from messaging.bulk import Writes
+from messaging.bulk import Outcome, Writes
 from messaging.schema import inbox
 
 
@@ -51,6 +52,7 @@ class Entry:
 
 
 _CLAIMED = ("message_id", "consumer", "status", "received_at")
+_NUMBER = attrgetter("int")  # what UUIDs compare by, a tenth as dear as their own comparison
 _SETTLED = ("status", "received_at", "answer_id", "answer_type", "answer_body")
 
 
@@ -60,23 +62,24 @@ async def claim(
     ids: Collection[UUID],
     now: datetime,
     status: Status = Status.DONE,
-    *,
-    beside: Writes | None = None,
 ) -> set[UUID]:
-    """Take the ids nobody has taken yet; the others wait for whoever is taking them now, and are not returned.
-
-    What lies in `beside` is written in the same round trip, where there are ids.
-    """
-    if not ids:
-        return set()
-    writes = Writes() if beside is None else beside
-    # In one order everywhere, so that two workers with the same ids wait instead of deadlocking.
-    records = [
-        {"message_id": identity, "consumer": consumer, "status": status, "received_at": now} for identity in sorted(ids)
-    ]
-    claimed = writes.insert(inbox, _CLAIMED, records, ignore_conflicts=True, returning="message_id", alike=_CLAIMED[1:])
+    """Take the ids nobody has taken yet; the others wait for whoever is taking them now, and are not returned."""
+    writes = Writes()
+    claimed = claim_with(writes, consumer, ids, now, status)
     await writes.run(connection)
     return set(claimed.values)
+
+
+def claim_with(
+    writes: Writes, consumer: str, ids: Collection[UUID], now: datetime, status: Status = Status.DONE
+) -> Outcome:
+    """The same together with what else is written; the outcome's `values` are the ids that were taken."""
+    # In one order everywhere, so that two workers with the same ids wait instead of deadlocking.
+    records = [
+        {"message_id": identity, "consumer": consumer, "status": status, "received_at": now}
+        for identity in sorted(ids, key=_NUMBER)
+    ]
+    return writes.insert(inbox, _CLAIMED, records, ignore_conflicts=True, returning="message_id", alike=_CLAIMED[1:])
 
 
 async def entries(

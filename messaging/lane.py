@@ -7,10 +7,9 @@ too much at once: after some tries it is taken apart too. What belongs to the me
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
 
 import structlog
 from sqlalchemy.exc import DBAPIError
@@ -19,7 +18,7 @@ from messaging import claiming
 from messaging.bisecting import HandlerFailed, apart
 from messaging.bus import Subscription
 from messaging.clock import Checkpoint, Clock, Entropy
-from messaging.consumer import Batch, CannotGoOn, Consumer
+from messaging.consumer import Act, Batch, CannotGoOn, Consumer
 from messaging.database import (
     DATABASE_ERRORS,
     Conflict,
@@ -117,7 +116,7 @@ class Lane:
         while parts:
             part = parts.pop()
             fresh = part is whole or (len(part) == 1 and part[0] not in self._station.slow)
-            error = await self._persist(part, self._station.consumer.handle, slow_tries=SLOW_TRIES if fresh else 0)
+            error = await self._persist(part, self._station.consumer.begin, slow_tries=SLOW_TRIES if fresh else 0)
             if error is None:
                 self._station.slow.forget(part)
             elif len(part) == 1:
@@ -126,14 +125,16 @@ class Lane:
                 parts.extend(reversed(apart(part, error)))
         self.in_hand_since = None
 
-    async def _persist(self, arrivals: list[Arrival], act: Act, *, slow_tries: int = SLOW_TRIES) -> Exception | None:
+    async def _persist(
+        self, arrivals: list[Arrival], begin: Begin, *, slow_tries: int = SLOW_TRIES
+    ) -> Exception | None:
         """One transaction, tried again while what fails passes by itself; returns what does not."""
         failures = 0
         try:
             while True:
                 self._reached = False
                 try:
-                    await self._transact(arrivals, act)
+                    await self._transact(arrivals, begin)
                 except CannotGoOn:
                     raise
                 except Exception as error:  # noqa: BLE001 - the one boundary: whatever fails, is one message's fault or passes
@@ -183,7 +184,7 @@ class Lane:
             for each in batch.fresh:
                 await self._station.consumer.fail(work, each, cause)
 
-        unsettled = await self._persist([arrival], settle)
+        unsettled = await self._persist([arrival], lambda *_: settle)
         if unsettled is not None:
             await self._give_up(arrival, unsettled)
 
@@ -200,7 +201,7 @@ class Lane:
         else:
             await self._station.subscriptions[arrival.delivery.queue].reject([arrival.delivery], requeue=False)
 
-    async def _transact(self, arrivals: list[Arrival], act: Act) -> None:
+    async def _transact(self, arrivals: list[Arrival], begin: Begin) -> None:
         station, relay = self._station, self._station.relay
         ticks, readable, unreadable = self._sorted(arrivals)
         sent: set[int] = set()
@@ -212,7 +213,9 @@ class Lane:
                 sent = relay.delete_with(work.writes)
                 try:
                     await claiming.bury(work, unreadable)
-                    fresh, repeated = await claiming.claim(work, readable)
+                    claim = await claiming.claim(work, readable)
+                    act = begin(work, claim.messages, ticks)
+                    fresh, repeated = await claim.made()
                     await act(work, Batch(fresh, repeated, ticks))
                     pending = await work.write(relay, station.grace)
                 finally:
@@ -257,10 +260,8 @@ class Lane:
             await self._station.settling.ack(self._turn, deliveries)
 
 
-class Act(Protocol):
-    """What is done inside a batch's transaction."""
-
-    async def __call__(self, work: Work, batch: Batch) -> None: ...
+Begin = Callable[[Work, Sequence[Received], Sequence[Tick]], Act]
+"""Says what is to be done inside a batch's transaction; see `Consumer.begin`."""
 
 
 def _tries(error: Exception, slow_tries: int) -> int | None:

@@ -24,7 +24,7 @@ from messaging import deferred, inbox
 from messaging.bisecting import HandlerFailed
 from messaging.bus import Delivery
 from messaging.clock import Clock, Entropy
-from messaging.consumer import Batch
+from messaging.consumer import Act, Batch
 from messaging.database import is_transient
 from messaging.dead_letters import of_received
 from messaging.deferred import FIRST_WAIT, backoff
@@ -85,6 +85,9 @@ class ParticipantConsumer:
     ) -> tuple[Sequence[Tick], datetime | None]:
         """Nothing comes due here but what is deferred, which the worker itself looks for."""
         return (), None
+
+    def begin(self, work: Work, messages: Sequence[Received], ticks: Sequence[Tick]) -> Act:
+        return self.handle
 
     async def handle(self, work: Work, batch: Batch) -> None:
         """Answer a batch of commands and react to a batch of events."""

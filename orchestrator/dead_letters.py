@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from contracts.registry import Registry
 from messaging import bulk
 from messaging.bus import Delivery
-from messaging.consumer import Batch
+from messaging.consumer import Act, Batch
 from messaging.database import Conflict
 from messaging.dead_letters import (
     DeadLettered,
@@ -92,6 +92,9 @@ class Collector:
     ) -> tuple[Sequence[Tick], datetime | None]:
         """Nothing comes due here."""
         return (), None
+
+    def begin(self, work: Work, messages: Sequence[Received], ticks: Sequence[Tick]) -> Act:
+        return self.handle
 
     async def handle(self, work: Work, batch: Batch) -> None:
         """Fold what is told over the letters it is about. Raises Conflict where another process came between."""

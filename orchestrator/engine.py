@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
+from uuid import UUID
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -19,7 +22,7 @@ from contracts.registry import Registry
 from messaging import deferred
 from messaging.bisecting import HandlerFailed
 from messaging.bus import Delivery
-from messaging.consumer import Batch
+from messaging.consumer import Act, Batch
 from messaging.database import in_words, took_too_long
 from messaging.dead_letters import of_received
 from messaging.inbox import Entry
@@ -31,10 +34,14 @@ from orchestrator import timers, tracing, versions
 from orchestrator.catalog import Catalog, Target
 from orchestrator.folding import Folding
 from orchestrator.instance import SOURCE
+from orchestrator.loading import Loading
 from orchestrator.metering import SagaMeter
 from orchestrator.remembered import Remembered
 from orchestrator.routing import row_for
 from orchestrator.sharding import ALONE, Placement, shard_of
+
+Named = dict[UUID, list[Target]]
+"""The instances that messages concern, by the message's id."""
 
 
 class Engine:
@@ -82,19 +89,33 @@ class Engine:
         return await timers.due(connection, now, limit, self._known)
 
     async def handle(self, work: Work, batch: Batch) -> None:
+        """`begin`, and what that has begun, where nobody asks which of these are to be acted on."""
+        await self.begin(work, batch.fresh, batch.ticks)(work, batch)
+
+    def begin(self, work: Work, messages: Sequence[Received], ticks: Sequence[Tick]) -> Act:
+        """Have the instances locked and read that these may concern: what acts will fold over them."""
+        named: Named = {}
+        for each in messages:
+            with suppress(Exception):  # a definition's own key function; `_targets` meets it again and says whose it is
+                named[each.envelope.id] = self._named(each)
+        targets = [target for each in named.values() for target in self._here(each)]
+        ids = {target.saga_id for target in targets} | {each.saga_id for each in _ours(ticks)}
+        starting = {target.name for target in targets if target.starts}
+        loading = Loading(self._catalog, work, self._remembered, ids, starting, self._placement)
+        return partial(self._act, loading, named)
+
+    async def _act(self, loading: Loading, named: Named, work: Work, batch: Batch) -> None:
         """Fold a batch of events and deadlines over the instances they concern.
 
         Raises DefinitionChanged where others of these instances' definitions are written down than are loaded here,
         WrongShard where the database has become another shard.
         """
-        plan = Folding(self._catalog, self._patience, work, self._remembered)
+        plan = Folding(self._catalog, self._patience, work, loading)
         plan.watch = self.meter.watch(work)
-        concerned = [(received, self._targets(work, received)) for received in batch.fresh]
-        ticks = [tick for tick in batch.ticks if isinstance(tick, (timers.DeadlineDue, timers.ParkedDue))]
-        ids = {target.saga_id for _, targets in concerned for target in targets} | {each.saga_id for each in ticks}
-        starting = {target.name for _, targets in concerned for target in targets if target.starts}
-        await plan.load(ids, starting, self._placement)
-        await versions.compare(work.connection, self._catalog, plan.written)
+        concerned = [(received, self._targets(work, received, named)) for received in batch.fresh]
+        ticks = _ours(batch.ticks)
+        await loading.read()
+        await versions.compare(work.connection, self._catalog, loading.written)
         if work.spans is None:
             for received, targets in concerned:
                 for target in targets:
@@ -123,18 +144,28 @@ class Engine:
         work.put_off(deferred.row_of(received, work.now, deferred.backoff(tried, 0.0), tried, error))
         work.settled[received.envelope.id] = Entry(InboxStatus.DEFERRED)
 
-    def _targets(self, work: Work, received: Received) -> list[Target]:
+    def _named(self, received: Received) -> list[Target]:
         event = received.message
-        try:
-            targets = self._catalog.targets(received.envelope, event) if isinstance(event, Event) else []
-        except Exception as error:  # a definition's own key function: named for the worker's boundary
-            raise HandlerFailed([received], error) from error
+        return self._catalog.targets(received.envelope, event) if isinstance(event, Event) else []
+
+    def _here(self, targets: list[Target]) -> list[Target]:
+        if self._placement == ALONE:
+            return targets
+        return [target for target in targets if target.saga_id in self._placement]
+
+    def _targets(self, work: Work, received: Received, named: Named) -> list[Target]:
+        targets = named.get(received.envelope.id)
+        if targets is None:
+            try:
+                targets = self._named(received)
+            except Exception as error:  # a definition's own key function: named for the worker's boundary
+                raise HandlerFailed([received], error) from error
         if not targets:
             why = "it answers no saga's command: its correlation id is no saga's, or no saga listens for it"
             self._bury(work, received, "unhandled", why)
         if self._placement == ALONE:
             return targets
-        here = [target for target in targets if target.saga_id in self._placement]
+        here = self._here(targets)
         if targets and (received.deferred or not here):
             # Otherwise what concerns others was handed on before it came here. These waited while shards were added.
             numbers = {shard_of(target.saga_id, self._placement.shards) for target in targets}
@@ -149,3 +180,7 @@ class Engine:
         structlog.get_logger().error(
             "dead_letter", reason=reason, type=received.envelope.type, message_id=str(received.envelope.id)
         )
+
+
+def _ours(ticks: Sequence[Tick]) -> list[timers.DeadlineDue | timers.ParkedDue]:
+    return [tick for tick in ticks if isinstance(tick, (timers.DeadlineDue, timers.ParkedDue))]

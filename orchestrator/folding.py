@@ -6,7 +6,7 @@ Whatever a saga's own function raises belongs to that one instance: it becomes s
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ import structlog
 
 from contracts.message import Event
 from contracts.registry import InvalidMessage, UnknownMessage
-from messaging.bulk import Outcome, Writes, alike
+from messaging.bulk import alike
 from messaging.database import Conflict
 from messaging.envelope import Envelope, MalformedMessage, uuid_of
 from messaging.inbox import Entry
@@ -24,7 +24,7 @@ from messaging.inbox import Status as InboxStatus
 from messaging.outbox_rows import OutboxRow
 from messaging.received import Received
 from messaging.work import Work
-from orchestrator import history, moments, parked, search, stamping, timers, versions
+from orchestrator import history, moments, parked, search, timers
 from orchestrator.catalog import Catalog, Target
 from orchestrator.instance import (
     COLUMNS,
@@ -37,16 +37,14 @@ from orchestrator.instance import (
     worth_waiting,
     written_by,
 )
-from orchestrator.remembered import Remembered, Texts
-from orchestrator.saga.definition import Saga
+from orchestrator.loading import Loading
+from orchestrator.remembered import Texts
 from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, Input, PersonActed
 from orchestrator.saga.machine import Transition, Verdict, fold, move, stuck
 from orchestrator.saga.state import SagaState
 from orchestrator.saga.story import story
 from orchestrator.schema import saga as saga_table
 from orchestrator.schema import saga_history
-from orchestrator.setting_aside import SetAside, set_aside
-from orchestrator.sharding import Placement
 from orchestrator.texts import identity
 
 
@@ -58,85 +56,23 @@ class Watch(Protocol):
 
 
 class Folding:
-    """One batch: the instances it touches, and every row it will write."""
+    """One batch: the instances it touches, which `loading` has read, and every row it will write."""
 
-    def __init__(self, catalog: Catalog, patience: timedelta, work: Work, remembered: Remembered | None = None) -> None:
+    def __init__(self, catalog: Catalog, patience: timedelta, work: Work, loading: Loading) -> None:
         self._catalog = catalog
         self._patience = patience
         self._work = work
-        self._remembered = Remembered() if remembered is None else remembered
-        self._instances: dict[UUID, Instance] = {}
+        self._loading = loading
+        self._instances = loading.instances
         self.history: list[dict[str, Any]] = []
         """The rows of history it will write, in order."""
-        self.written: dict[tuple[str, int], str | None] = {}
-        """The fingerprints written down of the definitions (name and version) of instances that have not ended."""
         self.watch: Watch | None = None
         """Told of every transition before it takes effect, where somebody wants to know."""
-        self._held: list[Saga[Any]] = []
-        """Definitions that nobody changes until the end of the transaction."""
-        self._ids: list[UUID] = []
-        self._found = Outcome()
-        """What was parked for these when we looked."""
         self._parked = parked.Changes()
         self._unreadable: set[int] = set()
-        self._set_aside: list[SetAside] = []
         self._log = structlog.get_logger()
         # Asked once: to tell nobody costs as much for each transition as to decide some.
         self._tells = self._log.is_enabled_for(logging.DEBUG)
-
-    async def load(self, ids: set[UUID], starting: Iterable[str] = (), placement: Placement | None = None) -> None:
-        """Lock and read what exists of these instances, and what is parked for them.
-
-        `starting` names sagas of which an instance may be started: what is written down of the definition that it would
-        have stays so until the end of the transaction. So does the shard that this database is; raises WrongShard where
-        that is not `placement`.
-        """
-        connection, reads, self._ids = self._work.connection, Writes(), sorted(ids)
-        stamp = stamping.hold_with(reads, placement) if placement is not None and ids else None
-        rows = reads.select(_READ, saga_table.c.id, self._ids, "ORDER BY id FOR UPDATE", computed=versions.FINGERPRINT)
-        self._found = parked.look(reads, self._ids)
-        started = [saga for name in sorted(set(starting)) if (saga := self._catalog.newest(name)) is not None]
-        definitions = versions.hold_with(reads, started)
-        await reads.run(connection)
-        if stamp is not None and placement is not None:
-            await stamping.compare(connection, stamp, placement)
-        self._held = started
-        self.written.update(versions.written_of(definitions, started))
-        for row in rows.rows:
-            found = self._instances[row.id] = self._read(row)
-            if not found.ended:
-                self.written[row.name, row.version] = row.fingerprint
-        for event in parked.events(self._found):
-            instance = self._instances.get(event.saga_id)
-            if instance is None:
-                saga = self._catalog.newest(event.name)
-                instance = self._instances[event.saga_id] = Instance(event.saga_id, event.name, saga, "")
-            instance.parked.append(event)
-
-    def _read(self, row: Any) -> Instance:
-        saga = self._catalog.get(row.name, row.version)
-        instance = Instance(row.id, row.name, saga, row.key, None, row.revision, row.revision, row.started_at)
-        instance.version, instance.status, instance.moved_at = row.version, row.status, row.updated_at
-        instance.traceparent = instance.place = row.traceparent
-        if saga is None:
-            return instance
-        texts = Texts(row.status, row.reason, row.data, row.progress)
-        instance.state = self._remembered.take(row.id, saga, texts)
-        if instance.state is not None:
-            instance.written = row.data
-            return instance
-        try:
-            instance.state = history.load_state(
-                saga, status=row.status, reason=row.reason, data=row.data, progress=row.progress
-            )
-        except history.CorruptHistory as error:
-            # Nobody's message is to blame: what comes for it is parked until its row can be read.
-            instance.saga, instance.unreadable = None, "the row of its saga cannot be read"
-            instance.unreadable_because = str(error)
-            aside = set_aside(row, error, self._now(instance))
-            if aside is not None:
-                self._set_aside.append(aside)
-        return instance
 
     def event(self, received: Received, target: Target) -> None:
         """Apply a message to one instance."""
@@ -327,12 +263,12 @@ class Folding:
 
         Its checks raise Conflict then, where somebody came between.
         """
-        writes = self._work.writes
+        loading, writes = self._loading, self._work.writes
         touched = [each for each in self._instances.values() if each.revision > each.loaded_revision]
-        await self._hold(touched)
+        await loading.hold(touched)
         several = self._work.connection.dialect.name != "sqlite"  # which has one writer at a time
-        if several and (touched or self._found.rows):
-            self._work.checks.append(parked.unchanged(writes, self._found, self._ids))
+        if several and (touched or loading.parked.rows):
+            self._work.checks.append(parked.unchanged(writes, loading.parked, loading.ids))
         # In one order, as others that start the same ones: what is not there yet nobody could lock before.
         starting = sorted((each for each in touched if not each.loaded_revision), key=lambda each: each.id.int)
         fresh = [self._row(each) for each in starting]
@@ -341,8 +277,8 @@ class Folding:
             for each in touched
             if each.loaded_revision
         ]
-        changed.extend(each.row for each in self._set_aside)
-        self.history.extend(each.line for each in self._set_aside)
+        changed.extend(each.row for each in loading.set_aside)
+        self.history.extend(each.line for each in loading.set_aside)
         same = alike(fresh, ("name", "version", "status", "reason"), ("started_at", "updated_at"), ("traceparent",))
         inserted = writes.insert(saga_table, COLUMNS, fresh, ignore_conflicts=True, returning="id", alike=same)
         updated = timers.update_instances(writes, changed)
@@ -360,17 +296,11 @@ class Folding:
                 )
 
         self._work.checks.append(check)
-        for aside in self._set_aside:
+        for aside in loading.set_aside:
             self._log.error("saga_unreadable", saga=aside.name, saga_id=str(aside.row["id"]), error=aside.reason)
         found = {each.id: each.attributes for each in touched if each.attributes is not None}
         await search.write(self._work.connection, writes, found, fresh={row["id"] for row in fresh})
         self._parked.write(writes)
-
-    async def _hold(self, touched: Sequence[Instance]) -> None:
-        """What was parked may start an instance too."""
-        starting = [each.saga for each in touched if each.saga is not None and not each.loaded_revision]
-        unheld = {id(each): each for each in starting if not any(each is held for held in self._held)}
-        await versions.hold(self._work.connection, unheld.values())
 
     def _row(self, instance: Instance) -> dict[str, Any]:
         """What is written of it, which is remembered for the next batch that it is in."""
@@ -379,11 +309,10 @@ class Folding:
             self._work.wake(row["deadline"])
         if instance.saga is not None and instance.state is not None and not instance.ended:
             texts = Texts(row["status"], row["reason"], row["data"], row["progress"])
-            self._remembered.keep(instance.id, instance.saga, texts, instance.state)
+            self._loading.remembered.keep(instance.id, instance.saga, texts, instance.state)
         return row
 
 
-_READ = tuple(saga_table.c[name] for name in COLUMNS if name != "deadline")
 _HISTORY = ("saga_id", "seq", "at", "input", "facts", "commands")
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from contracts.registry import Registry
 from messaging.bus import Bus, Delivery, Outgoing, QueueState, Receipt, Subscription
 from messaging.clock import Clock
-from messaging.consumer import Batch, Consumer
+from messaging.consumer import Act, Batch, Consumer
 from messaging.received import Received, Tick, Unreadable
 from messaging.telemetry.counting import BatchMeter, PublishMeter
 from messaging.topology import Topology
@@ -61,12 +61,15 @@ class ObservedConsumer:
     ) -> tuple[Sequence[Tick], datetime | None]:
         return await self._consumer.due(connection, now, limit)
 
-    async def handle(self, work: Work, batch: Batch) -> None:
+    def begin(self, work: Work, messages: Sequence[Received], ticks: Sequence[Tick]) -> Act:
+        return partial(self._handle, self._consumer.begin(work, messages, ticks))
+
+    async def _handle(self, act: Act, work: Work, batch: Batch) -> None:
         messages = len(batch.fresh) + len(batch.repeated) + len(batch.ticks)
         if self._tracing is None:
-            await self._consumer.handle(work, batch)
+            await act(work, batch)
         else:
-            await self._traced(self._tracing, work, batch)
+            await self._traced(self._tracing, act, work, batch)
         # Not the work itself: it would hold what holds it, until somebody looks for garbage.
         work.after_commit.append(partial(self._committed, work.now, messages))
 
@@ -75,11 +78,11 @@ class ObservedConsumer:
             await self._consumer.fail(work, received, error)
         work.after_commit.append(self._meter.failed)
 
-    async def _traced(self, tracing: Tracing, work: Work, batch: Batch) -> None:
+    async def _traced(self, tracing: Tracing, act: Act, work: Work, batch: Batch) -> None:
         work.spans = spans = tracing.batch(self._again)
         try:
             fresh = [spans.begin(each) for each in batch.fresh]
-            await self._consumer.handle(work, Batch(fresh, batch.repeated, batch.ticks))
+            await act(work, Batch(fresh, batch.repeated, batch.ticks))
         except Exception as error:
             spans.failed(error)
             raise

@@ -23,7 +23,9 @@ from orchestrator import history, moments, stamping, versions
 from orchestrator.catalog import Catalog
 from orchestrator.folding import Folding
 from orchestrator.instance import SOURCE, Instance
+from orchestrator.loading import Loading
 from orchestrator.operations import abandoning
+from orchestrator.remembered import Remembered
 from orchestrator.replay.recorded import RecordedTransition
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.inputs import Action, PersonActed
@@ -115,8 +117,9 @@ class Operator:
             if await stamping.moving(connection):
                 return _undone(identity, "it may be about to lie elsewhere: let `amends reshard` come to its end first")
             work = Work(connection, self._clock.now(), SOURCE, SOURCE)
-            folding = Folding(self._catalog, FOR_EVER, work)
-            await folding.load({identity})
+            loading = Loading(self._catalog, work, Remembered(), {identity})
+            await loading.read()
+            folding = Folding(self._catalog, FOR_EVER, work, loading)
             instance = folding.instance(identity)
             if instance is None:
                 return Outcome(identity, "", 0, "", Result.REFUSED, "", "", "", 0, "there is no such saga any more")

@@ -12,7 +12,7 @@ from contracts.message import Message
 from contracts.registry import Registry
 from messaging.bisecting import HandlerFailed
 from messaging.bus import Delivery
-from messaging.consumer import Batch
+from messaging.consumer import Act, Batch
 from messaging.received import Received, Tick, Unreadable
 from messaging.serving import ParticipantConsumer
 from messaging.work import Work
@@ -64,6 +64,9 @@ class FaultyConsumer:
 
     def read(self, delivery: Delivery) -> Received | Unreadable:
         return self._inner.read(delivery)
+
+    def begin(self, work: Work, messages: Sequence[Received], ticks: Sequence[Tick]) -> Act:
+        return self.handle
 
     async def handle(self, work: Work, batch: Batch) -> None:
         for received in batch.fresh:

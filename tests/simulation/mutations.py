@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
 from messaging import bulk, deferred, inbox, outbox_rows, schema, serving
+from messaging.bulk import Writes
 from messaging.departures import Departures
 from messaging.lane import Lane
 from messaging.outbox_rows import Pending
@@ -52,15 +54,13 @@ def _acknowledge_before_commit() -> Patch:
 
 
 def _forget_what_was_handled() -> Patch:
-    claim = inbox.claim
+    claim_with = inbox.claim_with
 
-    async def all_of_them(
-        connection: Any, consumer: str, ids: Collection[UUID], *given: Any, beside: Any = None
-    ) -> set[UUID]:
-        await claim(connection, consumer, ids, *given, beside=beside)
-        return set(ids)
+    def all_of_them(writes: Writes, consumer: str, ids: Collection[UUID], *given: Any) -> Any:
+        claim_with(writes, consumer, ids, *given)
+        return SimpleNamespace(values=list(ids))
 
-    return inbox, "claim", all_of_them
+    return inbox, "claim_with", all_of_them
 
 
 def _publish_before_commit() -> Patch:

@@ -15,7 +15,7 @@ from messaging import schema
 from messaging.appending import append
 from messaging.bulk import Writes
 from messaging.bus import Delivery
-from messaging.consumer import Batch, CannotGoOn
+from messaging.consumer import Act, Batch, CannotGoOn
 from messaging.database import Database
 from messaging.outbox_rows import OutboxRow, Pending
 from messaging.received import Received, Tick, Unreadable, read
@@ -44,6 +44,9 @@ class Gated:
 
     def read(self, delivery: Delivery) -> Received | Unreadable:
         return read(delivery, self.registry)
+
+    def begin(self, work: Work, messages: Sequence[Received], ticks: Sequence[Tick]) -> Act:
+        return self.handle
 
     async def handle(self, work: Work, batch: Batch) -> None:
         found = [_parcel(each) for each in batch.fresh]

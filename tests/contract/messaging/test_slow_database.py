@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from contracts.registry import Registry
 from messaging import inbox, schema
 from messaging.bus import Delivery
-from messaging.consumer import Batch
+from messaging.consumer import Act, Batch
 from messaging.database import Database
 from messaging.participant import Participant
 from messaging.received import Received, Tick, Unreadable, read
@@ -59,6 +59,9 @@ class _Narrow:
 
     def read(self, delivery: Delivery) -> Received | Unreadable:
         return read(delivery, self.registry)
+
+    def begin(self, work: Work, messages: Sequence[Received], ticks: Sequence[Tick]) -> Act:
+        return self.handle
 
     async def handle(self, work: Work, batch: Batch) -> None:
         self.sizes.append(len(batch.fresh))

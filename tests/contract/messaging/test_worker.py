@@ -20,7 +20,7 @@ from sqlalchemy.orm import registry
 from contracts.registry import Registry
 from messaging import deferred, schema
 from messaging.bus import Delivery
-from messaging.consumer import Batch
+from messaging.consumer import Act, Batch
 from messaging.deferred import DeferredRow
 from messaging.envelope import CONTENT_TYPE, MAX_BODY
 from messaging.participant import Participant, RetryLater
@@ -394,6 +394,9 @@ class _Ticking:
 
     def read(self, delivery: Delivery) -> Received | Unreadable:
         return read(delivery, self.registry)
+
+    def begin(self, work: Work, messages: Sequence[Received], ticks: Sequence[Tick]) -> Act:
+        return self.handle
 
     async def handle(self, work: Work, batch: Batch) -> None:
         for tick in batch.ticks:

@@ -80,40 +80,41 @@ ON_POSTGRESQL = {
     # older outbox rows and the outbox. So every batch has two statements for what each batch does: one of the worker's
     # before its consumer's, one after. An order, its lines and its event go together, too.
     "POST /orders": 1,
-    # and the sagas with whether their definition and their shard are still the ones, and with what is parked; sagas,
-    # histories and attributes are written with what the worker writes, and what is parked looked at once more
-    "order.created": 3,
+    # The orchestrator has no other: the sagas, whether their definition and their shard are still the ones, and what is
+    # parked are read with the claim; sagas, histories and attributes are written with what the worker writes, and what
+    # is parked looked at once more.
+    "order.created": 2,
     # and the lock on an order that has no row yet (SQLite has one writer at a time anyway), authorizations with their
     # accounts, missing accounts, those again; balances, authorizations and the journal's two tables are written with
     # the answers
     "payment.authorize": 6,
-    "payment.authorized": 3,
+    "payment.authorized": 2,
     # and orders with their lines, stock, skus nobody has counted yet, those again; orders and stock are written with
     # the answers
     "order.confirm": 6,
-    "order.confirmed": 3,
+    "order.confirmed": 2,
     # and the lock, authorizations, their accounts
     "payment.capture": 5,
-    "payment.captured": 3,
+    "payment.captured": 2,
     # and orders with their lines; they are written in the worker's second one
     "fulfillment.completed": 3,
-    "order.rejected": 3,
+    "order.rejected": 2,
     "payment.void": 7,
-    "payment.voided": 3,
+    "payment.voided": 2,
     "order.cancel": 3,
-    "order.canceled": 3,
+    "order.canceled": 2,
     "fulfillment.failed": 2,
 }
 ROUND_TRIPS = {
     # Of PostgreSQL, for one message of each kind once its statements are prepared: the statements above with COMMIT,
     # while BEGIN goes along with the first. At a low rate they are most of the time that a message takes.
-    "order.created": 4,
+    "order.created": 3,
     "payment.authorize": 5,
-    "payment.authorized": 4,
+    "payment.authorized": 3,
     "order.confirm": 5,
-    "order.confirmed": 4,
+    "order.confirmed": 3,
     "payment.capture": 6,
-    "payment.captured": 4,
+    "payment.captured": 3,
     "fulfillment.completed": 4,
 }
 CALLS = {

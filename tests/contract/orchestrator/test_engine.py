@@ -313,7 +313,7 @@ async def test_a_batch_takes_the_same_number_of_statements_whatever_its_size(off
     together = office.database.dialect == "postgresql"
     # What is parked is read with the instances, and once more with what is written: others may write there, too.
     assert len(parts) == len(written) + (5 if together else 4)
-    assert len(answering) == (3 if together else 8)
+    assert len(answering) == (2 if together else 8)
     assert sum("FROM saga_definition WHERE" in each for each in starting) == 1
     assert len(starting) == len(answering) + (0 if together else 1)
     assert await office.audit() == count

@@ -27,7 +27,9 @@ from orchestrator import testing as kit
 from orchestrator.catalog import Catalog
 from orchestrator.engine import Engine
 from orchestrator.folding import Folding
+from orchestrator.loading import Loading
 from orchestrator.operations.action import FOR_EVER
+from orchestrator.remembered import Remembered
 from orchestrator.replay.reading import recorded
 from orchestrator.replay.recorded import Recorded
 from orchestrator.saga.inputs import Action, EventArrived, PersonActed
@@ -129,8 +131,9 @@ class RealEngine:
         """This action on this instance, at its moment."""
         async with self.database.transaction() as connection:
             work = Transaction(connection, given.at, "orchestrator", "orchestrator")
-            folding = Folding(self.catalog, FOR_EVER, work)
-            await folding.load({identity})
+            loading = Loading(self.catalog, work, Remembered(), {identity})
+            await loading.read()
+            folding = Folding(self.catalog, FOR_EVER, work, loading)
             instance = folding.instance(identity)
             assert instance is not None
             folding.person(instance, given)

@@ -1,0 +1,114 @@
+"""What a batch reads of its instances before it folds: asked for at once, locked, and taken in when it has come.
+
+It goes to the database together with the batch's claim in the inbox, in one statement, which sees the tables as they
+were when it began, before it waited for anybody. That is enough, because what was locked is newest all the same: a row
+that another process has written meanwhile is read as it is after that (`FOR UPDATE`). What is not there yet is found
+out when it is written: an instance that another process has started is a Conflict, and so are other parked events than
+were seen. What comes for an instance that was not seen is parked, and looked at again in two seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
+from typing import Any
+from uuid import UUID
+
+from messaging.work import Work
+from orchestrator import history, moments, parked, stamping, versions
+from orchestrator.catalog import Catalog
+from orchestrator.instance import COLUMNS, Instance
+from orchestrator.remembered import Remembered, Texts
+from orchestrator.schema import saga as saga_table
+from orchestrator.setting_aside import SetAside, set_aside
+from orchestrator.sharding import Placement
+
+
+class Loading:
+    """Adds to `work.writes` what it reads; `read` runs them, where nobody else has.
+
+    `starting` names sagas of which an instance may be started: what is written down of the definition that it would
+    have stays so until the end of the transaction. So does the shard that this database is.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        work: Work,
+        remembered: Remembered,
+        ids: set[UUID],
+        starting: Iterable[str] = (),
+        placement: Placement | None = None,
+    ) -> None:
+        self._catalog = catalog
+        self._work = work
+        self.remembered = remembered
+        self._placement = placement
+        self.ids = sorted(ids, key=_NUMBER)
+        self.instances: dict[UUID, Instance] = {}
+        self.written: dict[tuple[str, int], str | None] = {}
+        """The fingerprints written down of the definitions (name and version) of instances that have not ended."""
+        self.set_aside: list[SetAside] = []
+        """What becomes of those whose row cannot be read."""
+        reads = work.writes
+        self._stamp = stamping.hold_with(reads, placement) if placement is not None and ids else None
+        self._rows = reads.select(
+            _READ, saga_table.c.id, self.ids, "ORDER BY id FOR UPDATE", computed=versions.FINGERPRINT
+        )
+        self.parked = parked.look(reads, self.ids)
+        """What was parked for these when we looked."""
+        self._held = [saga for name in sorted(set(starting)) if (saga := catalog.newest(name)) is not None]
+        """Definitions that nobody changes until the end of the transaction."""
+        self._definitions = versions.hold_with(reads, self._held)
+
+    async def read(self) -> None:
+        """Take in what has come; raises WrongShard where this database is not the shard it was to be."""
+        await self._work.writes.run(self._work.connection)
+        if self._stamp is not None and self._placement is not None:
+            await stamping.compare(self._work.connection, self._stamp, self._placement)
+        self.written.update(versions.written_of(self._definitions, self._held))
+        for row in self._rows.rows:
+            found = self.instances[row.id] = self._instance(row)
+            if not found.ended:
+                self.written[row.name, row.version] = row.fingerprint
+        for event in parked.events(self.parked):
+            instance = self.instances.get(event.saga_id)
+            if instance is None:
+                saga = self._catalog.newest(event.name)
+                instance = self.instances[event.saga_id] = Instance(event.saga_id, event.name, saga, "")
+            instance.parked.append(event)
+
+    async def hold(self, touched: Sequence[Instance]) -> None:
+        """What was parked may start an instance, too: hold its definition like those that were foreseen."""
+        starting = [each.saga for each in touched if each.saga is not None and not each.loaded_revision]
+        unheld = {id(each): each for each in starting if not any(each is held for held in self._held)}
+        await versions.hold(self._work.connection, unheld.values())
+
+    def _instance(self, row: Any) -> Instance:
+        saga = self._catalog.get(row.name, row.version)
+        instance = Instance(row.id, row.name, saga, row.key, None, row.revision, row.revision, row.started_at)
+        instance.version, instance.status, instance.moved_at = row.version, row.status, row.updated_at
+        instance.traceparent = instance.place = row.traceparent
+        if saga is None:
+            return instance
+        texts = Texts(row.status, row.reason, row.data, row.progress)
+        instance.state = self.remembered.take(row.id, saga, texts)
+        if instance.state is not None:
+            instance.written = row.data
+            return instance
+        try:
+            instance.state = history.load_state(
+                saga, status=row.status, reason=row.reason, data=row.data, progress=row.progress
+            )
+        except history.CorruptHistory as error:
+            # Nobody's message is to blame: what comes for it is parked until its row can be read.
+            instance.saga, instance.unreadable = None, "the row of its saga cannot be read"
+            instance.unreadable_because = str(error)
+            aside = set_aside(row, error, moments.taken_up(self._work.now, instance.moved_at))
+            if aside is not None:
+                self.set_aside.append(aside)
+        return instance
+
+
+_NUMBER = attrgetter("int")  # what UUIDs compare by, at a fraction of the price
+_READ = tuple(saga_table.c[name] for name in COLUMNS if name != "deadline")

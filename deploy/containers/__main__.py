@@ -142,24 +142,33 @@ def _try_all(stack: ExitStack, engine: Engine, data: Path, results: list[Result]
         ("SIGTERM under load", trial.drained),
         ("`kill -9` under load", trial.killed),
         ("servers restarted under load", trial.servers_restarted),
-        (f"rolling upgrade to {NEXT}, without shells", lambda: trial.upgraded(NEXT)),
+        (f"migrations of {NEXT} under load", lambda: trial.migrated(NEXT)),
+        (f"rolling upgrade to {NEXT}, without shells", lambda: trial.replaced(NEXT)),
         ("`kill -9` once more, on that version", trial.killed),
         ("profile `observability`", lambda: trial.observed(grafana=grafana is not None)),
         ("audit of money, stock and histories", trial.audited),
+        ("`prune`", trial.pruned),
     ):
         with step(what) as say:
             say(act())
     running.down()
     with step("docs/deploy.md, word by word") as say:
         environment = {**engine.environment, "COMPOSE_PROJECT_NAME": PROJECT}
-        said = follow(environment, ports, override, observability=grafana is not None)
-        if "orders: completed 1\n" not in said or '"status":"' not in said:
-            raise Wrong(f"an order was not paid by following the page:\n{said[-3000:]}")
-        say("an order paid" + ("" if grafana else "; the part about the dashboard left out, for want of Grafana"))
+        say(_followed(follow(environment, ports, override, grafana=grafana is not None), grafana=grafana is not None))
     if keep:
         print("\n".join(f"{name:<12} {running.url(name)}" for name in SERVICES), "\nCtrl-C removes it.", sep="\n")
         while True:
             time.sleep(1)
+
+
+def _followed(said: str, *, grafana: bool) -> str:
+    """What came of the page's commands, by what they printed. Raises Wrong."""
+    paid = re.findall(r"^orders: .*completed (\d+)$", said, re.MULTILINE)
+    shown = re.findall(r'"status":"success".*"value":\[[0-9.]+,"(\d+)"\]', said)
+    if '"status":"completed"' not in said or [int(each) for each in paid] != [1, 1 + int(shown[0] if shown else -1)]:
+        raise Wrong(f"orders paid: {paid}; those that Prometheus shows: {shown}; what was said:\n{said[-3000:]}")
+    there = "the dashboard there" if grafana else "Grafana left out, as it was not to be had"
+    return f"an order paid; {shown[0]} more in Prometheus, {there}; then another version, and what is old pruned"
 
 
 def _secrets() -> None:

@@ -17,6 +17,7 @@ from deploy.containers.images import ROOT
 from deploy.servers.process import HOST
 
 FILE = ROOT / "deploy" / "compose.yaml"
+REPLACE = ROOT / "deploy" / "replace.sh"
 SERVICES = ("orchestrator", "order", "payment")
 UP_SECONDS = 300.0
 HEALTHY_SECONDS = 120.0
@@ -40,19 +41,18 @@ class Stack:
         self, *arguments: str, seconds: float = UP_SECONDS, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run `docker compose ARGUMENTS` for this stack. Raises CommandFailed."""
-        environment = {f"PORT_{name.upper()}": str(port) for name, port in self.ports.items()}
-        environment |= self.variables
-        environment |= {f"TAG_{name.upper()}" if name else "TAG": tag for name, tag in self.tags.items()}
-        files = [word for file in self._files for word in ("--file", str(file))]
-        return self._engine.run(
-            "compose",
-            *("--project-name", self._name),
-            *files,
-            *arguments,
-            seconds=seconds,
-            environment=environment,
-            check=check,
-        )
+        return self._engine.run("compose", *arguments, seconds=seconds, environment=self._environment, check=check)
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        """The variables that a user exports."""
+        return {
+            "COMPOSE_PROJECT_NAME": self._name,
+            "COMPOSE_FILE": os.pathsep.join(map(str, self._files)),
+            **{f"PORT_{name.upper()}": str(port) for name, port in self.ports.items()},
+            **self.variables,
+            **{f"TAG_{name.upper()}" if name else "TAG": tag for name, tag in self.tags.items()},
+        }
 
     def build(self) -> None:
         """Build all images of ours, as `up --build` does."""
@@ -78,9 +78,23 @@ class Stack:
             self.compose("--profile", "observability", "down", "--volumes", "--timeout", "5", "--remove-orphans")
 
     def replace(self, service: str, tag: str) -> None:
-        """Give one service another version of its image, and wait until that is healthy."""
+        """Give one service another version of its image, as deploy/replace.sh does. Raises CommandFailed."""
         self.tags[service] = tag
-        self.compose("up", "--detach", "--no-build", "--no-deps", "--wait", service)
+        ended = subprocess.run(
+            ["sh", str(REPLACE), service],
+            env={**self._engine.environment, **self._environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=UP_SECONDS,
+            check=False,
+        )
+        if ended.returncode != 0:
+            raise CommandFailed(f"{REPLACE.name} {service} ended with {ended.returncode}:\n{ended.stderr[-2000:]}")
+
+    def prune(self, service: str, *words: str) -> str:
+        """What `prune` of a service says, as its role for pruning. Raises CommandFailed."""
+        return self.compose("run", "--rm", "--no-deps", f"prune-{service}", "prune", *words).stdout.strip()
 
     def migrate(self, tag: str) -> None:
         """Run the migrations of that version."""

@@ -57,8 +57,11 @@ class Poller:
         self._interval = interval
         self._limit = limit
         self._found = found
-        self._now = asyncio.Event()
+        self._sooner = asyncio.Event()
         self._next: datetime | None = None
+        """When the next thing is due, as far as the last look and what has been hinted since say."""
+        self._looks_at: datetime | None = None
+        """When the next look will be, while it is waited for."""
         self._held: set[object] = set()
         self._resting: dict[object, datetime] = {}
         self._aside: list[tuple[datetime, Arrival]] = []
@@ -67,14 +70,15 @@ class Poller:
     async def run(self) -> None:
         """Look until `stop`. A database that is away is waited for; any other error is raised."""
         while not self._stopping:
-            # Before the look, not after it: a hint that comes meanwhile is of a row this look may have missed.
-            self._now.clear()
+            # Before the look, not after it: what is hinted meanwhile is of a row that this look may have missed.
+            self._next = None
             try:
-                found, self._next = await self._find(self._clock.now())
+                found, upcoming = await self._find(self._clock.now())
             except DATABASE_ERRORS as error:
                 if not is_transient(error):
                     raise
-                found, self._next = [], None
+                found, upcoming = [], None
+            self._expect(upcoming)
             fresh = [each for each in found if _key(each) not in self._held and _key(each) not in self._resting]
             self._held.update(_key(each) for each in fresh)
             fresh.extend(self._rested(self._clock.now()))
@@ -84,13 +88,17 @@ class Poller:
 
     def stop(self) -> None:
         self._stopping = True
-        self._now.set()
+        self._sooner.set()
 
     def hint(self, moment: datetime | None) -> None:
         """A transaction has just written a time that may be earlier than the next look."""
+        self._expect(moment)
+        if moment is not None and self._looks_at is not None and moment < self._looks_at:
+            self._sooner.set()
+
+    def _expect(self, moment: datetime | None) -> None:
         if moment is not None and (self._next is None or moment < self._next):
             self._next = moment
-            self._now.set()
 
     def release(self, arrivals: Sequence[Arrival]) -> None:
         """These have been acted on; what comes due for them from now on is new."""
@@ -113,14 +121,25 @@ class Poller:
         return rested
 
     async def _until_due(self) -> None:
-        wait = self._interval
-        if self._next is not None:
-            wait = min(wait, max((self._next - self._clock.now()).total_seconds(), 0.0) + 0.001)
-        timer = asyncio.ensure_future(self._clock.sleep(wait))
-        hint = asyncio.ensure_future(self._now.wait())
-        _, late = await asyncio.wait((timer, hint), return_when=asyncio.FIRST_COMPLETED)
-        for each in late:
-            each.cancel()
+        """Wait until something is due, for an interval at most; to be told of a moment is no reason to look at once."""
+        look = self._clock.monotonic() + self._interval
+        while not self._stopping:
+            self._sooner.clear()
+            now = self._clock.now()
+            wait = look - self._clock.monotonic()
+            if self._next is not None:
+                wait = min(wait, max((self._next - now).total_seconds(), 0.0) + 0.001)
+            if wait <= 0:
+                break
+            self._looks_at = now + timedelta(seconds=wait)
+            timer = asyncio.ensure_future(self._clock.sleep(wait))
+            hint = asyncio.ensure_future(self._sooner.wait())
+            done, late = await asyncio.wait((timer, hint), return_when=asyncio.FIRST_COMPLETED)
+            for each in late:
+                each.cancel()
+            if timer in done:
+                break
+        self._looks_at = None
 
     async def _find(self, now: datetime) -> tuple[list[Arrival], datetime | None]:
         self._resting = {key: until for key, until in self._resting.items() if until > now}

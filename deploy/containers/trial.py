@@ -19,8 +19,8 @@ PACE = 20.0
 """Orders a second while something is being done to the services."""
 BATCHES = 2
 """How many batches a saga may wait for when a process is replaced: the last of the old one, one of the new one."""
-BESIDE = 2
-"""How many times as long a saga may take while a container starts, which takes a core for a second or two."""
+BESIDE = 3
+"""How many times as long a saga may take while containers start: each takes one of two cores for some seconds."""
 USER = "10001"
 OBSERVED_SECONDS = 90.0
 """How long figures and traces may take: Prometheus looks every 15 s, spans leave every 5."""

@@ -5,12 +5,21 @@
 #   deploy/kubernetes/secrets.sh warehouse | kubectl apply --namespace amends --filename -
 #
 # Applied again they change every password. Where secrets are kept elsewhere (External Secrets, Sealed Secrets), make
-# these there, with these names and keys.
+# these there, with these names and keys. The URLs ask for TLS, as the component `tls` sets it up; TLS=no leaves it out.
+# NAMESPACE is where the broker is (amends): KEDA asks it from another one.
 set -eu
 
 database_host=${DATABASE_HOST:-postgresql-rw}
 broker_host=${BROKER_HOST:-rabbitmq}
+monitored_host=${BROKER_HOST:-rabbitmq.${NAMESPACE:-amends}.svc}
 vhost=${VHOST:-amends}
+authorities=/run/secrets/authorities
+if [ "${TLS:-yes}" = no ]; then
+    database_tls='' amqp=amqp amqp_port=5672 broker_tls='' monitor_tls=disable
+else
+    database_tls="?sslmode=verify-full&sslrootcert=$authorities/database.pem"
+    amqp=amqps amqp_port=5671 broker_tls="?cafile=$authorities/broker.pem" monitor_tls=enable
+fi
 
 password() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 
@@ -39,24 +48,31 @@ user() { printf %s "$1" | tr - _; }
 resource() { printf %s "$1" | tr _ -; }
 
 database() {
-    user=$(user "$1")
-    secret "$(resource "$1")-database" "$user" database-url "postgresql://$user:" "@$database_host:5432/$user" \
-        'cnpg.io/reload: "true"'
-    secret "$(resource "$1")-database-owner" "${user}_owner" database-url "postgresql://${user}_owner:" \
-        "@$database_host:5432/$user" 'cnpg.io/reload: "true"'
+    for role in '' owner prune; do
+        user=$(user "$1")${role:+_$role}
+        secret "$(resource "$1")-database${role:+-$role}" "$user" database-url "postgresql://$user:" \
+            "@$database_host:5432/$(user "$1")$database_tls" 'cnpg.io/reload: "true"'
+    done
 }
 
 broker() {
     user=$(user "$1")
-    secret "$(resource "$1")-broker" "$user" amqp-url "amqp://$user:" "@$broker_host:5672/$vhost" \
+    secret "$(resource "$1")-broker" "$user" amqp-url "$amqp://$user:" "@$broker_host:$amqp_port/$vhost$broker_tls" \
         'rabbitmq.com/topology-operator: "true"'
+}
+
+# For KEDA, which is given the authority apart from the URL.
+monitor() {
+    secret monitor-broker monitor amqp-url "$amqp://monitor:" "@$monitored_host:$amqp_port/$vhost" \
+        'rabbitmq.com/topology-operator: "true"'
+    printf '  tls: %s\n' "$monitor_tls"
 }
 
 case "${1:-}" in
     "")
         for name in orchestrator order payment; do database $name; broker $name; done
-        broker monitor
+        monitor
         ;;
-    -*) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    -*) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     *) for name; do database "$name"; broker "$name"; done ;;
 esac

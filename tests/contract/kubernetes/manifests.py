@@ -51,8 +51,9 @@ def named(resources: Sequence[Resource], kind: str, name: str) -> Resource:
 
 def templates(resources: Sequence[Resource]) -> Iterator[tuple[str, Resource]]:
     """The template of a pod in everything that makes pods, with that one's name."""
-    for each in of_kind(resources, "Deployment", "StatefulSet", "Job"):
-        yield each["metadata"]["name"], each["spec"]["template"]
+    for each in of_kind(resources, "Deployment", "StatefulSet", "Job", "CronJob"):
+        spec = each["spec"]["jobTemplate"]["spec"] if each["kind"] == "CronJob" else each["spec"]
+        yield each["metadata"]["name"], spec["template"]
 
 
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:

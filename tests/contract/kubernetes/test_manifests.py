@@ -14,13 +14,18 @@ from typing import Any
 
 import pytest
 import yaml
+from sqlalchemy.engine import make_url
+from yarl import URL
 
 from deploy import alert_resource
+from messaging import database_tls
+from messaging.rabbitmq_tls import Tls
 from messaging.settings import ServiceSettings
 from orchestrator.settings import OrchestratorSettings
 from services.order.settings import OrderSettings
 from services.payment.settings import PaymentSettings
 from tests.acceptance.pages import ROOT
+from tests.certificates import Authority
 from tests.contract.kubernetes.manifests import (
     DEV,
     EVERYWHERE,
@@ -43,6 +48,10 @@ SETTINGS: dict[str, type[ServiceSettings]] = {
     "order": OrderSettings,
     "payment": PaymentSettings,
 }
+OURS = ("service", "migration", "pruning")
+"""What `app.kubernetes.io/component` says of the pods that are ours."""
+AUTHORITIES = "/run/secrets/authorities"
+MADE_BY_OPERATORS = {"postgresql-ca", "rabbitmq-tls"}
 HTTP_SECONDS = 5
 """How long requests that are under way at the end may take."""
 
@@ -78,7 +87,7 @@ def test_the_component_that_production_leaves_out_is_valid(tmp_path: Path) -> No
     (monitor,) = of_kind(resources, "PodMonitor")
     selector = monitor["spec"]["selector"]
     made = dict(templates(rendered(PRODUCTION)))
-    assert [name for name, each in made.items() if selects(selector, each["metadata"]["labels"])] == [*SERVICES]
+    assert {name for name, each in made.items() if selects(selector, each["metadata"]["labels"])} == {*SERVICES}
     assert alert_resource.FILE.read_text(encoding="utf-8") == alert_resource.content()
     (alerts,) = of_kind(resources, "PrometheusRule")
     assert alerts["spec"] == yaml.safe_load(alert_resource.RULES.read_text(encoding="utf-8"))
@@ -136,7 +145,7 @@ def test_pods_may_do_nothing_that_they_need_not(overlay: str) -> None:
     """No pod runs as root, may become it, has capabilities, or a token of the cluster's; ours cannot write, either."""
     for name, template in templates(rendered(overlay)):
         pod = template["spec"]
-        ours = template["metadata"]["labels"].get("app.kubernetes.io/component") in ("service", "migration")
+        ours = template["metadata"]["labels"].get("app.kubernetes.io/component") in OURS
         assert pod["automountServiceAccountToken"] is False, name
         # Otherwise a service called payment gives every pod a PAYMENT_PORT that is no port.
         assert pod["enableServiceLinks"] is False, name
@@ -221,21 +230,44 @@ def test_migrations_run_as_the_owner_of_the_tables_and_without_the_broker() -> N
         assert [each["secret"]["secretName"] for each in pod["volumes"] if "secret" in each] == [
             f"{name}-database-owner"
         ]
-        assert {"name": "AMENDS_APP_ROLE", "value": name} in container["env"]
+        given = {each["name"]: each["value"] for each in container["env"]}
+        assert (given["AMENDS_APP_ROLE"], given["AMENDS_PRUNE_ROLE"]) == (name, f"{name}_prune")
+
+
+def test_what_is_old_is_removed_at_night_by_a_role_of_its_own() -> None:
+    """One job for each service, in its own image, never two at a time; it reads one secret, and not the broker's."""
+    services = rendered(PRODUCTION)
+    assert {each["metadata"]["name"] for each in of_kind(services, "CronJob")} == {f"prune-{name}" for name in SERVICES}
+    for name in SERVICES:
+        job = named(services, "CronJob", f"prune-{name}")["spec"]
+        pod = job["jobTemplate"]["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        age = "30d" if name == "orchestrator" else "90d"
+        assert (container["args"], container["image"]) == (
+            ["prune", "--older-than", age, "--yes"],
+            named(services, "Deployment", name)["spec"]["template"]["spec"]["containers"][0]["image"],
+        )
+        assert (job["concurrencyPolicy"], pod["restartPolicy"]) == ("Forbid", "Never")
+        assert [each["secret"]["secretName"] for each in pod["volumes"] if "secret" in each] == [
+            f"{name}-database-prune"
+        ]
+        assert {each["name"].removesuffix("_FILE") for each in container["env"]} <= _names(SETTINGS[name])
 
 
 def test_databases_belong_to_who_migrates_them() -> None:
-    """Beside the user of its service each has an owner; the cluster makes both, lets them in, and nobody else."""
+    """Beside the user of its service each has an owner and one who prunes; the cluster makes all three, lets them in
+    with TLS, and nobody else.
+    """
     platform = rendered(PLATFORM)
     cluster = named(platform, "Cluster", "postgresql")["spec"]
     roles = {each["name"]: each["passwordSecret"]["name"] for each in cluster["managed"]["roles"]}
     assert roles == {
         **{name: f"{name}-database" for name in SERVICES},
-        **{f"{name}_owner": f"{name}-database-owner" for name in SERVICES},
+        **{f"{name}_{role}": f"{name}-database-{role}" for name in SERVICES for role in ("owner", "prune")},
     }
     assert cluster["postgresql"]["pg_hba"] == [
-        "host sameuser all all scram-sha-256",
-        *(f"host {name} {name}_owner all scram-sha-256" for name in SERVICES),
+        "hostssl sameuser all all scram-sha-256",
+        *(f"hostssl {name} {name}_owner,{name}_prune all scram-sha-256" for name in SERVICES),
         "host all all all reject",
     ]
     databases = {each["spec"]["name"]: each["spec"]["owner"] for each in of_kind(platform, "Database")}
@@ -297,7 +329,9 @@ def test_keda_scales_by_queues_that_are_there_and_never_to_none() -> None:
     assert {queue for queues in asked.values() for queue in queues} <= there
     (authentication,) = of_kind(services, "TriggerAuthentication")
     assert authentication["spec"]["secretTargetRef"] == [
-        {"parameter": "host", "name": "monitor-broker", "key": "amqp-url"}
+        {"parameter": "host", "name": "monitor-broker", "key": "amqp-url"},
+        {"parameter": "tls", "name": "monitor-broker", "key": "tls"},
+        {"parameter": "ca", "name": "rabbitmq-tls", "key": "ca.crt"},
     ]
 
 
@@ -308,7 +342,8 @@ def _wanted(resources: list[Resource]) -> dict[str, set[str]]:
     """The secrets that these need, with the keys."""
     found: dict[str, set[str]] = {}
     for name, key in (*_of_pods(resources), *_of_operators(resources)):
-        found.setdefault(name, set()).add(key)
+        if name not in MADE_BY_OPERATORS:
+            found.setdefault(name, set()).add(key)
     return found
 
 
@@ -347,8 +382,76 @@ def test_the_script_makes_every_secret_that_production_needs() -> None:
         (url,) = [value for key, value in content.items() if key.endswith("-url")]
         assert f"//{content['username']}:{content['password']}@" in url
         passwords.add(content["password"])
-    assert len(passwords) == len(made) == 10
+    assert len(passwords) == len(made) == 13
     assert min(map(len, passwords)) == 48
+
+
+def _made(**environment: str) -> dict[str, str]:
+    """The URL in each secret that the script makes."""
+    ended = subprocess.run(
+        [KUBERNETES / "secrets.sh"],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    made = {each["metadata"]["name"]: each["stringData"] for each in yaml.safe_load_all(ended.stdout)}
+    return {name: next(value for key, value in each.items() if key.endswith("-url")) for name, each in made.items()}
+
+
+def _trusted(pod: Resource) -> dict[str, tuple[str, str]]:
+    """The files that a pod has of whom it trusts, each with the secret and the key that it is made of."""
+    (container,) = pod["containers"]
+    assert {"name": "authorities", "mountPath": AUTHORITIES, "readOnly": True} in container["volumeMounts"]
+    (volume,) = [each["projected"]["sources"] for each in pod["volumes"] if each["name"] == "authorities"]
+    sources = [each["secret"] for each in volume]
+    return {f"{AUTHORITIES}/{item['path']}": (each["name"], item["key"]) for each in sources for item in each["items"]}
+
+
+def test_whoever_connects_has_the_file_that_its_url_trusts(tmp_path: Path) -> None:
+    """Every URL asks for TLS in a way that our drivers know, and names a file that each pod with that secret mounts."""
+    urls = _made()
+    authority = Authority(tmp_path, "ours").certificate
+    for name in ("database.pem", "broker.pem"):
+        (tmp_path / name).write_bytes(authority.read_bytes())
+    database, broker = f"{AUTHORITIES}/database.pem", f"{AUTHORITIES}/broker.pem"
+    pods = dict(templates([*rendered(MIGRATIONS), *rendered(PRODUCTION)]))
+    assert len(pods) == 9
+    for name, template in pods.items():
+        trusted = _trusted(template["spec"])
+        read = [urls[each["secret"]["secretName"]] for each in template["spec"]["volumes"] if "secret" in each]
+        assert all(any(file in url for file in trusted) for url in read), name
+        assert trusted[database] == ("postgresql-ca", "ca.crt")
+        assert (trusted.get(broker) == ("rabbitmq-tls", "ca.crt")) is (name in SERVICES)
+    for name, url in urls.items():
+        here = url.replace(AUTHORITIES, str(tmp_path))
+        if url.startswith("postgresql://"):
+            assert f"?sslmode=verify-full&sslrootcert={database}" in url
+            database_tls.check(make_url(here))
+        elif name == "monitor-broker":
+            assert re.fullmatch(r"amqps://monitor:\w+@rabbitmq\.amends\.svc:5671/amends", url)
+        else:
+            assert url.endswith(f"@rabbitmq:5671/amends?cafile={broker}")
+            assert Tls(URL(here)).verified
+
+
+def test_the_broker_proves_who_it_is_by_every_name_that_it_is_called() -> None:
+    """Its certificate has the names in the URLs; it speaks to nobody without TLS."""
+    platform = rendered(PLATFORM)
+    certificate = named(platform, "Certificate", "rabbitmq")["spec"]
+    tls = named(platform, "RabbitmqCluster", "rabbitmq")["spec"]["tls"]
+    assert tls == {"secretName": certificate["secretName"], "disableNonTLSListeners": True}
+    hosts = {URL(url).host for name, url in _made().items() if name.endswith("-broker")}
+    assert hosts == {"rabbitmq", "rabbitmq.amends.svc"}
+    assert hosts <= set(certificate["dnsNames"])
+    issuer = named(platform, "Issuer", certificate["issuerRef"]["name"])["spec"]
+    assert issuer == {"ca": {"secretName": named(platform, "Certificate", "broker-authority")["spec"]["secretName"]}}
+
+
+def test_without_tls_no_url_asks_for_it() -> None:
+    """Where the component is left out."""
+    assert [url for url in _made(TLS="no").values() if "tls" in url or "amqps" in url or "?" in url] == []
 
 
 def test_the_dev_overlay_brings_its_secrets_along() -> None:

@@ -20,7 +20,7 @@ from tests.contract.kubernetes.manifests import (
     rendered,
 )
 
-DATABASE, BROKER = 5432, 5672
+DATABASE, PLAIN_BROKER, BROKER = 5432, 5672, 5671
 DNS = Pod({"k8s-app": "kube-dns"}, "kube-system", {})
 INGRESS = Pod({"app.kubernetes.io/name": "ingress-nginx"}, "ingress-nginx", {})
 STRANGER = Pod({"app": "strange"}, "default", {})
@@ -34,6 +34,8 @@ def _production() -> tuple[list[Resource], dict[str, Pod]]:
     pods = {name: Pod.of(named(resources, "Deployment", name)["spec"]["template"], "amends") for name in SERVICES}
     job = named(resources, "Job", "migrate-order-0-1-0")
     pods["migration"] = Pod.of(job["spec"]["template"], "amends")
+    nightly = named(resources, "CronJob", "prune-order")["spec"]["jobTemplate"]["spec"]
+    pods["pruning"] = Pod.of(nightly["template"], "amends")
     # As the operators label their pods: RabbitMQ's only so, CloudNativePG's also as its cluster says.
     rabbitmq = {"name": "rabbitmq", "component": "rabbitmq", "part-of": "rabbitmq"}
     pods["broker"] = Pod({f"app.kubernetes.io/{key}": value for key, value in rabbitmq.items()}, "amends", {})
@@ -66,13 +68,23 @@ def test_services_reach_the_broker_and_the_database_and_not_each_other(
     }
     expected = {(name, target) for name in SERVICES for target in ("broker", "database")}
     if "migration" in pods:
-        expected.add(("migration", "database"))
+        expected |= {("migration", "database"), ("pruning", "database")}
     assert spoken == expected
     for name, pod in pods.items():
         assert may_speak(policies, pod, DNS, 53, "UDP"), name
         assert not may_speak(policies, STRANGER, pod, ports.get(name, 8000)), name
         if name in SERVICES:
             assert not may_speak(policies, pod, STRANGER, 443), name
+
+
+def test_nobody_speaks_to_the_broker_without_tls_in_production() -> None:
+    """Whatever an URL says; where one tries things on, there are no certificates."""
+    policies, pods = _production()
+    for pod in (*(pods[name] for name in SERVICES), KEDA):
+        assert may_speak(policies, pod, pods["broker"], BROKER)
+        assert not may_speak(policies, pod, pods["broker"], PLAIN_BROKER)
+    policies, pods = _dev()
+    assert may_speak(policies, pods["order"], pods["broker"], PLAIN_BROKER)
 
 
 def test_orders_come_in_from_outside_and_from_who_says_so() -> None:
@@ -104,8 +116,8 @@ def test_operators_reach_what_they_look_after() -> None:
         assert may_speak(policies, broker, broker, port)
         assert not may_speak(policies, pods["order"], broker, port)
     assert may_speak(policies, database, database, DATABASE)
-    assert may_speak(policies, TOPOLOGY_OPERATOR, broker, 15672)
-    assert not may_speak(policies, pods["order"], broker, 15672)
+    assert may_speak(policies, TOPOLOGY_OPERATOR, broker, 15671)
+    assert not may_speak(policies, pods["order"], broker, 15671)
     assert may_speak(policies, KEDA, broker, BROKER)
     for port in (DATABASE, 8000):
         assert may_speak(policies, DATABASE_OPERATOR, database, port)

@@ -165,13 +165,26 @@ def test_its_pods_are_like_those_of_the_others(project: Path) -> None:
         (container,) = template["spec"]["containers"]
         labels = template["metadata"]["labels"]
         assert labels["app.kubernetes.io/part-of"] == "amends"
-        assert labels["app.kubernetes.io/component"] == ("migration" if "migrate" in name else "service")
+        kind = {"migrate": "migration", "prune": "pruning"}.get(name.partition("-")[0], "service")
+        assert labels["app.kubernetes.io/component"] == kind
         assert template["spec"]["securityContext"]["runAsUser"] == 10001
         assert container["securityContext"]["readOnlyRootFilesystem"] is True
         assert container["image"] == "stock-keeping:0.1.0"
         secrets = {each["secret"]["secretName"] for each in template["spec"]["volumes"] if "secret" in each}
-        owner = {"stock-keeping-database-owner"}
-        assert secrets == (owner if "migrate" in name else {"stock-keeping-database", "stock-keeping-broker"})
+        assert (
+            secrets
+            == {
+                "migration": {"stock-keeping-database-owner"},
+                "pruning": {"stock-keeping-database-prune"},
+                "service": {"stock-keeping-database", "stock-keeping-broker"},
+            }[kind]
+        )
+        (volume,) = [each["projected"] for each in template["spec"]["volumes"] if "projected" in each]
+        trusted = [item["path"] for each in volume["sources"] for item in each["secret"]["items"]]
+        assert trusted == (["database.pem", "broker.pem"] if kind == "service" else ["database.pem"])
+        assert {"name": "authorities", "mountPath": "/run/secrets/authorities", "readOnly": True} in container[
+            "volumeMounts"
+        ]
     (scaled,) = of_kind(resources, "ScaledObject")
     assert scaled["spec"]["triggers"][0]["metadata"]["queueName"] == "stock_keeping.commands"
     assert scaled["spec"]["minReplicaCount"] == 2

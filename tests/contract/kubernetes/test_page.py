@@ -43,7 +43,7 @@ def test_what_needs_no_cluster_runs(block: Block, tmp_path: Path) -> None:
 
 
 def _help(*words: str) -> str:
-    command = [TOOLS / "kubectl", *words]
+    command = [str(TOOLS / "kubectl"), *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
 

@@ -24,11 +24,17 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 state() { docker inspect --format '{{.State.Status}} {{if .State.Health}}{{.State.Health.Status}}{{end}}' "$beside"; }
-until [ "$(state)" = "running healthy" ]; do
-    case $(state) in "running starting" | created*) sleep 0.5 ;; *)
-        docker logs --tail 20 "$beside" >&2
-        say "the new version of $service does not become ready ($(state)); the old one goes on"
-        exit 1 ;;
+while :; do
+    # Looked at once: it changes meanwhile.
+    now=$(state)
+    case $now in
+        "running healthy") break ;;
+        "running starting" | created*) sleep 0.5 ;;
+        *)
+            docker logs --tail 20 "$beside" >&2
+            say "the new version of $service does not become ready ($now); the old one goes on"
+            exit 1
+            ;;
     esac
 done
 docker compose up --detach --no-deps --no-build --wait "$service"

@@ -55,7 +55,7 @@ GONE = ["stop beside", "rm beside"]
 
 def test_the_old_one_goes_when_the_new_one_is_ready_beside_it(docker: Path) -> None:
     """And the second container when Compose has replaced the first."""
-    code, _, told = _replace(docker, "order", states="created \nrunning starting\nrunning healthy")
+    code, _, told = _replace(docker, "order", states="created \nrunning starting\nrunning starting\nrunning healthy")
     assert (code, told) == (0, [*BESIDE, REPLACED, *GONE])
 
 

@@ -34,6 +34,8 @@ from deploy.containers.images import (
     provide_compose,
     provide_if_possible,
 )
+from deploy.containers.newcomer import OTHERS as OF_A_NEWCOMER
+from deploy.containers.newcomer import try_newcomer
 from deploy.containers.page import PAGE, follow
 from deploy.containers.stack import SERVICES, Stack
 from deploy.containers.trial import Trial, Wrong
@@ -109,7 +111,7 @@ def _try_all(stack: ExitStack, engine: Engine, data: Path, results: list[Result]
         print(f"{results[-1].seconds:7.1f} s  {what}: {results[-1].found}", flush=True)
 
     with step("engine and images of others") as say:
-        others = provide(engine, (BASE, *OTHERS))
+        others = provide(engine, (BASE, *OTHERS, *OF_A_NEWCOMER))
         grafana = provide_if_possible(engine, GRAFANA)
         say(_of_others(engine, [*others, *([grafana] if grafana else [])]))
         provide_compose(engine)
@@ -152,6 +154,8 @@ def _try_all(stack: ExitStack, engine: Engine, data: Path, results: list[Result]
         with step(what) as say:
             say(act())
     running.down()
+    with step("a service by `amends new service`") as say:
+        say(try_newcomer(engine))
     with step("docs/deploy.md, word by word") as say:
         environment = {**engine.environment, "COMPOSE_PROJECT_NAME": PROJECT}
         say(_followed(follow(environment, ports, override, grafana=grafana is not None), grafana=grafana is not None))

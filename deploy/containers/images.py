@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -48,12 +49,16 @@ def provide_if_possible(engine: Engine, name: str) -> Provided | None:
 
 
 def _provided(engine: Engine, name: str) -> Provided:
-    how = "there"
-    if not engine.has_image(name):
-        how = "pulled" if _pulled(engine, name) else "stand-in"
-    if how == "stand-in":
-        _stand_in(engine, name)
-    return Provided(name, "stand-in" if _is_standin(engine, name) else how)
+    if engine.has_image(name):
+        made = _made_of(engine, name)
+        if made is None:
+            return Provided(name, "there")
+        if made == _digest():
+            return Provided(name, "stand-in")
+    elif _pulled(engine, name):
+        return Provided(name, "pulled")
+    _stand_in(engine, name)
+    return Provided(name, "stand-in")
 
 
 def provide_compose(engine: Engine) -> None:
@@ -98,9 +103,16 @@ def _pulled(engine: Engine, name: str) -> bool:
         return False
 
 
-def _is_standin(engine: Engine, name: str) -> bool:
-    labels = engine.inspected(name)["Config"].get("Labels") or {}
-    return labels.get("amends.standin") == "true"
+def _made_of(engine: Engine, name: str) -> str | None:
+    """What a stand-in was made of; None where it is the image itself."""
+    labels: dict[str, str] = engine.inspected(name)["Config"].get("Labels") or {}
+    return labels.get("amends.standin")
+
+
+def _digest() -> str:
+    """Of what stand-ins are made of now: one of an earlier checkout is made anew."""
+    files = sorted(path for path in STANDINS.iterdir() if path.is_file())
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def _file_of(image: str) -> Path | None:
@@ -116,7 +128,7 @@ def _stand_in(engine: Engine, name: str) -> None:
     if not engine.has_image(DEBIAN):
         _import_debian(engine)
     engine.run(
-        *("build", "--network", "host", "--label", "amends.standin=true"),
+        *("build", "--network", "host", "--label", f"amends.standin={_digest()}"),
         *("--file", str(file), "--tag", name, str(STANDINS)),
         seconds=BUILD_SECONDS,
         # The builder that every version has; there is nothing here that the newer one does better.

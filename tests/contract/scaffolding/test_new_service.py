@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -144,10 +145,12 @@ def test_its_compose_file_starts_what_it_needs_first(project: Path) -> None:
         "migrate": {"condition": "service_completed_successfully"},
         "rabbitmq": {"condition": "service_healthy"},
     }
-    assert own["build"] == services["migrate"]["build"] == {"context": ".", "target": NAME}
+    assert own["build"] == services["migrate"]["build"]
+    assert (own["build"]["context"], own["build"]["target"]) == (".", NAME)
+    assert re.fullmatch(r"\$\{AMENDS_IMAGE:-amends/migrate:[0-9.]+\}", own["build"]["args"]["AMENDS_IMAGE"])
     assert (own["read_only"], own["cap_drop"]) == (True, ["ALL"])
     ports = [port for each in services.values() for port in each.get("ports", ())]
-    assert ports == ["127.0.0.1:15672:15672", "127.0.0.1:8010:8010"]
+    assert ports == ["127.0.0.1:${PORT_RABBITMQ:-15672}:15672", "127.0.0.1:${PORT_STOCK_KEEPING:-8010}:8010"]
 
 
 @pytest.mark.parametrize("part", ["platform", "migration", "service"])

@@ -16,6 +16,7 @@ from messaging.database import Database
 from orchestrator import versions
 from orchestrator.assembly import MIGRATIONS
 from orchestrator.cli.app import app
+from tests import laying
 from tests.acceptance.night import Night
 
 UNKNOWN = "amends: no saga has the id or the key 'shoe'; `amends list` shows what there is\n"
@@ -102,7 +103,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 async def _night(url: str) -> None:
     database = Database(url)
-    await migrate.upgrade(database, [migrate.MESSAGING, MIGRATIONS])
+    await laying.migrated(database, [migrate.MESSAGING, MIGRATIONS])
     night = Night(database)
     try:
         await night.begin()

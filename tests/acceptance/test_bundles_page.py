@@ -13,6 +13,7 @@ from messaging import migrate
 from messaging.database import Database
 from orchestrator.assembly import MIGRATIONS
 from orchestrator.testing.bundles import replay_bundle
+from tests import laying
 from tests.acceptance.pages import ROOT, blocks, sessions
 from tests.acceptance.terminal import Terminal, told
 from tests.golden.files import FOLDER, read, store
@@ -38,7 +39,7 @@ def shop(tmp_path: Path) -> Terminal:
 
 async def _one_declined_order(url: str) -> None:
     database = Database(url)
-    await migrate.upgrade(database, [migrate.MESSAGING, MIGRATIONS])
+    await laying.migrated(database, [migrate.MESSAGING, MIGRATIONS])
     await store(database, read(FOLDER / "fulfill_order_v1" / "card_declined.json"))
     await database.close()
 

@@ -16,6 +16,7 @@ from messaging.database import Database
 from orchestrator import versions
 from orchestrator.assembly import MIGRATIONS
 from orchestrator.queries import counts
+from tests import laying
 from tests.acceptance.night import Night
 from tests.acceptance.pages import ROOT, sessions
 from tests.acceptance.terminal import Terminal, told
@@ -29,7 +30,7 @@ WOKEN = datetime(2026, 3, 1, 3, 4, tzinfo=UTC)
 async def night(database_url: str) -> AsyncIterator[Night]:
     """The database at four minutes past three: two sagas are stuck, and the orchestrator still runs."""
     database = Database(database_url)
-    await migrate.upgrade(database, [migrate.MESSAGING, MIGRATIONS])
+    await laying.migrated(database, [migrate.MESSAGING, MIGRATIONS])
     night = Night(database)
     await night.begin()
     await versions.check(database, night.catalog, (), night.clock.now())

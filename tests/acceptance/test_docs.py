@@ -34,6 +34,7 @@ from orchestrator.schema import collected_letter
 from orchestrator.settings import OrchestratorSettings
 from services.order.settings import OrderSettings
 from services.payment.settings import PaymentSettings
+from tests import laying
 from tests.acceptance.pages import ROOT, Block, blocks, pages
 from tests.acceptance.programs import finished
 
@@ -77,7 +78,7 @@ async def test_the_code_of_a_page_runs(name: str, tmp_path: Path, monkeypatch: p
 async def orchestrators(database_url: str) -> Any:
     """An orchestrator's database at head."""
     database = Database(database_url)
-    await migrate.upgrade(database, [migrate.MESSAGING, MIGRATIONS])
+    await laying.migrated(database, [migrate.MESSAGING, MIGRATIONS])
     yield database
     await database.close()
 

@@ -23,6 +23,7 @@ from orchestrator.assembly import MIGRATIONS
 from orchestrator.catalog import Catalog
 from orchestrator.cli.app import app
 from orchestrator.replay.recorded import Recorded
+from tests import laying
 from tests.acceptance.programs import AMENDS, environment, eventually
 from tests.contract.messaging.bench import NOON, Bench, row
 from tests.contract.orchestrator.letters import collected, dead_letter
@@ -48,7 +49,7 @@ def _histories() -> list[Recorded]:
 
 async def _prepare(url: str) -> None:
     database = Database(url)
-    await migrate.upgrade(database, [migrate.MESSAGING, MIGRATIONS])
+    await laying.migrated(database, [migrate.MESSAGING, MIGRATIONS])
     await search.declare(database, Catalog([SAGA]), NOON)
     histories = _histories()
     await store(database, histories)

@@ -16,6 +16,7 @@ from messaging import migrate
 from messaging.database import Database
 from orchestrator import versions
 from orchestrator.assembly import MIGRATIONS
+from tests import laying
 from tests.acceptance.pages import ROOT, blocks, sessions
 from tests.acceptance.programs import AMENDS, finished
 from tests.contract.orchestrator.office import Office
@@ -64,7 +65,7 @@ async def _prepare(office: Office, shop: Any) -> None:
 async def test_every_command_of_the_page_does_what_it_says(shop: Any, sqlite_url: str, tmp_path: Path) -> None:
     """In the order of the page, each ends well; what is printed there is printed; and all is in the histories."""
     database = Database(sqlite_url)
-    await migrate.upgrade(database, [migrate.MESSAGING, MIGRATIONS])
+    await laying.migrated(database, [migrate.MESSAGING, MIGRATIONS])
     office = Office(database)
     try:
         await _prepare(office, shop)

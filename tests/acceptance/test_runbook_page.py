@@ -18,6 +18,7 @@ from messaging.database import Database
 from messaging.telemetry.depths import REASONS
 from orchestrator.assembly import MIGRATIONS
 from orchestrator.cli.app import app
+from tests import laying
 from tests.acceptance.pages import ROOT, blocks
 from tests.monitoring import program
 
@@ -82,7 +83,7 @@ def test_promtool_would_find_an_alert_that_does_not_come(tmp_path: Path) -> None
 async def test_every_command_of_the_runbook_can_be_said(database_url: str, tmp_path: Path) -> None:
     """Each line runs on an orchestrator's database, and changes nothing there."""
     database = Database(database_url)
-    await migrate.upgrade(database, [migrate.MESSAGING, MIGRATIONS])
+    await laying.migrated(database, [migrate.MESSAGING, MIGRATIONS])
     await database.close()
     lines = [line for block in blocks(PAGE, "sh") for line in block.text.splitlines()]
     assert len(lines) >= 8

@@ -23,6 +23,7 @@ from orchestrator.cli.app import app
 from orchestrator.sagas.fulfill_order import FULFILL_ORDER
 from services.order.assembly import MIGRATIONS as OF_ORDER
 from services.payment.assembly import MIGRATIONS as OF_PAYMENT
+from tests import laying
 from tests.acceptance.pages import ROOT, blocks
 from tests.contract.messaging.bench import NOON
 from tests.contract.orchestrator.records import store
@@ -42,7 +43,7 @@ def at_head(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     async def prepare() -> None:
         database = Database(database_url)
-        await migrate.upgrade(database, [migrate.MESSAGING, MIGRATIONS, OF_ORDER, OF_PAYMENT])
+        await laying.migrated(database, [migrate.MESSAGING, MIGRATIONS, OF_ORDER, OF_PAYMENT])
         await search.declare(database, Catalog([FULFILL_ORDER]), NOON)
         ended, other = (RecordedPlay(work_saga(step("dig"), pivot("sign"), name="fulfill_order"), n) for n in (1, 2))
         ended.at(1).answer("dig", Done())

@@ -21,6 +21,7 @@ from orchestrator.cli.opening import fail
 from orchestrator.cli.pictures import safe_lines
 from orchestrator.letters import Letter, State
 from orchestrator.replay.recorded import Recorded
+from tests import laying
 from tests.contract.orchestrator.digging import DIGGING
 from tests.contract.orchestrator.records import store
 from tests.unit.begun import RecordedPlay
@@ -43,7 +44,7 @@ def _history() -> Recorded:
 
 async def _prepare(url: str, recorded: Recorded) -> None:
     database = Database(url)
-    await migrate.upgrade(database, [migrate.MESSAGING, MIGRATIONS])
+    await laying.migrated(database, [migrate.MESSAGING, MIGRATIONS])
     await store(database, [recorded])
     await database.close()
 

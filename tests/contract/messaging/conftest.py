@@ -8,6 +8,7 @@ import pytest
 
 from messaging import schema
 from messaging.database import Database
+from tests import laying
 from tests.contract.messaging import parcels
 from tests.contract.messaging.bench import Bench
 
@@ -22,9 +23,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 async def _tables(database: Database) -> Database:
-    async with database.transaction() as connection:
-        await connection.run_sync(schema.metadata.create_all)
-        await connection.run_sync(parcels.metadata.create_all)
+    await laying.create(database, schema.metadata, parcels.metadata)
     return database
 
 

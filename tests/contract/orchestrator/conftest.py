@@ -11,6 +11,7 @@ from messaging.clock import SystemClock
 from messaging.database import Database
 from orchestrator.assembly import MIGRATIONS
 from orchestrator.schema import metadata, saga
+from tests import laying
 from tests.contract.orchestrator.letters import collected
 from tests.contract.orchestrator.office import Office
 from tests.contract.orchestrator.post import SAGA, Post, five_letters
@@ -30,7 +31,7 @@ async def office(database_url: str) -> AsyncIterator[Office]:
 async def post(database_url: str) -> AsyncIterator[Post]:
     """The orchestrator's database with five collected letters and the saga of one of them."""
     database = Database(database_url)
-    await migrate.upgrade(database, [migrate.MESSAGING, MIGRATIONS])
+    await laying.migrated(database, [migrate.MESSAGING, MIGRATIONS])
     await collected(Office(database), *five_letters())
     async with database.transaction() as connection:
         row = {
@@ -54,6 +55,4 @@ async def post(database_url: str) -> AsyncIterator[Post]:
 
 async def make_tables(database: Database) -> None:
     """Those of messaging and of the orchestrator."""
-    async with database.transaction() as connection:
-        await connection.run_sync(schema.metadata.create_all)
-        await connection.run_sync(metadata.create_all)
+    await laying.create(database, schema.metadata, metadata)

@@ -17,6 +17,7 @@ from messaging.database import Database
 from orchestrator.assembly import MIGRATIONS
 from orchestrator.saga.state import saga_id
 from orchestrator.schema import saga
+from tests import laying
 from tests.acceptance.programs import AMENDS, finished
 from tests.contract.orchestrator.office import Office
 from tests.unit.work import Done, pivot, step, work_saga
@@ -29,7 +30,7 @@ NOBODY = "amqp://guest:guest@127.0.0.1:1/"
 async def kept(database_url: str) -> str:
     """A database that holds one instance, whose step `dig` is done and whose `sign` is awaited; nobody runs."""
     database = Database(database_url)
-    await migrate.upgrade(database, [migrate.MESSAGING, MIGRATIONS])
+    await laying.migrated(database, [migrate.MESSAGING, MIGRATIONS])
     office = Office(database)
     await office.employ(work_saga(step("dig"), pivot("sign")))
     await office.handle(office.begun(9))

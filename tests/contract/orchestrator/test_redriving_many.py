@@ -26,6 +26,7 @@ from orchestrator.dead_letters import Collector
 from orchestrator.letter_decisions import Outcome
 from orchestrator.letters import Criteria, Decision, State
 from orchestrator.schema import collected_letter
+from tests import laying
 from tests.contract.orchestrator.letters import announced, collected
 from tests.contract.orchestrator.office import Office
 from tests.contract.orchestrator.post import COMMAND, ORDER, Post, died
@@ -177,7 +178,7 @@ async def test_what_was_done_is_told_when_the_database_goes_away_in_between(
 async def test_a_redrive_and_the_collector_wait_for_each_other_in_one_order(postgres_url: str) -> None:
     """Whoever locks letters locks them by id: neither waits for one that the other has while holding what it wants."""
     database = Database(postgres_url)
-    await migrate.upgrade(database, [migrate.MESSAGING, MIGRATIONS])
+    await laying.migrated(database, [migrate.MESSAGING, MIGRATIONS])
     event = PaymentFailed(order_id=ORDER, reason="x")
     first, second = UUID(int=1), UUID(int=2)
     # By age the other way round than by id.

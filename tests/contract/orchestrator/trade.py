@@ -34,6 +34,7 @@ from services.order.store import metadata as order_tables
 from services.order.store import orders
 from services.payment.handlers import participant as payment_participant
 from services.payment.schema import metadata as payment_tables
+from tests import laying
 from tests.contract.messaging.bench import PATIENCE, Bench
 
 PLENTY = 10**9
@@ -89,9 +90,7 @@ class Trade:
     async def start(self, *, on_hand: int = PLENTY) -> None:
         """Start the three workers and the order service's API; there is so much of everything."""
         for name, bench in self.benches.items():
-            async with bench.database.transaction() as connection:
-                await connection.run_sync(schema.metadata.create_all)
-                await connection.run_sync(TABLES[name].create_all)
+            await laying.create(bench.database, schema.metadata, TABLES[name])
         # As each process does before it takes anything in: its database says whose it is.
         await stamping.check(self.benches["orchestrator"].database, ALONE)
         await self.benches["orchestrator"].serve(Engine(Catalog([FULFILL_ORDER])))

@@ -10,12 +10,12 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from messaging import migrate
 from messaging.bulk import Writes
 from messaging.database import Database
 from services.order import store
 from services.order.api import create_app
 from services.order.domain import Line, Order
+from tests import laying
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 LOCATIONS = ("messaging:migrations", "services.order:migrations")
@@ -27,7 +27,7 @@ Shop = Callable[..., Awaitable[list[UUID]]]
 async def database(database_url: str) -> AsyncIterator[Database]:
     """The tables of the order service, made by its migrations."""
     database = Database(database_url, pool_size=10)
-    await migrate.upgrade(database, LOCATIONS)
+    await laying.migrated(database, LOCATIONS)
     yield database
     await database.close()
 

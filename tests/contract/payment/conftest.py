@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from messaging import migrate
 from messaging.database import Database
 from services.payment.api import create_app
 from services.payment.http_gateway import HttpGateway
+from tests import laying
 from tests.contract.payment.service import HISTORY, PATIENT, Clock, Service
 from tests.gateway_server import GatewayServer
 
@@ -19,7 +19,7 @@ from tests.gateway_server import GatewayServer
 async def database(database_url: str) -> AsyncIterator[Database]:
     """A migrated database."""
     database = Database(database_url)
-    await migrate.upgrade(database, [HISTORY])
+    await laying.migrated(database, [HISTORY])
     yield database
     await database.close()
 

@@ -8,6 +8,7 @@ import pytest
 
 from messaging import schema
 from messaging.database import Database
+from tests import laying
 from tests.contract.messaging import parcels
 from tests.contract.messaging.bench import Bench
 from tests.contract.orchestrator.conftest import make_tables
@@ -35,9 +36,7 @@ async def office(database_url: str) -> AsyncIterator[Office]:
 async def bench(sqlite_url: str) -> AsyncIterator[Bench]:
     """A bench on SQLite: what spans do does not depend on the database."""
     database = Database(sqlite_url)
-    async with database.transaction() as connection:
-        await connection.run_sync(schema.metadata.create_all)
-        await connection.run_sync(parcels.metadata.create_all)
+    await laying.create(database, schema.metadata, parcels.metadata)
     bench = Bench(database)
     yield bench
     await bench.close()

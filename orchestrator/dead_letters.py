@@ -34,7 +34,7 @@ from messaging.dead_letters import (
 )
 from messaging.envelope import Envelope, MalformedMessage, decode
 from messaging.received import Received, Tick, Unreadable, read
-from messaging.senders import Objection, Senders
+from messaging.senders import FORBIDDEN_SENDER, Objection, Senders
 from messaging.topology import COLLECTED_QUEUE, COMMANDS, exchange_of, service_of
 from messaging.work import Work
 from orchestrator.schema import collected_letter
@@ -79,9 +79,15 @@ class Collector:
             return None
         service = short(event.service)
         found_fault = self._senders.objection(delivery, service)
-        if found_fault is None:
+        if found_fault is not None:
+            return replace(found_fault, why=f"it tells of a dead letter of {service}: {found_fault.why}")
+        whose = service_of(event.queue) if isinstance(event, DeadLettered) else None
+        if whose is None or whose == service:
             return None
-        return replace(found_fault, why=f"it tells of a dead letter of {service}: {found_fault.why}")
+        # Sent again it would go where that queue is bound, as if it had died there.
+        return Objection(
+            FORBIDDEN_SENDER, f"it tells of a dead letter of {service} in the queue {short(event.queue)} of {whose}"
+        )
 
     def concerns(self, received: Received) -> Sequence[str]:
         """Nothing: letters are collected each by itself."""

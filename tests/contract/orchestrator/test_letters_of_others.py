@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy.engine import Row
@@ -67,12 +68,27 @@ async def test_a_service_does_not_change_anothers_letter(office: Office) -> None
     """Told under the other's id, it is a letter beside that; nor does it settle that."""
     mine: DeadLetter = dead_letter()
     await office.handle(_from("payment", office, announcement(mine)))
-    theirs = dead_letter(service="order", body=b"forged", at=NOON + timedelta(hours=1))
+    theirs = dead_letter(service="order", queue="order.events", body=b"forged", at=NOON + timedelta(hours=1))
     await office.handle(_from("order", office, announcement(theirs)), _from("order", office, announcement(theirs)))
     await office.handle(_from("order", office, resolution(LETTER, "order", NOON + timedelta(hours=2))))
 
     rows = {row.service: (row.id == LETTER, row.body, row.state) for row in await office.rows(collected_letter)}
     assert rows == {"payment": (True, '{"specversion":"1.0"}', "open"), "order": (False, "forged", "open")}
+
+
+async def test_a_letter_of_ones_own_did_not_die_in_anothers_queue(office: Office) -> None:
+    """Sent again by a person, it would come to the other; a queue that is not called as ours are may be anybody's."""
+    for queue in ("payment.commands", "payment.events.3"):
+        theirs = dead_letter(service="order", queue=queue, letter=UUID(int=len(queue)))
+        await office.handle(_from("order", office, announcement(theirs)))
+    refused = await office.rows(collected_letter)
+    assert [(row.service, row.reason) for row in refused] == [("order", "forbidden_sender")] * 2
+    assert "it tells of a dead letter of order in the queue payment.commands of payment" in " ".join(
+        row.error for row in refused
+    )
+    mine = dead_letter(service="order", queue="parcels", letter=UUID(int=1))
+    await office.handle(_from("order", office, announcement(mine)))
+    assert ("order", "handler_failed", "open", 1) in await _collected(office)
 
 
 async def test_what_the_broker_gave_up_counts_as_its_senders_word(office: Office) -> None:

@@ -205,6 +205,17 @@ def test_secrets_that_are_there_stay(secrets: Path) -> None:
     assert before == after
 
 
+def test_the_collector_is_where_services_are_told_to_send_traces() -> None:
+    """At the page's address it listens, and each pipeline is made of what is defined."""
+    config = yaml.safe_load((ROOT / "deploy" / "otel" / "collector.yaml").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    (port,) = set(re.findall(r"OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:(\d+)$", page, re.MULTILINE))
+    assert config["receivers"] == {"otlp": {"protocols": {"http": {"endpoint": f"0.0.0.0:{port}"}}}}
+    assert config["service"]["pipelines"].keys() == {"traces"}
+    for kind in ("receivers", "processors", "exporters"):
+        assert config["service"]["pipelines"]["traces"][kind] == [*config[kind]], kind
+
+
 def test_the_trial_knows_the_images_that_compose_names(compose: Any) -> None:
     """What it provides for and builds is what the file has."""
     named = {each["image"] for each in compose["services"].values()}

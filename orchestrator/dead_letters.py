@@ -81,12 +81,12 @@ class Collector:
         found_fault = self._senders.objection(delivery, service)
         if found_fault is not None:
             return replace(found_fault, why=f"it tells of a dead letter of {service}: {found_fault.why}")
-        whose = service_of(event.queue) if isinstance(event, DeadLettered) else None
-        if whose is None or whose == service:
+        if isinstance(event, DeadLetterHandled) or service_of(event.queue) in (None, service):
             return None
         # Sent again it would go where that queue is bound, as if it had died there.
         return Objection(
-            FORBIDDEN_SENDER, f"it tells of a dead letter of {service} in the queue {short(event.queue)} of {whose}"
+            FORBIDDEN_SENDER,
+            f"it tells of a dead letter of {service} in the queue {short(event.queue)} of {service_of(event.queue)}",
         )
 
     def concerns(self, received: Received) -> Sequence[str]:

@@ -20,6 +20,7 @@ import structlog
 from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import AMQPChannelError
 
+from messaging.bound import Bound
 from messaging.bus import Outgoing, Receipt
 from messaging.rabbitmq_link import LOST, BrokerConnection, ConnectionLost, is_blocked, lost_means_error
 from messaging.rabbitmq_writing import Call, InFlight, Writer, writer_for
@@ -61,6 +62,7 @@ class Publisher:
         self._answers = 0
         self._change: asyncio.Future[None] | None = None
         self._said_blocked = False
+        self._bound: Bound | None = None
 
     @property
     def ready(self) -> bool:
@@ -88,10 +90,7 @@ class Publisher:
         self._said_blocked = False
         answers = self._answers
         try:
-            async with asyncio.timeout(self._timeout):
-                await self._send(call, list(enumerate(messages)))
-                if call.take_refusal() is not None:
-                    await self._send_one_by_one(call, messages)
+            await self._bounded().wait(partial(self._send_all, call, messages), self._timeout)
         except TimeoutError:
             self._unanswered(call, answers)
         finally:
@@ -100,6 +99,16 @@ class Publisher:
             self._changed()
         # A copy: what is still in flight may be answered later, when nobody listens any more.
         return list(call.receipts)
+
+    def _bounded(self) -> Bound:
+        if self._bound is None:
+            self._bound = Bound(asyncio.get_running_loop())
+        return self._bound
+
+    async def _send_all(self, call: Call, messages: Sequence[Outgoing]) -> None:
+        await self._send(call, list(enumerate(messages)))
+        if call.take_refusal() is not None:
+            await self._send_one_by_one(call, messages)
 
     async def _send(self, call: Call, messages: Sequence[tuple[int, Outgoing]]) -> None:
         call.expect(len(messages))

@@ -9,7 +9,7 @@ from uuid import UUID
 from contracts.message import Command, Message
 from contracts.value import value
 from messaging.bus import Outgoing
-from messaging.envelope import CONTENT_TYPE, Envelope, encode
+from messaging.envelope import CONTENT_TYPE, Envelope, encode, text_of
 from messaging.topology import COMMANDS, EVENTS
 
 COLUMNS = (
@@ -88,15 +88,16 @@ def waves(pending: Sequence[Pending]) -> list[list[Pending]]:
 
 def as_message(row: OutboxRow) -> Outgoing:
     """The row as the broker gets it."""
+    message = text_of(row.message_id)
     return Outgoing(
         exchange=row.exchange,
         routing_key=row.routing_key,
-        message_id=str(row.message_id),
+        message_id=message,
         body=row.body.encode(),
         type=row.type,
         timestamp=row.created_at,
         app_id=row.source,
         # By this property messages are spread over partitions: what belongs to no saga yet goes by its key.
-        correlation_id=row.correlation_id or row.key or str(row.message_id),
+        correlation_id=row.correlation_id or row.key or message,
         content_type=CONTENT_TYPE,
     )

@@ -18,7 +18,7 @@ from contracts.message import Event
 from contracts.registry import InvalidMessage, UnknownMessage
 from messaging.bulk import alike
 from messaging.database import Conflict
-from messaging.envelope import Envelope, MalformedMessage, uuid_of
+from messaging.envelope import Envelope, MalformedMessage, text_of, uuid_of
 from messaging.inbox import Entry
 from messaging.inbox import Status as InboxStatus
 from messaging.outbox_rows import OutboxRow
@@ -45,7 +45,6 @@ from orchestrator.saga.state import SagaState
 from orchestrator.saga.story import story
 from orchestrator.schema import saga as saga_table
 from orchestrator.schema import saga_history
-from orchestrator.texts import identity
 
 
 class Watch(Protocol):
@@ -227,8 +226,8 @@ class Folding:
     def _outgoing(
         self, instance: Instance, given: Input, transition: Transition, said: Sequence[str]
     ) -> list[OutboxRow]:
-        cause = identity(given.message_id) if isinstance(given, EventArrived) else None
-        instance.text = instance.text or identity(instance.id)
+        cause = text_of(given.message_id) if isinstance(given, EventArrived) else None
+        instance.text = instance.text or text_of(instance.id)
         return [
             outgoing_of(instance.text, send, self._work.now, cause=cause, data=data, traceparent=instance.place)
             for send, data in zip(transition.sends, said, strict=True)
@@ -272,11 +271,7 @@ class Folding:
         # In one order, as others that start the same ones: what is not there yet nobody could lock before.
         starting = sorted((each for each in touched if not each.loaded_revision), key=lambda each: each.id.int)
         fresh = [self._row(each) for each in starting]
-        changed = [
-            self._row(each) | {"revision": each.loaded_revision, "next": each.revision}
-            for each in touched
-            if each.loaded_revision
-        ]
+        changed = [self._row(each) for each in touched if each.loaded_revision]
         changed.extend(each.row for each in loading.set_aside)
         self.history.extend(each.line for each in loading.set_aside)
         same = alike(fresh, ("name", "version", "status", "reason"), ("started_at", "updated_at"), ("traceparent",))

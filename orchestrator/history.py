@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -16,11 +17,12 @@ from pydantic_core import SchemaValidator, core_schema, from_json, to_json
 
 from contracts.message import Command, Event, Message
 from contracts.registry import Registry, in_words
+from messaging.envelope import text_of
 from orchestrator.saga import facts as f
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, Input, PersonActed, ReadFailed
 from orchestrator.saga.state import Direction, SagaState, Send, Status, StepState, StepStatus
-from orchestrator.texts import identity, moment, quoted
+from orchestrator.texts import moment, quoted
 
 _KINDS: dict[type[f.Fact], str] = {
     f.Started: "started",
@@ -117,9 +119,9 @@ def _dump_arrived(given: EventArrived) -> str:
     event = given.event
     # Whoever has made it has been told of it, if its values are of other types than its contract says.
     said = event.__pydantic_serializer__.to_json(event, by_alias=True, warnings=False).decode()
-    causation = "null" if given.causation_id is None else f'"{identity(given.causation_id)}"'
+    causation = "null" if given.causation_id is None else f'"{text_of(given.causation_id)}"'
     return (
-        f'{{"kind":"event","at":{moment(given.at, given.at.tzinfo)},"message_id":"{identity(given.message_id)}",'
+        f'{{"kind":"event","at":{moment(given.at, given.at.tzinfo)},"message_id":"{text_of(given.message_id)}",'
         f'"source":{quoted(given.source)},"causation_id":{causation},'
         f'"type":{quoted(event.wire_type)},"version":{event.wire_version},"data":{said}}}'
     )
@@ -143,9 +145,14 @@ def _dump_fact(fact: Any) -> str:
 
 
 def _dump_sent(fact: f.CommandSent) -> str:
+    return _sent_text(fact.step, fact.direction, fact.round, fact.attempt, fact.due, fact.due.tzinfo)
+
+
+@lru_cache(maxsize=256)  # a batch's commands fall due at a few moments
+def _sent_text(step: str, direction: Direction, round: int, attempt: int, due: datetime, zone: object) -> str:
     return (
-        f'{{"fact":"command_sent","step":{quoted(fact.step)},"direction":"{fact.direction}",'
-        f'"round":{fact.round},"attempt":{fact.attempt},"due":{moment(fact.due, fact.due.tzinfo)}}}'
+        f'{{"fact":"command_sent","step":{quoted(step)},"direction":"{direction}",'
+        f'"round":{round},"attempt":{attempt},"due":{moment(due, zone)}}}'
     )
 
 
@@ -178,10 +185,10 @@ def dump_sends(sends: Sequence[Send], said: Sequence[str] | None = None) -> str:
 
 def _dump_send(send: Send, data: str) -> str:
     message = send.message
-    compensates = "null" if send.compensates is None else f'"{identity(send.compensates)}"'
+    compensates = "null" if send.compensates is None else f'"{text_of(send.compensates)}"'
     kind = "command" if isinstance(message, Command) else "event"
     return (
-        f'{{"id":"{identity(send.id)}","step":{quoted(send.step)},"kind":"{kind}","compensates":{compensates},'
+        f'{{"id":"{text_of(send.id)}","step":{quoted(send.step)},"kind":"{kind}","compensates":{compensates},'
         f'"type":{quoted(message.wire_type)},"version":{message.wire_version},"data":{data}}}'
     )
 
@@ -190,15 +197,29 @@ def dump_progress(state: SagaState) -> str:
     """Where the instance is, without its data."""
     before = "null" if state.before is None else f'"{state.before}"'
     steps = ",".join([f"{quoted(name)}:{_dump_step(step)}" for name, step in state.steps.items()])
-    return f'{{"before":{before},"reason_before":{to_json(state.reason_before).decode()},"steps":{{{steps}}}}}'
+    reason = to_json(state.reason_before).decode() if state.reason_before else '""'
+    return f'{{"before":{before},"reason_before":{reason},"steps":{{{steps}}}}}'
 
 
 def _dump_step(step: StepState) -> str:
-    due = "null" if step.due is None else moment(step.due, step.due.tzinfo)
+    due = step.due
+    common = _common_text(
+        step.status, step.round, step.attempt, due, None if due is None else due.tzinfo, step.action_round
+    )
+    if step.made_from is None and not step.open_ended and step.sent_as is None:
+        return f"{common}null]"
     made_from = "null" if step.made_from is None else to_json(step.made_from).decode()
     # What few instances have comes last, and only where they have it.
     rare = f",{to_json(step.open_ended).decode()},{quoted(step.sent_as)}" if step.open_ended or step.sent_as else ""
-    return f'["{step.status}",{step.round},{step.attempt},{due},{step.action_round},{made_from}{rare}]'
+    return f"{common}{made_from}{rare}]"
+
+
+@lru_cache(maxsize=512)  # steps that were settled at the first attempt, and what falls due with all of a batch
+def _common_text(
+    status: StepStatus, round: int, attempt: int, due: datetime | None, zone: object, action_round: int
+) -> str:
+    when = "null" if due is None else moment(due, zone)
+    return f'["{status}",{round},{attempt},{when},{action_round},'
 
 
 def dump_data(data: BaseModel | None) -> str:

@@ -58,6 +58,8 @@ class Instance:
 
     def arrive(self, place: str | None) -> None:
         """It is moved by an input from this place of a trace: one of another trace does not take it over there."""
+        if place is None and self.traceparent is None:
+            return
         self.traceparent = self.traceparent or place
         self.place = place if same_trace(place, self.traceparent) else self.traceparent
 
@@ -135,7 +137,10 @@ COLUMNS = (
 
 
 def as_row(instance: Instance) -> dict[str, Any]:
-    """The instance as its row in `saga`; raises LookupError for one that has not moved yet."""
+    """The instance as its row in `saga`; raises LookupError for one that has not moved yet.
+
+    Of one that was loaded, `revision` is what it had then and `next` what it has now; of a new one both are the same.
+    """
     state, saga = instance.state, instance.saga
     if state is None or saga is None or instance.moved_at is None:
         raise LookupError(f"instance {instance.id} has no state to write")
@@ -149,7 +154,8 @@ def as_row(instance: Instance) -> dict[str, Any]:
         "reason": state.reason,
         "data": instance.written or history.dump_data(state.data),
         "progress": history.dump_progress(state),
-        "revision": instance.revision,
+        "revision": instance.loaded_revision or instance.revision,
+        "next": instance.revision,
         "deadline": state.deadline,
         "started_at": instance.started_at or instance.moved_at,
         "updated_at": instance.moved_at,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import lru_cache
-from uuid import UUID
 
 from pydantic_core import to_json
 
@@ -19,8 +18,3 @@ def quoted(text: str | None) -> str:
 def moment(at: datetime, zone: object) -> str:
     """A moment in its own zone, which is `zone`: two moments are equal in whatever zones they are written."""
     return to_json(at).decode()
-
-
-def identity(of: UUID) -> str:
-    """An id without quotes: half as dear as `str(of)`."""
-    return to_json(of)[1:-1].decode()

@@ -15,6 +15,9 @@ from orchestrator.saga import facts as f
 from orchestrator.saga.facts import Fact
 from orchestrator.saga.state import Direction, SagaState, Status, StepState, StepStatus
 
+# To name a member of an enumeration costs as much as a call.
+_SUCCEEDED, _RUNNING, _COMPENSATION = StepStatus.SUCCEEDED, StepStatus.RUNNING, Direction.COMPENSATION
+
 
 def fold(state: SagaState | None, established: Sequence[Fact]) -> SagaState:
     """The state after these facts."""
@@ -28,7 +31,7 @@ def evolve(state: SagaState, fact: Fact) -> SagaState:  # noqa: C901, PLR0912 - 
     """The state after one more fact. Never refuses."""
     match fact:
         case f.StepSucceeded():
-            return _moved(state, fact.step, StepStatus.SUCCEEDED)
+            return _moved(state, fact.step, _SUCCEEDED)
         case f.CommandSent():
             return _step(state, fact.step, _sent(state.steps.get(fact.step), fact))
         case f.DataChanged():
@@ -79,8 +82,8 @@ def evolve(state: SagaState, fact: Fact) -> SagaState:  # noqa: C901, PLR0912 - 
 
 def _sent(known: StepState | None, fact: f.CommandSent) -> StepState:
     made_from = known.made_from if known is not None and fact.attempt > 1 else None
-    status, action_round = StepStatus.RUNNING, fact.round
-    if fact.direction is Direction.COMPENSATION:
+    status, action_round = _RUNNING, fact.round
+    if fact.direction is _COMPENSATION:
         status, action_round = StepStatus.COMPENSATING, known.action_round if known is not None else 0
     sent_as = known.sent_as if known is not None else None
     return StepState(status, fact.round, fact.attempt, fact.due, action_round, made_from, sent_as=sent_as)
@@ -89,7 +92,9 @@ def _sent(known: StepState | None, fact: f.CommandSent) -> StepState:
 def _remembering(state: SagaState) -> Mapping[str, StepState]:
     """The steps, those that wait for an answer with the data their command was made from."""
     return {
-        name: replace(step, made_from=state.data) if step.attempt and step.underway and step.made_from is None else step
+        name: replace(step, made_from=state.data)
+        if step.attempt and step.status.underway and step.made_from is None
+        else step
         for name, step in state.steps.items()
     }
 

@@ -25,6 +25,8 @@ from orchestrator.saga.stored import as_stored, unchanged
 from orchestrator.saga.transition import Transition, Verdict
 
 R = TypeVar("R")
+# To name a member of an enumeration costs as much as a call.
+_RUNNING, _ACTION, _APPLIED = StepStatus.RUNNING, Direction.ACTION, Verdict.APPLIED
 _UNDO = (StepStatus.SUCCEEDED, StepStatus.IN_DOUBT)
 _FAILED = (StepStatus.REFUSED, StepStatus.IN_DOUBT)
 
@@ -51,7 +53,7 @@ class Moving:
             failed, steps = False, self.state.steps
             for member in members:
                 status = steps[member.name].status
-                if status is StepStatus.RUNNING:
+                if status is _RUNNING:
                     return
                 failed = failed or status in _FAILED
             if failed:
@@ -67,7 +69,7 @@ class Moving:
         elif stage.when is not None and not self._ask(stage.when, self.state.data):
             self._fact(f.StepSkipped(stage.name))
         elif isinstance(stage, Step):
-            self._send(stage, Direction.ACTION, 1, 1)
+            self._send(stage, _ACTION, 1, 1)
         elif isinstance(stage, Wait):
             self._fact(f.WaitBegun(stage.name, self.now + stage.timeout if stage.timeout else None))
         else:
@@ -142,7 +144,7 @@ class Moving:
 
     def _send(self, step: Step[Any], direction: Direction, round: int, attempt: int) -> None:
         make, retry = (
-            (step.action, step.retry) if direction is Direction.ACTION else (step.compensation, step.compensation_retry)
+            (step.action, step.retry) if direction is _ACTION else (step.compensation, step.compensation_retry)
         )
         if make is None:
             raise LookupError(f"step {step.name!r} of {self.saga!r} has no {direction.value} any more")
@@ -153,11 +155,11 @@ class Moving:
             data = known.made_from
         message: Command[Any, Any] = self._ask(make, data)
         wait = step.timeout
-        if (direction is Direction.ACTION and step.kind is not Kind.COMPENSABLE) or attempt < retry.attempts:
+        if (direction is _ACTION and step.kind is not Kind.COMPENSABLE) or attempt < retry.attempts:
             wait += retry.wait(attempt)
         undone: UUID | None = None
-        if direction is Direction.COMPENSATION and known is not None and known.action_round:
-            undone = step_command_id(self.identity, step.name, known, Direction.ACTION, known.action_round)
+        if direction is not _ACTION and known is not None and known.action_round:
+            undone = step_command_id(self.identity, step.name, known, _ACTION, known.action_round)
         identity = step_command_id(self.identity, step.name, known, direction, round)
         self.sends.append(Send(identity, message, step.name, undone))
         self._fact(f.CommandSent(step.name, direction, round, attempt, self.now + wait))
@@ -189,7 +191,7 @@ class Moving:
         self.state = evolve(self.state, fact)
 
     def _applied(self) -> Transition:
-        return Transition(Verdict.APPLIED, tuple(self.facts), tuple(self.sends))
+        return Transition(_APPLIED, tuple(self.facts), tuple(self.sends))
 
     def _late(self, why: str) -> Transition:
         return Transition(Verdict.LATE, (f.CameLate(why),), note=why)

@@ -36,6 +36,16 @@ class Status(StrEnum):
         self.terminal = word in ("completed", "compensated", "abandoned")
 
 
+_STUCK = Status.STUCK
+
+
+class Direction(StrEnum):
+    """Which of a step's two commands."""
+
+    ACTION = "action"
+    COMPENSATION = "compensation"
+
+
 class StepStatus(StrEnum):
     """Of a step, a wait or a delay that has been reached."""
 
@@ -47,12 +57,10 @@ class StepStatus(StrEnum):
     COMPENSATING = "compensating"
     COMPENSATED = "compensated"
 
-
-class Direction(StrEnum):
-    """Which of a step's two commands."""
-
-    ACTION = "action"
-    COMPENSATION = "compensation"
+    def __init__(self, word: str) -> None:
+        # As above; and to name a member costs as much as a call.
+        self.underway = word in ("running", "compensating")
+        self.awaiting = {"running": Direction.ACTION, "compensating": Direction.COMPENSATION}.get(word)
 
 
 @value
@@ -75,14 +83,12 @@ class StepState:
     @property
     def underway(self) -> bool:
         """Whether it waits for something."""
-        return self.status is StepStatus.RUNNING or self.status is StepStatus.COMPENSATING
+        return self.status.underway
 
     @property
     def awaiting(self) -> Direction | None:
         """Which of its two commands it waits for an answer to."""
-        if self.status is StepStatus.RUNNING:
-            return Direction.ACTION
-        return Direction.COMPENSATION if self.status is StepStatus.COMPENSATING else None
+        return self.status.awaiting
 
     @property
     def given_up(self) -> bool:
@@ -112,7 +118,7 @@ class SagaState:
     @property
     def deadline(self) -> datetime | None:
         """When it must be looked at, if nothing comes before; None when only a person or an event can move it."""
-        if self.status.terminal or self.status is Status.STUCK:
+        if self.status.terminal or self.status is _STUCK:
             return None
         moments = [step.due for step in self.steps.values() if step.due is not None]
         return min(moments) if moments else None
@@ -120,7 +126,7 @@ class SagaState:
     @property
     def current(self) -> tuple[str, ...]:
         """The steps it is waiting for."""
-        return tuple([name for name, step in self.steps.items() if step.underway])
+        return tuple([name for name, step in self.steps.items() if step.status.underway])
 
     @property
     def waits_for(self) -> str:

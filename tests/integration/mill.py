@@ -197,6 +197,11 @@ class Mill:
             )
         return len(found)
 
+    async def looks_with(self, database_url: str) -> int:
+        """The process of the server that it looks with: its only connection."""
+        async with self._database(database_url).reading() as connection:
+            return int((await connection.execute(select(func.pg_backend_pid()))).scalar_one())
+
     def _database(self, url: str) -> Database:
         if url not in self._opened:
             self._opened[url] = Database(url, pool_size=1)

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
@@ -46,6 +46,23 @@ class Latency:
     @property
     def p99(self) -> float:
         return percentile(self.waits, 99)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """When a saga began and ended, on the clock of `time.monotonic`; or anything else did."""
+
+    began: float
+    ended: float
+
+    def meets(self, other: Span) -> bool:
+        """Whether both were under way at the same time."""
+        return self.began < other.ended and other.began < self.ended
+
+
+def latency_of(spans: Iterable[Span]) -> Latency:
+    """How long these took."""
+    return Latency(tuple(sorted(each.ended - each.began for each in spans)))
 
 
 class Bench:
@@ -97,6 +114,10 @@ class Bench:
 
     async def event_latency(self, rate: float, seconds: float) -> Latency:
         """From each order.created, just before it is published, to the end of its saga, at a steady rate."""
+        return latency_of(await self.event_spans(rate, seconds))
+
+    async def event_spans(self, rate: float, seconds: float) -> list[Span]:
+        """The same: when each began and ended."""
         count = max(1, round(rate * seconds))
         events = await orders.write_orders(self._database, count)
         messages = orders.messages(events)
@@ -109,7 +130,7 @@ class Bench:
                 sent[event.order_id] = time.monotonic()
                 group.create_task(orders.publish(self._bus, [message]))
         await self._ended(count)
-        return self._waits(sent)
+        return [Span(moment, self._endings.at[identity]) for identity, moment in sent.items()]
 
     async def request_latency(self, rate: float, seconds: float) -> Latency:
         """From each POST /orders, timed from when it was due, to the end of its saga, at a steady rate."""

@@ -121,14 +121,13 @@ class System:
         """Send a service a signal."""
         self._processes[name].send_signal(number)
 
-    async def drain(self, name: str) -> float:
-        """End a service as a roll-out does; how many seconds it took. Raises NotMeasurable where it left something."""
-        process, began = self._processes.pop(name), time.monotonic()
+    async def drain(self, name: str) -> None:
+        """End a service as a roll-out does. Raises NotMeasurable where it left something."""
+        process = self._processes.pop(name)
         process.terminate()
         code = await asyncio.to_thread(process.wait, STOP_SECONDS)
         if code or "drain_cut_short" in self.log_of(name):
             raise NotMeasurable(f"{name} ended with exit code {code}{self._last_words(name)}")
-        return time.monotonic() - began
 
     def watched(self, *names: str) -> Watched:
         """The processes whose CPU and memory count: of these services, or of all and of the servers."""

@@ -368,6 +368,25 @@ async def test_a_canceled_subscription_settles_but_gets_no_more(bench: Bench) ->
     assert reader.untaken() == []
 
 
+async def test_all_that_a_canceled_subscription_was_sent_can_be_given_back(bench: Bench) -> None:
+    """Also what came while it was being canceled: somebody else then has every message, before the first has closed."""
+    first, second = await bench.connect("first"), await bench.connect("second")
+    one = queue(bench, "one", "#")
+    await first.declare(topology(bench, one))
+    sending = publishing(second, [message(bench, "order.x", b"%d" % n) for n in range(200)])
+    reader = await read(first, one, prefetch=50, ack=False)
+    await reader.take(1)
+    await reader.subscription.cancel()
+    given_back = list(reader.seen)
+    await reader.subscription.reject(given_back, requeue=True)
+    later = await read(second, one, prefetch=200, ack=False)
+    taken = await later.take(200)
+    assert sorted(int(each.body) for each in taken) == [*range(200)]
+    assert reader.seen == given_back
+    await later.subscription.ack(taken)
+    assert await sending == [CONFIRMED] * 200
+
+
 async def test_a_queue_declared_differently_is_a_mismatch(bench: Bench) -> None:
     """A queue that exists with other settings is named, and the bus goes on working."""
     bus = await bench.connect()

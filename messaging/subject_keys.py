@@ -1,0 +1,41 @@
+"""Keys of the persons that messages are about: who has them can read what is sealed, and who erases one erases a person.
+
+A subject is whatever a contract's `subject=` field says (a customer's id, say); a key's own id is random, and says
+nothing of the subject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+KEY_BYTES = 32
+"""Of a subject's key: AES-256."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectKey:
+    """One subject's key. `id` is what a token names."""
+
+    id: str
+    key: bytes = field(repr=False)
+
+
+class KeysUnavailable(Exception):
+    """The store of keys does not answer now: whoever needs them waits and tries again. Says which, and why."""
+
+
+class Keys(Protocol):
+    """Where keys come from. An implementation looks once for a whole call, and remembers for some seconds.
+
+    Both raise KeysUnavailable where the store does not answer.
+    """
+
+    async def ensure(self, subjects: Collection[str]) -> Mapping[str, SubjectKey | None]:
+        """The key of each of these subjects, made where there is none; None for one that is erased, and stays so."""
+        ...
+
+    async def opened(self, ids: Collection[str]) -> Mapping[str, SubjectKey | None]:
+        """The keys of these ids; None for one that is erased. An id that was never made is absent."""
+        ...

@@ -14,10 +14,13 @@ from types import ModuleType
 from typing import Any
 
 from contracts.message import Command, Message
+from contracts.places import sealed_for
 
 Schema = Mapping[str, Any]
 # Words for people, and what is compared by itself.
 _ELSEWHERE = frozenset({"title", "description", "examples", "deprecated", "$id", "$defs", "required", "properties"})
+_ABOUT = "x-amends"
+_SEALING = frozenset({"subject", "sealed"})
 _ABSENT = object()
 
 
@@ -45,7 +48,10 @@ def schema_of(message: type[Message]) -> dict[str, Any]:
     if issubclass(message, Command):
         about["kind"] = "command"
         about["answers"] = [event.wire_type for event in message.answers()]
-    return schema | {"x-amends": about}
+    if message.subject_field is not None:
+        about["subject"] = message.subject_field
+        about["sealed"] = [each.path for each in sealed_for(message)]
+    return schema | {_ABOUT: about}
 
 
 def as_text(schema: Schema) -> str:
@@ -79,7 +85,7 @@ class _Comparison:
                 yield from self.of(place, before, after)
         elif isinstance(old, dict) and isinstance(new, dict):
             yield from self._fields(place, old, new)
-            for name in sorted((old.keys() | new.keys()) - _ELSEWHERE):
+            for name in sorted((old.keys() | new.keys()) - _ELSEWHERE - _begun(place, old)):
                 yield from self.of(_join(place, name), old.get(name, _ABSENT), new.get(name, _ABSENT))
         elif old != new:
             yield f"{place} was {_short(old)} and is {_short(new)}"
@@ -103,6 +109,11 @@ class _Comparison:
                 yield f"{here} is new and required, but older messages lack it"
             elif old.get("additionalProperties") is False:
                 yield f"{here} is new, but older readers refuse fields they do not know"
+
+
+def _begun(place: str, old: dict[str, Any]) -> frozenset[str]:
+    """What a contract may begin to say of itself: values are sealed only once all of its readers take that."""
+    return _SEALING if place == _ABOUT and "subject" not in old else frozenset()
 
 
 def _reference(schema: Any) -> str:

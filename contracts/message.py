@@ -7,7 +7,8 @@ A class that names a wire type is a message that can travel:
 
 The wire type is the routing key and the only name that leaves the process; a Python path never does.
 The version (default 1) travels as an attribute. `key` names the field whose value orders messages: two
-messages with one key leave the outbox in the order they were written.
+messages with one key leave the outbox in the order they were written. `subject` names the field that says who the
+message is about: what is marked as sensitive is sealed with that person's key, where services have keys.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import re
 from typing import Any, ClassVar, Generic, Never, TypeVar
 
 from pydantic import BaseModel, ConfigDict
+
+from contracts.places import sealed_for
 
 WIRE_TYPE = re.compile(r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+$")
 """`service.what_happened`, each word lower case: also a legal AMQP routing key and topic permission."""
@@ -35,10 +38,17 @@ class Message(BaseModel):
     wire_type: ClassVar[str] = ""
     wire_version: ClassVar[int] = 1
     key_field: ClassVar[str | None] = None
+    subject_field: ClassVar[str | None] = None
 
     @classmethod
     def __pydantic_init_subclass__(
-        cls, *, type: str | None = None, version: int = 1, key: str | None = None, **kwargs: Any
+        cls,
+        *,
+        type: str | None = None,
+        version: int = 1,
+        key: str | None = None,
+        subject: str | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__pydantic_init_subclass__(**kwargs)
         if type is None:
@@ -50,16 +60,21 @@ class Message(BaseModel):
             )
         if version < 1:
             raise TypeError(f"{cls.__name__}: version={version}; versions count from 1")
-        if key is not None and key not in cls.model_fields:
-            raise TypeError(f"{cls.__name__}: key={key!r} is not one of its fields ({', '.join(cls.model_fields)})")
+        for role, name in (("key", key), ("subject", subject)):
+            if name is not None and name not in cls.model_fields:
+                fields = ", ".join(cls.model_fields)
+                raise TypeError(f"{cls.__name__}: {role}={name!r} is not one of its fields ({fields})")
         cls.wire_type = type
         cls.wire_version = version
         cls.key_field = key
+        cls.subject_field = subject
+        if subject is not None:
+            _check_sealing(cls)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         # pydantic hands the class's keywords to both hooks; ours are read in the pydantic one,
         # where the fields are complete.
-        for name in ("type", "version", "key"):
+        for name in ("type", "version", "key", "subject"):
             kwargs.pop(name, None)
         super().__init_subclass__(**kwargs)
 
@@ -67,6 +82,18 @@ class Message(BaseModel):
     def ordering_key(self) -> str | None:
         """The value that orders this message among its like, or None where no `key` was declared."""
         return None if self.key_field is None else str(getattr(self, self.key_field))
+
+
+def _check_sealing(kind: type[Message]) -> None:
+    """What can be found out where a contract is written; raises TypeError."""
+    if not kind.__pydantic_complete__:  # what it mentions comes later, and whoever seals it first finds out
+        return
+    sealed = {each.path for each in sealed_for(kind)}
+    if kind.key_field in sealed:
+        raise TypeError(
+            f"{kind.__name__}: key={kind.key_field!r} is marked, and what is sealed orders nothing; take another "
+            "field, or drop its mark"
+        )
 
 
 class Event(Message):

@@ -7,9 +7,9 @@ from uuid import UUID
 
 from pydantic import Field, StrictInt
 
+from contracts.marks import Sensitive
 from contracts.message import Command, Event
 from contracts.money import Money
-from contracts.sensitive import Sensitive
 
 
 class OrderCreated(Event, type="order.created", key="order_id"):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Never
 from uuid import UUID
 
+from contracts.marks import Sensitive
 from contracts.message import Command, Event
 from contracts.money import Money
-from contracts.sensitive import Sensitive
 
 
 class PaymentAuthorized(Event, type="payment.authorized", key="order_id"):

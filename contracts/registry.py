@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from contracts.message import Message
+from contracts.places import holds_token, misplaced
 
 Old = TypeVar("Old", bound=Message)
 New = TypeVar("New", bound=Message)
@@ -57,6 +58,7 @@ class Registry:
     ) -> None:
         self._classes: dict[tuple[str, int], type[Message]] = {}
         self._upcasters: dict[tuple[str, int], Upcaster[Any, Any]] = {}
+        self._opened_later = False
         for message in messages:
             self.add(message)
         for upcaster in upcasters:
@@ -98,12 +100,35 @@ class Registry:
             (*self._upcasters.values(), *other._upcasters.values()),
         )
 
+    def opened_later(self) -> Registry:
+        """The same for whoever opens messages once they are read: what is sealed is parsed as it was written.
+
+        Upcasters get what they were written for only then. What is added to this one later, that one knows too.
+        """
+        found = Registry()
+        found._classes, found._upcasters, found._opened_later = self._classes, self._upcasters, True
+        return found
+
     def parse(self, wire_type: str, version: int, data: object) -> Message:
         """`data` (parsed JSON) as a message of the newest version an upcaster leads to.
 
         Raises UnknownMessage where nobody speaks this type and version, and InvalidMessage,
-        naming the fields, where the data does not fit.
+        naming the fields, where the data does not fit, or something is sealed in it that would not open there.
         """
+        message = self.as_written(wire_type, version, data)
+        if self._opened_later and message.subject_field is not None and holds_token(data):
+            return message
+        try:
+            while upcaster := self._upcasters.get((wire_type, message.wire_version)):
+                message = upcaster.convert(message)
+        except ValidationError as error:
+            raise InvalidMessage(f"{wire_type} v{version}: {in_words(error)}") from error
+        except Exception as error:
+            raise InvalidMessage(f"{wire_type} v{version}: {type(error).__name__}: {error}") from error
+        return message
+
+    def as_written(self, wire_type: str, version: int, data: object) -> Message:
+        """The same of the version that it was written in. Raises what `parse` raises."""
         cls = self.class_of(wire_type, version)
         if cls is None:
             versions = sorted(known for name, known in self._classes if name == wire_type)
@@ -116,12 +141,13 @@ class Registry:
             raise UnknownMessage(f"{wire_type} is not a message this process knows")
         try:
             message = cls.model_validate(data)
-            while upcaster := self._upcasters.get((wire_type, message.wire_version)):
-                message = upcaster.convert(message)
+            wrong = None if cls.subject_field is None else misplaced(cls, data)
         except ValidationError as error:
             raise InvalidMessage(f"{wire_type} v{version}: {in_words(error)}") from error
         except Exception as error:
             raise InvalidMessage(f"{wire_type} v{version}: {type(error).__name__}: {error}") from error
+        if wrong is not None:
+            raise InvalidMessage(wrong)
         return message
 
 

@@ -55,10 +55,10 @@ class PrivateKey:
         return PublicKey(self.id, self.service, self.public)
 
 
-def require_library() -> None:
-    """Raise UnusableKey where nothing here can compute with keys."""
+def require_library(what: str = "signatures need") -> None:
+    """Raise UnusableKey where nothing here can compute with keys; `what` begins the sentence."""
     if find_spec("cryptography") is None:
-        raise UnusableKey("signatures need the package cryptography: pip install 'amends[crypto]'")
+        raise UnusableKey(f"{what} the package cryptography: pip install 'amends[crypto]'")
 
 
 def private_key(text: str) -> PrivateKey:

@@ -37,6 +37,7 @@ from messaging.relay import Relay
 from messaging.settling import Settling
 from messaging.sizing import Sizing
 from messaging.slowness import Slow
+from messaging.subject_keys import KeysUnavailable
 from messaging.work import Work
 
 LONGEST_RETRY = 10.0
@@ -267,6 +268,9 @@ Begin = Callable[[Work, Sequence[Received], Sequence[Tick]], Act]
 def _tries(error: Exception, slow_tries: int) -> int | None:
     """How often what failed like this inside its transaction is tried again; None: until it passes."""
     cause = _cause(error)
+    if isinstance(cause, KeysUnavailable):
+        # As for the database's outage: it is nobody's message that is to blame.
+        return None
     if may_not(cause) and not isinstance(error, HandlerFailed):
         # It is our own tables that somebody has to grant us; every message would become a dead letter meanwhile.
         return None

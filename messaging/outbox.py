@@ -17,30 +17,35 @@ from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.engine import Connection, Transaction
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Mapper, Session, SessionTransaction, object_session, registry, sessionmaker
+from sqlalchemy.util.concurrency import await_only, in_greenlet
 
 from contracts.message import Event
 from messaging import schema
 from messaging.appending import append
 from messaging.bulk import Writes
 from messaging.clock import Clock, Entropy, SystemClock, SystemEntropy
-from messaging.envelope import Envelope
+from messaging.envelope import Envelope, encode
 from messaging.outbox_rows import COLUMNS, OutboxRow, Pending, outgoing
 from messaging.telemetry import traceparent
 
 if TYPE_CHECKING:
     from messaging.relay import Relay
+    from messaging.sealing import Sealing
 
 INFO = "amends"
 """Where a session's `info` holds its `Emitting`."""
 _WRITTEN = "amends.written"
 _RECORDERS = "amends.recorders"
+NOT_YET = "{}"
+"""The data of a message that is sealed later in its transaction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Emitting:
     """How a session's `emit` gets its time, its ids and its way out.
 
-    Without a `relay`, rows are open to every sweeper at once; with one, they are left to it for `grace`.
+    Without a `relay`, rows are open to every sweeper at once; with one, they are left to it for `grace`. With
+    `sealing`, what contracts mark as sensitive is sealed.
     """
 
     clock: Clock = field(default_factory=SystemClock)
@@ -49,6 +54,7 @@ class Emitting:
     relay: Relay | None = None
     grace: timedelta = timedelta(0)
     cause: Envelope | None = None
+    sealing: Sealing | None = None
 
     def committed(self, pending: Sequence[Pending]) -> None:
         """What `emit_all` has written is committed: let it leave at once, where there is a relay."""
@@ -57,6 +63,15 @@ class Emitting:
 
 
 _mapping = registry(metadata=schema.metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class Unsealed:
+    """A message whose keys are fetched for all of a flush, when the session is written."""
+
+    message: Event
+    envelope: Envelope
+    sealing: Sealing
 
 
 @_mapping.mapped
@@ -78,7 +93,13 @@ class OutboxMessage:
         created_at: datetime
         available_at: datetime
 
+        unsealed: Unsealed | None
+        """What its body is made of when it is written; None where it has one."""
+
         def __init__(self, **columns: Any) -> None: ...
+
+    else:
+        unsealed = None
 
 
 def emit(
@@ -92,26 +113,28 @@ def emit(
 
     An ordinary function that adds a row to the caller's own session, so it works the same in sync and async code.
     `key` orders messages (default: the contract's `key` field). Where the caller is in an OpenTelemetry span, what the
-    event leads to belongs to its trace. Raises MessageTooLarge, and TypeError for a
-    class without a wire type.
+    event leads to belongs to its trace. Raises MessageTooLarge, and TypeError for a class without a wire type; where
+    the session seals, UnusableSubject, and its flush raises KeysUnavailable and MessageTooLarge.
     """
     plain = session.sync_session if isinstance(session, AsyncSession) else session
     emitting: Emitting = plain.info.get(INFO) or _default()
-    row = _row(event, emitting, key, message_id)
-    plain.add(
-        OutboxMessage(
-            key=row.key,
-            message_id=row.message_id,
-            exchange=row.exchange,
-            routing_key=row.routing_key,
-            type=row.type,
-            source=row.source,
-            correlation_id=row.correlation_id,
-            body=row.body,
-            created_at=row.created_at,
-            available_at=row.created_at + emitting.grace,
-        )
+    envelope = _envelope(event, emitting, key, message_id)
+    unsealed = _unsealed(event, envelope, emitting)
+    row = outgoing(event, envelope, None if unsealed is None else NOT_YET)
+    message = OutboxMessage(
+        key=row.key,
+        message_id=row.message_id,
+        exchange=row.exchange,
+        routing_key=row.routing_key,
+        type=row.type,
+        source=row.source,
+        correlation_id=row.correlation_id,
+        body=row.body,
+        created_at=row.created_at,
+        available_at=row.created_at + emitting.grace,
     )
+    message.unsealed = unsealed
+    plain.add(message)
     return row.message_id
 
 
@@ -123,7 +146,9 @@ async def emit_all(
     What lies in `beside` is written in the same round trip. Hand what it returns to `emitting.committed` once that
     transaction has committed; what is not handed over is left to the sweepers. Raises what `emit` raises.
     """
-    rows = [_row(event, emitting) for event in events]
+    envelopes = [_envelope(event, emitting) for event in events]
+    said = [None] * len(events) if emitting.sealing is None else await emitting.sealing.written(events)
+    rows = [outgoing(*each) for each in zip(events, envelopes, said, strict=True)]
     relay = emitting.relay
     return await append(
         connection,
@@ -135,25 +160,30 @@ async def emit_all(
     )
 
 
-def _row(event: Event, emitting: Emitting, key: str | None = None, message_id: UUID | None = None) -> OutboxRow:
+def _envelope(event: Event, emitting: Emitting, key: str | None = None, message_id: UUID | None = None) -> Envelope:
     if not event.wire_type:
         raise TypeError(f"{type(event).__name__} names no wire type: class X(Event, type='...')")
     now = emitting.clock.now()
     cause = emitting.cause
-    return outgoing(
-        event,
-        Envelope(
-            id=message_id or emitting.entropy.message_id(now),
-            type=event.wire_type,
-            version=event.wire_version,
-            source=emitting.source or _source_of(event),
-            time=now,
-            correlation_id=cause.correlation_id if cause else None,
-            causation_id=str(cause.id) if cause else None,
-            key=key or event.ordering_key,
-            traceparent=traceparent.current() or (cause.traceparent if cause else None),
-        ),
+    return Envelope(
+        id=message_id or emitting.entropy.message_id(now),
+        type=event.wire_type,
+        version=event.wire_version,
+        source=emitting.source or _source_of(event),
+        time=now,
+        correlation_id=cause.correlation_id if cause else None,
+        causation_id=str(cause.id) if cause else None,
+        key=key or event.ordering_key,
+        traceparent=traceparent.current() or (cause.traceparent if cause else None),
     )
+
+
+def _unsealed(event: Event, envelope: Envelope, emitting: Emitting) -> Unsealed | None:
+    """What is left to be sealed, where something of this event is and the session does that."""
+    if emitting.sealing is None or event.subject_field is None:
+        return None
+    emitting.sealing.check(event)
+    return Unsealed(event, envelope, emitting.sealing)
 
 
 class Recorder(Protocol):
@@ -217,6 +247,20 @@ class _Written:
     connection: Connection
     transaction: Transaction | None
     rows: list[Pending] = field(default_factory=list)
+
+
+@sqlalchemy_event.listens_for(OutboxMessage, "before_insert")
+def _seal(_mapper: Mapper[Any], _connection: Connection, row: OutboxMessage) -> None:
+    session = object_session(row)
+    if row.unsealed is None or session is None:
+        return
+    # One look for keys for all that this flush writes.
+    rows = [each for each in session.new if isinstance(each, OutboxMessage) and each.unsealed is not None]
+    waiting = [each.unsealed for each in rows if each.unsealed is not None]
+    doing = row.unsealed.sealing.written([each.message for each in waiting])
+    said = await_only(doing) if in_greenlet() else row.unsealed.sealing.wait(doing)
+    for each, of, data in zip(rows, waiting, said, strict=True):
+        each.body, each.unsealed = encode(of.envelope, of.message, data), None
 
 
 @sqlalchemy_event.listens_for(OutboxMessage, "after_insert")

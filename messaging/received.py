@@ -28,6 +28,8 @@ class Received:
     first_at: datetime | None = None
     deferred: bool = False
     """Whether it has waited in `deferred` and its row there must be taken."""
+    secrets: tuple[str, ...] = ()
+    """Texts that were opened for its handler: what is written about it quotes none of them."""
 
 
 class Tick(Protocol):

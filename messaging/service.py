@@ -26,13 +26,17 @@ from messaging.participant import Participant
 from messaging.privileges import NotGranted
 from messaging.relay import Relay
 from messaging.role import Role, participant_role
+from messaging.serving import ParticipantConsumer
 from messaging.settings import ServiceSettings
+from messaging.subject_keys import Keys
 from messaging.telemetry.serving import Telemetry
 from messaging.topology import Queue, Spread, Topology, dead_letter_queue
 from messaging.worker import Worker
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
+
+    from messaging.sealing import Sealing
 
 CONNECTIONS = 4
 """Kept open beside the lanes': the relay's, its sweeper's, the poller's, the API's; as many more come and go."""
@@ -70,7 +74,8 @@ def participant_service(
 class Service:
     """Everything one service runs. `start`, wait for `failed` or a reason to stop, then `quiesce` and `close`.
 
-    Its spans go to `tracer_provider`, by default to the process's, where that has one.
+    Its spans go to `tracer_provider`, by default to the process's, where that has one. With `keys`, what its contracts
+    mark as sensitive is sealed where it says something, and opened for its handlers.
     """
 
     def __init__(
@@ -90,6 +95,7 @@ class Service:
         held_open: Sequence[AbstractAsyncContextManager[Any]] = (),
         prepare: Callable[[Database], Awaitable[None]] | None = None,
         tracer_provider: TracerProvider | None = None,
+        keys: Keys | None = None,
     ) -> None:
         self.name = name
         self.settings = settings
@@ -115,7 +121,9 @@ class Service:
         self.relay = Relay(
             self.database, self.telemetry.observed_bus(bus), self.clock, interval=interval, checkpoint=checkpoint
         )
-        self.info: dict[str, Any] = {INFO: Emitting(self.clock, self.entropy, name, self.relay, settings.outbox_grace)}
+        self.keys = keys
+        emitting = Emitting(self.clock, self.entropy, name, self.relay, settings.outbox_grace, sealing=self._sealing())
+        self.info: dict[str, Any] = {INFO: emitting}
         self.workers = [self._worker(role, checkpoint, interval) for role in self.roles]
         self._api = None if app is None else self.telemetry.traced(app(self.database, self.info))
         self._held_open = tuple(held_open)
@@ -147,6 +155,18 @@ class Service:
                 if queue not in topology.queues:
                     topology = topology.with_queue(queue)
         return topology.with_queue(dead_letter_queue(self.settings.queue_type))
+
+    def _sealing(self) -> Sealing | None:
+        """What seals and opens here, for the API and for handlers alike; None where this service has no keys."""
+        if self.keys is None:
+            return None
+        from messaging.sealing import Sealing
+
+        sealing = Sealing(self.keys)
+        for role in self.roles:
+            if isinstance(role.consumer, ParticipantConsumer):
+                role.consumer.seal_with(sealing)
+        return sealing
 
     def _worker(self, role: Role, checkpoint: Checkpoint, interval: float) -> Worker:
         consumer, meter = self.telemetry.observed(role.consumer)

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from contracts.derived import derived_id
 from contracts.message import Command, Event
 from contracts.registry import Registry
-from messaging import deferred, inbox
+from messaging import deferred, inbox, sealed_answers
 from messaging.bisecting import HandlerFailed
 from messaging.bus import Delivery
 from messaging.clock import Clock, Entropy
@@ -30,11 +30,13 @@ from messaging.dead_letters import of_received
 from messaging.deferred import FIRST_WAIT, backoff
 from messaging.envelope import Envelope, decode_stored
 from messaging.inbox import Answer, Entry, Status
-from messaging.outbox import INFO, Emitting
+from messaging.outbox import INFO, NOT_YET, Emitting
 from messaging.outbox_rows import OutboxRow, outgoing
 from messaging.outside import MARGIN, OutsideCalls
 from messaging.participant import Handler, Mode, Participant, RetryLater
 from messaging.received import Received, Tick, Unreadable, read
+from messaging.sealed_answers import UnsealedAnswer
+from messaging.sealing import Sealing, hiding
 from messaging.senders import Senders
 from messaging.topology import EVENTS
 from messaging.work import Work
@@ -63,7 +65,15 @@ class ParticipantConsumer:
         self._senders = senders
         self._entropy = entropy
         self._emitting = Emitting(clock=clock, entropy=entropy, source=participant.name, grace=grace)
+        self._sealing: Sealing | None = None
+        self._registry = participant.registry
         self.calls = OutsideCalls()
+
+    def seal_with(self, sealing: Sealing) -> None:
+        """From now on handlers get opened what their messages hold sealed, and what they say is sealed."""
+        self._sealing = sealing
+        self._emitting = replace(self._emitting, sealing=sealing)
+        self._registry = self._participant.registry.opened_later()
 
     @property
     def name(self) -> str:
@@ -71,7 +81,7 @@ class ParticipantConsumer:
 
     @property
     def registry(self) -> Registry:
-        return self._participant.registry
+        return self._registry
 
     def read(self, delivery: Delivery) -> Received | Unreadable:
         return read(delivery, self.registry, self._senders)
@@ -93,7 +103,7 @@ class ParticipantConsumer:
         """Answer a batch of commands and react to a batch of events."""
         for received, entry in batch.repeated:
             self._answer_again(work, received, entry)
-        fresh = await self._heed_compensations(work, batch.fresh)
+        fresh = await self._open(work, await self._heed_compensations(work, batch.fresh))
         work.causes.update(each.envelope.causation_id for each in fresh if each.envelope.causation_id)
         for group in _groups(fresh):
             handler = self._participant.handlers.get(group[0].envelope.type)
@@ -107,17 +117,40 @@ class ParticipantConsumer:
             else:
                 await self._outside(work, handler, group)
         _forget_undone(work, fresh)
+        if self._sealing is not None:
+            await sealed_answers.seal(work, self._sealing)
 
     async def fail(self, work: Work, received: Received, error: Exception) -> None:
         """Put off what may pass, bury what will not."""
         self.calls.settled(received.envelope.id)
+        for opened in await self._open(work, [received]):
+            self._fail(work, opened, error)
+        if self._sealing is not None:
+            await sealed_answers.seal(work, self._sealing)
+
+    def _fail(self, work: Work, received: Received, error: Exception) -> None:
         if isinstance(error, RetryLater):
             self._put_off(work, received, error)
         elif is_transient(error):
             self._put_off(work, received, RetryLater(_told(error), attempts=deferred.ATTEMPTS))
         else:
-            story = "".join(traceback.format_exception(error))
+            story = hiding("".join(traceback.format_exception(error)), received.secrets)
             self._bury(work, received, "handler_failed", story[-8000:])
+
+    # -- what is sealed --------------------------------------------------------------------------------------
+
+    async def _open(self, work: Work, received: Sequence[Received]) -> list[Received]:
+        """Messages as their handlers get them; what does not open is a dead letter."""
+        if self._sealing is None:
+            return list(received)
+        found: list[Received] = []
+        opened = await self._sealing.opened(received, self._participant.registry)
+        for each, now in zip(received, opened, strict=True):
+            if isinstance(now, Received):
+                found.append(now)
+            else:
+                self._bury(work, each, "unopenable", str(now))
+        return found
 
     # -- what happened before --------------------------------------------------------------------------------
 
@@ -276,22 +309,26 @@ class ParticipantConsumer:
             key=answer.ordering_key or command.correlation_id,
             traceparent=command.traceparent,
         )
-        row = outgoing(answer, envelope)
+        later = self._sealing is not None and answer.subject_field is not None
+        if later:
+            work.unsealed.append(UnsealedAnswer(len(work.sends), answer, envelope, command.id))
+        row = outgoing(answer, envelope, NOT_YET if later else None)
         work.sends.append(row)
         work.settled[command.id] = Entry(Status.DONE, Answer(envelope.id, envelope.type, row.body))
 
     def _put_off(self, work: Work, received: Received, error: RetryLater) -> None:
         tried = received.attempts + 1
         first_at = received.first_at or work.now
+        reason = hiding(error.reason, received.secrets)
         spent = error.attempts is not None and tried >= error.attempts
         if spent and error.otherwise is not None:
             self._answer_otherwise(work, received, error.otherwise)
             return
         if spent or work.now - first_at > PATIENCE:
-            self._bury(work, received, "retries_exhausted", deferred.exhausted(tried, first_at, error.reason))
+            self._bury(work, received, "retries_exhausted", deferred.exhausted(tried, first_at, reason))
             return
         wait = error.after if error.after is not None else backoff(tried, self._entropy.jitter())
-        work.put_off(deferred.row_of(received, work.now, wait, tried, error.reason))
+        work.put_off(deferred.row_of(received, work.now, wait, tried, reason))
         work.settled[received.envelope.id] = Entry(Status.DEFERRED)
         structlog.get_logger().info(
             "message_deferred",
@@ -300,7 +337,7 @@ class ParticipantConsumer:
             correlation_id=received.envelope.correlation_id,
             attempts=tried,
             seconds=round(wait.total_seconds(), 3),
-            reason=error.reason,
+            reason=reason,
         )
 
     def _answer_otherwise(self, work: Work, received: Received, answer: Event) -> None:

@@ -1,4 +1,4 @@
-"""Keys of the persons that messages are about: who has them can read what is sealed, and who erases one erases a person.
+"""Keys of the persons that messages are about: who has them reads what is sealed; who erases one erases a person.
 
 A subject is whatever a contract's `subject=` field says (a customer's id, say); a key's own id is random, and says
 nothing of the subject.

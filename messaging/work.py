@@ -18,6 +18,7 @@ from messaging.envelope import Envelope
 from messaging.inbox import Entry, Status
 from messaging.outbox_rows import OutboxRow, Pending
 from messaging.relay import Relay
+from messaging.sealed_answers import UnsealedAnswer
 from messaging.together import WRITES
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Work:
         self.checks: list[Callable[[], None]] = []
         """Called when everything is written; what they raise undoes the batch."""
         self.sends: list[OutboxRow] = []
+        self.unsealed: list[UnsealedAnswer] = []
         self.deferrals: list[DeferredRow] = []
         self.settled: dict[UUID, Entry] = {}
         self.wake_at: datetime | None = None

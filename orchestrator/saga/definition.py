@@ -12,6 +12,7 @@ from contracts.message import Command, Event, Message
 from orchestrator.saga.attributes import check_search
 from orchestrator.saga.checking import check
 from orchestrator.saga.migration import Migration, check_migrations, other_keys
+from orchestrator.saga.sealed import check_sealed, seals
 from orchestrator.saga.steps import Cancel, D, Delay, Parallel, Stage, Start, Step, Wait
 from orchestrator.saga.stored import may_change
 
@@ -71,6 +72,19 @@ class Saga(Generic[D]):
         self.pivot: str | None = checked.pivot
         self.outcomes: tuple[type[Event], ...] = tuple(checked.outcomes)
         """The event classes that announce its end, as far as the functions that make them say which."""
+        self.seals = seals(self.events())
+        """Whether it may be told something that is sealed, and must pass it on where it opens."""
+        if self.seals:
+            check_sealed(
+                f"saga {name!r} v{version}",
+                data=data,
+                starts_on=starts_on,
+                stages=self.stages.values(),
+                cancel_on=cancel_on,
+                heard=self.events(),
+                sent=(*self.commands.values(), *self.compensations.values(), *self.outcomes),
+                search=self.search,
+            )
         check_migrations(self, migrations)
         self.migrations = migrations
         """How instances of other versions come to this one. No part of the fingerprint: they change no instance."""

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
-from contracts.message import Command, Event
+from contracts.message import Command, Event, Message
+from contracts.places import check_tokens
 from orchestrator.saga import facts as f
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.evolving import evolve
@@ -21,10 +22,11 @@ from orchestrator.saga.state import (
     step_command_id,
 )
 from orchestrator.saga.steps import Delay, Kind, Step, Wait
-from orchestrator.saga.stored import as_stored, unchanged
+from orchestrator.saga.stored import as_stored, differ, unchanged
 from orchestrator.saga.transition import Transition, Verdict
 
 R = TypeVar("R")
+M = TypeVar("M", bound=Message)
 # To name a member of an enumeration costs as much as a call.
 _RUNNING, _ACTION, _APPLIED = StepStatus.RUNNING, Direction.ACTION, Verdict.APPLIED
 _UNDO = (StepStatus.SUCCEEDED, StepStatus.IN_DOUBT)
@@ -161,11 +163,18 @@ class Moving:
         if direction is not _ACTION and known is not None and known.action_round:
             undone = step_command_id(self.identity, step.name, known, _ACTION, known.action_round)
         identity = step_command_id(self.identity, step.name, known, direction, round)
-        self.sends.append(Send(identity, message, step.name, undone))
+        self.sends.append(Send(identity, self._sendable(message), step.name, undone))
         self._fact(f.CommandSent(step.name, direction, round, attempt, self.now + wait))
 
     def _announce(self, outcome: str, make: Callable[[Any], Event]) -> None:
-        self.sends.append(Send(outcome_id(self.identity, outcome), self._ask(make, self.state.data)))
+        message = self._sendable(self._ask(make, self.state.data))
+        self.sends.append(Send(outcome_id(self.identity, outcome), message))
+
+    def _sendable(self, message: M) -> M:
+        """The same message; raises Misplaced where it holds what is sealed and would not open there."""
+        if self.saga.seals:
+            check_tokens(type(message), message.__pydantic_serializer__.to_json(message, by_alias=True).decode())
+        return message
 
     def _data(self, function: Callable[..., Any], *more: object) -> None:
         """Let a function of the user's say what the data is now."""
@@ -174,7 +183,7 @@ class Moving:
         if data is before:  # many have nothing to add
             return
         stored, text = self._stored(data)
-        if stored != before:
+        if differ(stored, before):
             self._fact(f.DataChanged(stored, text))
 
     def _ask(self, function: Callable[..., R], data: Any, *more: object) -> R:

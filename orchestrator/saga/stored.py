@@ -18,6 +18,9 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticSerializationError
+
+from contracts.withheld import Unopened
 
 D = TypeVar("D", bound=BaseModel)
 R = TypeVar("R")
@@ -36,7 +39,12 @@ def as_stored(kind: type[D], data: D) -> tuple[D, str]:
     if type(data) is not kind:
         raise Unstorable(f"a {type(data).__name__} would be read as the {kind.__name__} that it is stored as")
     # What is written otherwise than its type says is found out below, and told better.
-    text = data.__pydantic_serializer__.to_json(data, by_alias=True, warnings=False)
+    try:
+        text = data.__pydantic_serializer__.to_json(data, by_alias=True, warnings=False)
+    except PydanticSerializationError as error:
+        raise Unstorable(
+            f"{kind.__name__} cannot be stored: {error}; what is sealed, only a field that is marked Sensitive can hold"
+        ) from error
     try:
         return kind.__pydantic_validator__.validate_json(text), text.decode()
     except ValidationError as error:
@@ -48,6 +56,14 @@ def as_stored(kind: type[D], data: D) -> tuple[D, str]:
         ) from error
 
 
+def differ(one: object, other: object) -> bool:
+    """Whether two values are not the same; what is sealed is the same as nothing that is not."""
+    try:
+        return bool(one != other)
+    except Unopened:
+        return True
+
+
 def unchanged(function: Callable[..., R], data: BaseModel, *more: object) -> R:
     """What a function says of data that it could change in place; raises TypeError where it has done that.
 
@@ -55,7 +71,7 @@ def unchanged(function: Callable[..., R], data: BaseModel, *more: object) -> R:
     """
     copy = data.model_copy(deep=True)
     said = function(copy, *more)
-    if copy != data:
+    if differ(copy, data):
         raise TypeError(
             f"{getattr(function, '__name__', function)} changed the saga's data in place, which no history would "
             "notice; return model_copy(update=...)"

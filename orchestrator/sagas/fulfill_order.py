@@ -12,6 +12,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 
 from contracts.fulfillment import FulfillmentCompleted, FulfillmentFailed
+from contracts.marks import Sensitive
 from contracts.money import Money
 from contracts.order import (
     CancelOrder,
@@ -28,7 +29,6 @@ from contracts.payment import (
     PaymentFailed,
     VoidPayment,
 )
-from contracts.sensitive import Sensitive
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.steps import PIVOT, RETRIABLE, Cancel, Retry, Start, Step, seconds
 

@@ -1,0 +1,271 @@
+"""Where a contract's sealed fields lie: the places of its JSON that are marked as sensitive, and whose they are.
+
+    class OrderCreated(Event, type="order.created", key="order_id", subject="customer_id"):
+        order_id: UUID
+        customer_id: str
+        email: Sensitive[str]
+
+A value opens in the field that it was sealed for, of a message about the same subject. A saga that passes it on says so
+where it arrives:
+
+    class SendReceipt(Command[ReceiptSent, ReceiptRefused], type="mail.send_receipt", subject="customer_id"):
+        customer_id: str
+        to: Annotated[Sensitive[str], Carried("order.created", "email")]
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
+from uuid import UUID
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import from_json
+
+from contracts.annotations import annotation_of, anything, complete, is_model, kinds, of_array, of_mapping
+from contracts.marks import Carried
+from contracts.withheld import MARKED_TEXT, Sealed, Unopened, is_token, withheld
+
+if TYPE_CHECKING:
+    from contracts.message import Message
+
+Leaf = Callable[["Place", Any], Any]
+_INSIDE = "*"
+_PROBE = Sealed("probe", "probe", "probe", "probe", "probe")
+_SUBJECTS = (str, UUID, int)
+
+
+@dataclass(slots=True)
+class Place:
+    """One place of a message's JSON, and what of it is sealed. `path` is told in tokens."""
+
+    path: str
+    sealed: bool = False
+    carried: tuple[Carried, ...] = ()
+    fields: dict[str, Place] = field(default_factory=dict)
+    """By their names in JSON."""
+    inside: Place | None = None
+    """Of a list's items or a mapping's values."""
+
+    def rebuilt(self, value: Any, leaf: Leaf) -> Any:
+        """`value` (parsed JSON) with what is sealed here replaced by what `leaf` makes of it. `None` stays."""
+        if self.sealed:
+            return None if value is None else leaf(self, value)
+        if isinstance(value, dict):
+            return {name: self._member(name, each, leaf) for name, each in value.items()}
+        if isinstance(value, list) and self.inside is not None:
+            return [self.inside.rebuilt(each, leaf) for each in value]
+        return value
+
+    def _member(self, name: str, value: Any, leaf: Leaf) -> Any:
+        place = self.fields.get(name, self.inside)
+        return value if place is None else place.rebuilt(value, leaf)
+
+    def all(self) -> Iterator[Place]:
+        """Every sealed place in it, each once."""
+        if self.sealed:
+            yield self
+        for each in {id(each): each for each in self.fields.values()}.values():
+            yield from each.all()
+        if self.inside is not None:
+            yield from self.inside.all()
+
+
+@cache
+def places(message: type[Message]) -> Place | None:
+    """Where this contract is sealed; None where nothing of it is, or it names no subject.
+
+    Raises TypeError, saying how to mend it, where a marked field cannot be sealed.
+    """
+    if message.subject_field is None:
+        return None
+    if any(kind.bare not in _SUBJECTS for kind in kinds(annotation_of(message.model_fields[message.subject_field]))):
+        raise TypeError(
+            f"{message.__name__}: subject={message.subject_field!r} says who a message is about, so it is a str, a "
+            "UUID or an int, and never None"
+        )
+    found = _Finding(message).of(message, "", frozenset())
+    if found is None:
+        return None
+    for name in _names(message, message.subject_field):
+        # Whoever opens the others has to read it; the mark still redacts it in exports.
+        found.fields.pop(name, None)
+    return found if found.fields else None
+
+
+def subject_of(message: Message) -> str:
+    """Who a message is about, by a contract that names its subject."""
+    return str(getattr(message, message.subject_field or ""))
+
+
+def sealed_for(message: type[Message]) -> tuple[Place, ...]:
+    """Every place of this contract that is sealed."""
+    found = places(message)
+    return () if found is None else tuple(found.all())
+
+
+class Misplaced(ValueError):
+    """Something sealed was put where it would not open; says what, and how to mend it."""
+
+
+def check_tokens(message: type[Message], text: str) -> None:
+    """Raise Misplaced where something that is sealed in the JSON of this message's data would not open there."""
+    if MARKED_TEXT in text and (why := misplaced(message, from_json(text))) is not None:
+        raise Misplaced(why)
+
+
+def misplaced(message: type[Message], data: Any) -> str | None:
+    """Why a token in a message's data (parsed JSON) would not open there; None where all would."""
+    complaints: list[str] = []
+    root = places(message)
+
+    def look(place: Place, value: Any) -> Any:
+        if is_token(value) and (complaint := _complaint(message, place, value)) is not None:
+            complaints.append(complaint)
+        return None
+
+    if root is None:
+        if message.subject_field is None and holds_token(data):
+            return (
+                f"{message.wire_type} names no subject, so what is sealed opens nowhere in it; give the class "
+                "subject='...'"
+            )
+        return None
+    root.rebuilt(data, look)
+    return complaints[0] if complaints else None
+
+
+def _complaint(message: type[Message], place: Place, token: Any) -> str | None:
+    try:
+        found = withheld(token)
+    except ValueError as error:
+        return f"{message.wire_type} {place.path}: {error}"
+    if not isinstance(found, Sealed) or (found.type, found.field) == (message.wire_type, place.path):
+        return None
+    if Carried(found.type, found.field) in place.carried:
+        return None
+    return (
+        f"{message.wire_type} {place.path}: what was sealed for {found.type} {found.field} does not open there; where "
+        f'it may be passed on to it, say so: Annotated[Sensitive[...], Carried("{found.type}", "{found.field}")]'
+    )
+
+
+def holds_token(value: Any) -> bool:
+    """Whether something in this JSON is withheld."""
+    if is_token(value):
+        return True
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(holds_token(each) for each in inside)
+
+
+def cannot_hold(model: type[BaseModel]) -> str | None:
+    """Why a field of a saga's data that is marked cannot hold what is sealed; None where all can."""
+    try:
+        _Finding(model, carries=True).of(model, "", frozenset())
+    except TypeError as error:
+        return str(error)
+    return None
+
+
+class _Finding:
+    """The marked places of one contract by its annotations, or of what only `carries` what is sealed."""
+
+    def __init__(self, message: type[BaseModel], *, carries: bool = False) -> None:
+        self._message = message
+        self._carries = carries
+        self._held: set[Any] = set()
+        """Models that hold themselves."""
+
+    def of(self, annotation: Any, path: str, above: frozenset[Any]) -> Place | None:
+        """What is sealed in a place of this type; None where nothing is."""
+        found = Place(path)
+        members: dict[str, Place | None] = {}
+        for kind in kinds(annotation):
+            found.sealed = found.sealed or kind.marked
+            if not kind.marked and not anything(kind.bare):
+                self._look_inside(path, members, kind.bare, above)
+        if found.sealed:
+            found.carried = tuple(_carried(annotation))
+            self._check(annotation, path)
+            return found
+        found.inside = members.pop(_INSIDE, None)
+        found.fields = {name: place for name, place in members.items() if place is not None}
+        return found if found.fields or found.inside is not None else None
+
+    def _look_inside(self, path: str, members: dict[str, Place | None], kind: Any, above: frozenset[Any]) -> None:
+        if kind in above:
+            self._held.add(kind)
+            return
+        above |= {kind}
+        for name, names, each in _fields(kind):
+            self._into(members, path, names, self.of(each, f"{path}.{name}" if path else name, above))
+        if kind in self._held and any(members.values()):
+            self._refuse(
+                f"{kind.__name__} holds others of its kind, and has fields that are marked; mark the field that "
+                "it lies in instead"
+            )
+        keys, values = of_mapping(kind, 0), of_mapping(kind, 1)
+        inner = f"{path}.{_INSIDE}"
+        if keys is not None and self.of(keys, inner, above) is not None:
+            self._refuse(f"{path}: the keys of a mapping cannot be sealed; mark the whole of it")
+        for each in [values] if values is not None else _items(kind):
+            self._into(members, path, (_INSIDE,), self.of(each, inner, above))
+
+    def _into(self, members: dict[str, Place | None], path: str, names: tuple[str, ...], place: Place | None) -> None:
+        for name in names:
+            if name in members and members[name] != place:
+                what = "something" if name == _INSIDE else name
+                self._refuse(f"{path} may be several things, and {what} in it is not marked alike in all; mark {path}")
+            members[name] = members.get(name) or place
+
+    def _refuse(self, why: str) -> None:
+        if not self._carries:
+            raise TypeError(f"{self._message.__name__}: {why}")
+
+    def _check(self, annotation: Any, path: str) -> None:
+        try:
+            if TypeAdapter(annotation).validate_python(_PROBE) is _PROBE:
+                return
+        except (ValidationError, Unopened, TypeError):
+            pass
+        raise TypeError(
+            f"{self._message.__name__}: {path} cannot hold what is sealed: what checks the value comes after its mark. "
+            "Write it before: Annotated[str, Field(max_length=20), SENSITIVE]"
+        )
+
+
+def _carried(annotation: Any) -> Iterator[Carried]:
+    if get_origin(annotation) is Annotated:
+        yield from (each for each in annotation.__metadata__ if isinstance(each, Carried))
+    for each in get_args(annotation):
+        yield from _carried(each)
+
+
+def _fields(kind: Any) -> Iterator[tuple[str, tuple[str, ...], Any]]:
+    """Of a type with fields: each one's name, its names in JSON, and its type."""
+    if is_model(kind):
+        complete(kind)
+        for name, each in kind.model_fields.items():
+            yield name, _names(kind, name), annotation_of(each)
+    elif isinstance(kind, type) and (dataclasses.is_dataclass(kind) or hasattr(kind, "__total__")):
+        for name, each in typing.get_type_hints(kind, include_extras=True).items():
+            yield name, (name,), each
+
+
+def _names(model: Any, name: str) -> tuple[str, ...]:
+    each = model.model_fields[name]
+    said = (name, each.alias, each.serialization_alias, each.validation_alias)
+    return tuple(dict.fromkeys(text for text in said if isinstance(text, str)))
+
+
+def _items(kind: Any) -> list[Any]:
+    """The types of an array's items: one, or one for each of a tuple's."""
+    if hasattr(kind, "_fields") or get_origin(kind) is tuple:
+        said = typing.get_type_hints(kind, include_extras=True).values() if hasattr(kind, "_fields") else get_args(kind)
+        return [each for each in said if each is not Ellipsis]
+    item = of_array(kind, 0)
+    return [] if item is None else [item]

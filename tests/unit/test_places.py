@@ -1,0 +1,222 @@
+"""Contracts with a subject: which of their places are sealed, what opens there, and what cannot be sealed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NamedTuple, Never
+from uuid import UUID
+
+import pytest
+from pydantic import BaseModel, Field
+
+from contracts import SENSITIVE, Command, Event, InvalidMessage, Registry, Sensitive, Upcaster
+from contracts.freeze import breaks, schema_of
+from contracts.places import Misplaced, cannot_hold, check_tokens, misplaced, places, sealed_for
+from tests.unit.mailing import Mailing, Ordered, ReceiptRefused, SendReceipt
+
+ORDER = "1b4e28ba-2fa1-41d2-883f-0016d3cca427"
+
+
+def _token(wire_type: str, field: str) -> dict[str, str]:
+    return {"$sealed": "1", "type": wire_type, "field": field, "key": "k", "nonce": "n", "data": "d"}
+
+
+class Folder(BaseModel):
+    """Holds others."""
+
+    title: Sensitive[str]
+    inside: list[Folder] = []
+
+
+class Pair(NamedTuple):
+    """Two values, of which one is marked."""
+
+    open: str
+    marked: Sensitive[str]
+
+
+class Old(BaseModel):
+    """One of two models of a place."""
+
+    name: str
+
+
+class New(BaseModel):
+    """The other."""
+
+    name: Sensitive[str]
+
+
+def test_the_marked_places_of_a_contract_are_sealed() -> None:
+    """Each by its path; `None` and the subject are not."""
+    assert ["email", "phone", "parcels.*.recipient"] == [each.path for each in sealed_for(Ordered)]
+    assert ["to"] == [each.path for each in sealed_for(SendReceipt)]
+    assert () == sealed_for(ReceiptRefused)
+    root = places(Ordered)
+    assert root is not None
+    given = {
+        "customer_id": "c-1",
+        "email": "a@b.c",
+        "phone": None,
+        "parcels": [{"weight": 3, "recipient": "Bo"}, {"weight": 4, "recipient": "Cy"}],
+    }
+    assert root.rebuilt(given, lambda place, value: f"{place.path}={value}") == {
+        "customer_id": "c-1",
+        "email": "email=a@b.c",
+        "phone": None,
+        "parcels": [
+            {"weight": 3, "recipient": "parcels.*.recipient=Bo"},
+            {"weight": 4, "recipient": "parcels.*.recipient=Cy"},
+        ],
+    }
+
+
+def test_a_subject_may_be_marked_and_is_not_sealed() -> None:
+    """Exports can redact it; whoever opens the rest must read it."""
+
+    class Seen(Event, type="t.seen", subject="who"):
+        who: Sensitive[str]
+        what: Sensitive[str]
+
+    class Only(Event, type="t.only", subject="who"):
+        who: Sensitive[str]
+
+    assert ["what"] == [each.path for each in sealed_for(Seen)]
+    assert places(Only) is None
+
+
+def test_names_in_json_lead_to_one_place() -> None:
+    """A field is found under its alias too, and its place is called as the field is."""
+
+    class Aliased(Event, type="t.aliased", subject="who"):
+        who: str
+        mail: Sensitive[str] = Field(alias="e-mail")
+        by_day: dict[str, list[Sensitive[str]]]
+
+    root = places(Aliased)
+    assert root is not None
+    assert {"who": "w", "e-mail": "mail", "by_day": {"mon": ["by_day.*.*"]}} == root.rebuilt(
+        {"who": "w", "e-mail": "x", "by_day": {"mon": ["y"]}}, lambda place, _: place.path
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"who": str | None, "a": Sensitive[str]}, "a str, a UUID or an int, and never None"),
+        ({"who": float, "a": Sensitive[str]}, "a str, a UUID or an int"),
+        ({"who": str, "a": dict[Sensitive[str], int]}, "keys of a mapping cannot be sealed"),
+        ({"who": str, "a": tuple[str, Sensitive[str]]}, "a may be several things"),
+        ({"who": str, "a": Pair}, "a may be several things"),
+        ({"who": str, "a": Old | New}, "a may be several things, and name in it is not marked alike"),
+        ({"who": str, "a": list[Old] | list[New]}, "a may be several things, and something in it"),
+        ({"who": str, "a": Folder}, "Folder holds others of its kind"),
+        ({"who": str, "a": Annotated[str, SENSITIVE, Field(max_length=3)]}, "what checks the value comes after"),
+        ({"a": Sensitive[str]}, "subject='who' is not one of its fields"),
+    ],
+    ids=["none", "float", "keys", "tuple", "named", "union", "lists", "recursive", "after", "missing"],
+)
+def test_what_cannot_be_sealed_is_refused_where_it_is_written(fields: dict[str, Any], why: str) -> None:
+    """A contract says what is wrong with it, and how to mend it, when its class is made."""
+    with pytest.raises(TypeError, match=why):
+        type("Wrong", (Event,), {"__annotations__": fields, "__module__": __name__}, type="t.wrong", subject="who")
+
+
+def test_what_is_sealed_orders_nothing() -> None:
+    """A key that is marked, where the contract has a subject, is refused."""
+    with pytest.raises(TypeError, match="key='mail' is marked"):
+
+        class Wrong(Event, type="t.wrong", key="mail", subject="who"):
+            who: str
+            mail: Sensitive[str]
+
+
+def test_a_token_opens_where_it_was_sealed_or_where_it_is_carried() -> None:
+    """In any other field, and in any other message, it is refused before anybody has a key in hand."""
+    given: dict[str, Any] = {"order_id": ORDER, "customer_id": "c"}
+    assert misplaced(Ordered, given | {"email": _token("shop.ordered", "email")}) is None
+    assert misplaced(SendReceipt, given | {"to": _token("shop.ordered", "email")}) is None
+    assert misplaced(SendReceipt, given | {"to": {"$sealed": "1", "erased": True}}) is None
+    for kind, data in (
+        (Ordered, {"email": _token("shop.ordered", "phone")}),
+        (Ordered, {"email": _token("mail.send_receipt", "email")}),
+        (Ordered, {"parcels": [{"weight": 1, "recipient": _token("shop.ordered", "email")}]}),
+        (SendReceipt, {"to": _token("shop.ordered", "phone")}),
+    ):
+        told = misplaced(kind, given | data)
+        assert told is not None
+        assert (
+            "does not open there; where it may be passed on to it, say so: Annotated[Sensitive[...], Carried(" in told
+        )
+    with pytest.raises(InvalidMessage, match=r"what was sealed for shop.ordered phone does not open there"):
+        Registry([SendReceipt]).parse("mail.send_receipt", 1, given | {"to": _token("shop.ordered", "phone")})
+
+
+def test_a_contract_without_a_subject_carries_nothing_sealed() -> None:
+    """There is nobody whose key would open it."""
+
+    class Plain(Command[ReceiptRefused, Never], type="t.plain"):
+        note: Sensitive[str]
+
+    with pytest.raises(Misplaced, match=r"t\.plain names no subject"):
+        check_tokens(Plain, '{"note":{"$sealed":"1","erased":true}}')
+    check_tokens(Plain, '{"note":"plain"}')
+
+
+def test_data_says_whether_it_can_hold_what_is_sealed() -> None:
+    """What checks a value after its mark would be asked of a token."""
+
+    class Careless(BaseModel):
+        name: Annotated[Sensitive[str], Field(max_length=3)]
+
+    class Deep(BaseModel):
+        folder: Folder
+        ages: dict[Sensitive[str], int] = {}
+
+    assert cannot_hold(Mailing) is None
+    assert cannot_hold(Deep) is None
+    told = cannot_hold(Careless)
+    assert told is not None
+    assert "Careless: name cannot hold what is sealed" in told
+
+
+def test_upcasters_wait_where_a_message_is_opened_later() -> None:
+    """What they were written for is a value; who passes tokens on has them run on tokens."""
+
+    class First(Event, type="t.named", subject="who"):
+        who: str
+        name: Sensitive[str]
+
+    class Second(Event, type="t.named", version=2, subject="who"):
+        who: str
+        first: Sensitive[str]
+
+    registry = Registry([], [Upcaster(First, Second, lambda old: Second(who=old.who, first=old.name.split()[0]))])
+    sealed = {"who": "c", "name": _token("t.named", "name")}
+    assert isinstance(registry.opened_later().parse("t.named", 1, sealed), First)
+    with pytest.raises(InvalidMessage, match="cannot be asked for its split"):
+        registry.parse("t.named", 1, sealed)
+    for each in (registry, registry.opened_later()):
+        assert Second(who="c", first="Ada") == each.parse("t.named", 1, {"who": "c", "name": "Ada L"})
+
+
+def test_schemas_say_what_is_sealed_and_may_begin_to() -> None:
+    """A published contract may get a subject; to change or to lose it would leave what is sealed unopened."""
+
+    class Before(Event, type="t.same", key="id"):
+        id: UUID
+        who: str
+        name: Sensitive[str]
+
+    class After(Event, type="t.same", key="id", subject="who"):
+        id: UUID
+        who: str
+        name: Sensitive[str]
+
+    before, after = schema_of(Before), schema_of(After)
+    assert {"kind": "event", "key": "id"} == before["x-amends"]
+    assert {"kind": "event", "key": "id", "subject": "who", "sealed": ["name"]} == after["x-amends"]
+    assert before["properties"] == after["properties"]
+    assert [] == breaks(before, before | {"x-amends": after["x-amends"]})
+    assert ['x-amends.subject was "who" and is not there'] == [
+        each for each in breaks(after, after | {"x-amends": before["x-amends"]}) if "subject" in each
+    ]

@@ -41,7 +41,7 @@ class _Databases(ServiceSettings):
 
     @field_validator("orchestrator_url", "order_url", "payment_url")
     @classmethod
-    def _known_databases(cls, value: SecretStr) -> SecretStr:
+    def _known_databases(cls, value: SecretStr | None) -> SecretStr | None:
         return cls._known_database(value)
 
 

@@ -89,33 +89,37 @@ def run_migrations(settings: ServiceSettings, migrations: Sequence[str]) -> None
 
     Exits 69 where the database is away, 78 where it is none.
     """
-    locations = (migrations_of.MESSAGING, *migrations)
+    bring_to_head(settings, (migrations_of.MESSAGING, *migrations), Roles(settings.app_role, settings.prune_role))
+
+
+def bring_to_head(settings: ServiceSettings, locations: Sequence[str], roles: Roles) -> None:
+    """The same for these histories and no others."""
     shown = without_password(settings.database)
-    roles = Roles(settings.app_role, settings.prune_role)
     try:
         migrations_of.migrate_now(settings.database, locations, roles)
-    except NoSuchRole as error:
-        typer.echo(f"{shown}: {error}", err=True)
-        raise typer.Exit(EX_CONFIG) from error
-    except NotGranted as error:
-        typer.echo(str(error), err=True)
+    except (NoSuchRole, NotGranted) as error:
+        typer.echo(f"{shown}: {error}" if isinstance(error, NoSuchRole) else str(error), err=True)
         raise typer.Exit(EX_CONFIG) from error
     except DATABASE_ERRORS as error:
-        if (mend := no_database(settings.database, error)) is not None:
-            typer.echo(mend, err=True)
-            raise typer.Exit(EX_CONFIG) from error
-        if may_not(error):
-            typer.echo(f"{shown}: {in_words(error)}; connect as the role that owns the tables", err=True)
-            raise typer.Exit(EX_CONFIG) from error
-        why = does_not_answer(settings.database, error)
-        if held_up(error):
-            why = f"{shown}: a transaction that runs for long holds the tables ({in_words(error)}); run it again later"
-        typer.echo(why, err=True)
-        raise typer.Exit(EX_UNAVAILABLE) from error
+        words, code = _failed(settings, error)
+        typer.echo(words, err=True)
+        raise typer.Exit(code) from error
     typer.echo(f"{shown}: {', '.join(each.partition(':')[0] for each in locations)} at head")
     if roles:
-        named = " and ".join(role for role in (roles.app, roles.prune) if role is not None)
-        typer.echo(f"{shown}: {named} may use the tables, and change none")
+        typer.echo(f"{shown}: {' and '.join(roles.named.values())} may use the tables, and change none")
+
+
+def _failed(settings: ServiceSettings, error: BaseException) -> tuple[str, int]:
+    """Why a migration could not be done, and the exit code."""
+    shown = without_password(settings.database)
+    if (mend := no_database(settings.database, error, settings.database_variable)) is not None:
+        return mend, EX_CONFIG
+    if may_not(error):
+        return f"{shown}: {in_words(error)}; connect as the role that owns the tables", EX_CONFIG
+    if held_up(error):
+        held = f"{shown}: a transaction that runs for long holds the tables ({in_words(error)}); run it again later"
+        return held, EX_UNAVAILABLE
+    return does_not_answer(settings.database, error, settings.database_variable), EX_UNAVAILABLE
 
 
 def warn_of_misspelled(settings: type[ServiceSettings]) -> None:

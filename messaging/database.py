@@ -196,11 +196,11 @@ def shown(url: str | URL) -> str:
     return parsed.set(drivername=parsed.get_backend_name(), query={}).render_as_string(hide_password=True)
 
 
-def no_database(url: str | URL, error: BaseException) -> str | None:
-    """One line for people where DATABASE_URL names a file that is no database; None where it is anything else."""
+def no_database(url: str | URL, error: BaseException, variable: str = "DATABASE_URL") -> str | None:
+    """One line for people where `variable` names a file that is no database; None where it is anything else."""
     if in_words(error) != "file is not a database":
         return None
-    return f"{shown(url)} is no SQLite database; set DATABASE_URL to one"
+    return f"{shown(url)} is no SQLite database; set {variable} to one"
 
 
 def turns_away(error: BaseException) -> bool:
@@ -213,18 +213,18 @@ def may_not(error: BaseException) -> bool:
     return _state(error) == _MAY_NOT
 
 
-def does_not_answer(url: str | URL, error: BaseException) -> str:
+def does_not_answer(url: str | URL, error: BaseException, variable: str = "DATABASE_URL") -> str:
     """One line for people: which database is not to be had, what it said, what to do. Never a password."""
     plain = shown(url)
     if plain.startswith("sqlite"):
-        return f"{plain} cannot be used: {in_words(error)}; let us read and write there, or set DATABASE_URL"
+        return f"{plain} cannot be used: {in_words(error)}; let us read and write there, or set {variable}"
     mend = database_tls.hint(make_url(url), in_words(error))
     if _state(error) in _UNKNOWN_USER:
         mend = mend or "check the user and password"
         return f"{plain} refuses user {make_url(url).username!r}: {in_words(error)}; {mend}"
     if _state(error) == _NO_DATABASE:
-        return f"{plain} is not there: {in_words(error)}; make it, or set DATABASE_URL to one that is"
-    return f"{plain} does not answer: {in_words(error)}; {mend or 'start it, or set DATABASE_URL'}"
+        return f"{plain} is not there: {in_words(error)}; make it, or set {variable} to one that is"
+    return f"{plain} does not answer: {in_words(error)}; {mend or f'start it, or set {variable}'}"
 
 
 def _state(error: BaseException) -> str | None:

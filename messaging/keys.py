@@ -10,21 +10,30 @@ import json
 import os
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _BYTES = 32
-"""Of an Ed25519 key, either half."""
+"""Of an Ed25519 key, either half, and of an AES-256 key."""
 _PRIVATE = 0o600
+_MAKER = "amends keys new"
 
 
 class UnusableKey(ValueError):
     """A key that cannot be used; says which, where, and how to mend it."""
+
+
+class _Identified(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+Identified = TypeVar("Identified", bound=_Identified)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +78,23 @@ def private_key(text: str) -> PrivateKey:
             "the private key is only a public half (it has no d); give what `amends keys new` has written"
         )
     found = _public(said, "the private key")
-    return PrivateKey(found.id, found.service, found.public, _raw(said, "d", "the private key"))
+    return PrivateKey(found.id, found.service, found.public, raw(said, "d", "the private key"))
 
 
 def public_keys(path: Path) -> dict[str, PublicKey]:
     """By id, from a file with one key or a set of them (`{"keys": [...]}`), or a folder of `*.json`.
 
     Raises UnusableKey, also where two have one id, or a private one lies among them.
+    """
+    return by_id(path, "public keys", "amends keys new", _public_only)
+
+
+def by_id(
+    path: Path, what: str, maker: str, parse: Callable[[Mapping[str, Any], str], Identified]
+) -> dict[str, Identified]:
+    """What `parse` makes of each key in a file or a folder of `*.json`, told where that is.
+
+    `what` they are called, and `maker` is the command that makes them. Raises UnusableKey.
     """
     try:
         files = sorted(path.glob("*.json")) if path.is_dir() else [path]
@@ -85,17 +104,21 @@ def public_keys(path: Path) -> dict[str, PublicKey]:
     except UnicodeDecodeError:
         raise UnusableKey(f"{path} is no UTF-8 text") from None
     if not texts:
-        raise UnusableKey(f"{path} holds no public keys (*.json); make one with `amends keys new`")
-    found: dict[str, PublicKey] = {}
+        raise UnusableKey(f"{path} holds no {what} (*.json); make one with `{maker}`")
+    found: dict[str, Identified] = {}
     for where, text in texts.items():
-        for each in _each(_object(text, where), where):
-            if "d" in each:
-                raise UnusableKey(f"{where} holds a private key; only public halves belong there. Make a new one")
-            key = _public(each, where)
+        for each in _each(_object(text, where, maker), where):
+            key = parse(each, where)
             if key.id in found:
                 raise UnusableKey(f"{where}: there are two keys of the id {key.id!r}; each needs one of its own")
             found[key.id] = key
     return found
+
+
+def _public_only(said: Mapping[str, Any], where: str) -> PublicKey:
+    if "d" in said:
+        raise UnusableKey(f"{where} holds a private key; only public halves belong there. Make a new one")
+    return _public(said, where)
 
 
 def new(service: str, identity: str | None = None) -> PrivateKey:
@@ -110,9 +133,14 @@ def new(service: str, identity: str | None = None) -> PrivateKey:
     public = made.public_key().public_bytes_raw()
     key = PrivateKey(identity or f"{service}-{public[:4].hex()}", service, public, made.private_bytes_raw())
     for what, name in (("service", service), ("id", key.id)):
-        if not _NAME.fullmatch(name):
-            raise UnusableKey(f"{name!r} cannot be a key's {what}: letters, digits, '.', '_' and '-', 100 at most")
+        check_name(name, what)
     return key
+
+
+def check_name(name: str, what: str = "id") -> None:
+    """Raise UnusableKey where a key cannot bear this name."""
+    if not _NAME.fullmatch(name):
+        raise UnusableKey(f"{name!r} cannot be a key's {what}: letters, digits, '.', '_' and '-', 100 at most")
 
 
 def as_json(key: PublicKey | PrivateKey) -> str:
@@ -126,9 +154,14 @@ def as_json(key: PublicKey | PrivateKey) -> str:
 
 
 def write_private(key: PrivateKey, path: Path) -> None:
+    """A new file, as `write_secret` makes one."""
+    write_secret(as_json(key), path)
+
+
+def write_secret(text: str, path: Path) -> None:
     """A new file that its owner alone can read. Raises OSError, FileExistsError too: a key is never written over."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE), "w", encoding="utf-8") as file:
-        file.write(as_json(key))
+        file.write(text)
 
 
 def _each(said: Mapping[str, Any], where: str) -> list[Mapping[str, Any]]:
@@ -138,14 +171,14 @@ def _each(said: Mapping[str, Any], where: str) -> list[Mapping[str, Any]]:
     return keys
 
 
-def _object(text: str, where: str) -> dict[str, Any]:
+def _object(text: str, where: str, maker: str = _MAKER) -> dict[str, Any]:
     try:
         said = json.loads(text)
     except ValueError:
         # Without the original: it would quote the text.
-        raise UnusableKey(f"{where} is no JSON; give what `amends keys new` has written") from None
+        raise UnusableKey(f"{where} is no JSON; give what `{maker}` has written") from None
     if not isinstance(said, dict):
-        raise UnusableKey(f"{where} is no JSON Web Key; give what `amends keys new` has written")
+        raise UnusableKey(f"{where} is no JSON Web Key; give what `{maker}` has written")
     return said
 
 
@@ -154,11 +187,17 @@ def _public(said: Mapping[str, Any], where: str) -> PublicKey:
         raise UnusableKey(
             f'{where} is no Ed25519 key ("kty": "OKP", "crv": "Ed25519"); make one with `amends keys new`'
         )
-    names = {name: said.get(name) for name in ("kid", "service")}
-    for name, value in names.items():
-        if not isinstance(value, str) or not _NAME.fullmatch(value):
-            raise UnusableKey(f"{where}: its {name} is missing, or not letters, digits, '.', '_' and '-', 100 at most")
-    return PublicKey(str(names["kid"]), str(names["service"]), _raw(said, "x", where), _retired(said, where))
+    return PublicKey(
+        name_in(said, "kid", where), name_in(said, "service", where), raw(said, "x", where), _retired(said, where)
+    )
+
+
+def name_in(said: Mapping[str, Any], name: str, where: str) -> str:
+    """The name that a JSON Web Key has in this place. Raises UnusableKey."""
+    value = said.get(name)
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise UnusableKey(f"{where}: its {name} is missing, or not letters, digits, '.', '_' and '-', 100 at most")
+    return value
 
 
 def _retired(said: Mapping[str, Any], where: str) -> datetime | None:
@@ -172,15 +211,16 @@ def _retired(said: Mapping[str, Any], where: str) -> datetime | None:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
-def _raw(said: Mapping[str, Any], name: str, where: str) -> bytes:
+def raw(said: Mapping[str, Any], name: str, where: str, maker: str = _MAKER) -> bytes:
+    """The 32 bytes that a JSON Web Key has by this name. Raises UnusableKey."""
     text = said.get(name)
     try:
-        raw = decoded(text) if isinstance(text, str) else b""
+        found = decoded(text) if isinstance(text, str) else b""
     except ValueError:
-        raw = b""
-    if len(raw) != _BYTES:
-        raise UnusableKey(f"{where}: its {name} is not {_BYTES} bytes of base64url; make a key with `amends keys new`")
-    return raw
+        found = b""
+    if len(found) != _BYTES:
+        raise UnusableKey(f"{where}: its {name} is not {_BYTES} bytes of base64url; make a key with `{maker}`")
+    return found
 
 
 def decoded(text: str) -> bytes:

@@ -1,20 +1,33 @@
-"""What two roles of PostgreSQL may do with a service's tables: the one that the service connects as, and the one that
-prunes.
+"""What roles of PostgreSQL may do with tables: the one a service connects as, one that prunes, one that erases persons.
 
 Neither owns anything or makes, changes or drops a table: migrations do, as the owner. What is only ever appended to
-(a table with `info=APPENDED`) the service may read and add to, and not change; only who prunes may delete there.
+(a table with `info=APPENDED`) the service may read and add to, and not change; only who prunes may delete there. Keys
+of persons (`info=ERASED`) a service reads and adds to, a third role changes, and nobody deletes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from sqlalchemy import Connection, Table, text
 
-APPENDED: dict[Any, Any] = {"appended": True}
+
+class Part(Enum):
+    """What a role is for; the value is the setting that names it."""
+
+    APP = "AMENDS_APP_ROLE"
+    PRUNE = "AMENDS_PRUNE_ROLE"
+    ERASE = "AMENDS_ERASE_ROLE"
+
+
+_CHANGED = {Part.APP: "SELECT, INSERT, UPDATE, DELETE", Part.PRUNE: "SELECT, INSERT, UPDATE, DELETE"}
+APPENDED: dict[Any, Any] = {"rights": {Part.APP: "SELECT, INSERT", Part.PRUNE: "SELECT, INSERT, DELETE"}}
 """As a Table's `info`: its rows are never changed."""
+ERASED: dict[Any, Any] = {"rights": {Part.APP: "SELECT, INSERT", Part.ERASE: "SELECT, INSERT, UPDATE"}}
+"""As a Table's `info`: only who erases changes a row, and nobody deletes one."""
 
 
 class NoSuchRole(Exception):
@@ -33,13 +46,23 @@ class NotGranted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """Who is granted what: the role that the service connects as, and the role that prunes. None: nobody."""
+    """Who is granted what: the role that the service connects as, the one that prunes, the one that erases persons.
+
+    None: nobody.
+    """
 
     app: str | None = None
     prune: str | None = None
+    erase: str | None = None
 
     def __bool__(self) -> bool:
-        return self.app is not None or self.prune is not None
+        return bool(self.named)
+
+    @property
+    def named(self) -> dict[Part, str]:
+        """Those that are."""
+        each = {Part.APP: self.app, Part.PRUNE: self.prune, Part.ERASE: self.erase}
+        return {part: role for part, role in each.items() if role is not None}
 
 
 def grant(connection: Connection, roles: Roles, tables: Iterable[Table], kept: Sequence[str]) -> None:
@@ -48,19 +71,17 @@ def grant(connection: Connection, roles: Roles, tables: Iterable[Table], kept: S
     Raises NoSuchRole.
     """
     if connection.dialect.name != "postgresql":
-        raise NoSuchRole("only PostgreSQL has roles; unset AMENDS_APP_ROLE and AMENDS_PRUNE_ROLE")
-    named = tuple(tables)
-    for role, variable, prunes in ((roles.app, "AMENDS_APP_ROLE", False), (roles.prune, "AMENDS_PRUNE_ROLE", True)):
-        if role is None:
-            continue
+        raise NoSuchRole(f"only PostgreSQL has roles; unset {' and '.join(part.value for part in roles.named)}")
+    listed = tuple(tables)
+    for part, role in roles.named.items():
         if connection.execute(text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role}).first() is None:
-            raise NoSuchRole(f"there is no role {role!r} ({variable}); make it first (docs/security.md), or unset it")
-        for statement in statements(connection, role, named, kept, prunes=prunes):
+            raise NoSuchRole(f"there is no role {role!r} ({part.value}); make it first (docs/security.md), or unset it")
+        for statement in statements(connection, part, role, listed, kept):
             connection.exec_driver_sql(statement)
 
 
 def statements(
-    connection: Connection, role: str, tables: Sequence[Table], kept: Sequence[str], *, prunes: bool
+    connection: Connection, part: Part, role: str, tables: Sequence[Table], kept: Sequence[str]
 ) -> list[str]:
     """What says it for one role."""
     quote = connection.dialect.identifier_preparer.quote_identifier
@@ -70,12 +91,11 @@ def statements(
         f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {to}",
     ]
     for table in tables:
-        appended = table.info.get("appended", False)
-        rights = "SELECT, INSERT, UPDATE, DELETE"
-        if appended:
-            rights = "SELECT, INSERT, DELETE" if prunes else "SELECT, INSERT"
+        rights = table.info.get("rights", _CHANGED).get(part)
         name = f"{schema}.{quote(table.name)}"
         # First, in case they were granted more when the table was another.
-        said += [f"REVOKE ALL ON {name} FROM {to}", f"GRANT {rights} ON {name} TO {to}"]
+        said.append(f"REVOKE ALL ON {name} FROM {to}")
+        if rights is not None:
+            said.append(f"GRANT {rights} ON {name} TO {to}")
     said += [f"GRANT SELECT ON {schema}.{quote(name)} TO {to}" for name in kept]
     return said

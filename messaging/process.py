@@ -42,6 +42,13 @@ class BadConfiguration(Exception):
     """A setting that cannot work; says which, and how to mend it."""
 
 
+_MISTAKES = (
+    *(BadConfiguration, CannotTrace, UnusableKey, WrongDatabase),
+    *(MigrationsPending, NotGranted, TopologyMismatch),
+)
+"""What a person has to mend before the same start can succeed."""
+
+
 def load(settings: type[S], **given: object) -> S:
     """Read the settings; ends the process with 78 and one line a problem where they are wrong."""
     try:
@@ -137,7 +144,7 @@ def main(settings: ServiceSettings, name: str, make: Callable[[], Sequence[Servi
     except (BusUnavailable, DatabaseUnavailable) as error:
         log.error("dependency_unavailable", error=str(error))
         return EX_UNAVAILABLE
-    except (BadConfiguration, CannotTrace, WrongDatabase, MigrationsPending, NotGranted, TopologyMismatch) as error:
+    except _MISTAKES as error:
         log.error("bad_configuration", error=str(error))
         return EX_CONFIG
     except KeyboardInterrupt:

@@ -44,7 +44,7 @@ def reach(settings: ServiceSettings, act: Callable[[Database], Awaitable[T]], *,
     """
     shown = without_password(settings.database)
     if settings.database.startswith("sqlite:///") and not Path(settings.database[10:]).exists():
-        words = f"{shown} does not exist; set DATABASE_URL, or run `{program} migrate` to make it"
+        words = f"{shown} does not exist; set {settings.database_variable}, or run `{program} migrate` to make it"
         fail(words, EX_UNAVAILABLE, program=program)
 
     async def opened() -> T:
@@ -58,8 +58,8 @@ def reach(settings: ServiceSettings, act: Callable[[Database], Awaitable[T]], *,
         return asyncio.run(opened())
     except DATABASE_ERRORS as error:
         if is_transient(error) or turns_away(error):
-            fail(does_not_answer(settings.database, error), EX_UNAVAILABLE, program=program)
-        if (mend := no_database(settings.database, error)) is not None:
+            fail(does_not_answer(settings.database, error, settings.database_variable), EX_UNAVAILABLE, program=program)
+        if (mend := no_database(settings.database, error, settings.database_variable)) is not None:
             fail(mend, EX_CONFIG, program=program)
         words, code = _refusal(error, program)
         fail(f"{shown} {words}", code, program=program)

@@ -114,6 +114,8 @@ class ServiceSettings(BaseSettings):
         env_file=None, extra="ignore", populate_by_name=True, frozen=True, hide_input_in_errors=True
     )
     service: ClassVar[str] = "service"
+    database_variable: ClassVar[str] = "DATABASE_URL"
+    """What says where `database` is."""
 
     database_url: SecretStr = Field(
         default=SecretStr(""),
@@ -205,6 +207,22 @@ class ServiceSettings(BaseSettings):
         validation_alias="AMENDS_PUBLIC_KEYS",
         description="The public keys of all services: a folder of *.json, or a file with a JSON Web Key Set.",
     )
+    subject_keys: SecretStr | None = Field(
+        default=None,
+        validation_alias="AMENDS_SUBJECT_KEYS",
+        description="The database of the keys of persons, with which sensitive fields are sealed: a URL like "
+        "DATABASE_URL's. The orchestrator needs none.",
+    )
+    master_keys: Path | None = Field(
+        default=None,
+        validation_alias="AMENDS_MASTER_KEYS",
+        description="The master keys that those keys are wrapped by: a folder of *.json, or a file.",
+    )
+    master_key_id: str | None = Field(
+        default=None,
+        validation_alias="AMENDS_MASTER_KEY_ID",
+        description="Which of several master keys wraps what is made from now on.",
+    )
     outbox_grace: timedelta = Field(
         default=timedelta(seconds=10),
         validation_alias="AMENDS_OUTBOX_GRACE",
@@ -236,6 +254,11 @@ class ServiceSettings(BaseSettings):
         validation_alias="AMENDS_PRUNE_ROLE",
         description="For `migrate` on PostgreSQL: the role that `prune` connects as.",
     )
+    erase_role: str | None = Field(
+        default=None,
+        validation_alias="AMENDS_ERASE_ROLE",
+        description="For `amends subjects migrate` on PostgreSQL: the role that erases persons.",
+    )
 
     @field_validator("*", mode="before")
     @classmethod
@@ -263,10 +286,10 @@ class ServiceSettings(BaseSettings):
         Senders.parse(value)
         return value
 
-    @field_validator("database_url")
+    @field_validator("database_url", "subject_keys")
     @classmethod
-    def _known_database(cls, value: SecretStr) -> SecretStr:
-        if value.get_secret_value():
+    def _known_database(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and value.get_secret_value():
             missing = missing_directory(with_async_driver(value.get_secret_value()))
             if missing is not None:
                 raise ValueError(f"there is no directory {missing}; make it, or name a file in another one")

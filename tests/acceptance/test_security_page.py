@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import Table
 
+from messaging.privileges import APPENDED
 from messaging.rabbitmq_definitions import MONITOR
 from messaging.senders import OPERATOR
 from orchestrator.schema import saga_history
@@ -46,7 +47,7 @@ async def test_the_definitions_are_made_as_the_page_says(tmp_path: Path) -> None
 def test_the_page_names_all_that_is_only_appended_to() -> None:
     """The tables of the shipped services that their roles cannot change."""
     tables: list[Table] = [saga_history, *metadata.tables.values()]
-    appended = {table.name for table in tables if table.info.get("appended")}
+    appended = {table.name for table in tables if table.info == APPENDED}
 
     (said,) = re.findall(r"what is only appended to \((.*?)\)", PAGE.read_text(encoding="utf-8"))
     assert set(re.findall(r"`(\w+)`", said)) == appended

@@ -210,7 +210,7 @@ def test_a_migration_names_roles_that_are_there(cluster: Cluster, tmp_path: Path
     """A misspelled one, or one where the database has none: 78, and nothing is changed."""
     for url, words in (
         (cluster.url("payment", "_owner"), "there is no role 'nobody_like_that' (AMENDS_APP_ROLE); make it first"),
-        (f"sqlite:///{tmp_path / 'a.db'}", "only PostgreSQL has roles; unset AMENDS_APP_ROLE and AMENDS_PRUNE_ROLE"),
+        (f"sqlite:///{tmp_path / 'a.db'}", "only PostgreSQL has roles; unset AMENDS_APP_ROLE"),
     ):
         environment = {"DATABASE_URL": url, "AMENDS_APP_ROLE": "nobody_like_that"}
         ended = CliRunner().invoke(payment, ["migrate"], env=environment)

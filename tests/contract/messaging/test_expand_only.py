@@ -16,6 +16,7 @@ HISTORIES = (
     "orchestrator:migrations",
     "services.order:migrations",
     "services.payment:migrations",
+    "messaging.subjects:migrations",
 )
 BEFORE_ANY_RELEASE = {("messaging:migrations", "0002")}
 """Nobody has run what it takes away from. There will be no second one of these."""

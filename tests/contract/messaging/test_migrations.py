@@ -12,6 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, inspect, select, text
 
+import messaging.subjects.schema
 import orchestrator.schema
 import services.order.store
 import services.payment.schema
@@ -23,6 +24,7 @@ HISTORIES: dict[str, MetaData] = {
     "orchestrator:migrations": orchestrator.schema.metadata,
     "services.order:migrations": services.order.store.metadata,
     "services.payment:migrations": services.payment.schema.metadata,
+    "messaging.subjects:migrations": messaging.subjects.schema.metadata,
 }
 
 
@@ -60,7 +62,7 @@ async def test_a_history_goes_up_down_and_up_again(database_url: str, location: 
 # Alembic compares the words of an expression with what the database makes of them; a test below, like with like.
 @pytest.mark.filterwarnings("ignore:Computed default on saga:UserWarning")
 async def test_what_the_migrations_make_is_what_the_code_says(database_url: str) -> None:
-    """Alembic finds nothing to add, drop or change in any of the four histories, side by side in one database."""
+    """Alembic finds nothing to add, drop or change in any of the histories, side by side in one database."""
     database = Database(database_url)
     try:
         await migrate.upgrade(database, list(HISTORIES))

@@ -1,0 +1,106 @@
+"""Erasing a person: the key goes, the row stays with who and why, so that nobody ever makes another."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import or_, select, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from messaging.database import Database
+from messaging.subjects.schema import subject_key
+from messaging.subjects.store import KEY_ID_BYTES, check_subject
+
+_SHOWN = (
+    subject_key.c.subject,
+    subject_key.c.id,
+    subject_key.c.master,
+    subject_key.c.made_at,
+    subject_key.c.erased_at,
+    subject_key.c.erased_by,
+    subject_key.c.erased_why,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is kept of a person: the key's id, which master key wraps it, and, once erased, when, by whom and why.
+
+    `made_at` is None for one who was erased before there was a key.
+    """
+
+    subject: str
+    id: str
+    master: str | None
+    made_at: datetime | None
+    erased_at: datetime | None
+    erased_by: str | None
+    erased_why: str | None
+
+    @property
+    def erased(self) -> bool:
+        return self.erased_at is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """That a person is to have no key: since when, who says so, and why."""
+
+    subject: str
+    at: datetime
+    by: str
+    why: str
+
+
+async def find(connection: AsyncConnection, name: str) -> Subject | None:
+    """The person of this name, or the one whose key has this id; a person comes first."""
+    wanted = select(*_SHOWN).where(or_(subject_key.c.subject == name, subject_key.c.id == name))
+    found = [Subject(*row) for row in await connection.execute(wanted)]
+    return next((each for each in found if each.subject == name), found[0] if found else None)
+
+
+async def erasures(connection: AsyncConnection, since: datetime | None = None) -> list[Erasure]:
+    """All who are erased, or since this moment, the first ones first."""
+    columns = (subject_key.c.subject, subject_key.c.erased_at, subject_key.c.erased_by, subject_key.c.erased_why)
+    wanted = select(*columns).where(subject_key.c.erased_at.is_not(None))
+    if since is not None:
+        wanted = wanted.where(subject_key.c.erased_at >= since)
+    found = await connection.execute(wanted.order_by(subject_key.c.erased_at, subject_key.c.subject))
+    return [Erasure(subject, at, by or "", why or "") for subject, at, by, why in found if at is not None]
+
+
+async def erase(database: Database, wanted: Sequence[Erasure]) -> list[str]:
+    """Erase these persons; returns those who were not erased before. Of the others the first reason stays.
+
+    Raises ValueError for what cannot be a person's name.
+    """
+    for each in wanted:
+        check_subject(each.subject)
+    async with database.transaction() as connection:
+        if database.dialect == "sqlite":
+            # What is overwritten is overwritten in the file, too.
+            await connection.execute(text("PRAGMA secure_delete = ON"))
+        done = [each.subject for each in sorted(wanted, key=lambda one: one.subject) if await _erase(connection, each)]
+    if database.dialect == "sqlite":
+        async with database.engine.connect() as connection:
+            driver = await connection.get_raw_connection()
+            # Outside of any transaction: the log of writes still has the key.
+            await driver.driver_connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[union-attr]
+    return done
+
+
+async def _erase(connection: AsyncConnection, wanted: Erasure) -> bool:
+    """In one statement: whoever makes this person's key in this moment comes before it or after it."""
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    erased = {"erased_at": wanted.at, "erased_by": wanted.by, "erased_why": wanted.why}
+    row = insert(subject_key).values(id=secrets.token_urlsafe(KEY_ID_BYTES), subject=wanted.subject, **erased)
+    said = row.on_conflict_do_update(
+        index_elements=[subject_key.c.subject],
+        set_={"wrapped": None, "master": None, **erased},
+        where=subject_key.c.erased_at.is_(None),
+    ).returning(subject_key.c.subject)
+    return (await connection.execute(said)).first() is not None

@@ -120,7 +120,7 @@ def confirm(words: str, *, yes: bool) -> None:
 
 
 @contextmanager
-def progress(total: int) -> Iterator[Callable[[int], None]]:
+def progress(total: int, doing: str = "removing") -> Iterator[Callable[[int], None]]:
     """A bar on a terminal's stderr, nothing elsewhere; what is yielded is told of each batch."""
     # Here, because every start of a service loads this module.
     from rich.console import Console
@@ -128,12 +128,12 @@ def progress(total: int) -> Iterator[Callable[[int], None]]:
 
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("removing", total=total)
+        task = bar.add_task(doing, total=total)
 
-        def removed(count: int) -> None:
+        def advance(count: int) -> None:
             bar.update(task, advance=count)
 
-        yield removed
+        yield advance
 
 
 def pruned(act: Callable[[], T], program: str) -> T:

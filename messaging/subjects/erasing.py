@@ -41,10 +41,6 @@ class Subject:
     erased_by: str | None
     erased_why: str | None
 
-    @property
-    def erased(self) -> bool:
-        return self.erased_at is not None
-
 
 @dataclass(frozen=True, slots=True)
 class Erasure:

@@ -50,6 +50,7 @@ COMMANDS = (
     Command("config", RUN, "running", "config"),
     Command("broker", RUN, "broker", "app"),
     Command("keys", RUN, "keys", "app"),
+    Command("subjects", RUN, "subjects", "app"),
     Command("new", RUN, "beginning", "app"),
     Command("list", LOOK, "listing", "list_sagas"),
     Command("show", LOOK, "looking", "show"),

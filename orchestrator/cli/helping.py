@@ -42,3 +42,4 @@ def lay_out_examples(apps: Iterable[typer.Typer]) -> None:
             if command.callback is not None and command.help is None:
                 told = inspect.getdoc(command.callback) or ""
                 command.help = told.replace("\n\nExample: ", "\n\n\b\nExample: ")
+        lay_out_examples(each.typer_instance for each in app.registered_groups if each.typer_instance is not None)

@@ -19,6 +19,7 @@ def _helped(*words: str) -> str:
 NO_DATA = {
     *(("run",), ("relay",), ("migrate",), ("new", "service"), ("start",), ("export",), ("seal",)),
     *(("broker", "needs"), ("broker", "definitions"), ("broker", "resources"), ("keys", "new")),
+    *(("subjects", "migrate"), ("subjects", "master", "new")),
 }
 """Commands that print no data, or one form of it only: an id, a bundle, names of files."""
 
@@ -26,11 +27,15 @@ NO_DATA = {
 def _commands() -> Iterator[tuple[str, ...]]:
     top = typer.main.get_command(app)
     assert isinstance(top, TyperGroup)
-    for name, command in top.commands.items():
+    yield from _within(top)
+
+
+def _within(group: TyperGroup, *words: str) -> Iterator[tuple[str, ...]]:
+    for name, command in group.commands.items():
         if isinstance(command, TyperGroup):
-            yield from ((name, each) for each in command.commands)
+            yield from _within(command, *words, name)
         else:
-            yield (name,)
+            yield (*words, name)
 
 
 def test_every_command_has_its_line_under_a_heading() -> None:
@@ -50,7 +55,7 @@ def test_every_command_has_its_line_under_a_heading() -> None:
 
 
 def _groups() -> Iterator[tuple[str, ...]]:
-    yield from dict.fromkeys(words[:1] for words in _commands() if len(words) > 1)
+    yield from dict.fromkeys(words[:depth] for words in _commands() for depth in range(1, len(words)))
 
 
 @pytest.mark.parametrize("words", [*_commands(), *_groups()], ids=" ".join)

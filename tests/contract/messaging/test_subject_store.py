@@ -164,7 +164,8 @@ async def test_who_was_never_seen_can_be_erased(vault: _Vault) -> None:
     assert await vault.erase("carl") is True
     assert await vault.erase("carl", "asked again") is False
 
-    assert await vault.store().ensure(["carl", "ada"]) | {"ada": None} == {"carl": None, "ada": None}
+    keys = await vault.store().ensure(["carl", "ada"])
+    assert [name for name, key in keys.items() if key is None] == ["carl"]
     async with vault.database.reading() as connection:
         assert await erasing.erasures(connection) == [Erasure("carl", NOON, "ada", "asked for it")]
         found = await erasing.find(connection, "carl")

@@ -3,8 +3,9 @@
 The services are orchestrator, order and payment. ORCHESTRATOR_DATABASE_URL, ORDER_DATABASE_URL and
 PAYMENT_DATABASE_URL say where their databases are (or name a file: ORDER_DATABASE_URL_FILE). Without a word it does
 all that are set. For a service that is named and whose own is not set, DATABASE_URL counts, as it does for the service.
-Here, and nowhere else, a role is needed that may change tables. AMENDS_APP_ROLE and AMENDS_PRUNE_ROLE name the roles
-that are granted what they need (SERVICE, SERVICE_prune: the word stands for each service's name).
+Beside them there are the keys of persons, `subjects`, in AMENDS_SUBJECT_KEYS. Here, and nowhere else, a role is needed
+that may change tables. AMENDS_APP_ROLE, AMENDS_PRUNE_ROLE and, for subjects, AMENDS_ERASE_ROLE name the roles that are
+granted what they need (SERVICE, SERVICE_prune: the word stands for each service's name).
 
 Exit codes: 0 all are at head, 2 usage, 69 a database is not there, 78 a setting is missing or wrong.
 """
@@ -18,10 +19,12 @@ from typing import Annotated
 import typer
 from pydantic import Field, SecretStr, field_validator
 
-from messaging.commandline import run_migrations
+from messaging.commandline import bring_to_head, run_migrations
+from messaging.privileges import Roles
 from messaging.process import EX_CONFIG, load
 from messaging.program import run
 from messaging.settings import ServiceSettings
+from messaging.subjects.settings import HISTORY, SubjectsSettings
 from orchestrator.assembly import MIGRATIONS as ORCHESTRATOR
 from orchestrator.settings import OrchestratorSettings
 from services.order.assembly import MIGRATIONS as ORDER
@@ -69,7 +72,19 @@ def databases() -> dict[str, ServiceSettings]:
 def _roles(found: ServiceSettings, service: str) -> dict[str, str | None]:
     """Each service has roles of its own: SERVICE in AMENDS_APP_ROLE and AMENDS_PRUNE_ROLE stands for its name."""
     given = {"app_role": found.app_role, "prune_role": found.prune_role}
-    return {name: role and role.replace("SERVICE", service) for name, role in given.items()}
+    return {name: _of(service, role) for name, role in given.items()}
+
+
+def _of(service: str, role: str | None) -> str | None:
+    return role and role.replace("SERVICE", service)
+
+
+SUBJECTS = "subjects"
+
+
+def _keys_of_persons() -> SubjectsSettings:
+    found = load(SubjectsSettings)
+    return found.model_copy(update={name: _of(SUBJECTS, getattr(found, name)) for name in ("app_role", "erase_role")})
 
 
 def _of_itself(service: str) -> list[ServiceSettings]:
@@ -84,7 +99,7 @@ app = typer.Typer(help="Bring the tables of the services to head.", rich_markup_
 @app.command()
 def migrate(
     services: Annotated[
-        list[str] | None, typer.Argument(metavar="[SERVICE ...]", help="orchestrator, order, payment.")
+        list[str] | None, typer.Argument(metavar="[SERVICE ...]", help="orchestrator, order, payment, subjects.")
     ] = None,
 ) -> None:
     """Bring the tables of these services to head; safe to run again, and beside services that run.
@@ -92,22 +107,31 @@ def migrate(
     Example: ORDER_DATABASE_URL=postgresql://order_owner@localhost/order python -m deploy.migrate
     """
     named = tuple(dict.fromkeys(services or ()))
+    known = (*MIGRATIONS, SUBJECTS)
     for name in named:
-        if name not in MIGRATIONS:
-            print(f"{name} is no service; name some of {', '.join(MIGRATIONS)}, or none", file=sys.stderr)
+        if name not in known:
+            print(f"{name} is no service; name some of {', '.join(known)}, or none", file=sys.stderr)
             raise typer.Exit(2)
     here = databases()
     wanted = [
         (settings, MIGRATIONS[name])
         for name in named or here
+        if name != SUBJECTS
         for settings in ([here[name]] if name in here else _of_itself(name))
     ]
-    if not wanted:
+    keys = _keys_of_persons()
+    if SUBJECTS in named and not keys.database:
+        print("nobody says where the keys of persons are: set AMENDS_SUBJECT_KEYS", file=sys.stderr)
+        raise typer.Exit(EX_CONFIG)
+    with_keys = SUBJECTS in named or (not named and bool(keys.database))
+    if not wanted and not with_keys:
         variables = ", ".join(f"{name.upper()}_DATABASE_URL" for name in MIGRATIONS)
         print(f"no database is named: set {variables}, or name a service and set DATABASE_URL", file=sys.stderr)
         raise typer.Exit(EX_CONFIG)
     for settings, migrations in wanted:
         run_migrations(settings, [migrations])
+    if with_keys:
+        bring_to_head(keys, [HISTORY], Roles(keys.app_role, erase=keys.erase_role))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from typing import ClassVar
 
 from messaging.settings import ServiceSettings
 
+HISTORY = "messaging.subjects:migrations"
+
 
 class SubjectsSettings(ServiceSettings):
     """A service's settings, of which only those count here that are about these keys."""

@@ -19,8 +19,8 @@ from messaging.subjects.master import MAKER, DamagedKey, Masters, UnknownMaster,
 from messaging.subjects.recent import Recent
 from messaging.subjects.rows import READ, Row
 from messaging.subjects.schema import subject_key
+from messaging.subjects.settings import HISTORY
 
-HISTORY = "messaging.subjects:migrations"
 REMEMBERED_SECONDS = 10.0
 """How long a key is used without looking again: an erased one is gone everywhere after that."""
 MOST_REMEMBERED = 10_000

@@ -22,8 +22,8 @@ from messaging.subjects import erasing, master, rewrapping
 from messaging.subjects.erasing import Erasure, Subject
 from messaging.subjects.master import UnknownMaster
 from messaging.subjects.rewrapping import Rewrapped
-from messaging.subjects.settings import SubjectsSettings
-from messaging.subjects.store import HISTORY, REMEMBERED_SECONDS, check_subject, masters_of
+from messaging.subjects.settings import HISTORY, SubjectsSettings
+from messaging.subjects.store import REMEMBERED_SECONDS, check_subject, masters_of
 from orchestrator.cli.opening import Output, OutputOption, fail, login, moment, screen, warn
 from orchestrator.cli.options import DryRunOption, WhoOption, YesOption
 from orchestrator.cli.subject_pictures import as_json, keys, shown, table, whom

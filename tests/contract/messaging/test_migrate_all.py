@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,21 @@ def test_each_service_has_tables_in_its_own_database(tmp_path: Path) -> None:
     assert looked.stdout.splitlines()[-1] == "nothing was lost, nothing happened twice"
 
 
+def test_the_keys_of_persons_have_a_table_in_a_database_of_their_own(tmp_path: Path) -> None:
+    """With the others where it is named in the environment, alone where it is asked for; nothing else lies there."""
+    environment = _files(tmp_path) | {"AMENDS_SUBJECT_KEYS": f"sqlite:///{tmp_path}/subjects.db"}
+    told = f"sqlite:///{tmp_path}/subjects.db: messaging.subjects at head"
+    ended = _run(migrate.app, "subjects", **environment)
+    assert (ended.exit_code, ended.stdout.splitlines()) == (0, [told]), ended.stderr
+    with closing(sqlite3.connect(tmp_path / "subjects.db")) as connection:
+        found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    assert {name for (name,) in found} == {"subject_key", "alembic_version_subjects"}
+    ended = _run(migrate.app, **environment)
+    assert ended.exit_code == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1] == told
+    assert len(ended.stdout.splitlines()) == 4
+
+
 def test_one_service_takes_the_variable_that_it_reads_itself(tmp_path: Path) -> None:
     """As a job that is given one secret only."""
     ended = _run(migrate.app, "order", DATABASE_URL=f"sqlite:///{tmp_path}/order.db")
@@ -56,7 +73,8 @@ def test_one_service_takes_the_variable_that_it_reads_itself(tmp_path: Path) -> 
     [
         ((), {}, 78, "no database is named: set ORCHESTRATOR_DATABASE_URL"),
         ((), {"DATABASE_URL": "sqlite:///x.db"}, 78, "or name a service and set DATABASE_URL"),
-        (("orders",), {}, 2, "orders is no service; name some of orchestrator, order, payment, or none"),
+        (("subjects",), {}, 78, "nobody says where the keys of persons are: set AMENDS_SUBJECT_KEYS"),
+        (("orders",), {}, 2, "orders is no service; name some of orchestrator, order, payment, subjects, or none"),
         ((), {"ORDER_DATABASE_URL_FILE": "/nowhere/url"}, 78, "ORDER_DATABASE_URL_FILE=/nowhere/url cannot be read"),
         ((), {"ORDER_DATABASE_URL": "postgresql://a:b@127.0.0.1:1/order"}, 69, "postgresql://a:***@127.0.0.1:1/order"),
     ],

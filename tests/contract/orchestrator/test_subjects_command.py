@@ -1,4 +1,4 @@
-"""`amends subjects`: what it prints, keeps and refuses. tests/contract/messaging has the statements, on both databases."""
+"""`amends subjects`: what it prints, keeps and refuses; the statements are looked at in test_subject_store.py."""
 
 from __future__ import annotations
 

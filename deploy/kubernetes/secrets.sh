@@ -3,6 +3,7 @@
 #
 #   deploy/kubernetes/secrets.sh | kubectl apply --namespace amends --filename -
 #   deploy/kubernetes/secrets.sh warehouse | kubectl apply --namespace amends --filename -
+#   deploy/kubernetes/secrets.sh subjects | kubectl apply --namespace amends --filename -
 #
 # Applied again they change every password. Where secrets are kept elsewhere (External Secrets, Sealed Secrets), make
 # these there, with these names and keys. The URLs ask for TLS, as the component `tls` sets it up; TLS=no leaves it out.
@@ -47,8 +48,11 @@ END
 user() { printf %s "$1" | tr - _; }
 resource() { printf %s "$1" | tr _ -; }
 
+# Of the keys of persons (subjects): a role for all services that seal, the owner, and the one that erases. Their master
+# key is not here: applied again it would be another, and nobody could read what the old one has wrapped.
 database() {
-    for role in '' owner prune; do
+    case "$1" in subjects) third=erase ;; *) third=prune ;; esac
+    for role in '' owner $third; do
         user=$(user "$1")${role:+_$role}
         secret "$(resource "$1")-database${role:+-$role}" "$user" database-url "postgresql://$user:" \
             "@$database_host:5432/$(user "$1")$database_tls" 'cnpg.io/reload: "true"'
@@ -73,6 +77,11 @@ case "${1:-}" in
         for name in orchestrator order payment; do database $name; broker $name; done
         monitor
         ;;
-    -*) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
-    *) for name; do database "$name"; broker "$name"; done ;;
+    -*) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *)
+        for name; do
+            database "$name"
+            [ "$name" = subjects ] || broker "$name"
+        done
+        ;;
 esac

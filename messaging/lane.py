@@ -34,6 +34,7 @@ from messaging.outbox_rows import Pending
 from messaging.polling import Poller
 from messaging.received import Arrival, Received, Tick, Unreadable
 from messaging.relay import Relay
+from messaging.sealing import hiding
 from messaging.settling import Settling
 from messaging.sizing import Sizing
 from messaging.slowness import Slow
@@ -178,7 +179,7 @@ class Lane:
             message_id=str(received.envelope.id),
             correlation_id=received.envelope.correlation_id,
             attempts=received.attempts + 1,
-            error=f"{type(cause).__name__}: {cause}",
+            error=hiding(f"{type(cause).__name__}: {cause}", _secrets(error)),
         )
 
         async def settle(work: Work, batch: Batch) -> None:
@@ -279,6 +280,12 @@ def _tries(error: Exception, slow_tries: int) -> int | None:
     if took_too_long(cause):
         return slow_tries
     return HANDLER_TRIES if isinstance(error, HandlerFailed) else None
+
+
+def _secrets(error: Exception) -> list[str]:
+    """What a handler was given opened, and may have quoted."""
+    given = error.received if isinstance(error, HandlerFailed) else ()
+    return [secret for each in given for secret in each.secrets]
 
 
 def _is_foreign(error: Exception) -> bool:

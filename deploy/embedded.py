@@ -25,9 +25,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from deploy import demonstration
 from messaging import interrupts, logging, process
+from messaging.keys import UnusableKey
 from messaging.memory_broker import MemoryBroker
 from messaging.process import Running
-from messaging.service import Service, WrongDatabase
+from messaging.reached import WrongDatabase
+from messaging.service import Service
 from messaging.settings import MEMORY
 from messaging.telemetry.configuring import CannotTrace, exporting
 from orchestrator import catalog as catalogs
@@ -105,7 +107,7 @@ def run(
     try:
         with exporting("amends"):
             raise typer.Exit(asyncio.run(process.serve(lambda: services(data, port=port), ready)))
-    except (InvalidSaga, WrongDatabase, CannotTrace, process.BadConfiguration) as error:
+    except (InvalidSaga, UnusableKey, WrongDatabase, CannotTrace, process.BadConfiguration) as error:
         structlog.get_logger().error("bad_configuration", error=str(error))
         raise typer.Exit(process.EX_CONFIG) from error
 

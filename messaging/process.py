@@ -26,7 +26,8 @@ from messaging.keys import UnusableKey
 from messaging.memory_broker import MemoryBroker
 from messaging.migrate import MigrationsPending
 from messaging.privileges import NotGranted
-from messaging.service import DatabaseUnavailable, Service, WrongDatabase
+from messaging.reached import DatabaseUnavailable, WrongDatabase
+from messaging.service import Service
 from messaging.settings import MEMORY, ServiceSettings, misspelled
 from messaging.telemetry.configuring import CannotTrace, exporting
 

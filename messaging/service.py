@@ -11,19 +11,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
-import tenacity
 from starlette.types import ASGIApp
 
-from messaging import deferred, migrate
+from messaging import deferred, migrate, reached
 from messaging.balancing import Balance
 from messaging.bus import Bus
 from messaging.clock import Checkpoint, Clock, Entropy, SystemClock, SystemEntropy, no_checkpoint
-from messaging.database import DATABASE_ERRORS, Database, does_not_answer, in_words, is_transient, no_database, shown
+from messaging.database import DATABASE_ERRORS, Database, in_words, is_transient, shown
 from messaging.health import with_health
 from messaging.outbox import INFO, Emitting
 from messaging.outside import OutsideCalls
 from messaging.participant import Participant
-from messaging.privileges import NotGranted
 from messaging.relay import Relay
 from messaging.role import Role, participant_role
 from messaging.serving import ParticipantConsumer
@@ -37,19 +35,12 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
     from messaging.sealing import Sealing
+    from messaging.subjects.store import SubjectStore
 
 CONNECTIONS = 4
 """Kept open beside the lanes': the relay's, its sweeper's, the poller's, the API's; as many more come and go."""
 FLUSH_SECONDS = 5.0
 """How long the last messages may take to leave; what does not lies in the outbox for the next start."""
-
-
-class DatabaseUnavailable(Exception):
-    """The database cannot be reached; says which one and why."""
-
-
-class WrongDatabase(Exception):
-    """DATABASE_URL names a file that is no database; says which, and how to mend it."""
 
 
 AppFactory = Callable[[Database, Mapping[str, Any]], ASGIApp]
@@ -65,8 +56,16 @@ def participant_service(
     entropy: Entropy | None = None,
     **options: Any,
 ) -> Service:
-    """A participant as a service of its own; `options` are those of `Service` (migrations, app, …)."""
+    """A participant as a service of its own; `options` are those of `Service` (migrations, app, …).
+
+    It seals with the keys in AMENDS_SUBJECT_KEYS, unless `keys` are given. Raises UnusableKey.
+    """
     clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
+    if settings.subject_keys is not None and "keys" not in options:
+        # Where nobody seals, nobody loads what it takes.
+        from messaging.subjects.store import store_of
+
+        options["store"] = store_of(settings, clock)
     role = participant_role(participant, settings.queue_type, clock, entropy, settings)
     return Service(settings, bus, name=participant.name, roles=[role], clock=clock, entropy=entropy, **options)
 
@@ -74,8 +73,9 @@ def participant_service(
 class Service:
     """Everything one service runs. `start`, wait for `failed` or a reason to stop, then `quiesce` and `close`.
 
-    Its spans go to `tracer_provider`, by default to the process's, where that has one. With `keys`, what its contracts
-    mark as sensitive is sealed where it says something, and opened for its handlers.
+    Its spans go to `tracer_provider`, by default to the process's, where that has one. With `keys`, or those of a
+    `store` that it then opens and closes, what its contracts mark as sensitive is sealed where it says something, and
+    opened for its handlers.
     """
 
     def __init__(
@@ -96,6 +96,7 @@ class Service:
         prepare: Callable[[Database], Awaitable[None]] | None = None,
         tracer_provider: TracerProvider | None = None,
         keys: Keys | None = None,
+        store: SubjectStore | None = None,
     ) -> None:
         self.name = name
         self.settings = settings
@@ -121,7 +122,8 @@ class Service:
         self.relay = Relay(
             self.database, self.telemetry.observed_bus(bus), self.clock, interval=interval, checkpoint=checkpoint
         )
-        self.keys = keys
+        self._store = store
+        self.keys = keys or store
         emitting = Emitting(self.clock, self.entropy, name, self.relay, settings.outbox_grace, sealing=self._sealing())
         self.info: dict[str, Any] = {INFO: emitting}
         self.workers = [self._worker(role, checkpoint, interval) for role in self.roles]
@@ -196,13 +198,17 @@ class Service:
         """Reach the database and the broker, bring or check the tables, declare the topology, begin to work.
 
         Raises DatabaseUnavailable or BusUnavailable after `start_timeout`, WrongDatabase, MigrationsPending,
-        NotGranted, TopologyMismatch.
+        NotGranted, UnusableKey, TopologyMismatch.
         """
-        await self._reach_database()
+        patience = self.settings.start_timeout
+        await reached.reach(self.database, patience, self.clock, self.entropy)
         if self.settings.migrates:
             await migrate.upgrade(self.database, self.migrations)
         else:
             await self._check_migrations()
+        if self._store is not None:
+            await reached.reach(self._store.database, patience, self.clock, self.entropy, "AMENDS_SUBJECT_KEYS")
+            await self._store.start(migrates=self.settings.migrates_subject_keys)
         if self._prepare is not None:
             await self._prepare(self.database)
         await self.bus.start()
@@ -314,6 +320,8 @@ class Service:
             task.cancel()
         async with AsyncExitStack() as closing:
             closing.push_async_callback(self.database.close)
+            if self._store is not None:
+                closing.push_async_callback(self._store.close)
             closing.push_async_callback(self.bus.close)
             closing.push_async_callback(self.telemetry.close)
             closing.push_async_callback(self._resources.aclose)
@@ -340,15 +348,9 @@ class Service:
                 found["consumers"] = "not every queue is being consumed"
             if not worker.moving:
                 found["worker"] = f"a batch waits: {worker.waiting_for}"
-        try:
-            async with asyncio.timeout(2):
-                behind = await migrate.pending(self.database, self.migrations)
-            if behind:
-                found["migrations"] = self._run_migrate(behind)
-        except NotGranted as error:
-            found["database"] = str(error)
-        except DATABASE_ERRORS as error:
-            found["database"] = in_words(error)
+        found |= await reached.obstacles("database", "migrations", self._behind())
+        if self._store is not None:
+            found |= await reached.obstacles("subject_keys", "subject_keys", self._store.behind())
         return found
 
     def _here(self) -> dict[str, bool]:
@@ -368,37 +370,14 @@ class Service:
             *(queue for role in self.roles for queue in role.watched),
         ]
 
-    async def _reach_database(self) -> None:
-        give_up = self.clock.monotonic() + self.settings.start_timeout.total_seconds()
-        log = structlog.get_logger()
-
-        def say(state: tenacity.RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
-            log.warning(
-                "waiting_for_database", database=shown(self.database.url), error=in_words(error) if error else ""
-            )
-
-        try:
-            async for attempt in tenacity.AsyncRetrying(
-                retry=tenacity.retry_if_exception(is_transient),
-                # Tenacity's own would read the machine's time and chance, which a simulation cannot repeat.
-                stop=lambda _: self.clock.monotonic() >= give_up,
-                wait=lambda state: min(0.1 * 2**state.attempt_number, 5) * (0.5 + self.entropy.jitter() / 2),
-                before_sleep=say,
-                sleep=self.clock.sleep,
-                reraise=True,
-            ):
-                with attempt:
-                    await self.database.ping()
-        except DATABASE_ERRORS as error:
-            if (mend := no_database(self.database.url, error)) is not None:
-                raise WrongDatabase(mend) from error
-            raise DatabaseUnavailable(does_not_answer(self.database.url, error)) from error
-
     async def _check_migrations(self) -> None:
+        if behind := await self._behind():
+            raise migrate.MigrationsPending(f"{shown(self.database.url)}: {behind}")
+
+    async def _behind(self) -> str | None:
+        """What is to be done where the tables are not at head."""
         behind = await migrate.pending(self.database, self.migrations)
-        if behind:
-            raise migrate.MigrationsPending(f"{shown(self.database.url)}: {self._run_migrate(behind)}")
+        return self._run_migrate(behind) if behind else None
 
     def _run_migrate(self, behind: Mapping[str, str]) -> str:
         histories = ", ".join(f"{name} is at {found}" for name, found in behind.items())

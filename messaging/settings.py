@@ -364,6 +364,13 @@ class ServiceSettings(BaseSettings):
             return self.database.startswith("sqlite")
         return self.migrate_on_start
 
+    @property
+    def migrates_subject_keys(self) -> bool:
+        """The same of the table of the keys of persons."""
+        if self.migrate_on_start is None:
+            return self.subject_keys is not None and self.subject_keys.get_secret_value().startswith("sqlite")
+        return self.migrate_on_start
+
     @classmethod
     def settings_customise_sources(
         cls,

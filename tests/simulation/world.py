@@ -18,7 +18,8 @@ from sqlalchemy.pool import QueuePool
 
 from messaging.bus import BusUnavailable, Outgoing
 from messaging.database import is_transient
-from messaging.service import DatabaseUnavailable, Service
+from messaging.reached import DatabaseUnavailable
+from messaging.service import Service
 from tests.simulation.driver import Engines
 from tests.simulation.issuer import Issuer
 from tests.simulation.life import Doom, Killed, Life, adopting

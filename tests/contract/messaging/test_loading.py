@@ -29,7 +29,7 @@ MIGRATING = {"alembic", "mako"}
 PICTURES = {"rich.progress", "rich.live", "orchestrator.cli.dashboard"}
 HTTP_CLIENT = {"httpx", "httpcore"}
 TELEMETRY = {"prometheus_client", "messaging.telemetry.tracing", "messaging.telemetry.exposition", "opentelemetry.sdk"}
-SIGNING = {"cryptography", "messaging.signing"}
+SIGNING = {"cryptography", "messaging.signing", "messaging.subjects"}
 OTHER_COMMANDS = {"orchestrator.cli.repairing", "orchestrator.cli.dead_letters", "orchestrator.cli.replaying"}
 
 

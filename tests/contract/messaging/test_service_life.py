@@ -14,7 +14,8 @@ from messaging.database import Database
 from messaging.memory import MemoryBus
 from messaging.memory_broker import MemoryBroker
 from messaging.process import Running
-from messaging.service import DatabaseUnavailable, Service
+from messaging.reached import DatabaseUnavailable
+from messaging.service import Service
 from messaging.settings import ServiceSettings
 from tests.contract.messaging.bench import StillClock
 

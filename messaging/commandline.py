@@ -16,7 +16,7 @@ from sqlalchemy.exc import ArgumentError
 from messaging import migrate as migrations_of
 from messaging.bus import Bus
 from messaging.database import DATABASE_ERRORS, does_not_answer, held_up, in_words, may_not, no_database
-from messaging.privileges import NoSuchRole, NotGranted, Roles
+from messaging.privileges import NoSuchRole, NotGranted, Part, Roles
 from messaging.process import EX_CONFIG, EX_UNAVAILABLE, bus_of, load, main
 from messaging.service import Service
 from messaging.settings import ServiceSettings, as_written, misspelled
@@ -96,7 +96,7 @@ def bring_to_head(settings: ServiceSettings, locations: Sequence[str], roles: Ro
     """The same for these histories and no others."""
     shown = without_password(settings.database)
     try:
-        migrations_of.migrate_now(settings.database, locations, roles)
+        left_out = migrations_of.migrate_now(settings.database, locations, roles)
     except (NoSuchRole, NotGranted) as error:
         typer.echo(f"{shown}: {error}" if isinstance(error, NoSuchRole) else str(error), err=True)
         raise typer.Exit(EX_CONFIG) from error
@@ -107,6 +107,13 @@ def bring_to_head(settings: ServiceSettings, locations: Sequence[str], roles: Ro
     typer.echo(f"{shown}: {', '.join(each.partition(':')[0] for each in locations)} at head")
     if roles:
         typer.echo(f"{shown}: {' and '.join(roles.named.values())} may use the tables, and change none")
+    for role, tables in left_out.items():
+        variables = " or ".join(part.value for part in Part)
+        typer.echo(
+            f"{shown}: {role} may use some of the tables, and not {', '.join(tables)}; name it as the migration before "
+            f"did ({variables}), or what connects as {role} does not start",
+            err=True,
+        )
 
 
 def _failed(settings: ServiceSettings, error: BaseException) -> tuple[str, int]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, MetaData, column, inspect, select, text
+from sqlalchemy import Connection, MetaData, Table, column, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from messaging.database import Database, held_up, in_words, may_not, shown
-from messaging.privileges import NotGranted, Roles, grant
+from messaging.privileges import NotGranted, Roles, grant, left_out
 from messaging.revisions import is_behind
 
 if TYPE_CHECKING:
@@ -170,14 +170,31 @@ def _config(location: str, connection: Connection) -> Config:
     return config
 
 
-def migrate_now(database_url: str, locations: Sequence[str], roles: Roles | None = None) -> None:
-    """`upgrade` for callers without an event loop (a command line, a container's first step)."""
+def migrate_now(database_url: str, locations: Sequence[str], roles: Roles | None = None) -> dict[str, list[str]]:
+    """`upgrade` for callers without an event loop (a command line, a container's first step).
 
-    async def act() -> Any:
+    Returns roles that an earlier run has granted something and this one has not: by role, tables it may not use.
+    """
+
+    async def act() -> dict[str, list[str]]:
         database = Database(database_url, command_seconds=None)
         try:
             await upgrade(database, locations, roles=roles)
+            if database.dialect == "sqlite":
+                return {}
+            async with database.reading() as connection:
+                return await connection.run_sync(lambda within: left_out(within, _tables(within, locations)))
         finally:
             await database.close()
 
-    asyncio.run(act())
+    return asyncio.run(act())
+
+
+def _tables(connection: Connection, locations: Sequence[str]) -> list[Table]:
+    """All that these histories make."""
+    found: list[Table] = []
+    for location in locations:
+        config = _config(location, connection)
+        _look(config)
+        found += config.attributes["tables"].tables.values()
+    return found

@@ -99,3 +99,32 @@ def statements(
             said.append(f"GRANT {rights} ON {name} TO {to}")
     said += [f"GRANT SELECT ON {schema}.{quote(name)} TO {to}" for name in kept]
     return said
+
+
+# Who reads only, and was granted that by somebody else, is none of ours.
+_GRANTED = text("""
+SELECT role.rolname, wanted.name FROM unnest(CAST(:tables AS text[])) AS wanted (name)
+CROSS JOIN pg_roles AS role
+WHERE NOT role.rolsuper AND role.rolname <> current_user
+AND to_regclass(quote_ident(current_schema()) || '.' || quote_ident(wanted.name)) IS NOT NULL
+AND NOT has_table_privilege(role.oid, quote_ident(current_schema()) || '.' || quote_ident(wanted.name), 'SELECT')
+AND EXISTS (
+    SELECT FROM pg_class AS other, aclexplode(other.relacl) AS granted
+    WHERE other.relnamespace = CAST(quote_ident(current_schema()) AS regnamespace)
+    AND other.relname = ANY(CAST(:tables AS text[]))
+    AND granted.grantee = role.oid AND granted.privilege_type = 'INSERT'
+)
+ORDER BY role.rolname, wanted.name
+""")
+
+
+def left_out(connection: Connection, tables: Iterable[Table]) -> dict[str, list[str]]:
+    """Roles that may write to some of these tables, as `grant` has them do, and may not use others: these, by role.
+
+    So it is after a migration that makes a table and names no role.
+    """
+    found: dict[str, list[str]] = {}
+    if connection.dialect.name == "postgresql":
+        for role, table in connection.execute(_GRANTED, {"tables": sorted(each.name for each in tables)}):
+            found.setdefault(role, []).append(table)
+    return found

@@ -219,6 +219,22 @@ def test_a_migration_names_roles_that_are_there(cluster: Cluster, tmp_path: Path
         assert cluster.password not in ended.stderr
 
 
+def test_a_role_that_is_forgotten_is_told_of(cluster: Cluster) -> None:
+    """A table that came with a migration which named no role: `migrate` says who lacks it, until it is named again."""
+    service = f"{cluster.run}_payment"
+    with psycopg.connect(cluster.url("payment", "_owner")) as connection:
+        connection.execute("DROP TABLE outbox_claim")
+        connection.execute("UPDATE alembic_version_messaging SET version_num = '0002'")
+    for roles in ({}, {"AMENDS_PRUNE_ROLE": f"{service}_prune"}):
+        ended = CliRunner().invoke(payment, ["migrate"], env={"DATABASE_URL": cluster.url("payment", "_owner")} | roles)
+        assert ended.exit_code == 0, ended.stderr
+        assert f"{service} may use some of the tables, and not outbox_claim; name it as the migration" in ended.stderr
+        assert (f"{service}_prune may use some" in ended.stderr) is (roles == {})
+        assert cluster.password not in ended.stderr
+    environment = {"DATABASE_URL": cluster.url("payment", "_owner"), "AMENDS_APP_ROLE": service}
+    assert CliRunner().invoke(payment, ["migrate"], env=environment).stderr == ""
+
+
 def test_a_service_that_may_not_migrate_says_so(cluster: Cluster) -> None:
     """As the service's own role the command changes nothing where all is at head; another's tables are refused."""
     assert "at head" in migrate(payment, cluster.url("payment"))

@@ -180,12 +180,12 @@ def read(value: object) -> Withheld | None:
     return None
 
 
-def shown(value: Any) -> Any:
+def for_people(value: Any) -> Any:
     """JSON as people look at it: a word where a token stands."""
     if is_token(value):
-        return "erased" if value.get("erased") is True else "sealed"
+        return "<erased>" if value.get("erased") is True else "<sealed>"
     if isinstance(value, dict):
-        return {name: shown(each) for name, each in value.items()}
+        return {name: for_people(each) for name, each in value.items()}
     if isinstance(value, list):
-        return [shown(each) for each in value]
+        return [for_people(each) for each in value]
     return value

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
+from contracts.withheld import Withheld, is_token
+
 MISSING: Any = object()
 
 
@@ -25,7 +27,7 @@ def changes(before: Any, after: Any, path: str = "", *, by_element: bool = False
     So is a list that has become longer or shorter, but for `by_element`, with which its elements are told.
     """
     before, after = _opened(before), _opened(after)
-    if isinstance(before, Mapping) and isinstance(after, Mapping):
+    if _is_object(before) and _is_object(after):
         for name in dict.fromkeys((*before, *after)):
             deeper = f"{path}.{name}" if path else str(name)
             yield from changes(before.get(name, MISSING), after.get(name, MISSING), deeper, by_element=by_element)
@@ -36,10 +38,16 @@ def changes(before: Any, after: Any, path: str = "", *, by_element: bool = False
         yield Changed(path, before, after)
 
 
+def _is_object(value: Any) -> bool:
+    return isinstance(value, Mapping) and not is_token(value)
+
+
 def _is_list(value: Any) -> bool:
     return isinstance(value, list | tuple)
 
 
 def _opened(value: Any) -> Any:
+    if isinstance(value, Withheld):  # which is the same as a token, and as nothing else
+        return value.token
     fields = getattr(type(value), "model_fields", None)
     return value if fields is None else {name: getattr(value, name) for name in fields}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from contracts.withheld import is_token
 from orchestrator import changed
 
 Data = dict[str, Any]
@@ -39,7 +40,7 @@ def _fields_of(place: changed.Changed) -> Iterator[Change]:
 
 def _fields(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     """Every value that holds no others, by its path; an empty list or object is one too."""
-    if isinstance(value, dict) and value:
+    if isinstance(value, dict) and value and not is_token(value):
         for name, each in value.items():
             yield from _fields(each, f"{path}.{name}")
     elif isinstance(value, list) and value:

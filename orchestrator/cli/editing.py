@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from contracts.withheld import for_people
 from orchestrator import redriving
 from orchestrator.cli.changes import changes
 from orchestrator.cli.opening import fail, json_given
@@ -89,7 +90,7 @@ def difference(before: object, after: object) -> list[str]:
 
 
 def _text(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(for_people(value), ensure_ascii=False)
 
 
 def _value(text: str) -> object:

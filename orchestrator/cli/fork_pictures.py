@@ -6,10 +6,12 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from contracts.withheld import for_people
 from orchestrator.cli.changes import changes
 from orchestrator.cli.pictures import WIDEST, safe, sentence, status
 from orchestrator.cli.timeline import Entry, Sent, Story, story
@@ -128,7 +130,7 @@ def _otherwise(message: Sent, recorded: Entry | None) -> Iterator[str]:
     """What a message of the fork says that the one recorded beside it did not."""
     before = next((each for each in recorded.sent if each.id == message.id), None) if recorded is not None else None
     for change in changes(before.data, message.data) if before is not None else ():
-        yield f"{change.path}: {json.dumps(change.before)}, here {json.dumps(change.after)}"
+        yield f"{change.path}: {json.dumps(for_people(change.before))}, here {json.dumps(for_people(change.after))}"
 
 
 def _ends(found: Fork, was: Story, is_: Story, console: Console) -> None:
@@ -136,9 +138,13 @@ def _ends(found: Fork, was: Story, is_: Story, console: Console) -> None:
     sentence(console, f"in the fork  {_end(is_, found.waits_for)}")
     for each in changes(was.data, is_.data):
         if each.kind != "added":
-            sentence(console, f"  [red]- {safe(f'{each.path}: {json.dumps(each.before, ensure_ascii=False)}')}[/]")
+            sentence(console, f"  [red]- {safe(f'{each.path}: {_json(each.before)}')}[/]")
         if each.kind != "removed":
-            sentence(console, f"  [green]+ {safe(f'{each.path}: {json.dumps(each.after, ensure_ascii=False)}')}[/]")
+            sentence(console, f"  [green]+ {safe(f'{each.path}: {_json(each.after)}')}[/]")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(for_people(value), ensure_ascii=False)
 
 
 def _end(told: Story, waits_for: Sequence[str]) -> str:

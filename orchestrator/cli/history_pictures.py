@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from contracts.withheld import for_people
 from orchestrator.cli.changes import Change
 from orchestrator.cli.pictures import safe, safe_lines, status
 from orchestrator.cli.timeline import Entry, Story
@@ -111,4 +112,4 @@ def _difference(changed: Sequence[Change]) -> Iterator[str]:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(for_people(value), ensure_ascii=False)

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from contracts.withheld import for_people
 from orchestrator.catalog import Target
 from orchestrator.cli.editing import difference
 from orchestrator.cli.json_array import JsonArray
@@ -126,7 +127,7 @@ def _body(told: Letter, console: Console) -> None:
         return
     console.print(f"body     {told.size} bytes", highlight=False)
     try:
-        readable = json.dumps(json.loads(told.body.decode()), indent=2, ensure_ascii=False)
+        readable = json.dumps(for_people(json.loads(told.body.decode())), indent=2, ensure_ascii=False)
         console.print_json(plain_lines(readable), ensure_ascii=False)
     except ValueError:
         shown = told.body[:_QUOTED]

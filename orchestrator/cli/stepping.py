@@ -6,11 +6,13 @@ import json
 import sys
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.rule import Rule
 
+from contracts.withheld import for_people
 from orchestrator.catalog import Catalog
 from orchestrator.cli.pictures import WIDEST, safe, status
 from orchestrator.cli.timeline import Entry, story
@@ -74,21 +76,25 @@ def _show(
     took = f"  ({entry.took:.3f}s after its command)" if entry.took is not None else ""
     console.print(f"[bold]{safe(entry.source)}[/]: {safe(entry.input)}{took}", highlight=False)
     if entry.carried is not None:
-        console.print(f"  carried {safe(json.dumps(entry.carried, ensure_ascii=False))}", style="dim", highlight=False)
+        console.print(f"  carried {safe(_json(entry.carried))}", style="dim", highlight=False)
     for words in entry.moved:
         console.print(f"  {safe(words)}", style="yellow" if words in entry.notes else "", highlight=False)
     for message in entry.sent:
-        carried = safe(json.dumps(message.data, ensure_ascii=False))
+        carried = safe(_json(message.data))
         console.print(f"  sends [bold]{safe(message.type)}[/] [dim]{carried}[/]", highlight=False)
     if with_data and entry.data is not None:
         changed = {each.path.partition(".")[0].partition("[")[0] for each in entry.changes}
         for name, value in entry.data.items():
-            line = f"{name}: {json.dumps(value, ensure_ascii=False)}"
+            line = f"{name}: {_json(value)}"
             console.print(f"  {'*' if name in changed else ' '} {safe(line)}", highlight=False)
     kind, waits_for = moment
     console.print(f"  now {status(kind)}", highlight=False)
     for each in waits_for:
         console.print(f"  waits for {safe(each)}", highlight=False)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(for_people(value), ensure_ascii=False)
 
 
 def _words(console: Console) -> Iterator[str]:

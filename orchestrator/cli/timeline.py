@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from contracts.withheld import for_people
 from orchestrator.cli.changes import Change, changes
 from orchestrator.cli.json_values import plain_json
 from orchestrator.history import MISSHAPEN, CorruptHistory, why_unreadable
@@ -184,7 +185,7 @@ def _input(given: dict[str, Any]) -> str:
     match given["kind"]:
         case "event":
             reason = given["data"].get("reason") if isinstance(given["data"], dict) else None
-            return f"{given['type']} ({reason})" if reason else str(given["type"])
+            return f"{given['type']} ({for_people(reason)})" if reason else str(given["type"])
         case "person":
             step = f" {given['step']}" if given.get("step") else ""
             return f"{given['action']}{step}: {given['why']}"

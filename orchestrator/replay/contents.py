@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from pydantic_core import from_json
 
+from contracts.withheld import for_people
 from orchestrator import history, words
 from orchestrator.changed import MISSING, Changed
 from orchestrator.replay.difference import Difference, Kind
@@ -82,7 +83,7 @@ def _verb(message: Json) -> str:
 
 
 def _whole(message: Json) -> str:
-    return f"{message['type']} v{message['version']} {json.dumps(message['data'], ensure_ascii=False)}"
+    return f"{message['type']} v{message['version']} {json.dumps(for_people(message['data']), ensure_ascii=False)}"
 
 
 # -- deadlines -----------------------------------------------------------------------------------------------
@@ -194,4 +195,4 @@ def _sides(found: Sequence[Changed]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _side(path: str, value: object) -> str:
-    return f"{path}: {'nothing' if value is MISSING else json.dumps(value, ensure_ascii=False)}"
+    return f"{path}: {'nothing' if value is MISSING else json.dumps(for_people(value), ensure_ascii=False)}"

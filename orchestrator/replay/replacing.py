@@ -19,6 +19,7 @@ from pydantic_core import to_json
 
 from contracts.registry import in_words
 from contracts.sensitive import Shape
+from contracts.withheld import is_token
 from orchestrator.replay.tokens import NUMBER_FORM, UUID_FORM, NoToken, Tokens
 
 LONG = 6
@@ -56,7 +57,7 @@ class Hidden:
         return text
 
     def _leaf(self, shape: Shape, value: Any) -> Any:
-        if shape.marked and value is not None and value != "":
+        if shape.marked and value is not None and value != "" and not is_token(value):
             if choices := _choices(shape, value):
                 self.choices.setdefault(shape.name, set()).add(choices)
             else:
@@ -115,6 +116,8 @@ class Replacing:
             ) from error
 
     def _leaf(self, shape: Shape, value: Any) -> Any:
+        if is_token(value):
+            return self._tokens.sealed(value)
         if value is None or value == "":
             return value
         if choices := _choices(shape, value):

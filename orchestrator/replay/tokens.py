@@ -24,6 +24,8 @@ UUID_FORM = re.compile(r"[0-9a-fA-F]{8}(-?)[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a
 NUMBER_FORM = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _MOMENT = re.compile(r"(?:[0-9]{4}-[0-9]{2}-[0-9]{2})(?:([T ])[0-9]{2}:[0-9]{2}(:[0-9]{2})?(.*))?")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+_OF_SOMEBODY = ("key", "nonce", "data")
+"""What of something sealed says whose it is, or holds it."""
 _FIRST_DAY = date(1950, 1, 1)
 _DAYS = 36_000
 TRIES = 200
@@ -53,6 +55,13 @@ class Tokens:
         """The one of few choices that stands for this one: perhaps another, perhaps the same, who knows."""
         shuffled = sorted(choices, key=lambda each: bytes(islice(self._chance("choice", repr(each)), 16)))
         return shuffled[list(choices).index(value)]
+
+    def sealed(self, token: dict[str, Any]) -> dict[str, Any]:
+        """What stands for something that is sealed: opened by nobody, and it does not tell whose it is."""
+        return {
+            name: bytes(islice(self._chance(name, value), 8)).hex() if name in _OF_SOMEBODY else value
+            for name, value in token.items()
+        }
 
     def identity(self, identity: UUID) -> UUID:
         """The UUID that stands for a message's id, or a saga's."""

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from contracts.message import Message
+from contracts.withheld import Withheld
 from orchestrator import history
 from orchestrator.saga.facts import CameLate, Fact
 from orchestrator.saga.inputs import DeadlinePassed, EventArrived, Input, ReadFailed
@@ -48,8 +49,12 @@ def standing(playing: Playing[Any]) -> str:
 
 def told(message: Message, key: str | None = None) -> str:
     """A message as one would write it, without the fields that only repeat the instance's `key`."""
-    fields = ", ".join(f"{name}={_value(value)}" for name, value in message if str(value) != key)
+    fields = ", ".join(f"{name}={_value(value)}" for name, value in message if not _repeats(value, key))
     return f"{type(message).__name__}({fields})"
+
+
+def _repeats(value: object, key: str | None) -> bool:
+    return not isinstance(value, Withheld) and str(value) == key
 
 
 def listed(sends: Iterable[Send]) -> list[str]:

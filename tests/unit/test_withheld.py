@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, Field, ValidationError
 
 from contracts import SENSITIVE, Erased, Personal, Sealed, Sensitive, Withheld
-from contracts.withheld import ERASED, Unopened, shown
+from contracts.withheld import ERASED, Unopened, for_people
 
 TOKEN = {"$sealed": "1", "type": "shop.ordered", "field": "email", "key": "k-1", "nonce": "AAAA", "data": "BBBB"}
 SEALED = Sealed("shop.ordered", "email", "k-1", "AAAA", "BBBB")
@@ -131,4 +131,4 @@ def test_errors_and_schemas_are_those_of_the_value() -> None:
 
 def test_people_are_shown_a_word() -> None:
     """In what is looked at, a word stands for a token, wherever it lies."""
-    assert {"a": ["sealed", {"b": "erased"}], "c": 1} == shown({"a": [TOKEN, {"b": GONE}], "c": 1})
+    assert {"a": ["<sealed>", {"b": "<erased>"}], "c": 1} == for_people({"a": [TOKEN, {"b": GONE}], "c": 1})

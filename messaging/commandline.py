@@ -111,7 +111,7 @@ def bring_to_head(settings: ServiceSettings, locations: Sequence[str], roles: Ro
         variables = " or ".join(part.value for part in Part)
         typer.echo(
             f"{shown}: {role} may use some of the tables, and not {', '.join(tables)}; name it as the migration before "
-            f"did ({variables}), or what connects as {role} does not start",
+            f"did ({variables}), or what connects as {role} fails on them",
             err=True,
         )
 

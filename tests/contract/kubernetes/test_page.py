@@ -51,7 +51,7 @@ def test_what_needs_a_cluster_names_what_is_there() -> None:
     """Every folder and file exists, and kubectl knows every option."""
     everywhere, known = _help("options"), dict[tuple[str, ...], str]()
     commands = [words[index:] for words in _for_a_cluster() for index, word in enumerate(words) if word == "kubectl"]
-    assert len(commands) == 17
+    assert len(commands) == 21
     for words in commands:
         subcommand = tuple(takewhile(lambda word: not word.startswith("-") and "/" not in word, words[1:]))
         if subcommand not in known:

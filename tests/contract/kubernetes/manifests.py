@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +38,21 @@ def _rendered(folder: Path) -> list[Resource]:
 def rendered(folder: str | Path) -> list[Resource]:
     """What a folder of deploy/kubernetes, or any other, comes to; not to be changed."""
     return _rendered(KUBERNETES / folder)
+
+
+def overlaid(folder: Path, overlay: str, *components: str) -> list[Resource]:
+    """What a copy of an overlay comes to that adds these components, as docs/kubernetes.md wants it."""
+    ours = KUBERNETES / overlay
+    said = yaml.safe_load((ours / "kustomization.yaml").read_text(encoding="utf-8"))
+    files = [each for each in said["resources"] if (ours / each).is_file()]
+    for each in files:
+        shutil.copy(ours / each, folder)
+    for kind in ("resources", "components"):
+        named_there = said.get(kind, ())
+        said[kind] = [each if each in files else os.path.relpath(ours / each, folder) for each in named_there]
+    said["components"] += [os.path.relpath(KUBERNETES / each, folder) for each in components]
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(said))
+    return rendered(folder)
 
 
 def of_kind(resources: Sequence[Resource], *kinds: str) -> list[Resource]:

@@ -20,13 +20,15 @@ from aiormq.exceptions import ChannelAccessRefused
 from deploy import broker_resources
 from deploy.broker_definitions import needs
 from deploy.servers import free_ports
+from messaging import keys
 from messaging.needs import Needs
 from messaging.rabbitmq import RabbitBus
 from messaging.rabbitmq_definitions import definitions
 from messaging.rabbitmq_resources import as_yaml, resources
+from messaging.subjects import master
 from messaging.topology import Binding, Queue, Spread, Topology
 from tests.acceptance.programs import AMENDS, answers, eventually, finished, running
-from tests.contract.kubernetes.manifests import PLATFORM, PRODUCTION, SERVICES, named, of_kind, rendered
+from tests.contract.kubernetes.manifests import PLATFORM, PRODUCTION, SERVICES, named, of_kind, overlaid, rendered
 from tests.contract.kubernetes.operator import allow, make
 from tests.contract.kubernetes.validation import problems
 
@@ -95,23 +97,45 @@ async def test_services_that_declare_find_nothing_different(amqp_url: str) -> No
         await bus.close()
 
 
+COMPONENTS = ("components/signing", "components/subject-keys/services")
+
+
 @contextmanager
 def _pods(amqp_url: str, databases: dict[str, str], place: Path, ports: dict[str, int]) -> Iterator[None]:
-    """The production overlay's deployments, each as one process: its variables, its user, and its secrets as files."""
+    """The production overlay's deployments, signed and sealed, each as one process: its variables, its user, and its
+    secrets as files.
+    """
     control = os.environ.get("TEST_RABBITMQCTL")
     urls = {name: allow(amqp_url, rendered(PLATFORM), name, control) for name in SERVICES}
-    senders = ",".join(f"{name}={yarl.URL(url).user}" for name, url in urls.items())
+    users = {name: str(yarl.URL(url).user) for name, url in urls.items()}
+    senders = ",".join(f"{name}={user}" for name, user in users.items())
+    signing = {name: keys.new(user) for name, user in users.items()}
+    public = {f"{each.id}.json": keys.as_json(each.public_half) for each in signing.values()}
+    masters = {"1.json": master.as_json(master.new("1"))}
+    ended = finished(
+        (sys.executable, "-m", "deploy.migrate", "subjects"), place, AMENDS_SUBJECT_KEYS=databases["subjects"]
+    )
+    assert ended.returncode == 0, ended.stderr
+    (place / "overlay").mkdir()
+    deployed = overlaid(place / "overlay", PRODUCTION, *COMPONENTS)
     with ExitStack() as stack:
         for name in SERVICES:
-            (container,) = named(rendered(PRODUCTION), "Deployment", name)["spec"]["template"]["spec"]["containers"]
+            (container,) = named(deployed, "Deployment", name)["spec"]["template"]["spec"]["containers"]
             given = {each["name"]: each["value"] for each in container["env"]}
-            for variable, content in (("DATABASE_URL", databases[name]), ("AMQP_URL", urls[name])):
-                path = place / name / given[f"{variable}_FILE"].removeprefix("/")
-                path.parent.mkdir(parents=True)
-                path.write_text(content + "\n")
-                given[f"{variable}_FILE"] = str(path)
+            for variable, content in (
+                ("DATABASE_URL_FILE", databases[name]),
+                ("AMQP_URL_FILE", urls[name]),
+                ("AMENDS_SIGNING_KEY_FILE", keys.as_json(signing[name])),
+                ("AMENDS_PUBLIC_KEYS", public),
+                ("AMENDS_SUBJECT_KEYS_FILE", databases["subjects"]),
+                ("AMENDS_MASTER_KEYS", masters),
+            ):
+                if variable in given:
+                    given[variable] = str(_mounted(place / name / given[variable].removeprefix("/"), content))
+            assert ("AMENDS_MASTER_KEYS" in given) is (name != "orchestrator")
             given |= {"HOST": "127.0.0.1", "PORT": str(ports[name]), "AMENDS_SENDERS": senders}
             assert given["AMENDS_CHECK_SENDERS"] == given["AMENDS_TOPOLOGY_PASSIVE"] == "true"
+            assert given["AMENDS_SIGNING"] == "require"
             # As the images' entry points say it.
             program = AMENDS if name == "orchestrator" else (sys.executable, "-m", f"services.{name}")
             migration = {"DATABASE_URL_FILE": given["DATABASE_URL_FILE"]}
@@ -121,15 +145,24 @@ def _pods(amqp_url: str, databases: dict[str, str], place: Path, ports: dict[str
         yield
 
 
+def _mounted(path: Path, content: str | dict[str, str]) -> Path:
+    """A secret's file, or the folder of a whole secret or config map."""
+    files = {path: content} if isinstance(content, str) else {path / name: text for name, text in content.items()}
+    for each, text in files.items():
+        each.parent.mkdir(parents=True, exist_ok=True)
+        each.write_text(text + "\n")
+    return path
+
+
 async def test_an_order_is_paid_by_what_the_manifests_say(
     amqp_url: str, fresh_postgres: Callable[[], str], tmp_path: Path
 ) -> None:
-    """With the broker as the operator makes it, the tables as the jobs leave them, and the deployments' settings, the
-    probes succeed and an order comes to its end.
+    """With the broker as the operator makes it, the tables as the jobs leave them, and the deployments' settings, with
+    signatures and keys of persons, the probes succeed and an order comes to its end.
     """
     await make(amqp_url, rendered(PLATFORM))
     ports = dict(zip(SERVICES, free_ports(3), strict=True))
-    databases = {name: fresh_postgres() for name in SERVICES}
+    databases = {name: fresh_postgres() for name in (*SERVICES, "subjects")}
 
     await asyncio.to_thread(_order, amqp_url, databases, tmp_path, ports)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from tests.contract.kubernetes.manifests import (
     Resource,
     named,
     of_kind,
+    overlaid,
     rendered,
 )
 from tests.contract.kubernetes.test_manifests import SETTINGS
@@ -26,18 +25,7 @@ from tests.contract.kubernetes.validation import problems
 
 
 def _with(folder: Path, overlay: str, *components: str) -> list[Resource]:
-    """What a copy of an overlay comes to that adds these components, as docs/kubernetes.md wants it."""
-    ours = KUBERNETES / overlay
-    said = yaml.safe_load((ours / "kustomization.yaml").read_text(encoding="utf-8"))
-    files = [each for each in said["resources"] if (ours / each).is_file()]
-    for each in files:
-        shutil.copy(ours / each, folder)
-    for kind in ("resources", "components"):
-        named_there = said.get(kind, ())
-        said[kind] = [each if each in files else os.path.relpath(ours / each, folder) for each in named_there]
-    said["components"] += [os.path.relpath(KUBERNETES / each, folder) for each in components]
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump(said))
-    resources = rendered(folder)
+    resources = overlaid(folder, overlay, *components)
     assert [found for each in resources for found in problems(each)] == []
     return resources
 

@@ -15,6 +15,7 @@ from docs.examples.trip import desk as travel_desk
 from docs.examples.trip.desk import NotPossible
 from messaging.database import is_transient
 from messaging.service import Service
+from messaging.subject_keys import KeysUnavailable
 from services.order.api import OrderDesk
 from services.order.problems import Problem
 from services.order.views import NewLine, NewOrder
@@ -158,4 +159,4 @@ async def _withdraw(identity: UUID, service: Service) -> None:
 
 
 def _passes(error: BaseException) -> bool:
-    return isinstance(error, DBAPIError) and is_transient(error)
+    return isinstance(error, KeysUnavailable) or (isinstance(error, DBAPIError) and is_transient(error))

@@ -130,6 +130,10 @@ class Plan:
     lanes: int = 1
     unsteady: float = 0.0
     """Seconds by which each life of a service may find its clock set otherwise."""
+    sealed: bool = False
+    """Whether the travel service has keys, and everybody else carries tokens."""
+    keyless: tuple[Spell, ...] = ()
+    """When the store of keys does not answer."""
 
     @property
     def services(self) -> tuple[str, ...]:
@@ -181,6 +185,8 @@ def draw(seed: int) -> Plan:
         travelers={"ann": dice.randint(50_000, 200_000), "bob": dice.randint(0, 100_000)},
         trips=tuple(_trip(dice, each) for each in range(number)) if travel else (),
         lanes=dice.choice((1, 1, 2, 3)),
+        sealed=travel and dice.random() < 0.5,
+        keyless=_spells(dice, calm_after, ("keys",), 3, 5.0),
     )
 
 

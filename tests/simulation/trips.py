@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from uuid import UUID
 
@@ -9,6 +10,8 @@ from docs.examples.trip.saga import APPROVAL_FROM
 from orchestrator.saga.state import saga_id
 from tests.simulation.looking import Looking
 from tests.simulation.plan import ORCHESTRATOR, TRAVEL
+
+_KEPT = ("saga", "saga_history", "parked_event", "outbox", "collected_letter")
 
 
 class Trips(Looking):
@@ -26,6 +29,17 @@ class Trips(Looking):
         self.ends()
         self.seats()
         self.money()
+        if self.world.plan.sealed:
+            self.secrets()
+
+    def secrets(self) -> None:
+        """Where the travel service has keys, the orchestrator never learns who travels and who approves."""
+        kept = [
+            str(tuple(row.values())) for table in _KEPT for row in self.rows(ORCHESTRATOR, f"SELECT * FROM {table}")
+        ]
+        told = [each for each in kept if re.search(r'"(traveler|by|approved_by)": ?"\w', each)]
+        self.same("what tells who travels", [], told)
+        self.same("whether anything is sealed", bool(self.trips), any("$sealed" in each for each in kept))
 
     def ends(self) -> None:
         """Every trip has one saga, which has come to an end, and no expensive one is booked without approval."""

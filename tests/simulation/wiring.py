@@ -27,6 +27,7 @@ from messaging.database import Database
 from messaging.participant import Handler, Mode, Participant, RetryLater
 from messaging.service import Service, participant_service
 from messaging.settings import ServiceSettings
+from messaging.subject_keys import Keys
 from orchestrator.assembly import MIGRATIONS as ORCHESTRATOR_MIGRATIONS
 from orchestrator.assembly import orchestrator
 from orchestrator.catalog import Catalog
@@ -146,6 +147,7 @@ def build(
     database: Database,
     checkpoint: Checkpoint,
     gateway: Gateway,
+    keys: Keys | None = None,
 ) -> Service:
     """One of the three services, without its HTTP face."""
     given: dict[str, Any] = {
@@ -159,7 +161,7 @@ def build(
         return orchestrator(_settings(OrchestratorSettings, plan.batch_size, plan.lanes), catalog(plan), bus, **given)
     if name == TRAVEL:
         return participant_service(
-            _observed(travel), _settings(ServiceSettings, plan.batch_size, plan.lanes), bus, **given
+            _observed(travel), _settings(ServiceSettings, plan.batch_size, plan.lanes), bus, keys=keys, **given
         )
     if name == ORDER:
         played = order_participant()

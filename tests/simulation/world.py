@@ -22,6 +22,7 @@ from messaging.reached import DatabaseUnavailable
 from messaging.service import Service
 from tests.simulation.driver import Engines
 from tests.simulation.issuer import Issuer
+from tests.simulation.keys import SimKeys
 from tests.simulation.life import Doom, Killed, Life, adopting
 from tests.simulation.network import CALM, Broker, SimBus
 from tests.simulation.plan import Crash, Plan, Spell
@@ -93,6 +94,8 @@ class World:
         self.broker.weather = plan.weather
         self.issuer = Issuer(self.loop, random.Random(f"issuer {plan.seed}"), plan.accounts)
         self.issuer.unclear = plan.gateway_unclear
+        chance = random.Random(f"keys {plan.seed}")
+        self._keys = SimKeys(self.loop, chance, plan.keyless) if plan.sealed else None
         self.running: dict[str, tuple[Life, Service]] = {}
         self._buses: dict[str, SimBus] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -131,6 +134,7 @@ class World:
             database=database,
             checkpoint=life.reached,
             gateway=self.issuer,
+            keys=self._keys,
         )
         self._buses[name] = bus
         self.note(repr(life), "starts")

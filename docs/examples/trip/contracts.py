@@ -7,11 +7,11 @@ from uuid import UUID
 
 from pydantic import Field, StrictInt
 
-from contracts import Command, Event, Money, Sensitive
+from contracts import Carried, Command, Event, Money, Sensitive
 
 
-class TripRequested(Event, type="travel.requested", key="trip_id"):
-    """A traveler wants to go; nothing is booked yet."""
+class TripRequested(Event, type="travel.requested", key="trip_id", subject="trip_id"):
+    """A traveler wants to go; nothing is booked yet. Who that is, each trip has a key of its own for."""
 
     trip_id: UUID
     traveler: Sensitive[str]
@@ -21,7 +21,7 @@ class TripRequested(Event, type="travel.requested", key="trip_id"):
     cooling_off_minutes: Annotated[StrictInt, Field(ge=0)]
 
 
-class TripApproved(Event, type="travel.approved", key="trip_id"):
+class TripApproved(Event, type="travel.approved", key="trip_id", subject="trip_id"):
     """Somebody who may has agreed to the price."""
 
     trip_id: UUID
@@ -114,11 +114,11 @@ class ChargeDeclined(Event, type="travel.charge_declined", key="trip_id"):
     reason: str
 
 
-class ChargeTraveler(Command[TravelerCharged, ChargeDeclined], type="travel.charge", key="trip_id"):
+class ChargeTraveler(Command[TravelerCharged, ChargeDeclined], type="travel.charge", key="trip_id", subject="trip_id"):
     """Take the price from the traveler."""
 
     trip_id: UUID
-    traveler: Sensitive[str]
+    traveler: Annotated[Sensitive[str], Carried("travel.requested", "traveler")]
     amount: Money
 
 

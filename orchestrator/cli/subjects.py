@@ -134,7 +134,11 @@ def erase(
         async with database.reading() as connection:
             return [await erasing.find(connection, each.subject) for each in wanted]
 
-    there = {each.subject: each for each in _reach(look) if each is not None}
+    looked = _reach(look)
+    for each, found in zip(wanted, looked, strict=True):
+        if found is not None and found.subject != each.subject:
+            fail(f"{each.subject} is the id of the key of {found.subject}: name the person", 1)
+    there = {each.subject: each for each in looked if each is not None}
     left = [each for each in wanted if each.subject not in there or there[each.subject].erased_at is None]
     if len(wanted) == 1 and not left:
         warn(f"erased before: {', '.join(shown(there[wanted[0].subject]))}")

@@ -92,6 +92,8 @@ def test_a_person_is_erased_with_who_and_why(database_url: str, tmp_path: Path) 
     assert desk.said("show", ada.id) == told
     words = ("erase", "ada", "--reason", "request 114", "--as", "grace")
     assert desk.said(*words, "--dry-run") == f"would erase ada, key {ada.id}\n"
+    ended = desk.run("erase", ada.id, "--reason", "request 114", "--yes")
+    assert (ended.exit_code, ended.stderr) == (1, f"amends: {ada.id} is the id of the key of ada: name the person\n")
     # Nobody answers.
     assert desk.run(*words).exit_code == 1
     assert desk.keys("ada") == {"ada": ada}

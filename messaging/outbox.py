@@ -20,6 +20,7 @@ from sqlalchemy.orm import Mapper, Session, SessionTransaction, object_session, 
 from sqlalchemy.util.concurrency import await_only, in_greenlet
 
 from contracts.message import Event
+from contracts.places import sealed_for
 from messaging import schema
 from messaging.appending import append
 from messaging.bulk import Writes
@@ -36,6 +37,7 @@ INFO = "amends"
 """Where a session's `info` holds its `Emitting`."""
 _WRITTEN = "amends.written"
 _RECORDERS = "amends.recorders"
+_KEYS = "AMENDS_SUBJECT_KEYS"
 NOT_YET = "{}"
 """The data of a message that is sealed later in its transaction."""
 
@@ -147,8 +149,13 @@ async def emit_all(
     transaction has committed; what is not handed over is left to the sweepers. Raises what `emit` raises.
     """
     envelopes = [_envelope(event, emitting) for event in events]
-    said = [None] * len(events) if emitting.sealing is None else await emitting.sealing.written(events)
-    rows = [outgoing(*each) for each in zip(events, envelopes, said, strict=True)]
+    if emitting.sealing is None:
+        for event in events:
+            _check_forgotten(event)
+        rows = [outgoing(event, envelope) for event, envelope in zip(events, envelopes, strict=True)]
+    else:
+        said = await emitting.sealing.written(events)
+        rows = [outgoing(*each) for each in zip(events, envelopes, said, strict=True)]
     relay = emitting.relay
     return await append(
         connection,
@@ -180,7 +187,10 @@ def _envelope(event: Event, emitting: Emitting, key: str | None = None, message_
 
 def _unsealed(event: Event, envelope: Envelope, emitting: Emitting) -> Unsealed | None:
     """What is left to be sealed, where something of this event is and the session does that."""
-    if emitting.sealing is None or event.subject_field is None:
+    if emitting.sealing is None:
+        _check_forgotten(event)
+        return None
+    if event.subject_field is None:
         return None
     emitting.sealing.check(event)
     return Unsealed(event, envelope, emitting.sealing)
@@ -303,6 +313,18 @@ def _forget(session: Session, _previous: SessionTransaction) -> None:
 
 def _default() -> Emitting:
     return Emitting(source=os.environ.get("AMENDS_SOURCE"))
+
+
+def _check_forgotten(event: Event) -> None:
+    """Raise TypeError where this process has keys, and somebody has forgotten to give them to the session."""
+    if event.subject_field is None:
+        return
+    named = [each for each in (_KEYS, f"{_KEYS}_FILE") if os.environ.get(each)]
+    if named and sealed_for(type(event)):
+        raise TypeError(
+            f"{event.wire_type} would be written in plain text, and {named[0]} is set: give the session what seals, "
+            f"info={{INFO: Emitting(sealing=...)}}, or unset {named[0]}"
+        )
 
 
 def _source_of(event: Event) -> str:

@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from contracts import Command, Event
+from contracts import Command, Event, Personal, Withheld
 from messaging.participant import Participant, RetryLater
 from orchestrator import (
     CONTINUE,
@@ -65,6 +65,27 @@ class Eat(Command[Eaten, Never], type="cake.eat"):
 
 class Served(Event, type="cake.served", key="id"):
     id: UUID
+
+
+class Invited(Event, type="cake.invited", key="id", subject="guest"):
+    id: UUID
+    guest: str
+    email: Personal[str]
+
+
+class Invite(Command[Eaten, Never], type="cake.invite", subject="guest"):
+    guest: str
+    to: Personal[str]
+
+
+def passed_on(event: Invited) -> Invite:
+    return Invite(guest=event.guest, to=event.email)
+
+
+async def invite_one(command: Invite, db: AsyncSession) -> Eaten:
+    if isinstance(command.to, Withheld):
+        raise LookupError("nobody is there to be invited")
+    return Eaten(id=UUID(command.to.strip()))
 
 
 class Cake(BaseModel):
@@ -185,6 +206,9 @@ async def bake_one(command: Bake, db: AsyncSession) -> Baked | Burnt:
 @kitchen.handles(Eat)
 async def eat_one(command: Eat, db: AsyncSession) -> Eaten:
     return Eaten(id=command.id)
+
+
+kitchen.handles(Invite)(invite_one)
 
 
 @kitchen.handles_batch(Bake)

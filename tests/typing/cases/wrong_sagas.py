@@ -9,6 +9,7 @@ from tests.typing.cases.right import (
     Asked,
     Cake,
     Eaten,
+    Invited,
     Recalled,
     Tasted,
     bake,
@@ -116,3 +117,19 @@ old: Saga[Cake] = Saga(name="cake", version=1, data=Cake, starts_on=right_start,
 Migration(old, cake_of_pie)  # expect-error
 to_pie: Migration[Cake, Pie] = Migration(old, pie_of_cake)
 Saga(name="cake", version=2, data=Cake, starts_on=right_start, steps=(right_step,), migrations=(to_pie,))  # expect-error
+
+# What may be sealed is no value: it is passed on, and nothing else.
+def shouted(event: Invited) -> str:
+    return event.email.upper()  # expect-error
+
+
+def quoted(event: Invited) -> str:
+    return event.email  # expect-error
+
+
+def measured(event: Invited) -> int:
+    return len(event.email)  # expect-error
+
+
+def asked_for(event: Invited) -> str:
+    return event.guest

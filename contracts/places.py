@@ -28,7 +28,7 @@ from pydantic_core import from_json
 
 from contracts.annotations import annotation_of, anything, complete, is_model, kinds, of_array, of_mapping
 from contracts.marks import Carried
-from contracts.withheld import MARKED_TEXT, Sealed, Unopened, is_token, withheld
+from contracts.withheld import MARKED_TEXT, Sealed, Unopened, is_token
 
 if TYPE_CHECKING:
     from contracts.message import Message
@@ -119,7 +119,7 @@ def check_tokens(message: type[Message], text: str) -> None:
 
 
 def misplaced(message: type[Message], data: Any) -> str | None:
-    """Why a token in a message's data (parsed JSON) would not open there; None where all would."""
+    """Why a token in a message's data (valid, as parsed JSON) would not open there; None where all would."""
     complaints: list[str] = []
     root = places(message)
 
@@ -140,17 +140,15 @@ def misplaced(message: type[Message], data: Any) -> str | None:
 
 
 def _complaint(message: type[Message], place: Place, token: Any) -> str | None:
-    try:
-        found = withheld(token)
-    except ValueError as error:
-        return f"{message.wire_type} {place.path}: {error}"
-    if not isinstance(found, Sealed) or (found.type, found.field) == (message.wire_type, place.path):
+    # Of its form it is: whoever has made the message of it has seen to that.
+    wire_type, field = token.get("type"), token.get("field")
+    if (wire_type, field) == (message.wire_type, place.path) or "erased" in token:
         return None
-    if Carried(found.type, found.field) in place.carried:
+    if any((each.type, each.field) == (wire_type, field) for each in place.carried):
         return None
     return (
-        f"{message.wire_type} {place.path}: what was sealed for {found.type} {found.field} does not open there; where "
-        f'it may be passed on to it, say so: Annotated[Sensitive[...], Carried("{found.type}", "{found.field}")]'
+        f"{message.wire_type} {place.path}: what was sealed for {wire_type} {field} does not open there; where it may "
+        f'be passed on to it, say so: Annotated[Sensitive[...], Carried("{wire_type}", "{field}")]'
     )
 
 

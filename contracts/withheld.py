@@ -26,6 +26,7 @@ MARKED_TEXT = '"$sealed"'
 _VERSION = "1"
 _NAMES = {"type": 120, "field": 200, "key": 100, "nonce": 40, "data": 500_000}
 """Of a token's texts, and how long each may be."""
+_ALL_NAMES = {MARK, *_NAMES}
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
 
 
@@ -157,15 +158,16 @@ def withheld(token: dict[str, Any]) -> Withheld:
         raise ValueError(f"{MARK} is not {_VERSION!r}: sealed by a newer version, or no token of ours")
     if token.get("erased") is True and len(token) == len(ERASED.token):
         return ERASED
-    if token.keys() != {MARK, *_NAMES}:
+    if token.keys() != _ALL_NAMES:
         raise ValueError(f"a token has {', '.join(_NAMES)}")
-    texts = [token[name] for name in _NAMES]
-    for (name, longest), text in zip(_NAMES.items(), texts, strict=True):
-        if not isinstance(text, str) or not text or len(text) > longest:
+    for name, longest in _NAMES.items():
+        text = token[name]
+        if type(text) is not str or not 0 < len(text) <= longest:
             raise ValueError(f"a token's {name} is no text of 1 to {longest} characters")
-    if not all(_BASE64URL.fullmatch(token[name]) for name in ("key", "nonce", "data")):
+    key, nonce, data = token["key"], token["nonce"], token["data"]
+    if not _BASE64URL.fullmatch(f"{key}{nonce}{data}"):
         raise ValueError("a token's key, nonce and data are base64url")
-    return Sealed(*texts)
+    return Sealed(token["type"], token["field"], key, nonce, data)
 
 
 def read(value: object) -> Withheld | None:

@@ -21,7 +21,7 @@ from pydantic_core import from_json, to_json
 from contracts.message import Message
 from contracts.places import Place, check_tokens, places, subject_of
 from contracts.registry import InvalidMessage, Registry, UnknownMessage
-from contracts.withheld import ERASED, Sealed, is_token, withheld
+from contracts.withheld import ERASED, Sealed, is_token
 from messaging.keys import decoded, encoded, require_library
 from messaging.received import Received
 from messaging.subject_keys import Keys, SubjectKey
@@ -128,25 +128,30 @@ class Sealing:
 
         Where a key is erased, there is `ERASED` in the value's place. Raises KeysUnavailable.
         """
-        sealed = {each.envelope.id: found for each in received if (found := _tokens(each, registry))}
-        if not sealed:
-            return list(received)
-        keys = await self._keys.opened({token.key for tokens in sealed.values() for token in tokens})
-        return [self._opened(each, registry, keys) if each.envelope.id in sealed else each for each in received]
+        needed = [_key_ids(each, registry) for each in received]
+        wanted = {key for ids in needed if ids is not None for key in ids}
+        keys = await self._keys.opened(wanted) if wanted else {}
+        return [
+            each if ids is None else self._opened(each, registry, keys)
+            for each, ids in zip(received, needed, strict=True)
+        ]
 
     def _opened(
         self, received: Received, registry: Registry, keys: Mapping[str, SubjectKey | None]
     ) -> Received | Unopenable:
         wire_type, version = received.envelope.type, received.envelope.version
         secrets: list[str] = []
+
         try:
-            message = registry.as_written(wire_type, version, received.data)
+            message = received.message
+            if not isinstance(message, registry.class_of(wire_type, version) or ()):
+                message = registry.as_written(wire_type, version, received.data)
             subject = subject_of(message)
 
-            def leaf(place: Place, value: Any) -> Any:
-                if not is_token(value) or not isinstance(token := withheld(value), Sealed):
+            def leaf(_: Place, value: Any) -> Any:
+                if not is_token(value) or "erased" in value:
                     return value
-                value = self._value(token, subject, keys)
+                value = self._value(value, subject, keys)
                 secrets.extend(_texts(value))
                 return value
 
@@ -158,19 +163,19 @@ class Sealing:
         except (InvalidMessage, UnknownMessage) as error:
             return Unopenable(f"what was sealed does not fit its contract: {hiding(str(error), secrets)}")
 
-    def _value(self, token: Sealed, subject: str, keys: Mapping[str, SubjectKey | None]) -> Any:
-        if token.key not in keys:
-            raise Unopenable(f"{token!r} names a key that was never made here: sealed with another store of keys")
-        key = keys[token.key]
+    def _value(self, token: Mapping[str, str], subject: str, keys: Mapping[str, SubjectKey | None]) -> Any:
+        what = f"what was sealed for {token['type']} {token['field']}"
+        if token["key"] not in keys:
+            raise Unopenable(f"{what} names a key that was never made here: sealed with another store of keys")
+        key = keys[token["key"]]
         if key is None:
             return ERASED.token
+        bound = authenticated(subject, token["type"], token["field"])
         try:
-            text = self._cipher(key.key).decrypt(
-                decoded(token.nonce), decoded(token.data), authenticated(subject, token.type, token.field)
-            )
+            text = self._cipher(key.key).decrypt(decoded(token["nonce"]), decoded(token["data"]), bound)
         except (self._invalid, ValueError):
             raise Unopenable(
-                f"{token!r} does not open here: it was changed, or sealed for another subject, type or field"
+                f"{what} does not open here: it was changed, or sealed for another subject, type or field"
             ) from None
         return from_json(text)
 
@@ -237,15 +242,17 @@ def _texts(value: Any) -> Iterator[str]:
             yield repr(value)[1:-1]
 
 
-def _tokens(received: Received, registry: Registry) -> list[Sealed]:
+def _key_ids(received: Received, registry: Registry) -> set[str] | None:
+    """Of the keys that a message needs to be opened; None where nothing in it is withheld."""
     kind = registry.class_of(received.envelope.type, received.envelope.version)
     root = None if kind is None else places(kind)
-    found: list[Sealed] = []
-    if root is not None:
+    if root is None:
+        return None
+    tokens: list[Mapping[str, str]] = []
 
-        def leaf(_: Place, value: Any) -> None:
-            if is_token(value) and isinstance(token := withheld(value), Sealed):
-                found.append(token)
+    def leaf(_: Place, value: Any) -> None:
+        if is_token(value):
+            tokens.append(value)
 
-        root.rebuilt(received.data, leaf)
-    return found
+    root.rebuilt(received.data, leaf)
+    return {each["key"] for each in tokens if "erased" not in each} if tokens else None

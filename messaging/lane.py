@@ -179,7 +179,7 @@ class Lane:
             message_id=str(received.envelope.id),
             correlation_id=received.envelope.correlation_id,
             attempts=received.attempts + 1,
-            error=hiding(f"{type(cause).__name__}: {cause}", _secrets(error)),
+            error=hiding(f"{type(cause).__name__}: {cause}", error.secrets if isinstance(error, HandlerFailed) else ()),
         )
 
         async def settle(work: Work, batch: Batch) -> None:
@@ -280,12 +280,6 @@ def _tries(error: Exception, slow_tries: int) -> int | None:
     if took_too_long(cause):
         return slow_tries
     return HANDLER_TRIES if isinstance(error, HandlerFailed) else None
-
-
-def _secrets(error: Exception) -> list[str]:
-    """What a handler was given opened, and may have quoted."""
-    given = error.received if isinstance(error, HandlerFailed) else ()
-    return [secret for each in given for secret in each.secrets]
 
 
 def _is_foreign(error: Exception) -> bool:

@@ -7,6 +7,7 @@ again, or sent again by a person, begins a trace of its own with a link to where
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -32,6 +33,7 @@ from opentelemetry.trace import (
 from messaging.bisecting import HandlerFailed
 from messaging.bus import Outgoing, Receipt
 from messaging.received import Received
+from messaging.sealing import hiding
 from messaging.telemetry import traceparent
 
 _NOTHING: AbstractContextManager[Any] = nullcontext()
@@ -176,9 +178,18 @@ class BatchSpans:
             return
         (span,) = self._spans.values()
         cause = error.cause if isinstance(error, HandlerFailed) else error
-        span.record_exception(cause)
+        span.record_exception(cause, attributes=_told(error, cause))
         span.set_status(Status(StatusCode.ERROR, type(cause).__name__))
         span.end()
+
+
+def _told(error: BaseException, cause: BaseException) -> dict[str, str] | None:
+    """What an error says, where it may quote what was opened for its handler: without that. Else as it is."""
+    secrets = error.secrets if isinstance(error, HandlerFailed) else ()
+    if not secrets:
+        return None
+    story = "".join(traceback.format_exception(cause))
+    return {"exception.message": hiding(str(cause), secrets), "exception.stacktrace": hiding(story, secrets)}
 
 
 def _within(made: SpanContext) -> Context:

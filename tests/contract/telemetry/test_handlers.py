@@ -15,14 +15,17 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from messaging import logging, schema
+from messaging.bisecting import HandlerFailed
 from messaging.bus import Delivery
+from messaging.envelope import Envelope
 from messaging.outbox import emit
 from messaging.participant import Participant
+from messaging.received import Received
 from messaging.serving import ParticipantConsumer
 from messaging.telemetry.counting import BatchMeter
 from messaging.telemetry.observing import ObservedConsumer
 from messaging.telemetry.tracing import Tracing
-from tests.contract.messaging.bench import Bench
+from tests.contract.messaging.bench import NOON, Bench
 from tests.contract.messaging.parcels import Ordered, Pack, Packed, Refused
 from tests.contract.telemetry.figures import total, values
 from tests.contract.telemetry.spans import Collected
@@ -97,6 +100,29 @@ async def test_a_handler_that_raises_leaves_a_span_that_says_so(bench: Bench, sp
     assert values(told, "amends_messages_failed") == {("depot",): 1}
     # The two neighbors, alone, and the failed one put away.
     assert total(values(told, "amends_batch_messages")["depot",]) == (2, 2.0)
+
+
+def test_a_span_quotes_nothing_that_was_opened(spans: Collected) -> None:
+    """The error of a handler is in its span without what the handler was given to read."""
+    received = Received(
+        Envelope(UUID(int=1), "parcel.pack", 1, "s", NOON, traceparent=PLACE),
+        Pack(parcel="p"),
+        {},
+        "{}",
+        "depot.in",
+        secrets=("ada@x",),
+    )
+    batch = Tracing(spans.provider, "memory").batch(())
+    batch.begin(received)
+    try:
+        raise ValueError("nobody at ada@x")
+    except ValueError as error:
+        batch.failed(HandlerFailed([received], error))
+    (span,) = spans.all
+    (event,) = span.events
+    told = dict(event.attributes or {})
+    assert told["exception.message"] == "nobody at <sealed>"
+    assert "ada@x" not in str(told)
 
 
 async def test_a_call_outside_is_within_its_messages_trace(bench: Bench, spans: Collected) -> None:

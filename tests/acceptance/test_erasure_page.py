@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import inspect
+import json
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
 
+import pytest
+
+from contracts import Erased, Sealed
 from messaging.subjects.store import REMEMBERED_SECONDS
-from tests.acceptance.pages import ROOT, sessions
+from tests.acceptance.pages import ROOT, blocks, sessions
 from tests.acceptance.programs import finished
 
 PAGE = ROOT / "docs" / "erasure.md"
@@ -26,3 +33,26 @@ async def test_the_commands_print_what_the_page_says(tmp_path: Path) -> None:
     assert "erased before: customer-7 was erased" in ended.stderr
     assert REMEMBERED_SECONDS == 10.0
     assert "no process uses it ten seconds later" in PAGE.read_text(encoding="utf-8")
+
+
+async def test_the_code_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its blocks are a program that ends well; a token is what it says, and its handler decides as it says."""
+    monkeypatch.chdir(tmp_path)
+    module = ModuleType("page_erasure")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    for block in blocks(PAGE, "python"):
+        code = compile(block.text, f"{PAGE}:{block.line}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        pending = eval(code, module.__dict__)
+        if inspect.iscoroutine(pending):
+            await pending
+    (token,) = blocks(PAGE, "json")
+    told = json.loads(token.text)
+    assert list(Sealed("t", "f", "k", "n", "d").token) == list(told)
+    assert module.MAILING.seals
+    order, command = module.order.order_id, module.SendReceipt
+    answers = [
+        await module.send(command(order_id=order, customer_id="c-7", to=to), None)
+        for to in ("ada@example.com", Erased(), Sealed("shop.order_created", "email", "k", "n", "d"))
+    ]
+    assert ["ada@example.com"] == module.sent_to
+    assert [None, "erased", "no keys here"] == [getattr(each, "reason", None) for each in answers]

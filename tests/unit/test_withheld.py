@@ -11,6 +11,9 @@ from pydantic import BaseModel, Field, ValidationError
 
 from contracts import SENSITIVE, Erased, Personal, Sealed, Sensitive, Withheld
 from contracts.withheld import ERASED, Unopened, for_people
+from orchestrator import changed
+from orchestrator.cli.changes import Change, changes
+from orchestrator.cli.editing import difference
 
 TOKEN = {"$sealed": "1", "type": "shop.ordered", "field": "email", "key": "k-1", "nonce": "AAAA", "data": "BBBB"}
 SEALED = Sealed("shop.ordered", "email", "k-1", "AAAA", "BBBB")
@@ -132,3 +135,14 @@ def test_errors_and_schemas_are_those_of_the_value() -> None:
 def test_people_are_shown_a_word() -> None:
     """In what is looked at, a word stands for a token, wherever it lies."""
     assert {"a": ["<sealed>", {"b": "<erased>"}], "c": 1} == for_people({"a": [TOKEN, {"b": GONE}], "c": 1})
+
+
+def test_what_differs_is_told_by_words() -> None:
+    """A token is one value: of what somebody corrects, and of what a fork changes, its parts are not told."""
+    other = TOKEN | {"nonce": "CCCC", "data": "DDDD"}
+    assert ['- email: "<sealed>"', '+ email: "<sealed>"', '- to: "x"', '+ to: "<erased>"'] == difference(
+        {"email": TOKEN, "to": "x", "same": TOKEN}, {"email": other, "to": GONE, "same": TOKEN}
+    )
+    assert [Change("email", "changed", TOKEN, "x")] == list(changes({"email": TOKEN}, {"email": "x"}))
+    (found,) = changed.changes(Person(name="Ada"), Person(name=SEALED))
+    assert ("name", "Ada", TOKEN) == (found.path, found.before, found.after)

@@ -288,6 +288,24 @@ async def test_what_cannot_be_sealed_is_not_written(bench: Bench) -> None:
     assert await bench.rows(schema.outbox) == []
 
 
+async def test_keys_that_a_session_was_not_given_are_missed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the process has keys, nothing that is to be sealed is written in plain text by an oversight."""
+    monkeypatch.setenv("AMENDS_SUBJECT_KEYS_FILE", "/run/secrets/subject-keys")
+    async with bench.database.session() as session:
+        with pytest.raises(
+            TypeError, match=r"shop\.ordered would be written in plain text, and AMENDS_SUBJECT_KEYS_FILE"
+        ):
+            emit(session, _ordered(1))
+        emit(session, ReceiptRefused(order_id=_order(1), reason="nobody"))
+    async with bench.database.transaction() as connection:
+        with pytest.raises(TypeError, match="would be written in plain text"):
+            await emit_all(connection, [_ordered(1)], Emitting(source="shop"))
+    monkeypatch.delenv("AMENDS_SUBJECT_KEYS_FILE")
+    async with bench.database.session() as session:
+        emit(session, _ordered(1))
+    assert [EMAIL in each.body for each in await bench.rows(schema.outbox)] == [False, True]
+
+
 def test_a_plain_session_seals_with_keys_of_a_thread(sqlite_url: str) -> None:
     """A script or a Flask view: no loop anywhere near, and one look for keys a flush."""
     engine = create_engine(sqlite_url)

@@ -29,8 +29,7 @@ async def test_the_commands_print_what_the_page_says(tmp_path: Path) -> None:
 
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout == session.printed
-    assert ended.stderr.splitlines()[0] == "amends: processes that have used a key forget it within 10 s"
-    assert "erased before: customer-7 was erased" in ended.stderr
+    assert ended.stderr == "amends: processes that have used a key forget it within 10 s\n"
     assert REMEMBERED_SECONDS == 10.0
     assert "no process uses it ten seconds later" in PAGE.read_text(encoding="utf-8")
 

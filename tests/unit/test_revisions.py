@@ -13,7 +13,13 @@ from messaging.revisions import UnreadableRevision, heads, is_behind
 
 @pytest.mark.parametrize(
     "location",
-    ["messaging:migrations", "orchestrator:migrations", "services.order:migrations", "services.payment:migrations"],
+    [
+        "messaging:migrations",
+        "orchestrator:migrations",
+        "services.order:migrations",
+        "services.payment:migrations",
+        "messaging.subjects:migrations",
+    ],
 )
 def test_our_histories_end_where_alembic_says(location: str) -> None:
     """In one revision each."""

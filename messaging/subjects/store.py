@@ -110,7 +110,10 @@ class SubjectStore:
     # -- keys ------------------------------------------------------------------------------------------------
 
     async def ensure(self, subjects: Collection[str]) -> Mapping[str, SubjectKey | None]:
-        """As `Keys.ensure`. Raises ValueError for a subject that cannot be one."""
+        """As `Keys.ensure`. Raises ValueError for who cannot be a subject, DamagedKey for one whose row was changed.
+
+        It will again each time: that person's message is to be put aside, and no other.
+        """
         for each in subjects:
             check_subject(each)
         now = self._clock.monotonic()
@@ -122,7 +125,7 @@ class SubjectStore:
             opened = self._keep(rows, now)
             for row in rows:
                 if row.id not in opened:
-                    raise KeysUnavailable(f"{self._where}: the key {row.id} is damaged; restore it from a backup")
+                    raise DamagedKey(f"{self._where}: the key {row.id} is damaged; restore it from a backup")
                 found[row.subject] = opened[row.id]
             missing = [each for each in missing if each not in found]
         return found
@@ -154,7 +157,7 @@ class SubjectStore:
             for each in wrapped
         ]
         async with self.database.transaction() as connection:
-            made = await bulk.insert(connection, subject_key, _NEW, records, ignore_conflicts=True, returning="id")
+            made = {*await bulk.insert(connection, subject_key, _NEW, records, ignore_conflicts=True, returning="id")}
         return [*rows, *(Row.of(each) for each in wrapped if each.id in made)]
 
     def _new(self, subject: str) -> Wrapped:

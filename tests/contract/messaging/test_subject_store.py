@@ -16,7 +16,7 @@ from messaging.keys import UnusableKey
 from messaging.subject_keys import KeysUnavailable
 from messaging.subjects import erasing, rewrapping
 from messaging.subjects.erasing import Erasure
-from messaging.subjects.master import MasterKey, Masters
+from messaging.subjects.master import DamagedKey, MasterKey, Masters
 from messaging.subjects.rewrapping import Rewrapped
 from messaging.subjects.schema import metadata, subject_key
 from messaging.subjects.store import REMEMBERED_SECONDS, SubjectStore
@@ -286,7 +286,7 @@ async def test_a_master_key_that_comes_later_is_found(vault: _Vault) -> None:
 
 
 async def test_a_row_that_was_changed_opens_nothing(vault: _Vault) -> None:
-    """Somebody gives bob what is ada's: neither a reader nor a writer takes it, and the others go on."""
+    """Somebody gives bob what is ada's: neither a reader nor a writer takes it; the others go on."""
     keys = await vault.store().ensure(["ada", "bob", "carl"])
     ids = [key.id for key in keys.values() if key is not None]
     async with vault.database.transaction() as connection:
@@ -294,7 +294,7 @@ async def test_a_row_that_was_changed_opens_nothing(vault: _Vault) -> None:
         await connection.execute(update(subject_key).where(subject_key.c.subject == "bob").values(wrapped=of_ada))
 
     assert await vault.store().opened(ids) == {key.id: key for key in (keys["ada"], keys["carl"]) if key is not None}
-    with pytest.raises(KeysUnavailable, match="is damaged; restore it from a backup"):
+    with pytest.raises(DamagedKey, match="is damaged; restore it from a backup"):
         await vault.store().ensure(["ada", "bob"])
     damaged = await rewrapping.rewrap(vault.database, Masters((OLD, NEW), "new"), told=lambda _: None)
     assert keys["bob"] is not None

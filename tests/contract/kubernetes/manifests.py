@@ -50,7 +50,10 @@ def overlaid(folder: Path, overlay: str, *components: str) -> list[Resource]:
     for kind in ("resources", "components"):
         named_there = said.get(kind, ())
         said[kind] = [each if each in files else os.path.relpath(ours / each, folder) for each in named_there]
-    said["components"] += [os.path.relpath(KUBERNETES / each, folder) for each in components]
+    # In front of that which gives everybody certificates, also what they add.
+    there = said["components"]
+    last = next((index for index, each in enumerate(there) if each.endswith("/tls")), len(there))
+    there[last:last] = [os.path.relpath(KUBERNETES / each, folder) for each in components]
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(said))
     return rendered(folder)
 

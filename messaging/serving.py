@@ -28,7 +28,7 @@ from messaging.consumer import Act, Batch
 from messaging.database import is_transient
 from messaging.dead_letters import of_received
 from messaging.deferred import FIRST_WAIT, backoff
-from messaging.envelope import Envelope, decode_stored
+from messaging.envelope import Envelope, decode_stored, text_of
 from messaging.inbox import Answer, Entry, Status
 from messaging.outbox import INFO, NOT_YET, Emitting
 from messaging.outbox_rows import OutboxRow, outgoing
@@ -305,7 +305,7 @@ class ParticipantConsumer:
             source=self.name,
             time=work.now,
             correlation_id=command.correlation_id,
-            causation_id=str(command.id),
+            causation_id=text_of(command.id),
             key=answer.ordering_key or command.correlation_id,
             traceparent=command.traceparent,
         )

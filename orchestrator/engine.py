@@ -25,6 +25,7 @@ from messaging.bus import Delivery
 from messaging.consumer import Act, Batch
 from messaging.database import in_words, took_too_long
 from messaging.dead_letters import of_received
+from messaging.envelope import text_of
 from messaging.inbox import Entry
 from messaging.inbox import Status as InboxStatus
 from messaging.received import Received, Tick, Unreadable, read
@@ -78,7 +79,7 @@ class Engine:
         """The instances that its key names: an approval and an answer to the same one are not acted on side by side."""
         event = received.message
         try:
-            return [str(each.saga_id) for each in self._catalog.named(event)] if isinstance(event, Event) else ()
+            return [text_of(each.saga_id) for each in self._catalog.named(event)] if isinstance(event, Event) else ()
         except Exception:  # noqa: BLE001 - a definition's own key function; `handle` meets it again and says whose it is
             return ()
 

@@ -83,6 +83,7 @@ def places(message: type[Message]) -> Place | None:
     """
     if message.subject_field is None:
         return None
+    complete(message)
     if any(kind.bare not in _SUBJECTS for kind in kinds(annotation_of(message.model_fields[message.subject_field]))):
         raise TypeError(
             f"{message.__name__}: subject={message.subject_field!r} says who a message is about, so it is a str, a "

@@ -27,6 +27,23 @@ class Folder(BaseModel):
     inside: list[Folder] = []
 
 
+class Moved(Event, type="t.moved", subject="who"):
+    """Written before what it mentions."""
+
+    who: Number
+    home: Home
+    who_else: list[Sensitive[str]]
+
+
+Number = int
+
+
+class Home(BaseModel):
+    """Where somebody lives."""
+
+    street: Sensitive[str]
+
+
 class Pair(NamedTuple):
     """Two values, of which one is marked."""
 
@@ -119,6 +136,11 @@ def test_what_cannot_be_sealed_is_refused_where_it_is_written(fields: dict[str, 
     """A contract says what is wrong with it, and how to mend it, when its class is made."""
     with pytest.raises(TypeError, match=why):
         type("Wrong", (Event,), {"__annotations__": fields, "__module__": __name__}, type="t.wrong", subject="who")
+
+
+def test_a_contract_that_mentions_what_comes_later_is_sealed_all_the_same() -> None:
+    """Its places are looked for when they are needed, once it knows what it mentions."""
+    assert ["home.street", "who_else.*"] == [each.path for each in sealed_for(Moved)]
 
 
 def test_what_is_sealed_orders_nothing() -> None:

@@ -15,14 +15,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib import metadata
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import QueuePool
 
-from messaging.line import Line
+if TYPE_CHECKING:
+    from messaging.line import Line
 
 Statement = tuple[str, Sequence[Any]]
 """Its text and its parameters."""
@@ -187,6 +188,9 @@ def _line_of(within: Connection, driver: Any) -> Line | None:
         return found
     if not begins_with_statements() or getattr(driver, "_protocol", None) is None:  # or a stand-in for asyncpg
         return None
+    # It loads asyncpg, which a process on SQLite has no use for.
+    from messaging.line import Line
+
     found = info[_LINE] = Line(driver)
     return found
 

@@ -165,7 +165,7 @@ async def test_a_stuck_saga_on_the_page(shop: Office) -> None:
     held = PaymentAuthorized(order_id=STUCK, authorization_id="A-7", amount=total)
     await shop.handle(said(shop, held, step="authorize_payment"))
     await shop.handle(said(shop, OrderRejected(order_id=STUCK, reason="out_of_stock"), step="confirm_order"))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while (row := (await shop.sagas())[str(STUCK)]).status != "stuck":
             due = row.deadline + timedelta(milliseconds=1)
             if due > shop.clock.moment:

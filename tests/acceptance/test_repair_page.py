@@ -51,7 +51,7 @@ async def _prepare(office: Office, shop: Any) -> None:
     for key in STUCK:
         await office.handle(office.answer(key, "charge_card", charged, name="checkout"))
         await office.handle(office.answer(key, "ship", sold_out, name="checkout"))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while {(await office.sagas())[key].status for key in STUCK} != {"stuck"}:
             office.clock.advance(5)
             await asyncio.sleep(0.005)

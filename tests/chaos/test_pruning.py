@@ -52,7 +52,7 @@ async def _at_rest(database: Database) -> None:
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle' "
         "AND pid <> pg_backend_pid()"
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while database.dialect == "postgresql":
             async with database.reading() as connection:
                 if (await connection.execute(busy)).scalar_one() == 0:

@@ -38,7 +38,7 @@ class Shop:
     async def obstacles(self) -> dict[str, set[str]]:
         """What each service names at /readyz as being in its way."""
         found = {}
-        async with httpx.AsyncClient(timeout=10, trust_env=False) as http:
+        async with httpx.AsyncClient(timeout=30, trust_env=False) as http:
             for name, url in self.system.urls.items():
                 answer = await http.get(f"{url}/readyz")
                 assert answer.status_code in (200, 503), answer.text

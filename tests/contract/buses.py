@@ -19,8 +19,10 @@ from messaging.rabbitmq import RabbitBus
 from messaging.topology import Binding, Queue, Topology, dead_letter_queue
 from orchestrator.testing.wire import WatchedBus, Wire
 
-PATIENCE = 20.0
+PATIENCE = 30.0
 """Seconds after which something that should have happened is taken not to happen."""
+LATE = timedelta(seconds=4 * PATIENCE)
+"""A time limit that does not help what has to happen without it."""
 
 _numbers = count(1)
 

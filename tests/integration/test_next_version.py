@@ -52,7 +52,7 @@ def _orders(turn: str) -> list[FileOrder]:
 
 async def _obstacles(system: System) -> dict[str, object]:
     found: dict[str, object] = {}
-    async with httpx.AsyncClient(timeout=10, trust_env=False) as http:
+    async with httpx.AsyncClient(timeout=30, trust_env=False) as http:
         for name, url in system.urls.items():
             found |= {
                 f"{name}: {what}": why for what, why in (await http.get(f"{url}/readyz")).json()["waiting_for"].items()

@@ -41,7 +41,7 @@ class Prometheus:
     """One that runs, asked over its API."""
 
     def __init__(self, url: str) -> None:
-        self._http = httpx.AsyncClient(base_url=url, timeout=10, trust_env=False)
+        self._http = httpx.AsyncClient(base_url=url, timeout=30, trust_env=False)
 
     async def close(self) -> None:
         await self._http.aclose()

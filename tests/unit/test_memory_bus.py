@@ -165,7 +165,7 @@ async def test_closing_ends_a_publish_that_waits() -> None:
     await turns()
     await subscription.ack(held[:1])
     await sender.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert await sending == [Receipt.CONFIRMED, Receipt.UNKNOWN, Receipt.UNKNOWN, Receipt.UNKNOWN]
 
 

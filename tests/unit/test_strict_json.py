@@ -72,10 +72,10 @@ def test_brackets_in_texts_are_no_nesting() -> None:
 @pytest.mark.parametrize("hostile", [b'"' + b'\\"' * 130_000, b'"' + b"\\" * 250_000, b'"a' * 100_000])
 def test_hostile_texts_take_no_more_time_than_their_length(hostile: bytes) -> None:
     """256 KiB made to confuse the measuring of depth are refused within a second, not within hours."""
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(NotStrictJson):
         loads(b"[" * (MAX_DEPTH + 1) + hostile)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_a_number_as_large_as_a_float_holds_is_read() -> None:

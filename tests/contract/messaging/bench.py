@@ -29,7 +29,7 @@ from messaging.topology import Topology
 from messaging.worker import Worker
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-PATIENCE = 20.0
+PATIENCE = 30.0
 """Seconds after which something that should have happened is taken not to happen."""
 
 

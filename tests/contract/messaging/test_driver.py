@@ -23,7 +23,7 @@ from tests.contract.messaging.door import Door
 
 _metadata = MetaData()
 shelf = Table("shelf", _metadata, Column("id", Integer, primary_key=True), Column("name", Text))
-PAUSE = (("pause", "pg_sleep(30)::text"),)
+PAUSE = (("pause", "pg_sleep(120)::text"),)
 
 
 @pytest.fixture(params=["direct", "prepared", "overheard"])
@@ -139,7 +139,7 @@ async def _failing(database: Database, act: Callable[[AsyncConnection], Awaitabl
     with pytest.raises(Exception) as raised:  # noqa: PT011 - which it is, its tests say
         async with database.transaction() as connection:
             await act(connection)
-    async with asyncio.timeout(5), database.transaction() as connection:
+    async with asyncio.timeout(30), database.transaction() as connection:
         assert await _name(connection, 1, "usable") == 1
     return raised.value
 
@@ -310,7 +310,7 @@ async def test_a_task_that_ends_in_a_statement_takes_the_connection_along(databa
             await bulk.select(connection, (shelf.c.id,), shelf.c.id, [1], computed=PAUSE)
 
     task = asyncio.create_task(wait())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not await _asleep(database):  # noqa: ASYNC110 - the server announces nothing
             await asyncio.sleep(0.01)
     task.cancel()

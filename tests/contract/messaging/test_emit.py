@@ -232,7 +232,7 @@ async def test_nothing_of_a_rolled_back_savepoint_is_published(
 
     assert await _parcels(tables) == ["before", "kept", "after"]
     assert isinstance(running._sweeper._clock, StillClock)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while len({each.message_id for each in bus.published}) < 3:
             running._sweeper._clock.advance(15)
             await asyncio.sleep(0.005)

@@ -180,7 +180,7 @@ async def test_a_letter_that_is_put_off_stays_until_it_is_handled(bench: Bench) 
     assert await bench.letters() == [("handler_failed", str(SEVEN))]
 
     reader.says = None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while await bench.letters():
             bench.clock.advance(5)
             await asyncio.sleep(0.005)

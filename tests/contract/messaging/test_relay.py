@@ -23,7 +23,17 @@ from messaging.outbox_rows import OutboxRow, Pending
 from messaging.relay import MOST_HELD, Relay
 from messaging.sweeping import SLICE
 from messaging.waiting import OutboxDepth, outbox_depth
-from tests.contract.messaging.bench import NOON, Bench, ScriptedBus, StillClock, numbers, row, statements, until
+from tests.contract.messaging.bench import (
+    NOON,
+    PATIENCE,
+    Bench,
+    ScriptedBus,
+    StillClock,
+    numbers,
+    row,
+    statements,
+    until,
+)
 
 
 async def _append(bench: Bench, *rows: OutboxRow) -> list[Pending]:
@@ -50,7 +60,7 @@ async def _ids(bench: Bench) -> list[int]:
 async def _end(bench: Bench, running: asyncio.Task[None]) -> None:
     """Stop the relay, whenever it goes to sleep."""
     bench.relay.stop()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not running.done():
             bench.clock.advance(60)
             await asyncio.sleep(0.002)
@@ -243,7 +253,7 @@ async def test_a_row_that_its_sender_is_deleting_is_not_waited_for(bench: Bench)
         await sender.execute(delete(schema.outbox))
         if bench.database.engine.dialect.name == "sqlite":
             return  # one writer: nobody appends meanwhile
-        async with asyncio.timeout(5), bench.database.transaction() as connection:
+        async with asyncio.timeout(PATIENCE), bench.database.transaction() as connection:
             offered = await append(
                 connection,
                 [row(3, "a")],
@@ -619,7 +629,7 @@ async def test_a_relay_whose_fast_path_breaks_ends_instead_of_limping(bench: Ben
     bench.bus.says = broken
     running = asyncio.create_task(bench.relay.run())
     bench.relay.offer(await _append(bench, row(1)))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         with pytest.raises(RuntimeError, match="an adapter with a defect"):
             await running
 
@@ -633,7 +643,7 @@ async def test_a_running_relay_publishes_offers_and_sweeps(bench: Bench) -> None
     await until(lambda: numbers(bench.bus.published) == [1, 2], "the row is published")
     bench.relay.stop()
     bench.clock.advance(60)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await running
 
 

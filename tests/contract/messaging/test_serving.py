@@ -170,7 +170,7 @@ async def test_retry_later_undoes_the_message_and_tries_again_with_backoff(bench
 
 async def _settled(bench: Bench, attempt: int) -> None:
     """Wait until the try after this attempt has been committed."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while (rows := await bench.rows(schema.deferred)) and rows[0].attempts == attempt:  # noqa: ASYNC110 - a row
             await asyncio.sleep(0.002)
 

@@ -138,7 +138,7 @@ async def test_a_message_that_is_too_slow_for_ever_becomes_a_dead_letter_with_th
     consumer = _Slow(bench)
     await bench.serve(consumer)
     bench.bus.hand_over([bench.delivery(Pack(parcel="slow"), id=UUID(int=7))])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not await bench.letters():
             bench.clock.advance(10)
             await asyncio.sleep(0.002)

@@ -363,7 +363,7 @@ async def test_a_deferred_row_that_older_code_cannot_read_hides_no_other(bench: 
         await deferred.put_off(connection, "depot", [*rows, waiting(999, known, start)])
     await bench.serve(packer(), batch_size=10)
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not await done(bench.database):
             bench.clock.advance(1)
             await asyncio.sleep(0.005)
@@ -424,7 +424,7 @@ async def test_a_tick_that_cannot_be_handled_stops_no_other(bench: Bench) -> Non
     await bench.until(lambda: len(consumer.handled) == 2, "the others are handled")
     assert consumer.handled == [_Due("one"), _Due("three")]
     consumer.bad = ()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while len(consumer.handled) < 3:
             bench.clock.advance(60)
             await asyncio.sleep(0.002)

@@ -247,7 +247,7 @@ async def test_two_collectors_keep_one_letter_each_once(postgres_url: str) -> No
             office.bus.hand_over(
                 [announced(office, dead_letters.announcement(dead_letter(letter=each, at=at))) for each in letters]
             )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while any(len(office.bus.settled) < 40 for office in offices):
                 for office in offices:
                     office.clock.advance(1)
@@ -277,7 +277,7 @@ async def test_an_event_that_expired_in_parking_is_taken_in_when_it_is_sent_agai
     await office.employ(work_saga(step("dig"), pivot("sign")), patience=timedelta(hours=1))
     early = office.answer(1, "dig", Done())
     await office.handle(early)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while await office.parked():
             office.clock.advance(60)
             await asyncio.sleep(0.01)

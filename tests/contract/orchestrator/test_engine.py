@@ -111,7 +111,7 @@ async def test_what_is_parked_too_long_is_a_dead_letter_with_the_reason(office: 
     await office.handle(early)
     assert [row.retry_at - NOON for row in await office.parked()] == [timedelta(seconds=2)]
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while await office.parked():
             office.clock.advance(60)
             await asyncio.sleep(0.01)
@@ -181,7 +181,7 @@ async def test_answers_of_a_version_that_is_not_loaded_here_wait(office: Office)
     assert [row.reason for row in await office.parked()] == ["no definition of work in its version is loaded here"]
     await office.retire()
     await office.employ(work_saga(step("dig"), step("fill"), pivot("sign"), version=2))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while await office.parked():
             office.clock.advance(1)
             await asyncio.sleep(0.005)
@@ -213,7 +213,7 @@ async def test_what_comes_for_an_ended_instance_of_a_version_that_is_not_loaded_
             await connection.execute(
                 update(parked_event).where(parked_event.c.saga_id == saga_id("work", 1)).values(body=strange)
             )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while len(await office.parked()) > 1:
             office.clock.advance(60)
             await asyncio.sleep(0.005)
@@ -233,7 +233,7 @@ async def test_deadlines_of_a_version_that_is_not_loaded_here_hide_no_others(off
     await office.flush()
     office.bus.published.clear()
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while (await office.sagas())["1"].revision == 1:
             office.clock.advance(5)
             await asyncio.sleep(0.01)
@@ -246,7 +246,7 @@ async def test_every_deadline_that_has_passed_is_heeded(office: Office) -> None:
     await office.handle(*[office.begun(number) for number in range(5)])
     first = [each.message_id for each in await _published(office)]
     office.clock.advance(30)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while {row.revision for row in (await office.sagas()).values()} != {2}:
             office.clock.advance(0.01)
             await asyncio.sleep(0.005)
@@ -266,7 +266,7 @@ async def test_a_timeout_and_its_late_answer_have_one_winner(office: Office) -> 
     """An answer that comes after its step was given up is recorded as late and changes nothing."""
     await office.employ(work_saga(step("dig", timeout=seconds(5), retry=Retry(attempts=1)), pivot("sign")))
     await office.handle(office.begun(1))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while await office.status_of(1) != "compensating":
             office.clock.advance(1)
             await asyncio.sleep(0.005)
@@ -408,7 +408,7 @@ async def test_instances_that_cannot_be_read_stop_no_other(office: Office, damag
     await office.employ(definition, batch_size=3)
     await office.handle(office.begun(99))
     began = office.clock.now()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while (await office.sagas())["99"].revision == 1:
             office.clock.advance(1)
             await asyncio.sleep(0.01)
@@ -416,7 +416,7 @@ async def test_instances_that_cannot_be_read_stop_no_other(office: Office, damag
     await office.handle(office.answer(1, "dig", Done()), office.answer(99, "dig", Done()))
 
     assert (await office.sagas())["99"].step == "sign"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while {key for key, row in (await office.sagas()).items() if row.status == "stuck"} != set(map(str, range(20))):
             office.clock.advance(1)
             await asyncio.sleep(0.01)
@@ -432,7 +432,7 @@ async def test_a_parked_event_that_older_code_cannot_read_stops_no_other(office:
         await connection.execute(
             update(parked_event).where(parked_event.c.saga_id == saga_id("work", 1)).values(body=strange)
         )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while len(await office.parked()) > 1:
             office.clock.advance(REST.total_seconds() / 10)
             await asyncio.sleep(0.005)

@@ -120,7 +120,7 @@ async def test_a_field_alias_survives_the_database(office: Office) -> None:
     )
     await office.employ(definition)
     await office.handle(office.delivery(Named(theNumber=3), correlation_id=None))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while (await office.sagas())["3"].step != "second":
             office.clock.advance(3600)
             await asyncio.sleep(0.002)

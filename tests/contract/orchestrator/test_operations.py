@@ -61,7 +61,7 @@ async def _stuck(office: Office, *numbers: int) -> None:
     await office.handle(*[office.begun(number) for number in numbers])
     await office.handle(*[office.answer(number, "dig", Done()) for number in numbers])
     await office.handle(*[office.answer(number, "fill", Refused()) for number in numbers])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not all([await office.status_of(number) == "stuck" for number in numbers]):
             office.clock.advance(10)
             await asyncio.sleep(0.005)
@@ -281,7 +281,7 @@ async def test_a_moved_deadline_is_the_one_that_is_heeded(office: Office, elsewh
 
 async def _let_pass(office: Office, length: timedelta, *, until: dict[str, str]) -> None:
     end = office.clock.now() + length
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while office.clock.now() < end or {k: row.status for k, row in (await office.sagas()).items()} != until:
             office.clock.advance(20)
             await asyncio.sleep(0.003)

@@ -208,6 +208,6 @@ async def test_a_redrive_and_the_collector_wait_for_each_other_in_one_order(post
 async def _somebody_waits(connection: AsyncConnection) -> None:
     """Until some other session waits for a row."""
     waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not (await connection.execute(waiting)).scalar_one():  # noqa: ASYNC110 - nobody announces it
             await asyncio.sleep(0.01)

@@ -44,7 +44,7 @@ async def _stuck(office: Office, *numbers: int) -> None:
     await office.handle(*[office.begun(number) for number in numbers])
     await office.handle(*[office.answer(number, "dig", Done()) for number in numbers])
     await office.handle(*[office.answer(number, "fill", Refused()) for number in numbers])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not all([await office.status_of(number) == "stuck" for number in numbers]):
             office.clock.advance(10)
             await asyncio.sleep(0.005)

@@ -27,7 +27,7 @@ async def test_an_event_that_the_engine_is_too_slow_for_waits_and_is_applied_lat
     assert (str(waiting.message_id), waiting.attempts) == (answer.message_id, 1)
     assert (await office.sagas())["1"].step == "dig"
     history.slow = False
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while (await office.sagas())["1"].step != "sign":
             office.clock.advance(1)
             await asyncio.sleep(0.002)
@@ -41,7 +41,7 @@ async def test_an_event_that_the_engine_is_too_slow_for_twelve_times_is_a_dead_l
     Dragging(office, "saga_history")
     begun = office.begun(1)
     office.bus.hand_over([begun])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not await office.letters():
             office.clock.advance(10)
             await asyncio.sleep(0.002)

@@ -71,7 +71,7 @@ async def _now_with(office: Office, definition: Saga[Work], **options: Any) -> N
 
 
 async def _until_stuck(office: Office, *numbers: int) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while {(await _row(office, number)).status for number in numbers} != {"stuck"}:
             office.clock.advance(1)
             await asyncio.sleep(0.005)
@@ -209,7 +209,7 @@ async def test_one_that_cannot_be_read_can_be_abandoned(office: Office, elsewher
     assert (row.status, row.step, row.reason, row.deadline) == ("abandoned", "", "bea: v1 reads it again", None)
     again = await _by_bea(office, elsewhere, Action.ABANDON)
     assert again.why == "the saga is abandoned; nothing can change it"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while await office.parked():
             office.clock.advance(60)
             await asyncio.sleep(0.002)

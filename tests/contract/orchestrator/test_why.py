@@ -89,7 +89,7 @@ async def answered_after(office: Office, *lengths: float) -> None:
 
 async def until_status(office: Office, number: int, wanted: str) -> None:
     """Let deadlines pass until it has this status."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while await office.status_of(number) != wanted:
             office.clock.advance(10)
             await asyncio.sleep(0.005)
@@ -98,7 +98,7 @@ async def until_status(office: Office, number: int, wanted: str) -> None:
 
 async def until_revision(office: Office, number: int, wanted: int) -> None:
     """Let deadlines pass until it has moved so often."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while (await office.sagas())[str(number)].revision < wanted:
             office.clock.advance(1)
             await asyncio.sleep(0.005)

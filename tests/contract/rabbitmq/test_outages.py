@@ -9,6 +9,8 @@ import pytest
 
 from messaging.bus import BusUnavailable, Receipt
 from tests.contract.buses import (
+    LATE,
+    PATIENCE,
     RabbitBench,
     bodies,
     message,
@@ -68,11 +70,11 @@ async def test_an_acknowledgment_of_a_lost_channel_settles_nothing(bench: Rabbit
 
 async def test_publish_does_not_wait_for_a_broker_that_is_away(bench: RabbitBench, proxy: Proxy) -> None:
     """While the broker is away a publish is UNKNOWN at once, and the bus says that it is not connected."""
-    bus = await bench.connect(url=proxy.url)
+    bus = await bench.connect(url=proxy.url, publish_timeout=LATE)
     await bus.declare(topology(bench, queue(bench, "one", "#")))
     await proxy.refuse()
     await until(lambda: not bus.connected, "the bus to notice")
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE):
         assert await bus.publish([message(bench, "order.x")] * 3) == [UNKNOWN] * 3
     with pytest.raises(BusUnavailable):
         await bus.declare(topology(bench))
@@ -83,14 +85,14 @@ async def test_publish_does_not_wait_for_a_broker_that_is_away(bench: RabbitBenc
 
 async def test_messages_in_flight_when_the_connection_breaks_are_unknown(bench: RabbitBench, proxy: Proxy) -> None:
     """A publish that waits for its confirms returns as soon as the connection is cut."""
-    bus = await bench.connect(url=proxy.url)
+    bus = await bench.connect(url=proxy.url, publish_timeout=LATE)
     await bus.declare(topology(bench, queue(bench, "one", "#")))
     proxy.blackhole()
     under_way = publishing(bus, [message(bench, "order.x") for _ in range(700)])
     await asyncio.sleep(0)
     proxy.reset()
     proxy.let_through()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PATIENCE):
         assert await under_way == [UNKNOWN] * 700
 
 

@@ -10,6 +10,7 @@ from yarl import URL
 
 from messaging.bus import Receipt
 from tests.contract.buses import (
+    PATIENCE,
     RabbitBench,
     dead_queue,
     message,
@@ -60,7 +61,7 @@ async def test_a_plain_client_reads_what_we_write(bench: RabbitBench) -> None:
     await bus.publish([message(bench, "order.x", b"ours", message_id="id-9")])
     async with await aio_pika.connect(bench.url) as connection:
         channel = await connection.channel()
-        got = await (await channel.get_queue(one.name)).get(timeout=10)
+        got = await (await channel.get_queue(one.name)).get(timeout=PATIENCE)
         await got.ack()
     assert (got.body, got.message_id, got.type, got.app_id) == (b"ours", "id-9", "order.x", "tester")
     assert got.delivery_mode == aio_pika.DeliveryMode.PERSISTENT
@@ -104,7 +105,7 @@ async def test_a_queue_that_nobody_empties_keeps_the_newest(bench: RabbitBench) 
         assert await bus.publish(letters) == [Receipt.CONFIRMED] * 500
     async with await aio_pika.connect(bench.url) as connection:
         ring = await (await connection.channel()).declare_queue(dead_queue(bench).name, passive=True)
-        first = await ring.get(timeout=10)
+        first = await ring.get(timeout=PATIENCE)
         await first.ack()
 
     assert (ring.declaration_result.message_count, first.body) == (10_000, b"500")

@@ -88,8 +88,10 @@ async def _plans(office: Office, look: Callable[[AsyncConnection], Awaitable[obj
     """How the database answers each statement that `look` sends, in its own words; a small table is no excuse."""
     engine, sent = office.database.engine.sync_engine, list[tuple[str, Any]]()
 
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
-        sent.append((statement, parameters))
+    def note(on: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
+        # The office's worker looks at its tables now and then, on a connection of its own.
+        if on is connection.sync_connection:
+            sent.append((statement, parameters))
 
     async with office.database.transaction() as connection:
         sqlite = connection.dialect.name == "sqlite"

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
+from typing import Any, TypeVar
 
 import structlog
 from aio_pika.abc import AbstractChannel
@@ -23,6 +24,7 @@ from messaging.bus import BusUnavailable, Delivery, TopologyMismatch
 from messaging.rabbitmq_decoding import DeliveryReader, RawDelivery
 from messaging.rabbitmq_link import ATTEMPT_SECONDS, BACKOFF, LOST, BrokerConnection, describe, end, lost_means_error
 
+T = TypeVar("T")
 _TAGS_PER_CHANNEL = 1 << 48
 _SETTLE_SECONDS = 5.0
 _SETTLEMENT = struct.Struct(">BHI4sQ?B")
@@ -122,14 +124,15 @@ class RabbitSubscription:
         if channel is None or consumer_tag is None or self._canceled:
             return
         try:
-            async with asyncio.timeout(_SETTLE_SECONDS):
-                with lost_means_error():
-                    await channel.basic_cancel(consumer_tag)
-                    self._consumer_tag = (await channel.basic_consume(self._queue, _never_called)).consumer_tag
+            self._consumer_tag = await self._answer(self._join_anew(channel, consumer_tag))
         except LOST as error:
             # Attached anew it is at the end of the line as well.
             self._say_lost("step back", error)
             self._detached.set()
+
+    async def _join_anew(self, channel: UnderlyingChannel, consumer_tag: str) -> str | None:
+        await channel.basic_cancel(consumer_tag)
+        return (await channel.basic_consume(self._queue, _never_called)).consumer_tag
 
     async def cancel(self) -> None:
         self._canceled = True
@@ -137,9 +140,7 @@ class RabbitSubscription:
         consumer_tag, self._consumer_tag = self._consumer_tag, None
         try:
             if self._underlying is not None and consumer_tag is not None:
-                async with asyncio.timeout(_SETTLE_SECONDS):
-                    with lost_means_error():
-                        await self._underlying.basic_cancel(consumer_tag)
+                await self._answer(self._underlying.basic_cancel(consumer_tag))
         except LOST as error:
             # Then nothing is delivered either.
             self._say_lost("cancel", error)
@@ -234,6 +235,25 @@ class RabbitSubscription:
         fresh = self._tags.settle(tuple(sizes))
         self._hold(-sum(sizes[tag] for tag in fresh))
         return fresh
+
+    async def _answer(self, conversation: Coroutine[Any, Any, T]) -> T:
+        """What comes of a conversation on the channel that delivers. Raises what is in LOST.
+
+        Where one is broken off, aiormq closes the channel. What is written there afterwards costs the whole connection,
+        so nothing is any more: we attach anew.
+        """
+        talking = asyncio.create_task(conversation)
+        try:
+            await asyncio.wait((talking,), timeout=_SETTLE_SECONDS)
+            if not talking.done():
+                raise TimeoutError(f"no answer within {_SETTLE_SECONDS:g} s")
+        finally:
+            if not talking.done():
+                self._connected = None
+                self._detached.set()
+                await end(talking)
+        with lost_means_error():
+            return talking.result()
 
     def _send(self, settlements: Sequence[tuple[bytes, int, bool]]) -> None:
         """Write methods, tags and flags in the turn in which they were noted: in the order of the tags, none forgotten.

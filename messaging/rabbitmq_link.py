@@ -73,7 +73,7 @@ def lost_means_error() -> Iterator[None]:
         raise ConnectionLost("the connection was lost while we waited for the broker's answer") from None
 
 
-async def end(task: asyncio.Task[None]) -> None:
+async def end(task: asyncio.Task[Any]) -> None:
     """Cancel a task of ours that talks to the broker, and wait until it has ended."""
     while not task.done():
         # More than once if need be: aiormq waits with asyncio.wait_for, and before Python 3.12 that loses a

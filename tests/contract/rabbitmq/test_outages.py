@@ -6,6 +6,7 @@ import asyncio
 
 import aio_pika
 import pytest
+from structlog.testing import capture_logs
 
 from messaging.bus import BusUnavailable, Receipt
 from tests.contract.buses import (
@@ -137,3 +138,27 @@ async def test_a_deleted_queue_is_made_and_consumed_again(bench: RabbitBench) ->
     await publish_until_confirmed(bus, bench, b"after")
     assert bodies(await reader.take(1)) == [b"after"]
     assert bus.connected
+
+
+async def test_a_conversation_that_is_broken_off_costs_its_channel_and_no_other(bench: RabbitBench) -> None:
+    """What is acknowledged while the channel is being closed for that is not written: the connection stays."""
+    one, two = queue(bench, "one", "one"), queue(bench, "two", "two")
+    bus = await bench.connect()
+    await bus.declare(topology(bench, one, two))
+    reader, other = await read(bus, one, ack=False), await read(bus, two, ack=False)
+    await bus.publish([message(bench, "one") for _ in range(100)] + [message(bench, "two")])
+    taken, (beside,) = await reader.take(100), await other.take(1)
+
+    with capture_logs() as logs:
+        leaving = asyncio.create_task(reader.subscription.step_back())
+        for _ in range(6):  # the broker has been asked, and both of its answers cannot have been read yet
+            await asyncio.sleep(0)
+        leaving.cancel()
+        for each in taken:
+            await asyncio.sleep(0.0005)
+            await reader.subscription.ack([each])
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        assert len(await reader.take(1)) == 1
+    assert "broker_connection_lost" not in {each["event"] for each in logs}
+    assert other.subscription.holds(beside)

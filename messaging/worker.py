@@ -110,6 +110,10 @@ class Worker:
             self._subscriptions[queue] = await self._bus.subscribe(
                 queue, prefetch=self._prefetch, deliver=self._delivered
             )
+            if self._station.stopping:
+                # `stop` has left those that it found, and not this one.
+                await self._leave(queue)
+                break
         polling = asyncio.create_task(self._poller.run(), name=f"{self._name} due")
         ahead = asyncio.create_task(self._hand.read_ahead(), name=f"{self._name} reads ahead")
         lanes = [
@@ -201,14 +205,18 @@ class Worker:
         What has arrived and is in no batch goes back to its queue at once: whoever else reads it need not wait for us.
         """
         self._station.stopping = True
-        for subscription in self._subscriptions.values():
-            await subscription.cancel()
+        await self._leave(*self._subscriptions)
+        self._end()
+
+    async def _leave(self, *queues: str) -> None:
+        """Read these no more, and give back what is in no batch."""
+        for queue in queues:
+            await self._subscriptions[queue].cancel()
         left: dict[str, list[Delivery]] = {}
         for each in self._hand.leave():
             left.setdefault(each.queue, []).append(each)
         for queue, theirs in left.items():
             await self._subscriptions[queue].reject(theirs, requeue=True)
-        self._end()
 
     @property
     def queues(self) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -14,7 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from messaging import schema, service
-from messaging.bus import Bus, Outgoing, Receipt
+from messaging.bus import Bus, Delivery, Outgoing, Receipt
 from messaging.clock import SystemClock
 from messaging.envelope import CONTENT_TYPE, Envelope, encode
 from messaging.memory import MemoryBroker, MemoryBus
@@ -22,9 +24,12 @@ from messaging.outbox import emit
 from messaging.participant import Participant
 from messaging.process import Running, bus_of
 from messaging.service import Service, participant_service
+from messaging.serving import ParticipantConsumer
 from messaging.settings import MEMORY, ServiceSettings
 from messaging.topology import COMMANDS, EVENTS, Binding, Queue, Topology
-from tests.contract.messaging.parcels import Ordered, Pack, Packed, Refused
+from messaging.worker import Worker
+from tests.contract.messaging.bench import Bench, ScriptedBus
+from tests.contract.messaging.parcels import Ordered, Pack, Packed, Refused, packer
 
 PATIENCE = 30.0
 
@@ -83,6 +88,51 @@ async def test_what_is_committed_while_a_service_drains_leaves_with_it(amqp_url:
     async with again.database.reading() as connection:
         assert list((await connection.execute(select(schema.outbox.c.type))).scalars()) == []
     await again.close()
+
+
+class Joining(ScriptedBus):
+    """A broker that lets us read the second queue just when we leave the first, and has a message there at once."""
+
+    def __init__(self, message: Delivery) -> None:
+        super().__init__()
+        self.message = message
+        self.asked, self.joined, self.left = asyncio.Event(), asyncio.Event(), 0
+        self._may = asyncio.Event()
+
+    async def subscribe(self, queue: str, *, prefetch: int, deliver: Callable[[Delivery], None]) -> ScriptedBus:
+        await super().subscribe(queue, prefetch=prefetch, deliver=deliver)
+        if queue == self.message.queue:
+            self.asked.set()
+            await self._may.wait()
+            deliver(self.message)
+            self.joined.set()
+        return self
+
+    async def cancel(self) -> None:
+        self.left += 1
+        self._may.set()
+        await self.joined.wait()
+
+
+async def test_who_is_ended_while_it_still_begins_to_read_leaves_what_it_reads(sqlite_bench: Bench) -> None:
+    """A signal may come at any moment: each queue is left, and what came from it goes back."""
+    bench, bus = sqlite_bench, Joining(replace(sqlite_bench.delivery(Pack(parcel="p1")), queue="depot.more"))
+    worker = Worker(
+        ParticipantConsumer(packer(), clock=bench.clock, entropy=bench.entropy),
+        service="depot",
+        queues=["depot.in", bus.message.queue],
+        database=bench.database,
+        bus=bus,
+        relay=bench.relay,
+        clock=bench.clock,
+        entropy=bench.entropy,
+    )
+    async with asyncio.timeout(PATIENCE):
+        running = asyncio.create_task(worker.run())
+        await bus.asked.wait()
+        await worker.stop()
+        await running
+    assert (bus.left, bus.requeued, bus.settled) == (2, [bus.message.tag], [])
 
 
 async def _command(bus: Bus, parcel: str, number: int) -> None:

@@ -54,6 +54,8 @@ class Message(BaseModel):
     ) -> None:
         super().__pydantic_init_subclass__(**kwargs)
         if type is None:
+            if subject is not None:
+                raise TypeError(f"{cls.__name__}: subject={subject!r} belongs to a class with a wire type: type='...'")
             return
         if not WIRE_TYPE.match(type) or len(type) > MAX_WIRE_TYPE:
             raise TypeError(
@@ -62,6 +64,8 @@ class Message(BaseModel):
             )
         if version < 1:
             raise TypeError(f"{cls.__name__}: version={version}; versions count from 1")
+        # A newer version that is made of an older one is about the same person; forgotten, it would be plain text.
+        subject = subject or cls.subject_field
         for role, name in (("key", key), ("subject", subject)):
             if name is not None and name not in cls.model_fields:
                 fields = ", ".join(cls.model_fields)
@@ -94,12 +98,7 @@ def _check_sealing(kind: type[Message]) -> None:
     """What can be found out where a contract is written; raises TypeError."""
     if not kind.__pydantic_complete__:  # what it mentions comes later, and whoever seals it first finds out
         return
-    sealed = {each.path for each in sealed_for(kind)}
-    if kind.key_field in sealed:
-        raise TypeError(
-            f"{kind.__name__}: key={kind.key_field!r} is marked, and what is sealed orders nothing; take another "
-            "field, or drop its mark"
-        )
+    sealed_for(kind)
 
 
 class Event(Message):

@@ -20,10 +20,11 @@ import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 from uuid import UUID
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, PlainSerializer, SerializeAsAny, TypeAdapter, ValidationError, WrapSerializer
+from pydantic.fields import FieldInfo
 from pydantic_core import from_json
 
 from contracts.annotations import annotation_of, anything, complete, is_model, kinds, of_array, of_mapping
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 Leaf = Callable[["Place", Any], Any]
 _INSIDE = "*"
+_WRITERS = (PlainSerializer, WrapSerializer)
+_AS_ANY: Any = SerializeAsAny
 _PROBE = Sealed("probe", "probe", "probe", "probe", "probe")
 _SUBJECTS = (str, UUID, int)
 
@@ -95,6 +98,11 @@ def places(message: type[Message]) -> Place | None:
     for name in _names(message, message.subject_field):
         # Whoever opens the others has to read it; the mark still redacts it in exports.
         found.fields.pop(name, None)
+    if message.key_field in {each.path for each in found.all()}:
+        raise TypeError(
+            f"{message.__name__}: key={message.key_field!r} is marked, and what is sealed orders nothing; take another "
+            "field, or drop its mark"
+        )
     return found if found.fields else None
 
 
@@ -193,15 +201,24 @@ class _Finding:
             return found
         found.inside = members.pop(_INSIDE, None)
         found.fields = {name: place for name, place in members.items() if place is not None}
-        return found if found.fields or found.inside is not None else None
+        holds = bool(found.fields) or found.inside is not None
+        for each in _annotations(annotation):
+            if isinstance(each, _AS_ANY) or (holds and isinstance(each, _WRITERS)):
+                self._refuse_written(path)
+        return found if holds else None
 
     def _look_inside(self, path: str, members: dict[str, Place | None], kind: Any, above: frozenset[Any]) -> None:
         if kind in above:
             self._held.add(kind)
             return
         above |= {kind}
+        written = _written_otherwise(kind)
         for name, names, each in _fields(kind):
-            self._into(members, path, names, self.of(each, f"{path}.{name}" if path else name, above))
+            here = f"{path}.{name}" if path else name
+            place = self.of(each, here, above)
+            if place is not None and (None in written or (not place.sealed and not written.isdisjoint((name, "*")))):
+                self._refuse_written(path if None in written else here)
+            self._into(members, path, names, place)
         if kind in self._held and any(members.values()):
             self._refuse(
                 f"{kind.__name__} holds others of its kind, and has fields that are marked; mark the field that "
@@ -211,8 +228,13 @@ class _Finding:
         inner = f"{path}.{_INSIDE}"
         if keys is not None and self.of(keys, inner, above) is not None:
             self._refuse(f"{path}: the keys of a mapping cannot be sealed; mark the whole of it")
-        for each in [values] if values is not None else _items(kind):
+        items = [values] if values is not None else _items(kind)
+        for each in items:
             self._into(members, path, (_INSIDE,), self.of(each, inner, above))
+        if not items and not is_model(kind) and any(self.of(each, inner, above) for each in _types_in(kind)):
+            self._refuse(
+                f"{path}: nobody knows where in a {kind} lies what is marked in it; write a list, or mark {path}"
+            )
 
     def _into(self, members: dict[str, Place | None], path: str, names: tuple[str, ...], place: Place | None) -> None:
         for name in names:
@@ -224,6 +246,12 @@ class _Finding:
     def _refuse(self, why: str) -> None:
         if not self._carries:
             raise TypeError(f"{self._message.__name__}: {why}")
+
+    def _refuse_written(self, path: str) -> None:
+        self._refuse(
+            f"{path or self._message.__name__} is written by a serializer of its own, or as more than its type "
+            "says, so nobody knows where in it lies what is marked; " + (f"mark {path}" if path else "drop it")
+        )
 
     def _check(self, annotation: Any, path: str) -> None:
         try:
@@ -238,10 +266,24 @@ class _Finding:
 
 
 def _carried(annotation: Any) -> Iterator[Carried]:
+    yield from (each for each in _annotations(annotation) if isinstance(each, Carried))
+
+
+def _annotations(annotation: Any) -> Iterator[Any]:
+    """What is said about a type, and about those in it."""
     if get_origin(annotation) is Annotated:
-        yield from (each for each in annotation.__metadata__ if isinstance(each, Carried))
+        yield from annotation.__metadata__
     for each in get_args(annotation):
-        yield from _carried(each)
+        yield from _annotations(each)
+
+
+def _written_otherwise(kind: Any) -> frozenset[str | None]:
+    """The fields of a type that serializers of its own write; None: all of it."""
+    said = getattr(kind, "__pydantic_decorators__", None)
+    if said is None:
+        return frozenset()
+    fields = {name for each in said.field_serializers.values() for name in each.info.fields}
+    return frozenset(fields | ({None} if said.model_serializers else set()))
 
 
 def _fields(kind: Any) -> Iterator[tuple[str, tuple[str, ...], Any]]:
@@ -250,15 +292,33 @@ def _fields(kind: Any) -> Iterator[tuple[str, tuple[str, ...], Any]]:
         complete(kind)
         for name, each in kind.model_fields.items():
             yield name, _names(kind, name), annotation_of(each)
+        for name, computed in kind.model_computed_fields.items():
+            yield name, tuple(dict.fromkeys((name, computed.alias or name))), computed.return_type
+        if kind.model_config.get("extra") == "allow" and get_args(extra := _extra(kind)):
+            yield _INSIDE, (_INSIDE,), get_args(extra)[1]
     elif isinstance(kind, type) and (dataclasses.is_dataclass(kind) or hasattr(kind, "__total__")):
-        for name, each in typing.get_type_hints(kind, include_extras=True).items():
-            yield name, (name,), each
+        known = getattr(kind, "__pydantic_fields__", {})
+        for name, hint in typing.get_type_hints(kind, include_extras=True).items():
+            said = any(isinstance(each, FieldInfo) for each in getattr(hint, "__metadata__", ()))
+            each = known.get(name, FieldInfo.from_annotation(hint) if said else hint)
+            yield name, _called(name, each), annotation_of(each)
+
+
+def _extra(model: type[BaseModel]) -> Any:
+    return typing.get_type_hints(model, include_extras=True).get("__pydantic_extra__")
 
 
 def _names(model: Any, name: str) -> tuple[str, ...]:
-    each = model.model_fields[name]
-    said = (name, each.alias, each.serialization_alias, each.validation_alias)
-    return tuple(dict.fromkeys(text for text in said if isinstance(text, str)))
+    return _called(name, model.model_fields[name])
+
+
+def _called(name: str, field: Any) -> tuple[str, ...]:
+    said = (field.alias, field.serialization_alias, field.validation_alias) if isinstance(field, FieldInfo) else ()
+    return tuple(dict.fromkeys(text for text in (name, *said) if isinstance(text, str)))
+
+
+def _types_in(kind: Any) -> list[Any]:
+    return [] if get_origin(kind) is Literal else [each for each in get_args(kind) if each is not Ellipsis]
 
 
 def _items(kind: Any) -> list[Any]:

@@ -87,6 +87,8 @@ class Lane:
         self.in_hand_since: datetime | None = None
         """When the batch in hand was begun; None while there is none."""
         self._reached = False
+        self._opened: list[str] = []
+        """What the last transaction has opened for handlers: its error may quote it."""
         self._turn = 0
 
     @property
@@ -179,7 +181,7 @@ class Lane:
             message_id=str(received.envelope.id),
             correlation_id=received.envelope.correlation_id,
             attempts=received.attempts + 1,
-            error=hiding(f"{type(cause).__name__}: {cause}", error.secrets if isinstance(error, HandlerFailed) else ()),
+            error=hiding(f"{type(cause).__name__}: {cause}", self._opened),
         )
 
         async def settle(work: Work, batch: Batch) -> None:
@@ -212,6 +214,7 @@ class Lane:
             async with station.database.transaction() as connection:
                 self._reached = True
                 work = Work(connection, station.clock.now(), station.service, station.consumer.name)
+                self._opened = work.opened
                 sent = relay.delete_with(work.writes)
                 try:
                     await claiming.bury(work, unreadable)

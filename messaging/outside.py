@@ -18,6 +18,7 @@ import structlog
 from contracts.message import Event
 from messaging.participant import Handler, RetryLater
 from messaging.received import Arrival, Received
+from messaging.subject_keys import KeysUnavailable
 from messaging.telemetry import traceparent
 
 MARGIN = timedelta(seconds=30)
@@ -112,6 +113,9 @@ class OutsideCalls:
                     return Outcome(answer=await handler.call(received.message, received.envelope.id))
         except TimeoutError:
             return Outcome(error=RetryLater(f"no answer from outside within {seconds:g} s"))
+        except KeysUnavailable as error:
+            # The call is made again: this outcome would be the same, however long a batch waited.
+            return Outcome(error=RetryLater(str(error)))
         except Exception as error:  # noqa: BLE001 - a handler's error is an outcome; the worker's loop decides about it
             structlog.get_logger().info(
                 "outside_call_failed", type=received.envelope.type, message_id=str(received.envelope.id)

@@ -35,7 +35,12 @@ _WHAT = b"amends-sealed-1"
 _LEAST_SECRET = 3
 """Characters of a text that is worth looking for in an error: shorter ones are in every other word."""
 _HIDDEN = "<sealed>"
-_QUOTED = re.compile(r"input_value=.*?, input_type=", re.DOTALL)
+_QUOTED = (
+    (re.compile(r"input_value=.*?, input_type=", re.DOTALL), f"input_value={_HIDDEN}, input_type="),
+    (re.compile(r"(for query argument \$\d+[^:\n]*: ).*(?= \()"), rf"\g<1>{_HIDDEN}"),
+    (re.compile(r"(Failing row contains \().*?(?=\)\.$)", re.DOTALL | re.MULTILINE), rf"\g<1>{_HIDDEN}"),
+)
+"""How pydantic, asyncpg and PostgreSQL quote a value, which they shorten: so it is not found by itself."""
 
 
 class Unopenable(Exception):
@@ -220,9 +225,8 @@ def authenticated(subject: str, wire_type: str, field: str) -> bytes:
 
 def hiding(text: str, secrets: Sequence[str]) -> str:
     """A text that may quote what was opened for a handler, without that."""
-    if secrets:
-        # pydantic shortens what it quotes in its middle, so it is not found by itself.
-        text = _QUOTED.sub(f"input_value={_HIDDEN}, input_type=", text)
+    for quoted, told in _QUOTED if secrets else ():
+        text = quoted.sub(told, text)
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, _HIDDEN)
     return text

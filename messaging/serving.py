@@ -148,6 +148,7 @@ class ParticipantConsumer:
         for each, now in zip(received, opened, strict=True):
             if isinstance(now, Received):
                 found.append(now)
+                work.opened.extend(now.secrets)
             else:
                 self._bury(work, each, "unopenable", str(now))
         return found

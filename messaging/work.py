@@ -41,6 +41,8 @@ class Work:
         """Called when everything is written; what they raise undoes the batch."""
         self.sends: list[OutboxRow] = []
         self.unsealed: list[UnsealedAnswer] = []
+        self.opened: list[str] = []
+        """Texts that were opened for its handlers: no error of this batch may be told with them."""
         self.deferrals: list[DeferredRow] = []
         self.settled: dict[UUID, Entry] = {}
         self.wake_at: datetime | None = None

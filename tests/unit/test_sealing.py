@@ -249,12 +249,25 @@ async def test_what_was_opened_and_does_not_fit_quotes_nothing() -> None:
 
 
 def test_errors_quote_nothing_that_was_opened() -> None:
-    """Whole, as Python writes it, or shortened by pydantic."""
+    """Whole, as Python writes it, or shortened by pydantic, asyncpg or PostgreSQL."""
     secrets = ("ada@example.com", "Ada", "O'Neil\\n")
     told = "ValueError: no ada@example.com of Ada [type=x, input_value='ada@exa...le.com', input_type=str] O'Neil\\n"
     assert "ValueError: no <sealed> of <sealed> [type=x, input_value=<sealed>, input_type=str] <sealed>" == hiding(
         told, secrets
     )
+    told = "\n".join(
+        (
+            "invalid input for query argument $12: 'ada@exam... (not an integer (str))",
+            "DETAIL:  Failing row contains (7, ada@exa, Lovelace Street (2)",
+            "Lovelace...).",
+            "while it was written",
+        )
+    )
+    assert hiding(told, secrets).splitlines() == [
+        "invalid input for query argument $12: <sealed> (str))",
+        "DETAIL:  Failing row contains (<sealed>).",
+        "while it was written",
+    ]
     assert "as it is input_value=3, input_type=int" == hiding("as it is input_value=3, input_type=int", ())
 
 

@@ -11,13 +11,14 @@ import pytest
 from sqlalchemy import create_engine, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
+from structlog.testing import capture_logs
 
 from contracts import Erased, Event, Personal, Sealed
 from messaging import schema
 from messaging.bus import Delivery
 from messaging.envelope import CONTENT_TYPE
 from messaging.memory_keys import MemoryKeys
-from messaging.outbox import INFO, Emitting, emit, emit_all
+from messaging.outbox import INFO, Emitting, OutboxMessage, emit, emit_all
 from messaging.participant import Participant, RetryLater
 from messaging.sealing import Sealing, UnusableSubject, sealing_in_a_thread
 from messaging.serving import ParticipantConsumer
@@ -101,6 +102,12 @@ async def _command(bench: Bench, keys: MemoryKeys, number: int, **changed: objec
     return bench.raw(body.encode(), content_type=CONTENT_TYPE, message_id=str(UUID(int=number)))
 
 
+async def _to(keys: MemoryKeys, number: int, email: str) -> dict[str, object]:
+    """Another address, sealed for the same person."""
+    (text,) = await Sealing(keys).written([_ordered(number, email=email)])
+    return {"to": json.loads(text)["email"]}
+
+
 async def _kept(bench: Bench) -> str:
     """Every row of every table, and every byte that was published."""
     rows = [str(tuple(row)) for table in schema.metadata.tables.values() for row in await bench.rows(table)]
@@ -177,6 +184,25 @@ async def test_what_a_handler_raises_tells_nothing(bench: Bench) -> None:
     _tells_nothing(await _kept(bench))
 
 
+async def test_what_a_database_quotes_of_a_handlers_rows_tells_nothing(bench: Bench) -> None:
+    """Rows that are refused only when the batch is written, after the handler, are quoted without what was opened."""
+    keys, participant = MemoryKeys(), Participant("depot")
+    address = f"{EMAIL}, {'Lovelace Street ' * 8}"
+
+    @participant.handles(SendReceipt)
+    async def send(command: SendReceipt, db: AsyncSession) -> ReceiptSent | ReceiptRefused:
+        db.add(OutboxMessage(key=command.to, attempts=command.to, message_id=UUID(int=1), body="{}"))
+        return ReceiptRefused(order_id=command.order_id, reason="none")
+
+    await _serve(bench, keys, participant)
+    with capture_logs() as logs:
+        await bench.handle(await _command(bench, keys, 1, **await _to(keys, 1, address)))
+    (letter,) = await bench.rows(schema.dead_letter)
+    assert letter.reason == "handler_failed"
+    assert "message_failed" in [each["event"] for each in logs]
+    assert "lovelace" not in f"{letter.error} {logs}".lower()
+
+
 async def test_what_does_not_open_is_a_dead_letter_and_harms_nobody(bench: Bench) -> None:
     """Moved to another subject, with a byte changed, with a stranger's key: it is settled, and says why."""
     keys, mail = MemoryKeys(), Mail()
@@ -235,6 +261,21 @@ async def test_a_call_outside_gets_what_was_opened(bench: Bench) -> None:
     await bench.flush()
     assert [EMAIL] == mail.read
     _tells_nothing(await _kept(bench))
+
+
+async def test_a_call_outside_that_finds_no_keys_is_made_again(bench: Bench) -> None:
+    """It waits in its row, and nobody else behind it."""
+    keys, mail = MemoryKeys(), Mail()
+    await _serve(bench, keys, mail.outside())
+    mail.mood = KeysUnavailable("they are away")
+    await bench.handle(await _command(bench, keys, 1))
+    await bench.until_status(1, "deferred")
+    mail.mood = None
+    await bench.handle(await _command(bench, keys, 2))
+    await bench.until_status(2, "done")
+    bench.clock.advance(60)
+    await bench.until_status(1, "done")
+    assert await bench.letters() == []
 
 
 async def test_plain_and_sealed_messages_come_mixed(bench: Bench) -> None:

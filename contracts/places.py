@@ -29,7 +29,7 @@ from pydantic_core import from_json
 
 from contracts.annotations import annotation_of, anything, complete, is_model, kinds, of_array, of_mapping
 from contracts.marks import Carried
-from contracts.withheld import MARKED_TEXT, Sealed, Unopened, is_token
+from contracts.withheld import MARKED_TEXT, Sealed, Unopened, Withheld, is_token
 
 if TYPE_CHECKING:
     from contracts.message import Message
@@ -125,6 +125,14 @@ def check_tokens(message: type[Message], text: str) -> None:
     """Raise Misplaced where something that is sealed in the JSON of this message's data would not open there."""
     if MARKED_TEXT in text and (why := misplaced(message, from_json(text))) is not None:
         raise Misplaced(why)
+
+
+def nameless(message: Message) -> str | None:
+    """Why nobody can tell whose a message is, or what it follows: that is withheld itself. None where one can."""
+    for what, name in (("subject", message.subject_field), ("key", message.key_field)):
+        if name is not None and isinstance(getattr(message, name), Withheld):
+            return f"{message.wire_type}: its {what}, {name}, is sealed, and has to be read by everybody"
+    return None
 
 
 def misplaced(message: type[Message], data: Any) -> str | None:

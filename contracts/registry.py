@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from contracts.message import Message
-from contracts.places import holds_token, misplaced
+from contracts.places import holds_token, misplaced, nameless
 
 Old = TypeVar("Old", bound=Message)
 New = TypeVar("New", bound=Message)
@@ -141,7 +141,7 @@ class Registry:
             raise UnknownMessage(f"{wire_type} is not a message this process knows")
         try:
             message = cls.model_validate(data)
-            wrong = None if cls.subject_field is None else misplaced(cls, data)
+            wrong = nameless(message) or (None if cls.subject_field is None else misplaced(cls, data))
         except ValidationError as error:
             raise InvalidMessage(f"{wire_type} v{version}: {in_words(error)}") from error
         except Exception as error:

@@ -281,6 +281,23 @@ def test_a_contract_that_mentions_what_comes_later_is_sealed_all_the_same() -> N
     assert ["home.street", "who_else.*"] == [each.path for each in sealed_for(Moved)]
 
 
+def test_nobody_hides_whose_a_message_is_nor_what_it_follows() -> None:
+    """A token in the place of a marked subject or key is refused where it is read: nobody can make a text of it."""
+
+    class About(Event, type="t.about", subject="who"):
+        who: Sensitive[str]
+        what: Sensitive[str]
+
+    class After(Event, type="t.after", key="who"):
+        who: Sensitive[str]
+
+    registry = Registry([About, After])
+    for kind, place in ((About, "subject"), (After, "key")):
+        for token in (_token(kind.wire_type, "who"), {"$sealed": "1", "erased": True}):
+            with pytest.raises(InvalidMessage, match=f"its {place}, who, is sealed"):
+                registry.parse(kind.wire_type, 1, {"who": token, "what": "x"})
+
+
 def test_what_is_sealed_orders_nothing() -> None:
     """A key that is marked, where the contract has a subject, is refused."""
     with pytest.raises(TypeError, match="key='mail' is marked"):

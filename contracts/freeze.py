@@ -20,7 +20,8 @@ Schema = Mapping[str, Any]
 # Words for people, and what is compared by itself.
 _ELSEWHERE = frozenset({"title", "description", "examples", "deprecated", "$id", "$defs", "required", "properties"})
 _ABOUT = "x-amends"
-_SEALING = frozenset({"subject", "sealed"})
+_SEALED = frozenset({"sealed"})
+_SEALING = _SEALED | {"subject"}
 _ABSENT = object()
 
 
@@ -85,10 +86,29 @@ class _Comparison:
                 yield from self.of(place, before, after)
         elif isinstance(old, dict) and isinstance(new, dict):
             yield from self._fields(place, old, new)
-            for name in sorted((old.keys() | new.keys()) - _ELSEWHERE - _begun(place, old)):
+            own = _SEALED if place == _ABOUT else frozenset()
+            if place == _ABOUT and "subject" in old:
+                yield from self._sealed(old, new)
+            for name in sorted((old.keys() | new.keys()) - _ELSEWHERE - own - _begun(place, old)):
                 yield from self.of(_join(place, name), old.get(name, _ABSENT), new.get(name, _ABSENT))
         elif old != new:
             yield f"{place} was {_short(old)} and is {_short(new)}"
+
+    def _sealed(self, old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
+        before, after = old.get("sealed", []), new.get("sealed", [])
+        for path in before:
+            if path not in after:
+                yield f"{path} was sealed and is not, so what is under way does not open"
+        for path in after:
+            if path not in before and self._knew(path):
+                yield f"{path} was not sealed and is, but older readers take no tokens there"
+
+    def _knew(self, path: str) -> bool:
+        """Whether a place is no newer than the old schema."""
+        parts: list[Any] = [self._old]
+        for name in path.split("."):
+            parts = [inside for each in parts for inside in _inside(_resolved(each, self._old), name, self._old)]
+        return bool(parts)
 
     def _fields(self, place: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
         before, after = old.get("properties", {}), new.get("properties", {})
@@ -109,6 +129,18 @@ class _Comparison:
                 yield f"{here} is new and required, but older messages lack it"
             elif old.get("additionalProperties") is False:
                 yield f"{here} is new, but older readers refuse fields they do not know"
+
+
+def _inside(schema: Any, name: str, root: Schema) -> Iterator[Any]:
+    """What lies in a field of this name, or (`*`) in an array or a mapping, by each of a place's types."""
+    if not isinstance(schema, dict):
+        return
+    for each in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())):
+        yield from _inside(_resolved(each, root), name, root)
+    found = [schema.get("properties", {}).get(name)]
+    if name == "*":
+        found = [schema.get("items"), *schema.get("prefixItems", ()), schema.get("additionalProperties")]
+    yield from (each for each in found if isinstance(each, dict))
 
 
 def _begun(place: str, old: dict[str, Any]) -> frozenset[str]:

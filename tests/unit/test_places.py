@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from types import GenericAlias
 from typing import Annotated, Any, NamedTuple, Never
 from uuid import UUID
 
@@ -397,3 +398,44 @@ def test_schemas_say_what_is_sealed_and_may_begin_to() -> None:
     assert ['x-amends.subject was "who" and is not there'] == [
         each for each in breaks(after, after | {"x-amends": before["x-amends"]}) if "subject" in each
     ]
+
+
+def test_a_new_field_may_be_sealed_at_once_and_no_old_one() -> None:
+    """Older readers take no notice of a field they do not know, and no token where they have none."""
+
+    class Box(BaseModel):
+        name: Sensitive[str]
+        size: str = ""
+
+    class BoxToo(BaseModel):
+        name: Sensitive[str]
+        size: str = ""
+        phone: Sensitive[str] = ""
+
+    class BoxMarked(BaseModel):
+        name: Sensitive[str]
+        size: Sensitive[str] = ""
+
+    class BoxOpen(BaseModel):
+        name: str
+        size: str = ""
+
+    def of(box: Any, **fields: Any) -> dict[str, Any]:
+        said = {
+            "__annotations__": {"who": str, "boxes": GenericAlias(list, box)} | fields,
+            "__module__": __name__,
+            "more": None,
+        }
+        return schema_of(type("Boxed", (Event,), said, type="t.boxed", subject="who"))
+
+    before = of(Box, more=str | None)
+    assert [] == breaks(before, of(BoxToo, more=str | None))
+    assert ["boxes.*.size was not sealed and is, but older readers take no tokens there"] == [
+        each for each in breaks(before, of(BoxMarked, more=str | None)) if "sealed" in each
+    ]
+    assert ["more was not sealed and is, but older readers take no tokens there"] == breaks(
+        before, of(Box, more=Sensitive[str | None])
+    )
+    assert ["boxes.*.name was sealed and is not, so what is under way does not open"] == breaks(
+        before, of(BoxOpen, more=str | None)
+    )

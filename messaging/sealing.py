@@ -1,7 +1,7 @@
 """Sealing: what contracts mark as sensitive is encrypted with its subject's key where a message is first written, and
 opened where a handler gets it. In between everybody carries tokens.
 
-AES-256-GCM over the value's JSON, with a random nonce. Subject, wire type and place are authenticated with it, so that
+AES-256-GCM over the value's JSON, filled up with spaces, with a random nonce. Subject, wire type and place are authenticated with it, so that
 a token that was put elsewhere does not open. A service without keys seals nothing, and loads no cryptography.
 """
 
@@ -31,6 +31,8 @@ T = TypeVar("T")
 LONGEST_SUBJECT = 200
 """Characters."""
 NONCE_BYTES = 12
+PADDED = 32
+"""Bytes: of so many, or several times so many, is what is encrypted. The length of a token would tell true from false."""
 _WHAT = b"amends-sealed-1"
 _LEAST_SECRET = 3
 """Characters of a text that is worth looking for in an error: shorter ones are in every other word."""
@@ -104,7 +106,9 @@ class Sealing:
 
     def _token(self, key: SubjectKey, subject: str, wire_type: str, field: str, value: Any) -> dict[str, Any]:
         nonce = self._nonce(NONCE_BYTES)
-        data = self._cipher(key.key).encrypt(nonce, to_json(value), authenticated(subject, wire_type, field))
+        text = to_json(value)
+        text += b" " * (-len(text) % PADDED)
+        data = self._cipher(key.key).encrypt(nonce, text, authenticated(subject, wire_type, field))
         return Sealed(wire_type, field, key.id, encoded(nonce), encoded(data)).token
 
     def check(self, message: Message) -> None:

@@ -434,7 +434,7 @@ def test_a_new_field_may_be_sealed_at_once_and_no_old_one() -> None:
         each for each in breaks(before, of(BoxMarked, more=str | None)) if "sealed" in each
     ]
     assert ["more was not sealed and is, but older readers take no tokens there"] == breaks(
-        before, of(Box, more=Sensitive[str | None])
+        before, of(Box, more=Annotated[str | None, SENSITIVE])
     )
     assert ["boxes.*.name was sealed and is not, so what is under way does not open"] == breaks(
         before, of(BoxOpen, more=str | None)

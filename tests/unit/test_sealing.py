@@ -97,7 +97,27 @@ async def test_the_form_of_a_token_is_what_the_page_says() -> None:
     bound = b"\0\0\0\x0famends-sealed-1\0\0\0\x03ada\0\0\0\x0cshop.ordered\0\0\0\x05email"
     assert bound == authenticated("ada", "shop.ordered", "email")
     said = AESGCM(bytes(range(32))).decrypt(b"\1" * 12, decoded(data["email"]["data"]), bound)
-    assert b'"ada@example.com"' == said
+    assert b'"ada@example.com"               ' == said
+    assert len(said) == 32
+
+
+async def test_the_length_of_a_token_tells_no_choice() -> None:
+    """True from false, one word from another: what is short is as long as all that is."""
+
+    class Chosen(Event, type="t.chosen", subject="who"):
+        who: str
+        what: Sensitive[bool | str]
+
+    keys = _keys()
+    chosen: list[bool | str] = [True, False, "", "no", "x" * 30]
+    written = await _written(keys, *(Chosen(who="w", what=each) for each in chosen))
+    assert {len(each["what"]["data"]) for each in written} == {64}
+    registry = Registry([Chosen])
+    received = [_received(Chosen, data, number, registry) for number, data in enumerate(written, 1)]
+    opened = await _sealing(keys).opened(received, registry)
+    assert [Chosen(who="w", what=each) for each in chosen] == [
+        each.message for each in opened if isinstance(each, Received)
+    ]
 
 
 async def test_a_command_opens_what_was_carried_to_it() -> None:

@@ -1,8 +1,9 @@
 """Sealing: what contracts mark as sensitive is encrypted with its subject's key where a message is first written, and
 opened where a handler gets it. In between everybody carries tokens.
 
-AES-256-GCM over the value's JSON, filled up with spaces, with a random nonce. Subject, wire type and place are authenticated with it, so that
-a token that was put elsewhere does not open. A service without keys seals nothing, and loads no cryptography.
+AES-256-GCM over the value's JSON, filled up with spaces, with a random nonce. Subject, wire type and place are
+authenticated with it, so that a token that was put elsewhere does not open. A service without keys seals nothing, and
+loads no cryptography.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ LONGEST_SUBJECT = 200
 """Characters."""
 NONCE_BYTES = 12
 PADDED = 32
-"""Bytes: of so many, or several times so many, is what is encrypted. The length of a token would tell true from false."""
+"""Bytes: what is encrypted is so many long, or several times so many. A token's length would tell true from false."""
 _WHAT = b"amends-sealed-1"
 _LEAST_SECRET = 3
 """Characters of a text that is worth looking for in an error: shorter ones are in every other word."""

@@ -257,7 +257,9 @@ async def test_while_the_database_is_away_a_batch_waits_in_memory(bench: Bench) 
     away.away = False
     await bench.pass_time(lambda: bench.bus.settled == [delivery.tag], "it is done")
 
-    assert (worker.moving, worker.waiting_for) == (True, None)
+    # It says so when the acknowledgment has gone out.
+    await bench.until(lambda: worker.waiting_for is None, "it waits for nothing any more")
+    assert worker.moving
     assert await done(bench.database) == [("p1", "packed")]
     assert bench.bus.requeued == []
     assert await bench.letters() == []

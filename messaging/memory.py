@@ -10,7 +10,7 @@ then the row still lies in the sender's outbox. What follows from that:
 - A message that is rejected counts as settled once whoever reads the queues of the dead-letter exchange has
   acknowledged it there. A ring takes a message over at once while nobody consumes it, and keeps the newest
   `LAST_QUEUE_KEEPS`: the dead letter itself is a row in its service's database.
-- The delivery limit counts what a consumer gives back by `reject`, not what goes back when its bus closes:
+- The delivery limit counts what a consumer gives back by `reject`, not what goes back when it ends or its bus closes:
   here a message that kills its reader takes the queue along, so that only harmless closings would add up.
 - A message that nobody took before the publish timed out is taken back; a consumer that hangs fills no
   memory.
@@ -71,8 +71,9 @@ class MemorySubscription:
     async def reject(self, deliveries: Sequence[Delivery], *, requeue: bool) -> None:
         copies = self._let_go(deliveries)
         if requeue:
+            back = self._queue.give_back if self._attached else self._queue.put_back
             for copy in reversed(copies):
-                self._queue.give_back(copy)
+                back(copy)
         else:
             for copy in copies:
                 self._queue.dead_letter(copy, "rejected")

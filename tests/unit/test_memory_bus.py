@@ -124,6 +124,23 @@ async def test_a_consumer_that_closes_confirms_nothing() -> None:
     assert await sending == [Receipt.CONFIRMED]
 
 
+async def test_what_a_consumer_that_ends_gives_back_has_died_of_nothing() -> None:
+    """As when it closes: however many processes end one after the other, no message of theirs becomes a dead letter."""
+    broker = MemoryBroker()
+    sender = await started(broker, "sender")
+    sending = asyncio.create_task(sender.publish([message("order.x")]))
+    for _ in range(30):
+        held: list[Delivery] = []
+        subscription = await (await started(broker, "consumer")).subscribe(ONE, prefetch=1, deliver=held.append)
+        await turns()
+        assert [each.body for each in held] == [b"0"]
+        await subscription.cancel()
+        await subscription.reject(held, requeue=True)
+    assert (broker.depth(ONE), sending.done()) == (1, False)
+    await sender.close()
+    await sending
+
+
 async def test_what_nobody_took_is_taken_back() -> None:
     """A publish that times out is UNKNOWN and leaves no copy behind in the queue; one that is held stays held."""
     broker = MemoryBroker()

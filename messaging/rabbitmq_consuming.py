@@ -27,9 +27,9 @@ from messaging.rabbitmq_link import ATTEMPT_SECONDS, BACKOFF, LOST, BrokerConnec
 T = TypeVar("T")
 _TAGS_PER_CHANNEL = 1 << 48
 _SETTLE_SECONDS = 5.0
-_SETTLEMENT = struct.Struct(">BHI4sQ?B")
-"""A frame of a method with a delivery tag and a flag (`multiple`, `requeue`): 13 bytes between head and end."""
-_ACK, _REJECT = struct.pack(">HH", 60, 80), struct.pack(">HH", 60, 90)
+_SETTLEMENT = struct.Struct(">BHI4sQBB")
+"""A frame of a method with a delivery tag and bits (`multiple` or `requeue`; both): 13 bytes between head and end."""
+_ACK, _REJECT, _NACK = struct.pack(">HH", 60, 80), struct.pack(">HH", 60, 90), struct.pack(">HH", 60, 120)
 
 
 class _Tags:
@@ -111,13 +111,16 @@ class RabbitSubscription:
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         tags = self._settled(deliveries)
         run = [tag for tag in tags if tag <= self._tags.floor]
-        settlements = [(_ACK, tag, False) for tag in tags[len(run) :]]
+        settlements = [(_ACK, tag, 0) for tag in tags[len(run) :]]
         if run:
-            settlements.insert(0, (_ACK, run[-1], True))
+            settlements.insert(0, (_ACK, run[-1], 1))
         self._send(settlements)
 
     async def reject(self, deliveries: Sequence[Delivery], *, requeue: bool) -> None:
-        self._send([(_REJECT, tag, requeue) for tag in self._settled(deliveries)])
+        # What is given back by who ends was not tried: from RabbitMQ 4.3 on a nack counts for no dead letter, and a
+        # reject does.
+        method, bits = (_NACK, 2) if requeue and self._canceled else (_REJECT, int(requeue))
+        self._send([(method, tag, bits) for tag in self._settled(deliveries)])
 
     async def step_back(self) -> None:
         channel, consumer_tag = self._underlying, self._consumer_tag
@@ -255,8 +258,8 @@ class RabbitSubscription:
         with lost_means_error():
             return talking.result()
 
-    def _send(self, settlements: Sequence[tuple[bytes, int, bool]]) -> None:
-        """Write methods, tags and flags in the turn in which they were noted: in the order of the tags, none forgotten.
+    def _send(self, settlements: Sequence[tuple[bytes, int, int]]) -> None:
+        """Write methods, tags and bits in the turn in which they were noted: in the order of the tags, none forgotten.
 
         What a channel that is lost has delivered is handed out again.
         """

@@ -7,6 +7,8 @@ import struct
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +19,7 @@ from pamqp.header import ContentHeader
 
 from messaging import rabbitmq_decoding
 from messaging.bus import Delivery, Outgoing
+from messaging.rabbitmq_consuming import RabbitSubscription
 from messaging.rabbitmq_decoding import DeliveryReader, RawDelivery, _Deliveries
 from messaging.rabbitmq_frames import FrameEncoder, Unencodable
 from messaging.rabbitmq_properties import MAX_HEADERS
@@ -43,6 +46,31 @@ def frames_of(data: bytes) -> list[frame.FrameTypes]:
         found.append(each)
         data = data[size:]
     return found
+
+
+async def test_who_ends_gives_back_what_it_has_not_tried() -> None:
+    """RabbitMQ counts a reject as a failed delivery, and from 4.3 on no nack: a deploy brings none near its limit."""
+    written: list[bytes] = []
+
+    async def never() -> Any:
+        raise AssertionError("it is not attached here")
+
+    subscription = RabbitSubscription("one", prefetch=9, deliver=lambda _: None, connection=never, declare=never)
+    delivered = [Delivery("one", tag, b"", "", "") for tag in (1, 2, 3, 4)]
+    subscription._underlying = cast(Any, SimpleNamespace(number=3))
+    subscription._connected = cast(Any, SimpleNamespace(write=lambda _, frames: written.append(frames)))
+    await subscription.reject(delivered[:1], requeue=True)
+    subscription._canceled = True
+    await subscription.reject(delivered[1:2], requeue=True)
+    await subscription.reject(delivered[2:3], requeue=False)
+    await subscription.ack(delivered[3:])
+
+    assert [dict(cast(Any, each)) | {"is": each.name} for each in frames_of(b"".join(written))] == [
+        {"is": "Basic.Reject", "delivery_tag": 1, "requeue": True},
+        {"is": "Basic.Nack", "delivery_tag": 2, "multiple": False, "requeue": True},
+        {"is": "Basic.Reject", "delivery_tag": 3, "requeue": False},
+        {"is": "Basic.Ack", "delivery_tag": 4, "multiple": True},
+    ]
 
 
 def test_every_property_is_written() -> None:

@@ -6,9 +6,11 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from sqlite3 import OperationalError as SQLiteError
 
-from sqlalchemy import or_, select, text
+from sqlalchemy import or_, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging.database import Database
@@ -77,16 +79,22 @@ async def erase(database: Database, wanted: Sequence[Erasure]) -> list[str]:
     for each in wanted:
         check_subject(each.subject)
     async with database.transaction() as connection:
-        if database.dialect == "sqlite":
-            # What is overwritten is overwritten in the file, too.
-            await connection.execute(text("PRAGMA secure_delete = ON"))
         done = [each.subject for each in sorted(wanted, key=lambda one: one.subject) if await _erase(connection, each)]
     if database.dialect == "sqlite":
-        async with database.engine.connect() as connection:
-            driver = await connection.get_raw_connection()
-            # Outside of any transaction: the log of writes still has the key.
-            await driver.driver_connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[union-attr]
+        await _overwrite(database)
     return done
+
+
+async def _overwrite(database: Database) -> None:
+    """Have SQLite leave nothing in the file of what was: its pages keep copies of what was moved within them."""
+    async with database.engine.connect() as connection:
+        driver = (await connection.get_raw_connection()).driver_connection
+        for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+            try:
+                # Outside of any transaction, which SQLAlchemy would begin.
+                await driver.execute_fetchall(statement)  # type: ignore[union-attr]
+            except SQLiteError as error:
+                raise OperationalError(statement, None, error) from error
 
 
 async def _erase(connection: AsyncConnection, wanted: Erasure) -> bool:

@@ -185,19 +185,27 @@ async def test_erasing_and_making_at_once_leaves_no_key(vault: _Vault) -> None:
 
 
 async def test_in_a_file_nothing_is_left_of_an_erased_key(sqlite_url: str) -> None:
-    """Neither in the database nor in its log of writes."""
+    """Neither in the database nor in its log of writes, also of keys that were wrapped anew and moved about."""
     vault = await _with_table(sqlite_url)
     try:
-        await vault.store().ensure(["ada", "bob"])
-        async with vault.database.reading() as connection:
-            gone = await connection.scalar(select(subject_key.c.wrapped).where(subject_key.c.subject == "ada"))
-        assert gone is not None
-        assert gone.encode() in _bytes_of(sqlite_url)
-        await vault.erase("ada")
-        assert gone.encode() not in _bytes_of(sqlite_url)
-        assert b"asked for it" in _bytes_of(sqlite_url)
+        names = [f"customer-{number * 7919 % 1000}" for number in range(1000)]
+        await vault.store().ensure(names)
+        wrapped = await _wrapped(vault)
+        await rewrapping.rewrap(vault.database, Masters((OLD, NEW), "new"), told=lambda _: None)
+        wrapped += await _wrapped(vault)
+        written = _bytes_of(sqlite_url)
+        assert all(each in written for each in wrapped[1000:])
+        await erasing.erase(vault.database, [Erasure(each, NOON, "ada", "asked for it") for each in names])
+        written = _bytes_of(sqlite_url)
+        assert not [each for each in wrapped if each in written]
+        assert b"asked for it" in written
     finally:
         await vault.close()
+
+
+async def _wrapped(vault: _Vault) -> list[bytes]:
+    async with vault.database.reading() as connection:
+        return [each.encode() for each in await connection.scalars(select(subject_key.c.wrapped)) if each is not None]
 
 
 def _bytes_of(sqlite_url: str) -> bytes:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from pathlib import Path
 
 import structlog
+from sqlalchemy.engine import make_url
 
 from messaging import bulk, migrate
 from messaging.clock import Clock
@@ -40,8 +42,22 @@ def store_of(settings: ServiceSettings, clock: Clock) -> SubjectStore | None:
     """The store that the settings name; None where they name none. Raises UnusableKey."""
     if settings.subject_keys is None:
         return None
-    database = Database(settings.subject_keys.get_secret_value(), pool_size=CONNECTIONS, by_index=True)
+    url = settings.subject_keys.get_secret_value()
+    if settings.database_variable == "DATABASE_URL" and _same_file(url, settings.database):
+        raise UnusableKey(
+            f"AMENDS_SUBJECT_KEYS and DATABASE_URL name the same file, {shown(url)}: a batch that holds it would wait "
+            "for itself, and its backups would keep the keys; name another one"
+        )
+    database = Database(url, pool_size=CONNECTIONS, by_index=True)
     return SubjectStore(database, lambda: masters_of(settings), clock)
+
+
+def _same_file(one: str, other: str) -> bool:
+    """Whether both are this SQLite file."""
+    first, second = make_url(one), make_url(other)
+    if not first.database or not second.database or {first.get_backend_name(), second.get_backend_name()} != {"sqlite"}:
+        return False
+    return Path(first.database).resolve() == Path(second.database).resolve()
 
 
 def masters_of(settings: ServiceSettings) -> Masters:

@@ -60,6 +60,13 @@ def _service(settings: ServiceSettings) -> Service:
     return participant_service(Participant("shop"), settings, MemoryBus(MemoryBroker(), service="shop"))
 
 
+def test_keys_lie_in_a_file_of_their_own(tmp_path: Path) -> None:
+    """In the service's own, a batch would wait for itself for ever; it is refused before anything is begun."""
+    _masters(tmp_path)
+    with pytest.raises(UnusableKey, match="AMENDS_SUBJECT_KEYS and DATABASE_URL name the same file"):
+        _service(_settings(tmp_path, f"sqlite:///{tmp_path}/../{tmp_path.name}/shop.db"))
+
+
 async def _emitted(service: Service) -> str:
     """What lies in the outbox of an order that was told there."""
     async with service.database.session(**service.info) as session:

@@ -65,7 +65,8 @@ def plan(kind: Callable[..., Shape], *given: object) -> Plan:
 def joined(parts: tuple[Part, ...]) -> str:
     """One statement whose row has a cell for each part's count or an array for each of its columns.
 
-    The cells are worked out from left to right, and so the parts in their order: everybody locks in the same.
+    The cells are worked out from left to right, and so the parts in their order, those without a cell (a deletion of
+    which nothing is asked) behind all others: everybody locks in the same order.
     """
     texts: list[str] = []
     cells: list[str] = []

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from secrets import token_bytes
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pydantic_core import from_json, to_json
 
@@ -190,11 +190,16 @@ class Sealing:
         return from_json(text)
 
 
+@runtime_checkable
+class _Closing(Protocol):
+    async def close(self) -> None: ...
+
+
 @contextmanager
 def sealing_in_a_thread(keys: Callable[[], Keys]) -> Iterator[Sealing]:
     """Sealing for a program that has no loop (a script, Flask): `keys` is called, and fetches, in a thread of its own.
 
-    Give it to `Emitting(sealing=...)`.
+    Give it to `Emitting(sealing=...)`, and leave it open while the program runs. At its end a store of keys is closed.
     """
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="subjects' keys", daemon=True)
@@ -204,7 +209,12 @@ def sealing_in_a_thread(keys: Callable[[], Keys]) -> Iterator[Sealing]:
         return keys()
 
     try:
-        yield Sealing(asyncio.run_coroutine_threadsafe(made(), loop).result(), loop=loop)
+        found = asyncio.run_coroutine_threadsafe(made(), loop).result()
+        try:
+            yield Sealing(found, loop=loop)
+        finally:
+            if isinstance(found, _Closing):
+                asyncio.run_coroutine_threadsafe(found.close(), loop).result()
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -257,16 +257,21 @@ def _wanted(name: str | None, reason: str | None, again: Path | None, who: str |
 def _listed(file: Path) -> list[Erasure]:
     """What `erasures -o json` has printed; ends the command with 2 where it is anything else."""
     try:
-        listed = loads(file.read_bytes())
-        found = [
-            Erasure(each["subject"], datetime.fromisoformat(each["at"]), each["by"], each["why"]) for each in listed
-        ]
+        found = [_said(each) for each in loads(file.read_bytes())]
     except OSError as error:
         fail(f"{file} cannot be read: {error.strerror}", 2)
     except (NotStrictJson, TypeError, KeyError, ValueError):
         fail(f"{file} is not what `amends subjects erasures --output json` prints", 2)
     for each in found:
         _check(each.subject)
+    return found
+
+
+def _said(each: Mapping[str, str]) -> Erasure:
+    """One of a list. Raises ValueError, TypeError, KeyError."""
+    found = Erasure(each["subject"], datetime.fromisoformat(each["at"]), each["by"], each["why"])
+    if found.at.tzinfo is None or not all(isinstance(text, str) for text in (found.subject, found.by, found.why)):
+        raise ValueError("a moment without its offset, or no text")
     return found
 
 

@@ -307,6 +307,23 @@ async def test_a_program_without_a_loop_seals_in_a_thread() -> None:
         here.wait(here.written([ADA]))
 
 
+async def test_a_store_is_closed_where_it_was_opened() -> None:
+    """Its connections end with the loop that they belong to, and not when somebody finds them later."""
+    closed: list[asyncio.AbstractEventLoop] = []
+
+    class Store(MemoryKeys):
+        async def close(self) -> None:
+            closed.append(asyncio.get_running_loop())
+
+    def script() -> None:
+        with pytest.raises(ZeroDivisionError), sealing_in_a_thread(Store):
+            raise ZeroDivisionError
+
+    await asyncio.to_thread(script)
+    (loop,) = closed
+    assert loop.is_closed()
+
+
 async def test_marks_without_a_subject_are_written_as_they_are() -> None:
     """A contract that names nobody is not sealed, also where there are keys."""
 

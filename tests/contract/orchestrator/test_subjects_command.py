@@ -232,6 +232,8 @@ def test_a_master_key_is_its_owners_and_never_written_over(sqlite_url: str, tmp_
         (("erase", "ada", "--again", "list.json"), 2, "--again takes everything from the file"),
         (("erase", "--again", "none.json"), 2, "none.json cannot be read: No such file or directory"),
         (("erase", "--again", "list.json"), 2, "list.json is not what `amends subjects erasures --output json` prints"),
+        (("erase", "--again", "naive.json"), 2, "naive.json is not what `amends subjects erasures"),
+        (("erase", "--again", "number.json"), 2, "number.json is not what `amends subjects erasures"),
         (("erasures", "--since", "yesterday"), 2, "--since 'yesterday': write"),
     ],
     ids=lambda value: " ".join(value)[:30] if isinstance(value, tuple) else None,
@@ -242,6 +244,9 @@ def test_what_cannot_be_done_is_said_in_a_line(
     """With the exit code of its kind, and nothing on stdout."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "list.json").write_text('[{"subject": "ada"}]')
+    whole = {"subject": "ada", "at": "2026-03-01T12:00:00+00:00", "by": "ada", "why": "asked"}
+    for name, wrong in (("naive", {"at": "2026-03-01T12:00:00"}), ("number", {"subject": 7})):
+        (tmp_path / f"{name}.json").write_text(json.dumps([whole | wrong]))
     desk = _Desk(tmp_path, sqlite_url)
     desk.said("migrate")
     ended = desk.run(*words)

@@ -15,11 +15,6 @@ class HandlerFailed(Exception):
         self.received = received
         self.cause = cause
 
-    @property
-    def secrets(self) -> list[str]:
-        """What was opened for the handler, and its error may quote."""
-        return [secret for each in self.received for secret in each.secrets]
-
 
 def apart(arrivals: list[Arrival], error: Exception) -> list[list[Arrival]]:
     """The parts of a batch that failed, in order: round its culprit where one is known, else halves."""

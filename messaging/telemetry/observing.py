@@ -84,7 +84,7 @@ class ObservedConsumer:
             fresh = [spans.begin(each) for each in batch.fresh]
             await act(work, Batch(fresh, batch.repeated, batch.ticks))
         except Exception as error:
-            spans.failed(error)
+            spans.failed(error, work.opened)
             raise
         ids = [each.envelope.id for each in batch.fresh] if self._again else []
 

@@ -172,20 +172,22 @@ class BatchSpans:
         for span in self._spans.values():
             span.end()
 
-    def failed(self, error: BaseException) -> None:
-        """The batch is undone; where one message was alone in it, its span says why, the others are begun anew."""
+    def failed(self, error: BaseException, secrets: Sequence[str] = ()) -> None:
+        """The batch is undone; where one message was alone in it, its span says why, the others are begun anew.
+
+        `secrets` are what was opened for it: its span quotes none of them.
+        """
         if len(self._spans) != 1:
             return
         (span,) = self._spans.values()
         cause = error.cause if isinstance(error, HandlerFailed) else error
-        span.record_exception(cause, attributes=_told(error, cause))
+        span.record_exception(cause, attributes=_told(cause, secrets))
         span.set_status(Status(StatusCode.ERROR, type(cause).__name__))
         span.end()
 
 
-def _told(error: BaseException, cause: BaseException) -> dict[str, str] | None:
+def _told(cause: BaseException, secrets: Sequence[str]) -> dict[str, str] | None:
     """What an error says, where it may quote what was opened for its handler: without that. Else as it is."""
-    secrets = error.secrets if isinstance(error, HandlerFailed) else ()
     if not secrets:
         return None
     story = "".join(traceback.format_exception(cause))

@@ -105,19 +105,14 @@ async def test_a_handler_that_raises_leaves_a_span_that_says_so(bench: Bench, sp
 def test_a_span_quotes_nothing_that_was_opened(spans: Collected) -> None:
     """The error of a handler is in its span without what the handler was given to read."""
     received = Received(
-        Envelope(UUID(int=1), "parcel.pack", 1, "s", NOON, traceparent=PLACE),
-        Pack(parcel="p"),
-        {},
-        "{}",
-        "depot.in",
-        secrets=("ada@x",),
+        Envelope(UUID(int=1), "parcel.pack", 1, "s", NOON, traceparent=PLACE), Pack(parcel="p"), {}, "{}", "depot.in"
     )
     batch = Tracing(spans.provider, "memory").batch(())
     batch.begin(received)
     try:
         raise ValueError("nobody at ada@x")
     except ValueError as error:
-        batch.failed(HandlerFailed([received], error))
+        batch.failed(HandlerFailed([received], error), ["ada@x"])
     (span,) = spans.all
     (event,) = span.events
     told = dict(event.attributes or {})

@@ -134,7 +134,7 @@ class ParticipantConsumer:
         elif is_transient(error):
             self._put_off(work, received, RetryLater(_told(error), attempts=deferred.ATTEMPTS))
         else:
-            story = hiding("".join(traceback.format_exception(error)), received.secrets)
+            story = hiding("".join(traceback.format_exception(error)), work.opened)
             self._bury(work, received, "handler_failed", story[-8000:])
 
     # -- what is sealed --------------------------------------------------------------------------------------
@@ -320,7 +320,7 @@ class ParticipantConsumer:
     def _put_off(self, work: Work, received: Received, error: RetryLater) -> None:
         tried = received.attempts + 1
         first_at = received.first_at or work.now
-        reason = hiding(error.reason, received.secrets)
+        reason = hiding(error.reason, work.opened)
         spent = error.attempts is not None and tried >= error.attempts
         if spent and error.otherwise is not None:
             self._answer_otherwise(work, received, error.otherwise)

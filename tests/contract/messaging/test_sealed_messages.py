@@ -184,6 +184,23 @@ async def test_what_a_handler_raises_tells_nothing(bench: Bench) -> None:
     _tells_nothing(await _kept(bench))
 
 
+async def test_a_batch_handler_tells_nothing_of_others(bench: Bench) -> None:
+    """The reason for which one message waits may quote another of the batch: without what was opened."""
+    keys, participant = MemoryKeys(), Participant("depot")
+
+    @participant.handles_batch(SendReceipt)
+    async def send(
+        commands: Sequence[SendReceipt], db: AsyncSession
+    ) -> Sequence[ReceiptSent | ReceiptRefused | RetryLater]:
+        return [RetryLater(f"after {each.to}") for each in reversed(commands)]
+
+    await _serve(bench, keys, participant)
+    other = await _to(keys, 2, "charles@lovelace.example")
+    await bench.handle(await _command(bench, keys, 1), await _command(bench, keys, 2, **other))
+    assert ["after <sealed>"] * 2 == [each.last_error for each in await bench.rows(schema.deferred)]
+    _tells_nothing(await _kept(bench))
+
+
 async def test_what_a_database_quotes_of_a_handlers_rows_tells_nothing(bench: Bench) -> None:
     """Rows that are refused only when the batch is written, after the handler, are quoted without what was opened."""
     keys, participant = MemoryKeys(), Participant("depot")

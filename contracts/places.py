@@ -29,7 +29,7 @@ from pydantic_core import from_json
 
 from contracts.annotations import annotation_of, anything, complete, is_model, kinds, of_array, of_mapping
 from contracts.marks import Carried
-from contracts.withheld import MARKED_TEXT, Sealed, Unopened, Withheld, is_token
+from contracts.withheld import MARKED_TEXT, Sealed, Unopened, Withheld, is_token, withheld
 
 if TYPE_CHECKING:
     from contracts.message import Message
@@ -157,7 +157,10 @@ def misplaced(message: type[Message], data: Any) -> str | None:
 
 
 def _complaint(message: type[Message], place: Place, token: Any) -> str | None:
-    # Of its form it is: whoever has made the message of it has seen to that.
+    try:
+        withheld(token)  # what a message takes no notice of (another name of a field) nobody has looked at
+    except ValueError as error:
+        return f"{message.wire_type} {place.path}: {error}"
     wire_type, field = token.get("type"), token.get("field")
     if (wire_type, field) == (message.wire_type, place.path) or "erased" in token:
         return None

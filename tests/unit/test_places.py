@@ -299,6 +299,27 @@ def test_nobody_hides_whose_a_message_is_nor_what_it_follows() -> None:
                 registry.parse(kind.wire_type, 1, {"who": token, "what": "x"})
 
 
+def test_a_broken_token_is_refused_also_where_a_message_takes_no_notice_of_it() -> None:
+    """Under another name of a field, or in a computed one: whoever opens the rest would stumble over it."""
+
+    class Noticed(Event, type="t.noticed", subject="who"):
+        who: str
+        mail: Sensitive[str] = Field(alias="e-mail")
+
+        @computed_field  # type: ignore[prop-decorator]
+        @property
+        def domain(self) -> Sensitive[str]:
+            return "example.com"
+
+    registry = Registry([Noticed])
+    good = {"who": "w", "e-mail": "x"}
+    for name in ("mail", "domain"):
+        assert isinstance(registry.parse("t.noticed", 1, good | {name: _token("t.noticed", name)}), Noticed)
+        for broken in ({"key": None}, {"nonce": 3}, {"more": "x"}):
+            with pytest.raises(InvalidMessage, match=f"t.noticed {name}: a token"):
+                registry.parse("t.noticed", 1, good | {name: _token("t.noticed", name) | broken})
+
+
 def test_what_is_sealed_orders_nothing() -> None:
     """A key that is marked, where the contract has a subject, is refused."""
     with pytest.raises(TypeError, match="key='mail' is marked"):

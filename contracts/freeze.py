@@ -20,7 +20,7 @@ Schema = Mapping[str, Any]
 # Words for people, and what is compared by itself.
 _ELSEWHERE = frozenset({"title", "description", "examples", "deprecated", "$id", "$defs", "required", "properties"})
 _ABOUT = "x-amends"
-_SEALED = frozenset({"sealed"})
+_SEALED = frozenset({"sealed", "carried"})
 _SEALING = _SEALED | {"subject"}
 _ABSENT = object()
 
@@ -52,6 +52,9 @@ def schema_of(message: type[Message]) -> dict[str, Any]:
     if message.subject_field is not None:
         about["subject"] = message.subject_field
         about["sealed"] = [each.path for each in sealed_for(message)]
+        carried = {each.path: [f"{of.type} {of.field}" for of in each.carried] for each in sealed_for(message)}
+        if any(carried.values()):
+            about["carried"] = {path: sorted(said) for path, said in carried.items() if said}
     return schema | {_ABOUT: about}
 
 
@@ -99,6 +102,10 @@ class _Comparison:
         for path in before:
             if path not in after:
                 yield f"{path} was sealed and is not, so what is under way does not open"
+        for path, said in old.get("carried", {}).items():
+            for each in said:
+                if path in after and each not in new.get("carried", {}).get(path, []):
+                    yield f"{each} was carried to {path} and is not, so what is under way does not open"
         for path in after:
             if path not in before and self._knew(path):
                 yield f"{path} was not sealed and is, but older readers take no tokens there"

@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 from typing_extensions import TypedDict
 
-from contracts import SENSITIVE, Command, Event, InvalidMessage, Registry, Sensitive, Upcaster
+from contracts import SENSITIVE, Carried, Command, Event, InvalidMessage, Registry, Sensitive, Upcaster
 from contracts.freeze import breaks, schema_of
 from contracts.places import Misplaced, cannot_hold, check_tokens, misplaced, places, sealed_for
 from tests.unit.mailing import Mailing, Ordered, ReceiptRefused, SendReceipt
@@ -459,4 +459,20 @@ def test_a_new_field_may_be_sealed_at_once_and_no_old_one() -> None:
     )
     assert ["boxes.*.name was sealed and is not, so what is under way does not open"] == breaks(
         before, of(BoxOpen, more=str | None)
+    )
+
+
+def test_what_is_carried_to_a_field_goes_on_to_open_there() -> None:
+    """More may be, also later; less would leave what is under way unopened."""
+
+    def of(*carried: Carried) -> dict[str, Any]:
+        mail: Any = Annotated[str, SENSITIVE, *carried]
+        said = {"__annotations__": {"who": str, "mail": mail}, "__module__": __name__}
+        return schema_of(type("Carrying", (Event,), said, type="t.carrying", subject="who"))
+
+    one, other = Carried("t.first", "mail"), Carried("t.other", "mail")
+    assert {"mail": ["t.first mail", "t.other mail"]} == of(other, one)["x-amends"]["carried"]
+    assert [] == breaks(of(), of(one)) + breaks(of(one), of(other, one))
+    assert ["t.other mail was carried to mail and is not, so what is under way does not open"] == breaks(
+        of(other, one), of(one)
     )

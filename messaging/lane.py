@@ -108,6 +108,7 @@ class Lane:
             await self._process(arrivals)
         finally:
             settling.end(self._turn)
+            self._opened = []
         self._station.hand.done(arrivals)
         self.sizing.took(len(arrivals), self._station.clock.monotonic() - began)
         await settling.catch_up()

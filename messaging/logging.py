@@ -16,6 +16,10 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _BROKER_CLIENTS = ("aio_pika", "aiormq")
 
 
+_TRACEBACK = structlog.dev.RichTracebackFormatter(show_locals=False)
+"""Without local variables: they are passwords, keys, and what was opened for a handler."""
+
+
 def configure(service: str, level: str, style: Literal["auto", "console", "json"], file: TextIO | None = None) -> None:
     """Set up structlog once for this process; `auto` is for people on a terminal and JSON elsewhere.
 
@@ -24,7 +28,9 @@ def configure(service: str, level: str, style: Literal["auto", "console", "json"
     target = file if file is not None else sys.stderr
     for_people = style == "console" or (style == "auto" and target.isatty())
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if for_people else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(exception_formatter=_TRACEBACK)
+        if for_people
+        else structlog.processors.JSONRenderer()
     )
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

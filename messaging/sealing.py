@@ -187,7 +187,10 @@ class Sealing:
             raise Unopenable(
                 f"{what} does not open here: it was changed, or sealed for another subject, type or field"
             ) from None
-        return from_json(text)
+        try:
+            return from_json(text, allow_inf_nan=False)
+        except ValueError:
+            raise Unopenable(f"{what} opens, and is no JSON: whoever has sealed it does it wrongly") from None
 
 
 @runtime_checkable

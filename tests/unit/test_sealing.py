@@ -16,7 +16,7 @@ from contracts.message import Message
 from contracts.places import Misplaced
 from contracts.withheld import ERASED
 from messaging.envelope import Envelope
-from messaging.keys import decoded
+from messaging.keys import decoded, encoded
 from messaging.memory_keys import MemoryKeys
 from messaging.received import Received
 from messaging.sealing import Sealing, Unopenable, UnusableSubject, authenticated, hiding, sealing_in_a_thread
@@ -153,6 +153,16 @@ async def test_a_token_that_was_moved_or_changed_does_not_open() -> None:
         assert "does not open here: it was changed, or sealed for another subject, type or field" in told
     told = await _why(keys, Ordered, data | {"email": token | {"key": "strange"}})
     assert "what was sealed for shop.ordered email names a key that was never made here" in told
+
+
+@pytest.mark.parametrize("said", [b"ada@example.com", b"NaN", b'"\xff"', b""], ids=["text", "nan", "bytes", "empty"])
+async def test_what_opens_and_is_no_json_harms_nobody(said: bytes) -> None:
+    """Another program has sealed it wrongly: it is told as such, and quoted nowhere."""
+    keys = _keys()
+    (data,) = await _written(keys, ADA)
+    bound = authenticated("ada", "shop.ordered", "email")
+    data["email"]["data"] = encoded(AESGCM(bytes(range(32))).encrypt(b"\1" * 12, said, bound))
+    assert "what was sealed for shop.ordered email opens, and is no JSON" in await _why(keys, Ordered, data)
 
 
 async def test_what_is_erased_is_erased_for_everybody() -> None:

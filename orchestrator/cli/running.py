@@ -138,11 +138,14 @@ async def _sealing(settings: OrchestratorSettings) -> AsyncIterator[Sealing | No
     if settings.subject_keys is None:
         yield None
         return
+    from messaging.subjects.master import DamagedKey
     from messaging.subjects.store import store_of
 
     store = store_of(settings, SystemClock())
     try:
         yield None if store is None else Sealing(store)
+    except DamagedKey as error:
+        fail(str(error), 1)
     finally:
         if store is not None:
             await store.close()

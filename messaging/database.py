@@ -39,6 +39,7 @@ _SLOW_STATES = ("57014", "55P03")
 _HELD_STATES = ("55P03", "40P01")
 # A migration has changed the result of a statement that was prepared before it; it is prepared anew.
 _STALE = "InvalidCachedStatementError"
+_UNUSABLE = "InternalClientError"
 # The operating system's refusals: the same again is refused again, until a person has done something about it.
 _LASTING = (PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError, ssl.SSLCertVerificationError)
 
@@ -317,6 +318,10 @@ def _leave_standbys(engine: AsyncEngine) -> None:
     def told(context: ExceptionContext) -> None:
         # A server that was demoted while we were connected to it: where the address leads to by now, it may be another.
         if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
+            context.is_disconnect = True
+        # It was ended while it was being opened: asyncpg has read the server's last words, and its end not yet. Once it
+        # is open, SQLAlchemy asks it whether it is closed.
+        if context.connection is None and type(context.original_exception).__name__ == _UNUSABLE:
             context.is_disconnect = True
 
 

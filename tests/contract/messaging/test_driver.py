@@ -299,6 +299,27 @@ async def test_a_lost_connection_is_thrown_away_with_all_that_were_opened_before
     await killer.close()
 
 
+async def test_a_connection_that_is_ended_while_it_is_being_opened_is_a_lost_one(postgres_url: str) -> None:
+    """The server's last words have come, and the end of the connection has not: another try may succeed."""
+    said = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+    ended: list[bool] = []
+
+    def end(connection: Any, _record: Any) -> None:
+        if not ended:
+            ended.append(True)
+            connection.driver_connection._protocol.data_received(b"E" + (len(said) + 4).to_bytes(4, "big") + said)
+
+    database = Database(postgres_url, by_index=True)
+    async with database.reading():
+        event.listen(database.engine.sync_engine, "connect", end, insert=True)
+        with pytest.raises(DBAPIError) as raised:
+            await database.ping()
+        assert (type(raised.value.orig).__name__, is_transient(raised.value)) == ("InternalClientError", True)
+        await database.ping()
+    assert ended
+    await database.close()
+
+
 async def test_a_task_that_ends_in_a_statement_takes_the_connection_along(database: Database) -> None:
     """What the server still does there is nobody's; the next transaction has another connection."""
     backends: list[int] = []

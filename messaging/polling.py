@@ -62,6 +62,8 @@ class Poller:
         """When the next thing is due, as far as the last look and what has been hinted since say."""
         self._looks_at: datetime | None = None
         """When the next look will be, while it is waited for."""
+        self._overdue = False
+        """Whether something was hinted, since the last look began, that is due already."""
         self._held: set[object] = set()
         self._resting: dict[object, datetime] = {}
         self._aside: list[tuple[datetime, Arrival]] = []
@@ -71,7 +73,7 @@ class Poller:
         """Look until `stop`. A database that is away is waited for; any other error is raised."""
         while not self._stopping:
             # Before the look, not after it: what is hinted meanwhile is of a row that this look may have missed.
-            self._next = None
+            self._next, self._overdue = None, False
             try:
                 found, upcoming = await self._find(self._clock.now())
             except DATABASE_ERRORS as error:
@@ -92,8 +94,11 @@ class Poller:
 
     def hint(self, moment: datetime | None) -> None:
         """A transaction has just written a time that may be earlier than the next look."""
+        if moment is None:
+            return
         self._expect(moment)
-        if moment is not None and self._looks_at is not None and moment < self._looks_at:
+        self._overdue = self._overdue or moment <= self._clock.now()
+        if self._looks_at is not None and moment < self._looks_at:
             self._sooner.set()
 
     def _expect(self, moment: datetime | None) -> None:
@@ -125,6 +130,8 @@ class Poller:
         look = self._clock.monotonic() + self._interval
         while not self._stopping:
             self._sooner.clear()
+            if self._overdue:
+                break
             now = self._clock.now()
             wait = look - self._clock.monotonic()
             if self._next is not None:

@@ -20,6 +20,7 @@ REASONS = frozenset(
             "forbidden_header",
             "forbidden_sender",
             "bad_signature",
+            "unopenable",
             "unknown",
             "invalid",
             "unhandled",

@@ -109,9 +109,18 @@ async def test_what_is_due_sooner_is_looked_at_when_it_is(monkeypatch: pytest.Mo
         assert consumer.at == [0.0]
         await clock.move(0.0625)
         assert consumer.at == [0.0, 0.6875]
+
+
+async def test_what_is_due_already_is_looked_at_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A delay of nothing does not wait for the clock, which may stand still; nor what is told during a look."""
+    async with _polling(monkeypatch) as (clock, consumer, poller):
         poller.hint(clock.now())
-        await clock.move(0.0625)
-        assert consumer.at == [0.0, 0.6875, 0.75]
+        await clock.move(0)
+        assert consumer.at == [0.0, 0.0]
+        told = iter((True,))
+        consumer.meanwhile = lambda: poller.hint(NOON) if next(told, False) else None
+        await clock.move(1)
+        assert consumer.at == [0.0, 0.0, 1.0, 1.0]
 
 
 async def test_what_is_told_during_a_look_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -280,13 +280,18 @@ async def test_a_lone_message_calls_so_many_functions(fresh_postgres: Callable[[
     trade = Trade({name: Bench(Database(fresh_postgres())) for name in TABLES})
     try:
         await trade.start()
-        for last in (False, False, True):  # until then they connect, and have their statements prepared
+        calls: dict[str, list[int]] = {message: [] for _, message in PATH}
+        for deep in (False, False, True, True, True):  # until then they connect, and have their statements prepared
             await trade.place(1)
             for service, message in PATH:
-                received, cost = await trade.batch(service, deep=last, overhear=False)
+                received, cost = await trade.batch(service, deep=deep, overhear=False)
                 assert received == [message]
-                assert not last or 0 < cost.calls <= LONE_CALLS[message], message
-        assert await trade.ended() == {"completed": 3}
+                calls[message] += [cost.calls] * deep
+        # The least of them: now and then somebody looks at the tables meanwhile, who is no part of the message.
+        least = {message: min(each) for message, each in calls.items()}
+        assert 0 < min(least.values())
+        assert {message: number for message, number in least.items() if number > LONE_CALLS[message]} == {}
+        assert await trade.ended() == {"completed": 5}
     finally:
         await trade.close()
 

@@ -25,12 +25,10 @@ from contracts.registry import InvalidMessage, Registry, UnknownMessage
 from contracts.withheld import ERASED, Sealed, is_token
 from messaging.keys import decoded, encoded, require_library
 from messaging.received import Received
-from messaging.subject_keys import Keys, SubjectKey
+from messaging.subject_keys import LONGEST_SUBJECT, Keys, SubjectKey, can_name
 
 T = TypeVar("T")
 
-LONGEST_SUBJECT = 200
-"""Characters."""
 NONCE_BYTES = 12
 PADDED = 32
 """Bytes: what is encrypted is so many long, or several times so many. A token's length would tell true from false."""
@@ -227,10 +225,10 @@ def sealing_in_a_thread(keys: Callable[[], Keys]) -> Iterator[Sealing]:
 def check_subject(message: Message) -> str:
     """Who a message is about, as keys are called; raises UnusableSubject."""
     subject = subject_of(message)
-    if not 0 < len(subject) <= LONGEST_SUBJECT or "\0" in subject:
+    if not can_name(subject):
         raise UnusableSubject(
             f"{message.wire_type}: its subject {message.subject_field} has {len(subject)} characters, and a key is "
-            f"found by 1 to {LONGEST_SUBJECT}, none of them NUL"
+            f"found by 1 to {LONGEST_SUBJECT} that can be stored, none of them NUL"
         )
     return subject
 

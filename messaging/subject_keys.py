@@ -6,12 +6,22 @@ nothing of the subject.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 KEY_BYTES = 32
 """Of a subject's key: AES-256."""
+LONGEST_SUBJECT = 200
+"""Characters: an index has to hold it."""
+_IMPOSSIBLE = re.compile("[\0\ud800-\udfff]")
+"""What PostgreSQL does not store: NUL, and half of a surrogate pair."""
+
+
+def can_name(subject: str) -> bool:
+    """Whether a text can name a person: 1 to LONGEST_SUBJECT characters that can be stored."""
+    return 0 < len(subject) <= LONGEST_SUBJECT and _IMPOSSIBLE.search(subject) is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from messaging.clock import Clock
 from messaging.database import DATABASE_ERRORS, Database, in_words, shown
 from messaging.keys import UnusableKey
 from messaging.settings import ServiceSettings
-from messaging.subject_keys import KEY_BYTES, KeysUnavailable, SubjectKey
+from messaging.subject_keys import KEY_BYTES, LONGEST_SUBJECT, KeysUnavailable, SubjectKey, can_name
 from messaging.subjects import rows as reading
 from messaging.subjects.master import MAKER, DamagedKey, Masters, UnknownMaster, Wrapped, read
 from messaging.subjects.recent import Recent
@@ -28,13 +28,9 @@ REMEMBERED_SECONDS = 10.0
 MOST_REMEMBERED = 10_000
 CONNECTIONS = 2
 """To the keys' database: one look is on its way for each batch in hand."""
-LONGEST_SUBJECT = 200
-"""Characters: an index has to hold it."""
 KEY_ID_BYTES = 16
 
 _ID = re.compile(r"[A-Za-z0-9_-]{22}")
-_IMPOSSIBLE = re.compile("[\0\ud800-\udfff]")
-"""What PostgreSQL does not store: NUL, and half of a surrogate pair."""
 _NEW = ("id", "subject", "wrapped", "master", "made_at")
 
 
@@ -227,5 +223,5 @@ class SubjectStore:
 
 def check_subject(subject: str) -> None:
     """Raise ValueError where this cannot name a person."""
-    if not 0 < len(subject) <= LONGEST_SUBJECT or _IMPOSSIBLE.search(subject):
+    if not can_name(subject):
         raise ValueError(f"{subject[:50]!r} cannot be a subject: 1 to {LONGEST_SUBJECT} characters that can be stored")

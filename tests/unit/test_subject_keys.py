@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from messaging.keys import UnusableKey
-from messaging.subject_keys import SubjectKey
+from messaging.subject_keys import SubjectKey, can_name
 from messaging.subjects import master
 from messaging.subjects.master import DamagedKey, MasterKey, Masters, UnknownMaster, Wrapped
 from messaging.subjects.recent import Recent
@@ -124,3 +124,9 @@ def test_what_is_remembered_is_bounded_in_time_and_number() -> None:
     assert (recent.of("abcde", 111.0), len(recent)) == ({"c": 4, "d": 5, "e": 6}, 3)
     recent.keep([("f", 7)], at=130.0)
     assert len(recent) == 1
+
+
+def test_what_can_name_a_person_is_what_a_database_stores() -> None:
+    """Whoever seals, keeps keys or erases asks the same: neither nothing nor too much, nor what PostgreSQL refuses."""
+    assert can_name("a" * 200)
+    assert not [each for each in ("", "a" * 201, "a\0b", "a\ud800b") if can_name(each)]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from secrets import token_bytes, token_urlsafe
+from secrets import token_bytes
 
-from messaging.subject_keys import KEY_BYTES, KeysUnavailable, SubjectKey
+from messaging.subject_keys import KEY_BYTES, KeysUnavailable, SubjectKey, new_key_id
 
 
 class MemoryKeys:
@@ -15,7 +15,7 @@ class MemoryKeys:
         self,
         *,
         random: Callable[[int], bytes] = token_bytes,
-        name: Callable[[], str] = lambda: token_urlsafe(16),
+        name: Callable[[], str] = new_key_id,
     ) -> None:
         self._random = random
         self._name = name

@@ -7,14 +7,17 @@ nothing of the subject.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from secrets import token_bytes
 from typing import Protocol
 
 KEY_BYTES = 32
 """Of a subject's key: AES-256."""
 LONGEST_SUBJECT = 200
 """Characters: an index has to hold it."""
+_ID_BYTES = 16
 _IMPOSSIBLE = re.compile("[\0\ud800-\udfff]")
 """What PostgreSQL does not store: NUL, and half of a surrogate pair."""
 
@@ -22,6 +25,12 @@ _IMPOSSIBLE = re.compile("[\0\ud800-\udfff]")
 def can_name(subject: str) -> bool:
     """Whether a text can name a person: 1 to LONGEST_SUBJECT characters that can be stored."""
     return 0 < len(subject) <= LONGEST_SUBJECT and _IMPOSSIBLE.search(subject) is None
+
+
+def new_key_id(random: Callable[[int], bytes] = token_bytes) -> str:
+    """22 characters of base64url with 127 random bits. The first is a letter: "-" would begin a command's option."""
+    first, *others = random(_ID_BYTES)
+    return urlsafe_b64encode(bytes((first & 0x7F, *others))).rstrip(b"=").decode("ascii")
 
 
 @dataclass(frozen=True, slots=True)

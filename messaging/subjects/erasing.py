@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,8 +13,9 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging.database import Database
+from messaging.subject_keys import new_key_id
 from messaging.subjects.schema import subject_key
-from messaging.subjects.store import KEY_ID_BYTES, check_subject
+from messaging.subjects.store import check_subject
 
 _SHOWN = (
     subject_key.c.subject,
@@ -101,7 +101,7 @@ async def _erase(connection: AsyncConnection, wanted: Erasure) -> bool:
     """In one statement: whoever makes this person's key in this moment comes before it or after it."""
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
     erased = {"erased_at": wanted.at, "erased_by": wanted.by, "erased_why": wanted.why}
-    row = insert(subject_key).values(id=secrets.token_urlsafe(KEY_ID_BYTES), subject=wanted.subject, **erased)
+    row = insert(subject_key).values(id=new_key_id(), subject=wanted.subject, **erased)
     said = row.on_conflict_do_update(
         index_elements=[subject_key.c.subject],
         set_={"wrapped": None, "master": None, **erased},

@@ -15,7 +15,7 @@ from messaging.clock import Clock
 from messaging.database import DATABASE_ERRORS, Database, in_words, shown
 from messaging.keys import UnusableKey
 from messaging.settings import ServiceSettings
-from messaging.subject_keys import KEY_BYTES, LONGEST_SUBJECT, KeysUnavailable, SubjectKey, can_name
+from messaging.subject_keys import KEY_BYTES, LONGEST_SUBJECT, KeysUnavailable, SubjectKey, can_name, new_key_id
 from messaging.subjects import rows as reading
 from messaging.subjects.master import MAKER, DamagedKey, Masters, UnknownMaster, Wrapped, read
 from messaging.subjects.recent import Recent
@@ -28,7 +28,6 @@ REMEMBERED_SECONDS = 10.0
 MOST_REMEMBERED = 10_000
 CONNECTIONS = 2
 """To the keys' database: one look is on its way for each batch in hand."""
-KEY_ID_BYTES = 16
 
 _ID = re.compile(r"[A-Za-z0-9_-]{22}")
 _NEW = ("id", "subject", "wrapped", "master", "made_at")
@@ -173,7 +172,7 @@ class SubjectStore:
         return [*rows, *(Row.of(each) for each in wrapped if each.id in made)]
 
     def _new(self, subject: str) -> Wrapped:
-        key = SubjectKey(secrets.token_urlsafe(KEY_ID_BYTES), secrets.token_bytes(KEY_BYTES))
+        key = SubjectKey(new_key_id(), secrets.token_bytes(KEY_BYTES))
         return self._masters.wrap(key, subject)
 
     def _keep(self, rows: Sequence[Row], at: float) -> dict[str, SubjectKey | None]:

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from messaging.keys import UnusableKey
-from messaging.subject_keys import SubjectKey, can_name
+from messaging.subject_keys import SubjectKey, can_name, new_key_id
 from messaging.subjects import master
 from messaging.subjects.master import DamagedKey, MasterKey, Masters, UnknownMaster, Wrapped
 from messaging.subjects.recent import Recent
@@ -43,6 +43,15 @@ def test_a_wrapped_key_opens_where_it_belongs_only() -> None:
     with pytest.raises(UnknownMaster, match="'old' is not here"):
         Masters([MasterKey("new", OLD.key)], "new").unwrap(wrapped)
     assert masters.wrap(ADA, "ada").text != wrapped.text
+
+
+def test_the_id_of_a_key_can_be_given_to_a_command() -> None:
+    """It never begins with "-", as an option does, whatever chance says; every random byte counts."""
+    assert new_key_id(lambda count: b"\xff" * count) == "f" + "_" * 20 + "w"
+    assert new_key_id(lambda count: b"\xfb" * count) == "e_v7-_v7-_v7-_v7-_v7-w"
+    assert new_key_id(bytes) == "A" * 22
+    firsts = {new_key_id(bytes((first,)).__mul__)[0] for first in range(256)}
+    assert firsts == {*"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdef"}
 
 
 def test_a_key_is_wrapped_as_the_documentation_says() -> None:

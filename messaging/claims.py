@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import bindparam, column, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from contracts.value import value
 from messaging import bulk, driver
-from messaging.bus import Receipt
-from messaging.outbox_rows import OutboxRow, Pending
+from messaging.bus import Outgoing, Receipt
+from messaging.outbox_rows import OutboxRow, Pending, message_of
 from messaging.schema import UTCDateTime, outbox, outbox_claim
 from messaging.shapes import among, pack
 
@@ -98,17 +100,31 @@ _ID, _AVAILABLE_AT, _SIZE, _KEY = range(4)
 """Where these stand in a row; from the key on it is an OutboxRow."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
+class Claimed:
+    """A claimed row, as it is published. Not an OutboxRow: a backlog has a million of them."""
+
+    id: int
+    key: str | None
+    message: Outgoing
+
+
+@dataclass(frozen=True)
 class Claim:
     """Rows that are ours until the lease ends, and what to say next time."""
 
     token: int | None
     """Proves that they are; None where there are none."""
-    rows: Sequence[Pending]
+    rows: Sequence[Claimed]
     full: bool
     """Whether there may be more: as many were found as one claim takes."""
     upto: datetime
     """Nothing is left that has been available since before this, but what is committed late or given back."""
+
+    @cached_property
+    def ids(self) -> frozenset[int]:
+        """The numbers of the rows."""
+        return frozenset([each.id for each in self.rows])
 
 
 async def claim(
@@ -128,10 +144,12 @@ async def claim(
     if not found:
         return Claim(None, (), False, since)
     mine, ends = await _gaps(connection, found, confirmed, now)
-    kept = [row for row in found if row[_ID] in mine and row[_ID] < ends.get(row[_KEY], row[_ID] + 1)]
+    kept: Sequence[Any] = found
+    if ends or len(mine) < len(found):
+        kept = [row for row in found if row[_ID] in mine and row[_ID] < ends.get(row[_KEY], row[_ID] + 1)]
     return Claim(
         await _enter(connection, [row[_ID] for row in kept], now, lease),
-        [Pending(row[_ID], OutboxRow(*row[_KEY:])) for row in kept],
+        [Claimed(row[_ID], row[_KEY], message_of(*row[_KEY:])) for row in kept],
         len(found) == CLAIM or sum(row[_SIZE] for row in found) >= CLAIM_BYTES,
         max(row[_AVAILABLE_AT] for row in found),
     )
@@ -217,7 +235,7 @@ def gaps(rows: Iterable[Sequence[Any]], mine: Collection[int], confirmed: Collec
 
 def before(pending: Pending, found: Mapping[str | None, int]) -> bool:
     """Whether a row is older than its key's gap, and so may leave."""
-    gap = None if pending.row.key is None else found.get(pending.row.key)
+    gap = None if pending.key is None else found.get(pending.key)
     return gap is None or pending.id < gap
 
 

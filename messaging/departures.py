@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from messaging import schema
 from messaging.bulk import Writes
+from messaging.claims import Claimed
 from messaging.outbox_rows import Pending
 
 _ID = schema.outbox.c.id
@@ -64,6 +65,18 @@ class Departures:
                 ready.append(each)
         return ready
 
+    def free(self, claimed: Sequence[Claimed]) -> Sequence[Claimed]:
+        """Those that nobody here sends or has sent, and that are not behind one of their key that is on its way.
+
+        What is offered here and only waits for its turn is not overtaken by younger rows of its key.
+        """
+        ids = {each.id for each in claimed}
+        if self.on_their_way.isdisjoint(ids) and self.confirmed.isdisjoint(ids):
+            return claimed
+        busy = {each.key for each in claimed if each.key is not None and each.id in self.on_their_way}
+        taken = self.confirmed | self.on_their_way
+        return [each for each in claimed if each.id not in taken and each.key not in busy]
+
     # -- when they were sent ---------------------------------------------------------------------------------
 
     def fail(self, identity: int) -> None:
@@ -76,9 +89,12 @@ class Departures:
             del self._failed[forgotten]
             self._forgotten = max(self._forgotten, forgotten)
 
-    def mended(self, identity: int) -> None:
-        """It was confirmed after all."""
-        self._failed.pop(identity, None)
+    def arrived(self, ids: Collection[int]) -> None:
+        """These were confirmed, some perhaps after they had failed."""
+        self.confirmed.update(ids)
+        if self._failed:
+            for identity in ids:
+                self._failed.pop(identity, None)
 
     def may_be_pending(self, ids: Iterable[int]) -> bool:
         """Whether one of these may not have been sent yet."""

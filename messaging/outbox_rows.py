@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 from contracts.message import Command, Message
@@ -53,6 +54,22 @@ class Pending:
     after: frozenset[int] = frozenset()
     checked: bool = False
 
+    @property
+    def key(self) -> str | None:
+        """What it keeps its order with."""
+        return self.row.key
+
+
+class Keyed(Protocol):
+    """A row that has a key, or none."""
+
+    @property
+    def key(self) -> str | None:
+        """What it keeps its order with."""
+
+
+K = TypeVar("K", bound=Keyed)
+
 
 def outgoing(message: Message, envelope: Envelope, data: str | None = None) -> OutboxRow:
     """The row that carries `message`: events and commands each to their exchange, the type as routing key.
@@ -72,32 +89,55 @@ def outgoing(message: Message, envelope: Envelope, data: str | None = None) -> O
     )
 
 
-def waves(pending: Sequence[Pending]) -> list[list[Pending]]:
+def waves(rows: Sequence[K]) -> list[Sequence[K]]:
     """Rows in rounds, each key at most once a round, so that a failure holds back the rest of its key."""
-    waves: list[list[Pending]] = []
+    if not rows:
+        return []
+    keys = [each.key for each in rows if each.key is not None]
+    if len(set(keys)) == len(keys):
+        return [rows]
+    waves: list[list[K]] = []
     depth: dict[str, int] = {}
-    for each in pending:
-        place = 0 if each.row.key is None else depth.get(each.row.key, 0)
-        if each.row.key is not None:
-            depth[each.row.key] = place + 1
+    for each in rows:
+        place = 0 if each.key is None else depth.get(each.key, 0)
+        if each.key is not None:
+            depth[each.key] = place + 1
         if place == len(waves):
             waves.append([])
         waves[place].append(each)
-    return waves
+    return list(waves)
 
 
 def as_message(row: OutboxRow) -> Outgoing:
     """The row as the broker gets it."""
-    message = text_of(row.message_id)
+    return message_of(
+        row.key,
+        row.message_id,
+        row.exchange,
+        row.routing_key,
+        row.type,
+        row.source,
+        row.correlation_id,
+        row.body,
+        row.created_at,
+    )
+
+
+def message_of(
+    key: str | None,
+    message_id: UUID,
+    exchange: str,
+    routing_key: str,
+    wire_type: str,
+    source: str,
+    correlation_id: str | None,
+    body: str,
+    created_at: datetime,
+) -> Outgoing:
+    """A row with these fields, in the order of OutboxRow, as the broker gets it."""
+    message = text_of(message_id)
+    # By the correlation id messages are spread over partitions: what belongs to no saga yet goes by its key.
+    belongs_to = correlation_id or key or message
     return Outgoing(
-        exchange=row.exchange,
-        routing_key=row.routing_key,
-        message_id=message,
-        body=row.body.encode(),
-        type=row.type,
-        timestamp=row.created_at,
-        app_id=row.source,
-        # By this property messages are spread over partitions: what belongs to no saga yet goes by its key.
-        correlation_id=row.correlation_id or row.key or message,
-        content_type=CONTENT_TYPE,
+        exchange, routing_key, message, body.encode(), wire_type, created_at, source, belongs_to, CONTENT_TYPE
     )

@@ -22,7 +22,8 @@ from messaging.clock import Checkpoint, Clock, no_checkpoint
 from messaging.database import DATABASE_ERRORS, Database, in_words, is_transient
 from messaging.departures import Departures
 from messaging.outbox_rows import Pending, as_message
-from messaging.sweeping import SLICE, Sweeper
+from messaging.slices import SLICE
+from messaging.sweeping import Sweeper
 
 MOST_OFFERED = 2_000
 """Rows offered and not yet published beyond which a worker slows down."""
@@ -118,7 +119,7 @@ class Relay:
         ready = []
         for each in wave:
             # An older row may have failed, or be on its way with the sweeper, whose turn comes after ours.
-            if each.row.key in held or self._departures.may_be_pending(each.after):
+            if each.key in held or self._departures.may_be_pending(each.after):
                 self._leave(each, held)
             else:
                 ready.append(each)
@@ -134,8 +135,8 @@ class Relay:
     def _leave(self, pending: Pending, held: set[str | None]) -> None:
         """Leave a row, and all that follow it with its key, to the sweeper."""
         self._departures.fail(pending.id)
-        if pending.row.key is not None:
-            held.add(pending.row.key)
+        if pending.key is not None:
+            held.add(pending.key)
 
     def delete_with(self, writes: Writes) -> set[int]:
         """Delete what is confirmed, with what else the caller writes; returns the ids, for `deleted` or `kept`."""

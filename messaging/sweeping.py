@@ -17,15 +17,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import claims, outbox_rows, schema
 from messaging.bulk import Writes
-from messaging.bus import Bus, Outgoing, Receipt
-from messaging.claims import LEASE, Claim
+from messaging.bus import Bus, Receipt
+from messaging.claims import LEASE, Claim, Claimed
 from messaging.clock import Checkpoint, Clock
 from messaging.database import DATABASE_ERRORS, Database, in_words, is_transient
 from messaging.departures import Departures
-from messaging.outbox_rows import Pending, as_message
+from messaging.slices import Slices
 
-SLICE = 500
-"""Rows published together: as many as a RabbitMQ channel should have unconfirmed."""
 FROM_THE_BEGINNING = 1.0
 """Seconds after which a sweeper that has a backlog before it looks at what came in behind it."""
 
@@ -79,30 +77,35 @@ class Sweeper:
     async def sweep_all(self) -> bool:
         """Claim and send while every claim is full, each claim while the one before it is on its way.
 
-        Returns whether there was something to do. A claim holds no row behind one that is not confirmed yet, so those
-        of a key keep their order.
+        Returns whether there was something to do. The next one follows as soon as the bus has all of a claim, before
+        the last of it is confirmed. A claim holds no row behind one that is not confirmed yet, so those of a key keep
+        their order.
         """
         claim = await self._claim(claims.BEGINNING)
         something = claim.full and bool(claim.rows)
         looked_at = self._clock.monotonic()
+        sending: deque[asyncio.Task[None]] = deque()
         try:
             while claim.rows:
-                sending = asyncio.create_task(self._send(claim), name="relay sends a claim")
-                try:
-                    if not claim.full or self._stopping:
-                        return something
-                    # Late commits and rows that were given back lie before what was claimed last.
-                    late = self._clock.monotonic() - looked_at > FROM_THE_BEGINNING
-                    looked_at = self._clock.monotonic() if late else looked_at
-                    claim = await self._claim(claims.BEGINNING if late else claim.upto)
-                except asyncio.CancelledError:
-                    sending.cancel()
-                    raise
-                finally:
-                    await sending
-        except BaseException:
-            # What was claimed while the claim before it failed: its lease runs out, and then it may be claimed again.
-            self._let_go(claim.rows)
+                sending.append(asyncio.create_task(self._send(claim), name="relay sends a claim"))
+                if not claim.full or self._stopping:
+                    break
+                # What memory holds at most: one claim that the bus is being given, and the one that follows.
+                if len(sending) > 1:
+                    await sending[0]
+                    sending.popleft()
+                # Late commits and rows that were given back lie before what was claimed last.
+                late = self._clock.monotonic() - looked_at > FROM_THE_BEGINNING
+                looked_at = self._clock.monotonic() if late else looked_at
+                claim = await self._claim(claims.BEGINNING if late else claim.upto)
+            await asyncio.gather(*sending)
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):
+                for each in sending:
+                    each.cancel()
+            await asyncio.gather(*sending, return_exceptions=True)
+            # What was claimed while a claim before it failed: its lease runs out, and then it may be claimed again.
+            self._let_go(claim)
             raise
         return something
 
@@ -148,77 +151,78 @@ class Sweeper:
             else:
                 # While the broker is away the rows lie better where they are: an attempt would only put them off.
                 claim = Claim(None, (), False, since)
-        # What is offered here and only waits for its turn is not overtaken by younger rows of its key.
-        busy = {
-            each.row.key for each in claim.rows if each.id in self._departures.on_their_way and each.row.key is not None
-        }
-        sent = self._departures.confirmed | self._departures.on_their_way
-        rows = [each for each in claim.rows if each.id not in sent and each.row.key not in busy]
-        if rows:
+        claim = replace(claim, rows=self._departures.free(claim.rows))
+        if claim.rows:
             self._checkpoint("claimed")
-            self._departures.on_their_way.update(each.id for each in rows)
+            self._departures.on_their_way.update(claim.ids)
         elif claim.token is not None:
             self._over[claim.token] = ()
-        return replace(claim, rows=rows)
+        return claim
 
     async def _send(self, claim: Claim) -> None:
         if not claim.rows:
             return
         try:
-            receipts = await self._publish_claimed(claim.rows)
+            failed = await self._publish_claimed(claim.rows)
+            self._departures.arrived(claim.ids.difference(failed))
         finally:
-            self._let_go(claim.rows)
-        await self._settle(claim, receipts)
+            self._let_go(claim)
+        await self._settle(claim, failed)
 
-    def _let_go(self, rows: Sequence[Pending]) -> None:
-        """These are not being sent, or not any more."""
-        self._departures.on_their_way.difference_update(each.id for each in rows)
+    def _let_go(self, claim: Claim) -> None:
+        """Its rows are not being sent, or not any more."""
+        self._departures.on_their_way.difference_update(claim.ids)
 
-    async def _publish_claimed(self, claimed: Sequence[Pending]) -> dict[int, Receipt | None]:
-        """What the broker said of each row; None for a row behind one of its key that was not confirmed."""
-        receipts: dict[int, Receipt | None] = {}
+    async def _publish_claimed(self, claimed: Sequence[Claimed]) -> dict[int, Receipt | None]:
+        """What the broker said of each row that it has not confirmed; None for one behind such a row of its key."""
+        failed: dict[int, Receipt | None] = {}
         held: set[str] = set()
-        async with self._turn:
-            for wave in outbox_rows.waves(claimed):
-                ready = [each for each in wave if each.row.key not in held]
-                receipts.update({each.id: None for each in wave if each.row.key in held})
-                said = await self._publish_in_slices([as_message(each.row) for each in ready])
-                self._checkpoint("published")
-                for each, receipt in zip(ready, said, strict=True):
-                    receipts[each.id] = receipt
-                    if receipt is Receipt.CONFIRMED:
-                        self._departures.mended(each.id)
-                        continue
-                    self._departures.fail(each.id)
-                    if each.row.key is not None:
-                        held.add(each.row.key)
-        self._departures.confirmed.update(
-            identity for identity, receipt in receipts.items() if receipt is Receipt.CONFIRMED
-        )
-        return receipts
-
-    async def _publish_in_slices(self, messages: Sequence[Outgoing]) -> list[Receipt]:
-        """Publish what is more than the broker may have time for at once; a slice while the one before is confirmed."""
-        said: list[Receipt] = []
-        under_way: deque[asyncio.Task[Sequence[Receipt]]] = deque()
+        *earlier, last = outbox_rows.waves(claimed)
+        slices = Slices(self._bus)
         try:
-            for start in range(0, len(messages), SLICE):
-                under_way.append(asyncio.create_task(self._bus.publish(messages[start : start + SLICE])))
-                if len(under_way) > 1:
-                    said += await under_way.popleft()
-            while under_way:
-                said += await under_way.popleft()
+            async with self._turn:
+                for wave in earlier:
+                    ready = self._ready(wave, held, failed)
+                    await slices.start([each.message for each in ready])
+                    self._fail(ready, await slices.finish(), held, failed)
+                ready = self._ready(last, held, failed)
+                await slices.start([each.message for each in ready])
+            # Others have their turn while the end of it is being confirmed.
+            self._fail(ready, await slices.finish(), held, failed)
         finally:
-            for each in under_way:
-                each.cancel()
-        return said
+            slices.give_up()
+        return failed
 
-    async def _settle(self, claim: Claim, receipts: Mapping[int, Receipt | None]) -> None:
-        failed = {key: said for key, said in receipts.items() if said is not Receipt.CONFIRMED}
+    def _ready(
+        self, wave: Sequence[Claimed], held: Collection[str], failed: dict[int, Receipt | None]
+    ) -> Sequence[Claimed]:
+        """Rows of a wave but for those behind a row that was not confirmed, which are entered as `failed`."""
+        if not held:
+            return wave
+        failed.update({each.id: None for each in wave if each.key in held})
+        return [each for each in wave if each.key not in held]
+
+    def _fail(
+        self,
+        sent: Sequence[Claimed],
+        receipts: Sequence[Receipt],
+        held: set[str],
+        failed: dict[int, Receipt | None],
+    ) -> None:
+        """Enter what was not confirmed, and the keys that wait for it."""
+        self._checkpoint("published")
+        for each, receipt in zip(sent, receipts, strict=True):
+            if receipt is not Receipt.CONFIRMED:
+                failed[each.id] = receipt
+                self._departures.fail(each.id)
+                if each.key is not None:
+                    held.add(each.key)
+
+    async def _settle(self, claim: Claim, failed: Mapping[int, Receipt | None]) -> None:
         if claim.token is None:
             return
         if not failed:
-            self._over[claim.token] = receipts.keys()
+            self._over[claim.token] = claim.ids
             return
         # A lost connection is not the rows' fault: they go out again with the next one.
         cut_off = not self._bus.connected

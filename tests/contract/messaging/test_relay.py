@@ -21,7 +21,7 @@ from messaging.claims import CLAIM
 from messaging.database import Database
 from messaging.outbox_rows import OutboxRow, Pending
 from messaging.relay import MOST_HELD, Relay
-from messaging.sweeping import SLICE
+from messaging.slices import SLICE
 from messaging.waiting import OutboxDepth, outbox_depth
 from tests.contract.messaging.bench import (
     NOON,

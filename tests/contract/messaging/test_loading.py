@@ -130,5 +130,5 @@ def test_a_process_that_serves_looks_for_garbage_seldom() -> None:
     """Whoever has set how often it is done finds it so again afterwards."""
     before = gc.get_threshold()
     with loading.seldom_collected():
-        assert gc.get_threshold() == (10_000, *before[1:])
+        assert gc.get_threshold() == (100_000, *before[1:])
     assert gc.get_threshold() == before

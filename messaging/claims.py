@@ -13,8 +13,9 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from operator import itemgetter
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import bindparam, column, text
+from sqlalchemy import bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts.value import value
@@ -34,23 +35,27 @@ LONGEST_WAIT = timedelta(minutes=1)
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 _ROW = tuple(OutboxRow.__dataclass_fields__)
-_NAMES = ", ".join(_ROW)
 # A row behind one of its key that is claimed, or becomes available later than itself, is left out, also when both are
 # available by now: in this order the younger ones would come first, and enough of them would fill every claim with rows
 # nobody may send. The limit stands in the text: a plan for any number of rows would read the whole table.
+# What a row mostly says twice comes once: NULL is the type that is the routing key, and the correlation id that is the key.
 _TAKE = f"""
 WITH l AS {{materialized}} (
     {{leased}}
-), o AS {{materialized}} (
-    SELECT o.id, o.available_at, {{size}} AS size, {", ".join(f"o.{name}" for name in _ROW)} FROM outbox AS o
-    WHERE o.available_at >= {{since}} AND o.available_at <= {{now}} AND o.id NOT IN (SELECT id FROM l) AND NOT EXISTS (
-        SELECT 1 FROM outbox AS p WHERE p.key = o.key AND p.id < o.id
-        AND (p.available_at > o.available_at OR p.id IN (SELECT id FROM l)) {{one_by_one}}
-    )
-    ORDER BY o.available_at, o.id LIMIT {CLAIM} {{locking}}
 )
-SELECT id, available_at, size, {_NAMES} FROM (
-    SELECT *, sum(size) OVER (ORDER BY available_at, id ROWS UNBOUNDED PRECEDING) - size AS before FROM o
+SELECT id, {{available_at}} AS available_at, key, message_id, exchange, routing_key,
+    NULLIF(type, routing_key) AS type, source, NULLIF(correlation_id, key) AS correlation_id, body,
+    {{created_at}} AS created_at
+FROM (
+    SELECT *, sum(size) OVER (ORDER BY available_at, id ROWS UNBOUNDED PRECEDING) - size AS before FROM (
+        SELECT o.id, o.available_at, {{size}} AS size, {", ".join(f"o.{name}" for name in _ROW)} FROM outbox AS o
+        WHERE o.available_at >= {{since}} AND o.available_at <= {{now}} AND o.id NOT IN (SELECT id FROM l)
+        AND NOT EXISTS (
+            SELECT 1 FROM outbox AS p WHERE p.key = o.key AND p.id < o.id
+            AND (p.available_at > o.available_at OR p.id IN (SELECT id FROM l)) {{one_by_one}}
+        )
+        ORDER BY o.available_at, o.id LIMIT {CLAIM} {{locking}}
+    ) AS o
 ) AS m WHERE before < {{bytes}}
 """
 _TAKE_LITE = (
@@ -64,10 +69,12 @@ _TAKE_LITE = (
             materialized="",
             one_by_one="",
             locking="",
+            available_at="available_at",
+            created_at="created_at",
         )
     )
     .bindparams(*(bindparam(name, type_=UTCDateTime()) for name in ("since", "now")))
-    .columns(outbox.c.id, outbox.c.available_at, column("size"), *(outbox.c[name] for name in _ROW))
+    .columns(outbox.c.id, outbox.c.available_at, *(outbox.c[name] for name in _ROW))
 )
 _TAKE_THERE = _TAKE.format(
     since="$1",
@@ -79,6 +86,9 @@ _TAKE_THERE = _TAKE.format(
     # Otherwise it becomes a join of the whole table with itself, of which only the first rows are wanted.
     one_by_one="OFFSET 0",
     locking="FOR UPDATE OF o SKIP LOCKED",
+    # A moment takes the driver longer than all the rest of the row.
+    available_at="date_part('epoch', available_at)",
+    created_at="date_part('epoch', created_at)",
 )
 # PostgreSQL may think that few rows are available, as few were when it last counted: then it would fetch all there are,
 # to sort them. For this transaction only.
@@ -96,8 +106,8 @@ WITH ended AS (
     DELETE FROM outbox_claim WHERE id IN (SELECT id FROM outbox_claim WHERE ends_at <= $1 FOR UPDATE SKIP LOCKED)
 ) INSERT INTO outbox_claim (ends_at, ids) VALUES ($2, $3::bigint[]) RETURNING id
 """
-_ID, _AVAILABLE_AT, _SIZE, _KEY = range(4)
-"""Where these stand in a row; from the key on it is an OutboxRow."""
+_ID, _AVAILABLE_AT, _KEY, _BODY = 0, 1, 2, 9
+"""Where these stand in a row."""
 
 
 @value
@@ -149,10 +159,42 @@ async def claim(
         kept = [row for row in found if row[_ID] in mine and row[_ID] < ends.get(row[_KEY], row[_ID] + 1)]
     return Claim(
         await _enter(connection, [row[_ID] for row in kept], now, lease),
-        [Claimed(row[_ID], row[_KEY], message_of(*row[_KEY:])) for row in kept],
-        len(found) == CLAIM or sum(row[_SIZE] for row in found) >= CLAIM_BYTES,
-        max(row[_AVAILABLE_AT] for row in found),
+        [_claimed(*row) for row in kept],
+        len(found) == CLAIM or sum(len(row[_BODY].encode()) for row in found) >= CLAIM_BYTES,
+        _moment(max(row[_AVAILABLE_AT] for row in found)),
     )
+
+
+def _claimed(
+    identity: int,
+    _available_at: datetime | float,
+    key: str | None,
+    message_id: UUID,
+    exchange: str,
+    routing_key: str,
+    wire_type: str | None,
+    source: str,
+    correlation_id: str | None,
+    body: str,
+    created_at: datetime | float,
+) -> Claimed:
+    message = message_of(
+        key,
+        message_id,
+        exchange,
+        routing_key,
+        routing_key if wire_type is None else wire_type,
+        source,
+        correlation_id,
+        body,
+        _moment(created_at),
+    )
+    return Claimed(identity, key, message)
+
+
+def _moment(value: datetime | float) -> datetime:
+    """What PostgreSQL says in seconds is exact to the microsecond, until the year 2100 and beyond."""
+    return value if isinstance(value, datetime) else datetime.fromtimestamp(value, UTC)
 
 
 async def _look(connection: AsyncConnection, now: datetime, since: datetime) -> list[Any]:
@@ -173,7 +215,7 @@ async def _gaps(
 
     A row that another sweeper has locked this instant was not found, but it is older all the same.
     """
-    keys = sorted({row[_KEY] for row in found if row[_KEY] is not None})
+    keys = list({row[_KEY] for row in found if row[_KEY] is not None})
     mine = {row[_ID] for row in found}
     newest = found[-1][_ID]
     older: Sequence[Any]

@@ -86,7 +86,7 @@ def _sent(known: StepState | None, fact: f.CommandSent) -> StepState:
     if fact.direction is _COMPENSATION:
         status, action_round = StepStatus.COMPENSATING, known.action_round if known is not None else 0
     sent_as = known.sent_as if known is not None else None
-    return StepState(status, fact.round, fact.attempt, fact.due, action_round, made_from, sent_as=sent_as)
+    return StepState(status, fact.round, fact.attempt, fact.due, action_round, made_from, False, sent_as, fact.command)
 
 
 def _remembering(state: SagaState) -> Mapping[str, StepState]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from contracts.value import value
 from orchestrator.saga.state import Direction
@@ -39,6 +40,8 @@ class CommandSent:
     round: int
     attempt: int
     due: datetime
+    command: UUID | None = field(default=None, compare=False, repr=False)
+    """The command's id, where this has just been decided."""
 
 
 @value

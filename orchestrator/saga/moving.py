@@ -164,7 +164,7 @@ class Moving:
             undone = step_command_id(self.identity, step.name, known, _ACTION, known.action_round)
         identity = step_command_id(self.identity, step.name, known, direction, round)
         self.sends.append(Send(identity, self._sendable(message), step.name, undone))
-        self._fact(f.CommandSent(step.name, direction, round, attempt, self.now + wait))
+        self._fact(f.CommandSent(step.name, direction, round, attempt, self.now + wait, identity))
 
     def _announce(self, outcome: str, make: Callable[[Any], Event]) -> None:
         message = self._sendable(self._ask(make, self.state.data))

@@ -79,6 +79,8 @@ class StepState:
     """Whether a person has revoked its deadline: it waits until something comes."""
     sent_as: str | None = None
     """The name its commands' ids are derived from, where a migration has given it another."""
+    command: UUID | None = field(default=None, compare=False, repr=False)
+    """The id of the command that it waits for an answer to, where this process has sent that: it is derived otherwise."""
 
     @property
     def underway(self) -> bool:
@@ -144,7 +146,6 @@ def _instances_of(name: str) -> UUID:
     return derived_id(_SAGAS, name)
 
 
-@lru_cache(maxsize=4096)  # derived when it is sent, and once more for each answer that may be its own
 def command_id(saga: UUID, step: str, direction: Direction, round: int) -> UUID:
     """The message id of a step's command: the same decision, the same id (rule 2)."""
     return derived_id(saga, f"{step}/{direction}/{round}")
@@ -159,7 +160,7 @@ def step_command_id(saga: UUID, name: str, step: StepState | None, direction: Di
 def awaited_command_id(saga: UUID, name: str, step: StepState) -> UUID | None:
     """The message id of the command that this step waits for an answer to; None where it waits for none."""
     direction = step.awaiting
-    return None if direction is None else step_command_id(saga, name, step, direction, step.round)
+    return None if direction is None else step.command or step_command_id(saga, name, step, direction, step.round)
 
 
 def outcome_id(saga: UUID, outcome: str) -> UUID:

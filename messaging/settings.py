@@ -32,11 +32,15 @@ def from_file(name: str) -> str | None:
     if path is None:
         return None
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        content = Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise ValueError(
             f"{name}_FILE={path} cannot be read: {error.strerror}; mount the secret there or set {name} instead"
         ) from error
+    if not content:
+        # A secret that has not come yet: the default would be another database, or no broker at all.
+        raise ValueError(f"{name}_FILE={path} is empty; write the secret into it, or unset {name}_FILE")
+    return content
 
 
 class _FromFiles(PydanticBaseSettingsSource):

@@ -117,7 +117,7 @@ _CASES: list[tuple[str, dict[str, str], int, str]] = [
     ("services.payment", {"AMENDS_HTTP_KEY": "/none"}, 78, "AMENDS_HTTP_KEY is set and AMENDS_HTTP_CERTIFICATE is not"),
     ("services.order", {"AMQP_URL": "memory://"}, 78, "works only where all services share one process"),
     ("services.order", {"AMQP_URL_FILE": "no/such"}, 78, "AMQP_URL_FILE=no/such cannot be read: No such file or dir"),
-    ("services.order", {"DATABASE_URL_FILE": "/dev/null"}, 78, "DATABASE_URL_FILE=/dev/null is empty; write the secret"),
+    ("services.order", {"DATABASE_URL_FILE": "/dev/null"}, 78, "DATABASE_URL_FILE=/dev/null is empty; write"),
     ("services.payment", {"PORT": "70000"}, 78, "configuration: PORT: Input should be less than or equal to 65535"),
     ("orchestrator", {"AMENDS_LOG_LEVEL": "loud"}, 78, "configuration: AMENDS_LOG_LEVEL"),
     ("services.order", {"HOST": "192.0.2.1"}, 78, "cannot listen on 192.0.2.1"),

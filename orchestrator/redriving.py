@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from contracts.message import Message
 from contracts.registry import Registry, UnknownMessage
 from messaging.bus import Delivery
 from messaging.envelope import MAX_ATTRIBUTE, MAX_BODY, Envelope, MalformedMessage, decode, frame, is_structured
@@ -88,6 +89,18 @@ def corrected(letter: Letter, data: object, registry: Registry, now: datetime) -
     if len(body.encode()) > MAX_BODY:
         raise Undeliverable(f"what is to be sent has {len(body.encode())} bytes, more than {MAX_BODY}")
     return _row(envelope, body, exchange, _routing_key(letter, envelope), now), known
+
+
+def as_contract(letter: Letter, data: object, registry: Registry) -> Message | None:
+    """This data as the letter's message, of the version it was written in; None where its contract is not known here.
+
+    Raises Undeliverable, and InvalidMessage where the data breaks its contract.
+    """
+    before = _envelope_of(letter)
+    try:
+        return registry.as_written(before.type, before.version, data)
+    except UnknownMessage:
+        return None
 
 
 def editable(letter: Letter) -> None:

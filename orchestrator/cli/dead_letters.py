@@ -15,6 +15,7 @@ from messaging.clock import SystemClock
 from messaging.database import Database
 from messaging.process import EX_CONFIG, load
 from orchestrator import letter_decisions, letters, queries, redriving
+from orchestrator.catalog import Catalog
 from orchestrator.cli import letter_pictures
 from orchestrator.cli.choosing import (
     Choice,
@@ -33,6 +34,7 @@ from orchestrator.cli.json_array import JsonArray
 from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, login, screen, with_database
 from orchestrator.cli.options import DryRunOption, LatestOption, WhoOption, YesOption
 from orchestrator.cli.pictures import plain
+from orchestrator.cli.sealing import sealed
 from orchestrator.cli.shards import collecting
 from orchestrator.letter_decisions import Correction, Outcome, Told
 from orchestrator.letters import Counted, Criteria, Decision, Letter, NoLetters, NoSuchLetter, State, Waiting
@@ -307,7 +309,8 @@ def _redrive_corrected(order: _Order, edit: str | None, changes: list[str]) -> N
             return await letters.find(connection, shelf, order.chosen.ids[0])
 
     letter = _with_letters(look)
-    catalog = catalog_of(load(OrchestratorSettings))
+    settings = load(OrchestratorSettings)
+    catalog = catalog_of(settings)
 
     def send(data: object, *, dry_run: bool) -> Correction:
         return _with_letters(
@@ -319,7 +322,8 @@ def _redrive_corrected(order: _Order, edit: str | None, changes: list[str]) -> N
     try:
         # What cannot be edited at all is refused before anybody writes anything.
         redriving.editable(letter)
-        data = changed(letter, changes) if changes else given(letter, edit or "")
+        typed = changed(letter, changes) if changes else given(letter, edit or "")
+        data = _sealed(settings, catalog, letter, typed, dry_run=order.dry_run)
         planned = send(data, dry_run=True)
         if not planned.vouched:
             typer.echo(
@@ -327,7 +331,7 @@ def _redrive_corrected(order: _Order, edit: str | None, changes: list[str]) -> N
             )
         typer.echo(f"send to every reader of {plain(letter.type or '')} a new message {planned.sent_as}", err=True)
         before = _before(letter)
-        for line in letter_pictures.correction(letter, before, data, planned.sagas):
+        for line in letter_pictures.correction(letter, before, typed, planned.sagas):
             typer.echo(f"  {line}", err=True)
         _confirm(order)
         sent = planned if order.dry_run else send(data, dry_run=False)
@@ -342,6 +346,13 @@ def _redrive_corrected(order: _Order, edit: str | None, changes: list[str]) -> N
     telling = _telling(order, State.REDRIVEN)
     telling.add([outcome])
     telling.close()
+
+
+def _sealed(settings: OrchestratorSettings, catalog: Catalog, letter: Letter, data: object, *, dry_run: bool) -> object:
+    """The data as it is to be sent: sealed once, as the message's id follows from it."""
+    message = redriving.as_contract(letter, data, catalog.registry)
+    kept = None if message is None else sealed(settings, message, for_show=dry_run)
+    return data if kept is None else kept
 
 
 def _before(letter: Letter) -> object:

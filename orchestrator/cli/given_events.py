@@ -1,14 +1,16 @@
-"""The event that --with gives, made for the definition that an instance has."""
+"""The event that --with gives, made for the definition that an instance has, and sealed where there are keys."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from contracts.message import Event
 from contracts.registry import InvalidMessage
 from orchestrator.catalog import Catalog
+from orchestrator.cli.carrying_out import Opened
 from orchestrator.cli.opening import fail, json_given
+from orchestrator.cli.sealing import sealed
 from orchestrator.operations.action import no_such_step
 from orchestrator.operations.choice import Chosen
 from orchestrator.saga.definition import Saga
@@ -16,10 +18,17 @@ from orchestrator.saga.steps import Wait
 
 
 class GivenEvents:
-    """One text, and an event of each definition that it is given to; `wanted` says of which type."""
+    """One text, and an event of each definition that it is given to; `wanted` says of which type.
 
-    def __init__(self, catalog: Catalog, text: str | None, wanted: Callable[[Saga[Any]], type[Event]]) -> None:
-        self._catalog = catalog
+    With `dry_run` nothing is kept, so no key is made for whom it is about.
+    """
+
+    def __init__(
+        self, opened: Opened, text: str | None, wanted: Callable[[Saga[Any]], type[Event]], *, dry_run: bool
+    ) -> None:
+        self._settings = opened.settings
+        self._catalog = opened.catalog
+        self._dry_run = dry_run
         self._given = text is not None
         self._content = json_given(text) if text is not None else None
         self._wanted = wanted
@@ -42,7 +51,15 @@ class GivenEvents:
             fail(f"--with does not fit its contract: {error}", 1)
         if not isinstance(event, Event):
             fail(f"--with: {kind.wire_type} is no event", 1)
-        return event
+        return self._sealed(event)
+
+    def _sealed(self, event: Event) -> Event:
+        data = sealed(self._settings, event, for_show=self._dry_run)
+        if data is None:
+            return event
+        # Of the version that it is by now, as an upcaster has left it.
+        token = self._catalog.registry.parse(event.wire_type, event.wire_version, data)
+        return cast("Event", token)
 
 
 def answer_of(saga: Saga[Any], step: str) -> type[Event]:

@@ -79,7 +79,7 @@ def skip(
     manner = Manner(who, reason, dry_run, yes, output)
     name = _one_step(place, step)
     opened, chosen = _choose(wanted, _stuck(all_stuck, saga, name), saga, name, manner)
-    events = GivenEvents(opened.catalog, answer, lambda found: answer_of(found, name))
+    events = GivenEvents(opened, answer, lambda found: answer_of(found, name), dry_run=dry_run)
     given = manner.person(Action.SKIP, name)
     carry_out(opened, [(each, replace(given, answer=events.of(each))) for each in chosen], manner)
 
@@ -154,7 +154,7 @@ def cancel(
     """
     manner = Manner(who, reason, dry_run, yes, output)
     opened, chosen = _choose(wanted, _stuck_at(all_stuck, saga, step), saga, step, manner)
-    events = GivenEvents(opened.catalog, event, cancellation_of)
+    events = GivenEvents(opened, event, cancellation_of, dry_run=dry_run)
     given = manner.person(Action.CANCEL)
     carry_out(opened, [(each, replace(given, answer=events.of(each))) for each in chosen], manner)
 

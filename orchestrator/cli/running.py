@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from contracts.places import sealed_for
 from contracts.registry import InvalidMessage
-from messaging.clock import SystemClock
 from messaging.commandline import describe, described, run_migrations, warn_of_misspelled
 from messaging.database import Database
-from messaging.keys import UnusableKey
 from messaging.outbox import INFO, Emitting, emit
-from messaging.process import EX_CONFIG, EX_UNAVAILABLE, bus_of, load
+from messaging.process import EX_CONFIG, bus_of, load
 from messaging.process import main as run_process
-from messaging.sealing import Sealing, UnusableSubject
 from messaging.service import Service
 from messaging.settings import MEMORY
-from messaging.subject_keys import KeysUnavailable
 from orchestrator.assembly import MIGRATIONS, orchestrator
-from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, json_given, warn, with_database
+from orchestrator.cli.opening import Output, OutputOption, catalog_of, fail, json_given, with_database
 from orchestrator.cli.options import YesOption
+from orchestrator.cli.sealing import sealing_of, warn_of_plain
 from orchestrator.instance import SOURCE
 from orchestrator.saga.state import saga_id
 from orchestrator.settings import OrchestratorSettings, RelaySettings
@@ -114,41 +108,16 @@ def start(
         raise typer.Exit(1)
 
     async def publish(database: Database) -> None:
-        async with _sealing(settings) as sealing:
+        async with sealing_of(settings) as sealing:
             emitting = Emitting(source=starting.event.wire_type.partition(".")[0], sealing=sealing)
             async with database.session(**{INFO: emitting}) as session:
                 emit(session, message)
 
-    if settings.subject_keys is None and sealed_for(type(message)):
-        warn(f"{message.wire_type} is written in plain text: AMENDS_SUBJECT_KEYS says with which keys it is sealed")
+    warn_of_plain(settings, message)
     # From whichever shard: it is handed on to its own.
-    try:
-        with_database(settings.each_shard()[0], publish)
-    except UnusableKey as error:
-        fail(str(error), EX_CONFIG)
-    except (KeysUnavailable, UnusableSubject) as error:
-        fail(str(error), EX_UNAVAILABLE if isinstance(error, KeysUnavailable) else 1)
+    with_database(settings.each_shard()[0], publish)
     typer.echo(str(identity))
     typer.echo("in the outbox; it leaves with the running orchestrator's relay", err=True)
-
-
-@asynccontextmanager
-async def _sealing(settings: OrchestratorSettings) -> AsyncIterator[Sealing | None]:
-    """What seals here, where whoever calls the command has keys."""
-    if settings.subject_keys is None:
-        yield None
-        return
-    from messaging.subjects.master import DamagedKey
-    from messaging.subjects.store import store_of
-
-    store = store_of(settings, SystemClock())
-    try:
-        yield None if store is None else Sealing(store)
-    except DamagedKey as error:
-        fail(str(error), 1)
-    finally:
-        if store is not None:
-            await store.close()
 
 
 @config.command("show")

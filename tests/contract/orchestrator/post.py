@@ -92,9 +92,10 @@ class Post:
         self.url = url
         self.database = database
 
-    async def amends(self, *words: str, typed: str | None = None) -> Result:
-        """Run `amends dead-letters …`."""
+    async def amends(self, *words: str, typed: str | None = None, **more: str) -> Result:
+        """Run `amends dead-letters …`; `more` are further variables."""
         environment = {"DATABASE_URL": self.url, "COLUMNS": "140", "AMENDS_SAGAS": "orchestrator.sagas.fulfill_order"}
+        environment |= more
         return await asyncio.to_thread(CliRunner().invoke, app, ["dead-letters", *words], input=typed, env=environment)
 
     async def listed(self, *words: str) -> list[int]:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from contracts import Sealed
 from contracts.money import Money
 from contracts.order import OrderCreated
 from messaging import dead_letters, migrate
 from messaging.database import Database
 from messaging.dead_letters import letter_id
 from orchestrator import letters
+from orchestrator.cli.app import app
 from orchestrator.saga.state import saga_id
 from tests.contract.messaging.bench import statements
 from tests.contract.orchestrator.letters import collected
 from tests.contract.orchestrator.office import Office
 from tests.contract.orchestrator.post import COMMAND, EVENT, GARBAGE, LARGE, OLD, ORDER, SAGA, Post, died, five_letters
+from tests.unit.mailing import Ordered
 
 _FILTERS: list[tuple[Sequence[str], list[int]]] = [
     ((), [11, 12, 14, 15, 13]),
@@ -190,6 +195,45 @@ async def test_the_saga_of_a_corrected_event_is_named(post: Post) -> None:
     assert f"  for fulfill_order {order}  {saga_id('fulfill_order', order)}, which it starts" in sent.stderr
     shown = (await post.amends("show", str(UUID(int=16)))).stdout
     assert "z, of which this database knows nothing; the new message may be for another" in shown
+
+
+async def test_what_is_corrected_is_sealed_where_there_are_keys(post: Post, tmp_path: Path) -> None:
+    """What was sealed before stays as it was, and who is to say yes sees what was typed; without keys it is said."""
+    keys = {
+        "AMENDS_SAGAS": "tests.unit.mailing",
+        "AMENDS_SUBJECT_KEYS": f"sqlite:///{tmp_path / 'keys.db'}",
+        "AMENDS_MASTER_KEYS": str(tmp_path / "master.json"),
+    }
+    await asyncio.to_thread(_make_keys, keys)
+    token = Sealed("shop.ordered", "email", key="k" * 22, nonce="n", data="d")
+    ordered = Ordered(order_id=UUID(int=5), customer_id="c", email=token, phone="1", greeting="hi")
+    await collected(Office(post.database), died(ordered, UUID(int=16), queue="report.events", minutes=1, saga_id="z"))
+    words = ("redrive", str(UUID(int=16)), "--set", "phone=+43 1 234", "--reason", "typo")
+
+    plain = await post.amends(*words, "--dry-run", AMENDS_SAGAS="tests.unit.mailing")
+    assert "shop.ordered is written in plain text: AMENDS_SUBJECT_KEYS says with which keys" in plain.stderr
+    tried = await post.amends(*words, "--dry-run", "-o", "json", **keys)
+    sent = await post.amends(*words, "--yes", "-o", "json", **keys)
+
+    assert (tried.exit_code, sent.exit_code) == (0, 0), sent.stderr
+    (row,) = await post.outbox()
+    said = json.loads(row.body)["data"]
+    assert said["email"] == token.token
+    assert said["phone"].keys() == {"$sealed", "type", "field", "key", "nonce", "data"}
+    assert '+ phone: "+43 1 234"' in sent.stderr
+    told = json.loads(sent.stdout)[0]
+    assert (told["after"], told["sent_as"]) == (said, json.loads(row.body)["id"])
+    assert "+43 1 234" not in row.body + sent.stdout + tried.stdout
+    assert " of c was made " in (await asyncio.to_thread(_subjects, keys, "show", "c")).stdout
+
+
+def _make_keys(environment: dict[str, str]) -> None:
+    for words in (("master", "new", environment["AMENDS_MASTER_KEYS"], "--id", "one"), ("migrate",)):
+        assert _subjects(environment, *words).exit_code == 0
+
+
+def _subjects(environment: dict[str, str], *words: str) -> Result:
+    return CliRunner().invoke(app, ["subjects", *words], env=environment)
 
 
 _REFUSED: list[tuple[Sequence[str], int, str]] = [

@@ -121,14 +121,14 @@ class House:
             emit(session, ordered)
         return saga_id("mailing", str(UUID(int=number)))
 
-    async def amends(self, *words: str, code: int = 0) -> str:
-        """What the command prints, as the orchestrator's operator calls it; about keys, as who may erase."""
+    async def amends(self, *words: str, code: int = 0, keys: bool = False) -> str:
+        """What the command prints, as the orchestrator's operator calls it; with `keys` as one who has them."""
         environment = {
             "DATABASE_URL": f"sqlite:///{self.folder / 'orchestrator.db'}",
             "AMENDS_SAGAS": "tests.unit.mailing",
             "AMQP_URL": "memory://",
         }
-        if words[0] in ("subjects", "start"):
+        if keys or words[0] in ("subjects", "start"):
             environment |= {
                 "AMENDS_SUBJECT_KEYS": f"sqlite:///{self.folder / 'keys.db'}",
                 "AMENDS_MASTER_KEYS": str(self.folder / "master"),
@@ -230,3 +230,47 @@ async def test_a_person_is_nowhere_in_plain_text_and_is_erased(house: House) -> 
     assert b"ovelace" not in house.kept()
     archived = b"".join(_bytes(path) for path in (house.folder / "archive").rglob("*") if path.is_file())
     assert b"$sealed" in archived
+
+
+async def test_what_a_person_gives_for_an_answer_is_sealed_where_they_have_keys(house: House) -> None:
+    """Also what is only tried, which makes nobody a key; without keys a line says that it is plain."""
+    await house.amends("migrate")
+    await house.amends("subjects", "migrate")
+    async with house.open() as services:
+        failed = await house.order(services, 2)
+        await _collected(services)
+    given = {"order_id": str(UUID(int=2)), "customer_id": "ada", "server": SERVER}
+    skip = ("skip", str(failed), "send_receipt", "--with", json.dumps(given), "--reason", "told by phone")
+    for_another = json.dumps(given | {"customer_id": "bob"})
+
+    plain = await house.amends(*skip, "--dry-run")
+    assert "mail.receipt_sent is written in plain text: AMENDS_SUBJECT_KEYS says with which keys" in plain
+    tried = await house.amends(*skip[:4], for_another, *skip[5:], "--dry-run", "--output", "json", keys=True)
+    assert "plain text" not in tried
+    assert "$sealed" in tried
+    assert "nobody has made a key for 'bob'" in await house.amends("subjects", "show", "bob", code=1)
+    await house.amends(*skip, "--yes", keys=True)
+
+    assert b"ovelace" not in house.kept()
+    assert 'server: "<sealed>"' in await house.amends("show", str(failed), "--data", "--messages")
+    assert "status  completed" in re.sub(" +", "  ", await house.amends("show", str(failed)))
+    assert "same: " in await house.amends("replay", str(failed))
+
+
+async def test_an_answer_is_not_taken_while_its_keys_are_away(house: House) -> None:
+    """One line says which, and nothing was done."""
+    await house.amends("migrate")
+    await house.amends("subjects", "migrate")
+    async with house.open() as services:
+        failed = await house.order(services, 2)
+        await _collected(services)
+    (house.folder / "keys.db").rename(house.folder / "away.db")
+    given = json.dumps({"order_id": str(UUID(int=2)), "customer_id": "ada", "server": SERVER})
+
+    said = await house.amends(
+        "skip", str(failed), "send_receipt", "--with", given, "--reason", "x", "--yes", code=69, keys=True
+    )
+
+    assert said.count("\n") == 1
+    assert "keys of persons in sqlite:///" in said
+    assert "completed" not in await house.amends("show", str(failed))

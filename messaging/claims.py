@@ -38,7 +38,7 @@ _ROW = tuple(OutboxRow.__dataclass_fields__)
 # A row behind one of its key that is claimed, or becomes available later than itself, is left out, also when both are
 # available by now: in this order the younger ones would come first, and enough of them would fill every claim with rows
 # nobody may send. The limit stands in the text: a plan for any number of rows would read the whole table.
-# What a row mostly says twice comes once: NULL is the type that is the routing key, and the correlation id that is the key.
+# What a row mostly says twice comes once: NULL is a type that is the routing key, and a correlation id that is the key.
 _TAKE = f"""
 WITH l AS {{materialized}} (
     {{leased}}

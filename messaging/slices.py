@@ -43,4 +43,4 @@ class Slices:
     async def _wait(self, *, for_all_but: int) -> None:
         while len(self._under_way) > for_all_but:
             self._said += await self._under_way[0]
-            self._under_way.popleft()
+            del self._under_way[0]

@@ -93,7 +93,7 @@ class Sweeper:
                 # What memory holds at most: one claim that the bus is being given, and the one that follows.
                 if len(sending) > 1:
                     await sending[0]
-                    sending.popleft()
+                    del sending[0]
                 # Late commits and rows that were given back lie before what was claimed last.
                 late = self._clock.monotonic() - looked_at > FROM_THE_BEGINNING
                 looked_at = self._clock.monotonic() if late else looked_at

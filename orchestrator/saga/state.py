@@ -80,7 +80,7 @@ class StepState:
     sent_as: str | None = None
     """The name its commands' ids are derived from, where a migration has given it another."""
     command: UUID | None = field(default=None, compare=False, repr=False)
-    """The id of the command that it waits for an answer to, where this process has sent that: it is derived otherwise."""
+    """The id of the command that it waits for an answer to, where this process has sent that; else it is derived."""
 
     @property
     def underway(self) -> bool:

@@ -7,6 +7,7 @@ too much at once: after some tries it is taken apart too. What belongs to the me
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -235,11 +236,14 @@ class Lane:
         station.batches += 1
         relay.deleted(sent)
         relay.offer(pending)
+        station.checkpoint("committed")
+        if pending:
+            # What others wait for goes first: the relay's turn of the loop, and then the broker's disk.
+            await asyncio.sleep(0)
         for act_now in work.after_commit:
             act_now()
         station.poller.release(arrivals)
         station.poller.hint(work.wake_at)
-        station.checkpoint("committed")
         await self._settle(arrivals)
         station.checkpoint("acknowledged")
 

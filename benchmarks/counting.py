@@ -65,9 +65,11 @@ def _count(file: Path) -> None:
 
     spoken = driver.fetch
 
-    async def fetch(connection: AsyncConnection, words: str, parameters: Sequence[Any]) -> Sequence[Sequence[Any]]:
+    async def fetch(
+        connection: AsyncConnection, words: str, parameters: Sequence[Any], *, last: bool = False
+    ) -> Sequence[Sequence[Any]]:
         seen["statements"] += 1
-        return await spoken(connection, words, parameters)
+        return await spoken(connection, words, parameters, last=last)
 
     driver.fetch = fetch
     for what, name in (

@@ -13,11 +13,15 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import bulk, schema
-from messaging.bulk import Writes
+from messaging.bulk import Outcome, Writes
 from messaging.outbox_rows import COLUMNS, OutboxRow, Pending
+from messaging.plans import Guard
 
 _KEY, _ID = schema.outbox.c.key, schema.outbox.c.id
 _OLDER = (_KEY, _ID, schema.outbox.c.message_id)
+_NOTHING_ELSE = Guard(known="id", proven="message_id")
+MOST_KNOWN = 50
+"""Rows on their way, or sent and not deleted yet, that a lone batch's last statement names."""
 
 
 async def append(
@@ -43,16 +47,12 @@ async def append(
     # name what another lane has written and committed meanwhile.
     sent, sending = frozenset(done), frozenset(on_their_way)
     writes = Writes() if beside is None else beside
-    keys = sorted({row.key for row in rows if row.key is not None})
-    older = writes.select(_OLDER, schema.outbox.c.key, keys)
-    records = [_record(row, grace) for row in rows]
-    written = writes.insert(schema.outbox, COLUMNS, records, returning="id", alike=_alike(rows))
+    older, written = _add(writes, rows, grace)
     await writes.run(connection)
     sending = sending.union(on_their_way, besides) if older.rows else sending
     before, proven, held = _pending_before(older.rows, sending, sent.union(done), arrived)
     await _let_go(connection, proven)
-    # numbered in the order of the records, returned in any
-    numbered = list(zip(sorted(written.values), rows, strict=True))
+    numbered = _numbered(written, rows)
     # Nobody else will send them either, so no sweeper need wait for anybody's grace.
     left = [{"id": identity, "available_at": row.created_at} for identity, row in numbered if row.key in held]
     await bulk.update(connection, schema.outbox, ("id",), ("available_at",), left)
@@ -61,6 +61,49 @@ async def append(
         for identity, row in numbered
         if row.key not in held
     ]
+
+
+async def append_last(
+    connection: AsyncConnection,
+    rows: Sequence[OutboxRow],
+    *,
+    grace: timedelta,
+    known: Collection[int],
+    on_their_way: Collection[int],
+    beside: Writes,
+    arrived: Collection[str],
+) -> tuple[list[Pending], list[int]]:
+    """The same with COMMIT in the round trip, where it can go along; returns also which rows have arrived.
+
+    `known` are at most `MOST_KNOWN` rows that this process is sending or has sent. Raises Unforeseen where a key has an
+    older row pending beside those and what has arrived; `append` is then what knows what to do.
+    """
+    older, written = _add(beside, rows, grace)
+    older.guard, older.known = _NOTHING_ELSE, (list(known), list(arrived))
+    await beside.run_last(connection)
+    before: dict[str, set[int]] = {}
+    proven: list[int] = []
+    if older.rows:
+        sending = frozenset(on_their_way).intersection(known)
+        before, proven, _ = _pending_before(older.rows, sending, set(known), arrived)
+    pending = [
+        Pending(identity, row, frozenset(before.get(row.key or "", ())), checked=True)
+        for identity, row in _numbered(written, rows)
+    ]
+    return pending, proven
+
+
+def _add(writes: Writes, rows: Sequence[OutboxRow], grace: timedelta) -> tuple[Outcome, Outcome]:
+    """Look for older rows of their keys, and insert these."""
+    keys = sorted({row.key for row in rows if row.key is not None})
+    older = writes.select(_OLDER, schema.outbox.c.key, keys)
+    records = [_record(row, grace) for row in rows]
+    return older, writes.insert(schema.outbox, COLUMNS, records, returning="id", alike=_alike(rows))
+
+
+def _numbered(written: Outcome, rows: Sequence[OutboxRow]) -> list[tuple[int, OutboxRow]]:
+    # numbered in the order of the records, returned in any
+    return list(zip(sorted(written.values), rows, strict=True))
 
 
 def _record(row: OutboxRow, grace: timedelta) -> dict[str, Any]:

@@ -16,10 +16,12 @@ from itertools import chain
 from typing import Any
 
 from sqlalchemy import Column, Table
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import driver
-from messaging.plans import Part, Plan, joined, plan
+from messaging.database import Unforeseen
+from messaging.plans import UNFORESEEN, Guard, Part, Plan, joined, plan
 from messaging.shapes import Delete, Insert, Record, Select, Shape, Update, among, pack
 
 __all__ = ["Outcome", "Record", "Writes", "alike", "among", "delete", "insert", "pack", "select", "update"]
@@ -110,9 +112,15 @@ def alike(records: Sequence[Record], *groups: tuple[str, ...]) -> tuple[str, ...
 class Outcome:
     """What has come of one part of `Writes`; empty until that has run, and where there was nothing to do."""
 
-    __slots__ = ("count", "rows")
+    __slots__ = ("count", "guard", "known", "rows", "waits")
 
     def __init__(self) -> None:
+        self.guard: Guard | None = None
+        """What must come of it in a last statement of a transaction; see `Writes.run_last`."""
+        self.known: tuple[Sequence[Any], Sequence[str]] | None = None
+        """The parameters of a guard that has some."""
+        self.waits = False
+        """Whether it is still to be done."""
         self.rows: list[Any] = []
         """Named tuples of the columns returned."""
         self.count = 0
@@ -187,6 +195,7 @@ class Writes:
     def _add(self, rows: Sequence[Any], kind: Callable[..., Shape], *shape: object) -> Outcome:
         outcome = Outcome()
         if rows:
+            outcome.waits = True
             self._given.append((plan(kind, *shape), rows, outcome))
         return outcome
 
@@ -194,11 +203,33 @@ class Writes:
         """Do what was added since the last time; the outcomes then say what has come of it."""
         if not self._given:
             return
-        given, self._given = self._given, []
+        given = self._taken()
         if driver.dialect(connection) == "sqlite":
             await _in_turn(connection, given)
         else:
             await _together(connection, given)
+
+    def _taken(self) -> list[Given]:
+        given, self._given = self._given, []
+        for _, _, outcome in given:
+            outcome.waits = False
+        return given
+
+    async def run_last(self, connection: AsyncConnection) -> None:
+        """The same on PostgreSQL for the last time before the commit, which goes along with it where it can.
+
+        Nothing can be looked at in between. So what must come of it is looked at by the database, as far as outcomes
+        have a guard; raises Unforeseen where that does not hold, and the transaction has to be undone.
+        """
+        if not self._given:
+            return
+        given = self._taken()
+        try:
+            await _together(connection, given, last=True)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) == UNFORESEEN:
+                raise Unforeseen("what a lone message has written met something else") from error
+            raise
 
 
 async def _in_turn(connection: AsyncConnection, given: Sequence[Given]) -> None:
@@ -209,7 +240,7 @@ async def _in_turn(connection: AsyncConnection, given: Sequence[Given]) -> None:
         outcome.count = len(rows)
 
 
-async def _together(connection: AsyncConnection, given: Sequence[Given]) -> None:
+async def _together(connection: AsyncConnection, given: Sequence[Given], *, last: bool = False) -> None:
     # What a lone message takes is mostly one row of each kind. Not so in larger batches: each mixture is a statement of
     # its own, to be prepared and kept.
     few = max([len(rows) for _, rows, _ in given]) <= FEW
@@ -217,12 +248,15 @@ async def _together(connection: AsyncConnection, given: Sequence[Given]) -> None
     parameters: list[Any] = []
     for part, (_, rows, _) in zip(parts, given, strict=True):
         parameters += part.bind(rows)
-    if len(parts) == 1:
+    guards = tuple([outcome.guard for _, _, outcome in given]) if last else ()
+    if len(parts) == 1 and not last:
         found = await driver.fetch(connection, parts[0].words, parameters)
         _fill(given[0][2], parts[0], found)
         given[0][2].count = len(found)
         return
-    (row,) = await driver.fetch(connection, joined(parts), parameters)
+    for _, _, outcome in given if last else ():
+        parameters += outcome.known or ()
+    (row,) = await driver.fetch(connection, joined(parts, guards), parameters, last=last)
     at = 0
     for part, (_, _, outcome) in zip(parts, given, strict=True):
         if part.counted:

@@ -56,6 +56,10 @@ class Conflict(Exception):
     """Another process has moved a row between our reading and our writing it; the same work, done again, will do."""
 
 
+class Unforeseen(Conflict):
+    """What was written with the commit has met rows that have to be looked at before one; nothing is committed."""
+
+
 class Database:
     """Where a service keeps its rows.
 

@@ -35,8 +35,13 @@ def dialect(connection: AsyncConnection) -> str:
     return str((connection if within is None else within).dialect.name)
 
 
-async def fetch(connection: AsyncConnection, words: str, parameters: Sequence[Any]) -> Sequence[Sequence[Any]]:
-    """The rows of one statement on PostgreSQL, its parameters written $1, $2; raises what SQLAlchemy raises."""
+async def fetch(
+    connection: AsyncConnection, words: str, parameters: Sequence[Any], *, last: bool = False
+) -> Sequence[Sequence[Any]]:
+    """The rows of one statement on PostgreSQL, its parameters written $1, $2; raises what SQLAlchemy raises.
+
+    After the `last` one the transaction is committed, where COMMIT can go along with it; `in_transaction` says so.
+    """
     within = connection.sync_connection
     if within is None or within.invalidated or _overheard(within):
         result = await connection.exec_driver_sql(words, tuple(parameters))
@@ -57,6 +62,8 @@ async def fetch(connection: AsyncConnection, words: str, parameters: Sequence[An
                 return await _begin_with(adapter, driver, line, prepared, parameters)
             await adapter._start_transaction()  # noqa: SLF001
         if line is not None and prepared is not None:
+            if last and _may_commit_with(within, adapter):
+                return await _commit_with(within, adapter, driver, line, prepared, parameters)
             return await line.fetch(prepared, parameters)
         rows: Sequence[Sequence[Any]] = await driver.fetch(words, *parameters)
     except BaseException as error:
@@ -156,13 +163,21 @@ def _message(kind: bytes, content: bytes) -> bytes:
 
 
 _NAMELESS = b"\0"
-_BEGIN = b"".join(
-    (
-        _message(b"P", _NAMELESS + b"BEGIN\0" + bytes(2)),  # Parse
-        _message(b"B", _NAMELESS * 2 + bytes(6)),  # Bind
-        _message(b"E", _NAMELESS + bytes(4)),  # Execute; the Sync is the next statement's
+
+
+def _alone(words: bytes) -> bytes:
+    """What executes a statement without parameters, before somebody else's Sync: Parse, Bind, Execute."""
+    return b"".join(
+        (
+            _message(b"P", _NAMELESS + words + b"\0" + bytes(2)),
+            _message(b"B", _NAMELESS * 2 + bytes(6)),
+            _message(b"E", _NAMELESS + bytes(4)),
+        )
     )
-)
+
+
+_BEGIN, _COMMIT = _alone(b"BEGIN"), _alone(b"COMMIT")
+_SYNC = _message(b"S", b"")
 
 
 BEGINS_WITH = ("0.32.0",)
@@ -223,6 +238,41 @@ async def _begin_with(
         return await line.fetch(statement, parameters)
     finally:
         vars(transport).pop("write", None)
+
+
+def _may_commit_with(within: Connection, adapter: Any) -> bool:
+    """Whether COMMIT may go to the server in one write with a prepared statement: where BEGIN has, and nothing else."""
+    return isinstance(adapter._transaction, _Transaction) and not within.in_nested_transaction()  # noqa: SLF001
+
+
+async def _commit_with(
+    within: Connection, adapter: Any, driver: Any, line: Line, statement: Any, parameters: Sequence[Any]
+) -> Sequence[Sequence[Any]]:
+    """Send a prepared statement and COMMIT together: what fails in the statement has the server leave out the rest.
+
+    asyncpg takes what COMMIT answers for more of what the statement does, and an error of either for the statement's.
+    """
+    transport = driver._transport  # noqa: SLF001
+
+    def write(said: bytes) -> None:
+        del transport.write
+        words = bytes(said)
+        # Without the Sync that it ends with there is nothing to put anything before: COMMIT then goes alone.
+        transport.write(words[: -len(_SYNC)] + _COMMIT + _SYNC if words.endswith(_SYNC) else words)
+
+    transport.write = write
+    try:
+        rows = await line.fetch(statement, parameters)
+    finally:
+        vars(transport).pop("write", None)
+        if not driver.is_in_transaction():
+            # Committed, or undone by a COMMIT that has failed: in neither case is there anything left to end.
+            adapter._transaction = None  # noqa: SLF001
+    ended = within.get_transaction()
+    if adapter._transaction is None and ended is not None:  # noqa: SLF001
+        # Its block goes on, and takes no further statement; see `commit`.
+        ended.commit()
+    return rows
 
 
 class _Transaction:

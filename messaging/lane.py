@@ -140,7 +140,7 @@ class Lane:
             while True:
                 self._reached = False
                 try:
-                    await self._transact(arrivals, begin)
+                    await self._transact(arrivals, begin, alone=len(arrivals) == 1 and not failures)
                 except CannotGoOn:
                     raise
                 except Exception as error:  # noqa: BLE001 - the one boundary: whatever fails, is one message's fault or passes
@@ -207,7 +207,7 @@ class Lane:
         else:
             await self._station.subscriptions[arrival.delivery.queue].reject([arrival.delivery], requeue=False)
 
-    async def _transact(self, arrivals: list[Arrival], begin: Begin) -> None:
+    async def _transact(self, arrivals: list[Arrival], begin: Begin, *, alone: bool) -> None:
         station, relay = self._station, self._station.relay
         ticks, readable, unreadable = self._sorted(arrivals)
         sent: set[int] = set()
@@ -224,10 +224,11 @@ class Lane:
                     act = begin(work, claim.messages, ticks)
                     fresh, repeated = await claim.made()
                     await act(work, Batch(fresh, repeated, ticks))
-                    pending = await work.write(relay, station.grace)
+                    pending = await work.write(relay, station.grace, alone=alone)
                 finally:
                     await work.close()
                 # From the commit on, another lane may find these rows, and must know that they leave by themselves.
+                # What is alone is committed already: who met its rows meanwhile leaves what follows to the sweepers.
                 relay.expect(pending)
         except BaseException:
             relay.kept(sent)

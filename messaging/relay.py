@@ -93,6 +93,14 @@ class Relay:
         self._departures.withdraw([each.id for each in pending])
         self._wake.set()
 
+    def known(self) -> set[int]:
+        """Rows that this process is sending, or has sent and not deleted yet."""
+        return self.on_their_way | self.confirmed
+
+    def arrived(self, ids: Sequence[int]) -> None:
+        """Whoever sent these rows, their messages have been answered: they are deleted with what we have sent."""
+        self.confirmed.update(ids)
+
     async def room(self) -> None:
         """Wait a while when far more is offered than the broker takes, so that the outbox does not outgrow it.
 

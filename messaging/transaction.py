@@ -32,6 +32,8 @@ class Transaction:
     ) -> None:
         connection = self._connection
         transaction = connection.get_transaction()
+        if error is None and transaction is None and driver.give_back(connection):
+            return  # the last statement has committed it
         if error is not None or transaction is None or not transaction.is_active:
             await _undo(connection, transaction, error)
             return

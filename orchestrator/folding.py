@@ -22,6 +22,7 @@ from messaging.envelope import Envelope, MalformedMessage, text_of, uuid_of
 from messaging.inbox import Entry
 from messaging.inbox import Status as InboxStatus
 from messaging.outbox_rows import OutboxRow
+from messaging.plans import exactly
 from messaging.received import Received
 from messaging.work import Work
 from orchestrator import history, moments, parked, search, timers
@@ -267,7 +268,7 @@ class Folding:
         await loading.hold(touched)
         several = self._work.connection.dialect.name != "sqlite"  # which has one writer at a time
         if several and (touched or loading.parked.rows):
-            self._work.checks.append(parked.unchanged(writes, loading.parked, loading.ids))
+            self._work.check(*parked.unchanged(writes, loading.parked, loading.ids))
         # In one order, as others that start the same ones: what is not there yet nobody could lock before.
         starting = sorted((each for each in touched if not each.loaded_revision), key=lambda each: each.id.int)
         fresh = [self._row(each) for each in starting]
@@ -290,7 +291,10 @@ class Folding:
                     "deleted the row in saga and left those in saga_history"
                 )
 
-        self._work.checks.append(check)
+        counted = ((inserted, fresh), (updated, changed), (told, self.history))
+        for outcome, rows in counted:
+            outcome.guard = exactly(len(rows))
+        self._work.check(check, *(outcome for outcome, rows in counted if rows))
         for aside in loading.set_aside:
             self._log.error("saga_unreadable", saga=aside.name, saga_id=str(aside.row["id"]), error=aside.reason)
         found = {each.id: each.attributes for each in touched if each.attributes is not None}

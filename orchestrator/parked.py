@@ -18,6 +18,7 @@ from messaging.bulk import Outcome, Writes
 from messaging.database import Conflict
 from messaging.dead_letters import DeadLetter, letter_id
 from messaging.envelope import CONTENT_TYPE
+from messaging.plans import exactly
 from messaging.received import Received, read_stored
 from orchestrator.schema import parked_event
 
@@ -58,8 +59,10 @@ def events(found: Outcome) -> list[ParkedEvent]:
     return sorted((ParkedEvent(*row) for row in found.rows), key=lambda each: each.id)
 
 
-def unchanged(writes: Writes, found: Outcome, ids: Sequence[UUID]) -> Callable[[], None]:
-    """Look once more, together with what is written; what is returned raises Conflict then, if others lie there now.
+def unchanged(writes: Writes, found: Outcome, ids: Sequence[UUID]) -> tuple[Callable[[], None], Outcome]:
+    """Look once more, together with what is written, and say what is found.
+
+    What is returned raises Conflict then, if others lie there now.
 
     Whoever parks or takes up an event of an instance holds the instance's row until its transaction ends. While we
     waited for that row, what we looked at has become old.
@@ -70,7 +73,9 @@ def unchanged(writes: Writes, found: Outcome, ids: Sequence[UUID]) -> Callable[[
         if set(again.values) != {row.id for row in found.rows}:
             raise Conflict("another process has parked or taken up an event of this batch's instances")
 
-    return check
+    if not found.rows:
+        again.guard = exactly(0)
+    return check, again
 
 
 def received(event: ParkedEvent, registry: Registry) -> Received:

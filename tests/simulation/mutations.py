@@ -46,9 +46,9 @@ class Mutation:
 def _acknowledge_before_commit() -> Patch:
     transact = Lane._transact
 
-    async def early(self: Lane, arrivals: Any, act: Any) -> None:
+    async def early(self: Lane, arrivals: Any, act: Any, *, alone: bool) -> None:
         await self._settle(arrivals)
-        await transact(self, arrivals, act)
+        await transact(self, arrivals, act, alone=alone)
 
     return Lane, "_transact", early
 
@@ -66,8 +66,8 @@ def _forget_what_was_handled() -> Patch:
 def _publish_before_commit() -> Patch:
     write = Work.write
 
-    async def hasty(self: Work, relay: Relay, grace: Any) -> list[Pending]:
-        pending = await write(self, relay, grace)
+    async def hasty(self: Work, relay: Relay, grace: Any, *, alone: bool) -> list[Pending]:
+        pending = await write(self, relay, grace, alone=alone)
         relay.offer(pending)
         return []
 

@@ -24,6 +24,8 @@ class Door:
         self._server: asyncio.Server | None = None
         self._passing: set[asyncio.Task[None]] = set()
         self.trips: list[int] = []
+        self.cutting = False
+        """Whether who commits next loses the connection when the server has answered, and never hears of it."""
 
     @property
     def url(self) -> URL:
@@ -48,7 +50,7 @@ class Door:
 
     async def _accept(self, client: asyncio.StreamReader, answering: asyncio.StreamWriter) -> None:
         server, asking = await asyncio.open_connection(self._behind.host, self._behind.port or 5432)
-        passing = _Conversation(self.trips)
+        passing = _Conversation(self)
         for each in (passing.ask(client, asking), passing.answer(server, answering)):
             task = asyncio.create_task(each)
             self._passing.add(task)
@@ -58,8 +60,10 @@ class Door:
 class _Conversation:
     """One connection's."""
 
-    def __init__(self, trips: list[int]) -> None:
-        self._trips = trips
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._trips = door.trips
+        self._cut = False
         self._taken = 0
         self._answered = True
 
@@ -69,9 +73,11 @@ class _Conversation:
             while content := await source.read(CHUNK):
                 self._taken += self._answered
                 self._answered = False
-                if content.startswith(b"Q") and b"COMMIT" in content:
+                # Alone it is a query of its own; otherwise it is parsed behind a statement.
+                if b"COMMIT" in content and (content.startswith(b"Q") or b"P\0\0\0\x0e\0COMMIT\0" in content):
                     self._trips.append(self._taken)
                     self._taken = 0
+                    self._cut, self._door.cutting = self._door.cutting, False
                 elif content.startswith(b"Q") and b"ROLLBACK" in content:
                     self._taken = 0
                 target.write(content)
@@ -80,7 +86,7 @@ class _Conversation:
 
     async def answer(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
-            while content := await source.read(CHUNK):
+            while (content := await source.read(CHUNK)) and not self._cut:
                 self._answered = True
                 target.write(content)
                 await target.drain()

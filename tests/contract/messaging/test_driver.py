@@ -16,8 +16,9 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError, Pend
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import bulk
-from messaging.database import Database, in_words, is_transient, took_too_long
+from messaging.database import Database, Unforeseen, in_words, is_transient, took_too_long
 from messaging.driver import begins_with_statements
+from messaging.plans import exactly
 from messaging.shapes import Update
 from tests.contract.messaging.door import Door
 
@@ -46,6 +47,7 @@ async def _prepare(database: Database) -> None:
     async with database.transaction() as connection:
         await _insert(connection, 9)
         await _name(connection, 9, "x")
+        await _finish(connection, 9, "x")
         await bulk.delete(connection, shelf.c.id, [9])
         await bulk.select(connection, (shelf.c.id,), shelf.c.id, [9])
         await bulk.select(connection, (shelf.c.id,), shelf.c.id, [9], computed=PAUSE)
@@ -53,6 +55,19 @@ async def _prepare(database: Database) -> None:
 
 async def _insert(connection: AsyncConnection, *ids: int) -> None:
     await bulk.insert(connection, shelf, ("id",), [{"id": each} for each in ids])
+
+
+async def _finish(connection: AsyncConnection, identity: int, name: str) -> None:
+    """Name one as the last thing in a transaction; it has to be there, or nothing is kept."""
+    writes = bulk.Writes()
+    named = writes.update(shelf, ("id",), ("name",), [{"id": identity, "name": name}])
+    named.guard = exactly(1)
+    await writes.run_last(connection)
+
+
+async def _names(database: Database) -> dict[int, str | None]:
+    async with database.reading() as connection:
+        return {row.id: row.name for row in await connection.execute(text("SELECT id, name FROM shelf"))}
 
 
 async def _name(connection: AsyncConnection, identity: int, name: str) -> int:
@@ -208,6 +223,111 @@ async def test_a_commit_that_fails_says_so(database: Database) -> None:
     assert isinstance(error, IntegrityError)
     assert (_state(error), is_transient(error), error.connection_invalidated) == ("23505", False, False)
     assert await _ids(database) == [1, 2]
+
+
+async def test_what_is_written_last_is_committed(database: Database) -> None:
+    """With all that was written before it, and others see it at once where COMMIT has gone along."""
+    async with database.transaction() as connection:
+        await _insert(connection, 3)
+        await _finish(connection, 3, "kept")
+        assert (3 in await _ids(database)) is not connection.in_transaction()
+    assert await _names(database) == {1: None, 2: None, 3: "kept"}
+
+
+async def test_what_was_not_foreseen_undoes_all(database: Database) -> None:
+    """What is written last finds another number of rows than it has to: nothing is kept, and the same may be tried."""
+
+    async def act(connection: AsyncConnection) -> None:
+        await _insert(connection, 3)
+        await _finish(connection, 4, "nobody")
+
+    error = await _failing(database, act)
+    assert (type(error), is_transient(error)) == (Unforeseen, True)
+    assert await _ids(database) == [1, 2]
+
+
+async def test_an_error_in_what_is_written_last_is_its_own(database: Database) -> None:
+    """A number by which its guard does not divide is told from one of its own; COMMIT is left out."""
+    async with database.transaction() as connection:
+        await connection.execute(text("ALTER TABLE shelf ADD CHECK (name <> 'refused')"))
+
+    async def act(connection: AsyncConnection) -> None:
+        await _insert(connection, 3)
+        await _finish(connection, 1, "refused")
+
+    error = await _failing(database, act)
+    assert isinstance(error, IntegrityError)
+    assert (_state(error), is_transient(error), error.connection_invalidated) == ("23514", False, False)
+    assert await _ids(database) == [1, 2]
+
+
+async def test_a_commit_that_goes_along_and_fails_says_so(database: Database) -> None:
+    """As where it goes alone."""
+    async with database.transaction() as connection:
+        await connection.execute(text("ALTER TABLE shelf ADD UNIQUE (name) DEFERRABLE INITIALLY DEFERRED"))
+        await _name(connection, 1, "taken")
+
+    async def take(connection: AsyncConnection) -> None:
+        await _insert(connection, 3)
+        await _finish(connection, 2, "taken")
+
+    error = await _failing(database, take)
+    assert isinstance(error, IntegrityError)
+    assert (_state(error), is_transient(error), error.connection_invalidated) == ("23505", False, False)
+    assert await _ids(database) == [1, 2]
+
+
+async def test_what_is_written_last_within_a_savepoint_is_committed_with_the_rest(database: Database) -> None:
+    """It is the savepoint's, and that may be undone."""
+    async with database.transaction() as connection:
+        await _insert(connection, 3)
+        async with connection.begin_nested() as savepoint:
+            await _finish(connection, 3, "undone")
+            await savepoint.rollback()
+        assert connection.in_transaction()
+        await _insert(connection, 4)
+    assert await _names(database) == {1: None, 2: None, 3: None, 4: None}
+
+
+async def test_nothing_is_written_behind_a_commit_that_went_along(postgres_url: str) -> None:
+    """It would be in no transaction of the block's."""
+    database = Database(postgres_url)
+    async with database.transaction() as connection:
+        await connection.run_sync(_metadata.create_all)
+        await _insert(connection, 1)
+    await _prepare(database)
+
+    async def go_on(connection: AsyncConnection) -> None:
+        await _insert(connection, 2)
+        await _finish(connection, 2, "kept")
+        assert not connection.in_transaction()
+        await _insert(connection, 3)
+
+    assert isinstance(await _failing(database, go_on), InvalidRequestError)
+    assert await _names(database) == {1: "usable", 2: "kept"}
+    await database.close()
+
+
+@pytest.mark.parametrize("along", [True, False], ids=["along", "alone"])
+async def test_whether_a_commit_has_happened_of_which_nobody_hears_is_unknown(postgres_url: str, along: bool) -> None:
+    """The connection is lost before the answer: an error that passes by itself, of a lost connection; here it has."""
+    async with Door(postgres_url) as door:
+        database = Database(door.url)
+        async with database.transaction() as connection:
+            await connection.run_sync(_metadata.create_all)
+            await _insert(connection, 1)
+        await _prepare(database)
+
+        async def act(connection: AsyncConnection) -> None:
+            await _insert(connection, 2)
+            await (_finish if along else _name)(connection, 2, "kept")
+
+        door.cutting = True
+        error = await _failing(database, act)
+        assert isinstance(error, DBAPIError)
+        assert (error.connection_invalidated, is_transient(error)) == (True, True)
+        assert await _names(database) == {1: "usable", 2: "kept"}
+        await database.close()
 
 
 async def test_a_deadlock_passes(database: Database) -> None:
@@ -368,11 +488,11 @@ async def test_a_migration_beside_a_running_process_costs_it_one_try(database: D
         assert await look(connection) == [(1, "usable")]
 
 
-@pytest.mark.parametrize(("release", "trips"), [("0.32.0", 2), ("0.32.1", 3)])
-async def test_begin_goes_along_with_a_driver_it_has_been_tried_with_and_alone_with_any_other(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch, release: str, trips: int
+@pytest.mark.parametrize(("release", "trips"), [("0.32.0", [2, 2]), ("0.32.1", [3, 4])])
+async def test_begin_and_commit_go_along_with_a_driver_they_have_been_tried_with_and_alone_with_any_other(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, release: str, trips: list[int]
 ) -> None:
-    """One round trip for BEGIN and the first statement, one for COMMIT; otherwise one more."""
+    """BEGIN is in one round trip with the first statement, COMMIT in one with what is written last."""
     monkeypatch.setattr("messaging.driver.metadata.version", lambda _name: release)
     begins_with_statements.cache_clear()
     try:
@@ -383,10 +503,14 @@ async def test_begin_goes_along_with_a_driver_it_has_been_tried_with_and_alone_w
             for number in (1, 2, 3):
                 async with database.transaction() as connection:
                     await _insert(connection, number)
+                alone = door.trips[-1]
+                async with database.transaction() as connection:
+                    await _name(connection, number, "x")
+                    await _finish(connection, number, "y")
             await database.close()
     finally:
         begins_with_statements.cache_clear()
-    assert door.trips[-1] == trips
+    assert [alone, door.trips[-1]] == trips
 
 
 async def test_a_service_finds_rows_by_index_however_few_they_are(postgres_url: str) -> None:

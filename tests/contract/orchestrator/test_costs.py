@@ -108,14 +108,14 @@ ON_POSTGRESQL = {
 ROUND_TRIPS = {
     # Of PostgreSQL, for one message of each kind once its statements are prepared: the statements above with COMMIT,
     # while BEGIN goes along with the first. At a low rate they are most of the time that a message takes.
-    "order.created": 3,
-    "payment.authorize": 5,
-    "payment.authorized": 3,
-    "order.confirm": 5,
-    "order.confirmed": 3,
-    "payment.capture": 6,
-    "payment.captured": 3,
-    "fulfillment.completed": 4,
+    "order.created": 2,
+    "payment.authorize": 4,
+    "payment.authorized": 2,
+    "order.confirm": 4,
+    "order.confirmed": 2,
+    "payment.capture": 5,
+    "payment.captured": 2,
+    "fulfillment.completed": 3,
 }
 CALLS = {
     # Functions of Python and C called for one message of a batch of a hundred, a sixth more than was measured on the

@@ -1,0 +1,115 @@
+"""A message alone on PostgreSQL is committed with what it writes last, where nothing has to be looked at in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from messaging import schema
+from messaging.appending import append_last
+from messaging.bulk import Writes
+from messaging.bus import Delivery, Outgoing, Receipt
+from messaging.database import Unforeseen
+from messaging.outbox_rows import Pending
+from tests.contract.messaging.bench import Bench, numbers, row
+from tests.contract.messaging.parcels import Pack, Unpack, done, packer
+
+
+@pytest.fixture
+def database_url(postgres_url: str) -> str:
+    """SQLite has no round trips to spare."""
+    return postgres_url
+
+
+async def _append(
+    bench: Bench, *, known: Collection[int], sending: Collection[int] = (), arrived: Collection[str] = ()
+) -> tuple[list[Pending], list[int]]:
+    async with bench.database.transaction() as connection:
+        return await append_last(
+            connection,
+            [row(3, "a"), row(4, "b")],
+            grace=timedelta(seconds=10),
+            known=known,
+            on_their_way=sending,
+            beside=Writes(),
+            arrived=arrived,
+        )
+
+
+async def test_a_row_leaves_behind_those_of_its_key_that_this_process_sends(bench: Bench) -> None:
+    """It names what it follows; what is sent already it follows anyway."""
+    sending, sent = await bench.commit_rows([row(1, "a"), row(2, "b")], available_in=10)
+    pending, proven = await _append(bench, known={sending, sent}, sending={sending})
+    assert [(each.row.message_id.int, each.after) for each in pending] == [(3, {sending}), (4, frozenset())]
+    assert proven == []
+
+
+async def test_a_strangers_row_that_has_arrived_holds_nothing_up(bench: Bench) -> None:
+    """Whoever committed in the same breath could not delete it any more, and is told which it is."""
+    known, strangers = await bench.commit_rows([row(1, "b"), row(2, "a")], available_in=10)
+    pending, proven = await _append(bench, known={known}, arrived={"no uuid", str(UUID(int=2))})
+    assert [(each.row.message_id.int, each.after) for each in pending] == [(3, frozenset()), (4, frozenset())]
+    assert proven == [strangers]
+
+
+async def test_a_strangers_row_is_not_passed_by(bench: Bench) -> None:
+    """Nothing is committed then: whoever wrote this is to look at it first."""
+    (known, _) = await bench.commit_rows([row(1, "b"), row(2, "a")], available_in=10)
+    with pytest.raises(Unforeseen):
+        await _append(bench, known={known}, arrived={str(UUID(int=1))})
+    assert [each.message_id.int for each in await bench.rows(schema.outbox)] == [1, 2]
+
+
+async def test_a_message_that_meets_a_strangers_row_is_handled_again_and_its_answer_left(bench: Bench) -> None:
+    """The same transaction once more, with a look before the commit; everything in it is done once."""
+    await bench.serve(packer())
+    await bench.handle(bench.delivery(Unpack(parcel="p2")))  # from now on its statements are prepared
+    await bench.commit_rows([row(99, "p1")], available_in=10)
+    await bench.handle(bench.delivery(Pack(parcel="p1")))
+    await bench.flush()
+    assert await done(bench.database) == [("p2", "unpacked"), ("p1", "packed")]
+    assert (bench.worker.conflicts, [each.type for each in bench.bus.published]) == (1, ["parcel.unpacked"])
+    bench.clock.advance(10)
+    await bench.relay.sweep()
+    await bench.relay.sweep()
+    assert numbers(bench.bus.published[1:2]) == [99]
+    assert [each.type for each in bench.bus.published[2:]] == ["parcel.packed"]
+
+
+async def test_a_strangers_row_that_has_arrived_is_deleted_with_the_next_message(bench: Bench) -> None:
+    """As if this process had sent it: what is answered need not be sent again."""
+    bench.relay.arrived(await bench.commit_rows([row(99, "p1")], available_in=10))
+    await bench.serve(packer())
+    await bench.handle(bench.delivery(Pack(parcel="p1")))
+    assert [each.type for each in await bench.rows(schema.outbox)] == ["parcel.packed"]
+    assert bench.worker.conflicts == 0
+    await bench.flush()
+    assert [each.type for each in bench.bus.published] == ["parcel.packed"]
+
+
+async def test_what_is_committed_leaves_before_its_cause_is_acknowledged(bench: Bench) -> None:
+    """Somebody waits for it; and on the broker's disk the acknowledgment would be written first, and waited for."""
+    said: list[str] = []
+    acknowledge = bench.bus.ack
+
+    async def ack(deliveries: Sequence[Delivery]) -> None:
+        said.append("acknowledged")
+        await acknowledge(deliveries)
+
+    def says(message: Outgoing) -> Receipt:
+        said.append(message.type)
+        return Receipt.CONFIRMED
+
+    bench.bus.ack, bench.bus.says = ack, says  # type: ignore[method-assign]
+    running = asyncio.create_task(bench.relay.run())
+    await bench.serve(packer())
+    await bench.until(lambda: bench.clock.sleepers == 2, "poller and sweeper have nothing to do")
+    await bench.handle(bench.delivery(Pack(parcel="p1")))
+    assert said == ["parcel.packed", "acknowledged"]
+    bench.relay.stop()
+    bench.clock.advance(60)
+    await running

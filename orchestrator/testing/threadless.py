@@ -10,6 +10,9 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
+Work = Callable[[Any, Sequence[Any]], list[Any]]
+"""What is done with a connection and several statements; gives what each of them found."""
+
 
 class Cursor:
     """A cursor whose methods are coroutines that never wait."""
@@ -92,6 +95,10 @@ class Connection:
 
     async def close(self) -> None:
         self.stop()
+
+    async def _execute(self, work: Work, driver: Any, statements: Sequence[Any]) -> list[Any]:
+        """Do what aiosqlite would do in its thread: `messaging.driver` hands it several statements at once."""
+        return work(driver, statements)
 
     async def create_function(self, *given: Any, deterministic: bool = False) -> None:
         self._conn.create_function(*given, deterministic=deterministic)

@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from messaging.database import Database
-from orchestrator.testing.threadless import Connection, Cursor
+from orchestrator.testing.threadless import Connection, Cursor, Work
 from tests.simulation.life import Killed, Life
 
 LOCK_PATIENCE = 30.0
@@ -73,6 +72,14 @@ class SimConnection(Connection):
         if not self._open:
             raise Killed("this connection's process is dead")
         return SimCursor(self, self._conn.cursor())
+
+    async def _execute(self, work: Work, driver: Any, statements: Sequence[Any]) -> list[Any]:
+        """Several statements, handed over at once: each takes a while, and the process may die between two."""
+        found: list[Any] = []
+        for statement in statements:
+            await self.ready()
+            found += work(driver, (statement,))
+        return found
 
     async def ready(self) -> None:
         """Let a statement's time pass."""
@@ -142,6 +149,13 @@ class SimDatabase(Database):
     def one_writer(self) -> bool:
         return False
 
+    def anew(self) -> SimDatabase:
+        """The same for another life, with an empty pool: whatever an earlier one held or waited for is gone with it."""
+        made = copy(self)
+        made._writer = asyncio.Lock()
+        self.engine.sync_engine.dispose(close=False)
+        return made
+
 
 class Engines:
     """One SQLAlchemy engine a service for all runs of this process, because each compiles its statements anew.
@@ -150,19 +164,20 @@ class Engines:
     """
 
     def __init__(self) -> None:
-        self._engines: dict[str, AsyncEngine] = {}
+        self._databases: dict[str, SimDatabase] = {}
         self._now: dict[str, tuple[Path, Life, Disk]] = {}
 
     def database(self, name: str, path: Path, life: Life, disk: Disk) -> Database:
         """The database of this life of a service."""
+        self._now[name] = path, life, disk
+        if name not in self._databases:
+            self._databases[name] = self._made(name)
+        return self._databases[name].anew()
 
+    def _made(self, name: str) -> SimDatabase:
         async def connect(*_: Any, **__: Any) -> SimConnection:
             file, whose, faults = self._now[name]
             whose.reached("connect")
             return SimConnection(sqlite3.connect(file, isolation_level=None), whose, faults)
 
-        self._now[name] = path, life, disk
-        database = SimDatabase("sqlite:///simulated.db", async_creator=connect)
-        database.engine = self._engines.setdefault(name, database.engine)
-        database.engine.sync_engine.dispose(close=False)
-        return database
+        return SimDatabase("sqlite:///simulated.db", async_creator=connect)

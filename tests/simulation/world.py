@@ -52,7 +52,7 @@ class Store:
         return self._world.stormy and self._world.chance.random() < self._world.plan.uncertain_commits
 
     def committed(self) -> None:
-        self.promised.update(message_id for _, _, message_id in self.outbox())
+        self.promised.update(message_id for (message_id,) in self._looking.execute("SELECT message_id FROM outbox"))
 
     def outbox(self) -> list[tuple[int, str | None, str]]:
         """Row number, key and message id of every committed row."""

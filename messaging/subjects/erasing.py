@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from sqlite3 import SQLITE_BUSY
 from sqlite3 import OperationalError as SQLiteError
 
 from sqlalchemy import or_, select
@@ -16,6 +17,9 @@ from messaging.database import Database
 from messaging.subject_keys import new_key_id
 from messaging.subjects.schema import subject_key
 from messaging.subjects.store import check_subject
+
+OVERWRITING_SECONDS = 5.0
+"""How long SQLite waits for who reads and writes in the file that is to be written anew."""
 
 _SHOWN = (
     subject_key.c.subject,
@@ -71,8 +75,16 @@ async def erasures(connection: AsyncConnection, since: datetime | None = None) -
     return [Erasure(subject, at, by or "", why or "") for subject, at, by, why in found if at is not None]
 
 
-async def erase(database: Database, wanted: Sequence[Erasure]) -> list[str]:
-    """Erase these persons; returns those who were not erased before. Of the others the first reason stays.
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """Who was erased that had not been before; `remains` where SQLite's files still hold what was overwritten."""
+
+    subjects: tuple[str, ...]
+    remains: bool
+
+
+async def erase(database: Database, wanted: Sequence[Erasure]) -> Erased:
+    """Erase these persons; of those who were erased before the first reason stays.
 
     Raises ValueError for what cannot be a person's name.
     """
@@ -80,21 +92,32 @@ async def erase(database: Database, wanted: Sequence[Erasure]) -> list[str]:
         check_subject(each.subject)
     async with database.transaction() as connection:
         done = [each.subject for each in sorted(wanted, key=lambda one: one.subject) if await _erase(connection, each)]
-    if database.dialect == "sqlite":
-        await _overwrite(database)
-    return done
+    return Erased(tuple(done), remains=not await overwritten(database))
 
 
-async def _overwrite(database: Database) -> None:
-    """Have SQLite leave nothing in the file of what was: its pages keep copies of what was moved within them."""
+async def overwritten(database: Database) -> bool:
+    """Have SQLite leave nothing in its files of what was: pages keep copies of what was moved within them.
+
+    False where somebody is in the way who reads or writes: then it is to be done again.
+    """
+    if database.dialect != "sqlite":
+        return True
     async with database.engine.connect() as connection:
         driver = (await connection.get_raw_connection()).driver_connection
-        for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
-            try:
-                # Outside of any transaction, which SQLAlchemy would begin.
-                await driver.execute_fetchall(statement)  # type: ignore[union-attr]
-            except SQLiteError as error:
-                raise OperationalError(statement, None, error) from error
+        try:
+            # Writers wait as long as this waits for readers.
+            await driver.execute_fetchall(f"PRAGMA busy_timeout={OVERWRITING_SECONDS * 1000:.0f}")  # type: ignore[union-attr]
+            # Outside of any transaction, which SQLAlchemy would begin.
+            await driver.execute_fetchall("VACUUM")  # type: ignore[union-attr]
+            # Where a reader needs the log as it is, this says so in its first column, and fails not.
+            ((busy, *_),) = await driver.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[union-attr]
+        except SQLiteError as error:
+            if error.sqlite_errorcode == SQLITE_BUSY:
+                return False
+            raise OperationalError("VACUUM", None, error) from error
+        finally:
+            await connection.invalidate()
+    return not busy
 
 
 async def _erase(connection: AsyncConnection, wanted: Erasure) -> bool:

@@ -19,7 +19,7 @@ from messaging.prune_command import confirm, progress
 from messaging.reaching import reach
 from messaging.strict_json import NotStrictJson, loads
 from messaging.subjects import erasing, master, rewrapping
-from messaging.subjects.erasing import Erasure, Subject
+from messaging.subjects.erasing import Erased, Erasure, Subject
 from messaging.subjects.master import UnknownMaster
 from messaging.subjects.rewrapping import Rewrapped
 from messaging.subjects.settings import HISTORY, SubjectsSettings
@@ -142,18 +142,27 @@ def erase(
     left = [each for each in wanted if each.subject not in there or there[each.subject].erased_at is None]
     if len(wanted) == 1 and not left:
         warn(f"erased before: {', '.join(shown(there[wanted[0].subject]))}")
-    if dry_run or not left:
+    if dry_run:
         _tell(f"would erase {whom(left, there)}" if left else "nobody to erase", left, output)
         return
-    confirm(f"erase {whom(left, there)}, for good", yes=yes)
+    if left:
+        confirm(f"erase {whom(left, there)}, for good", yes=yes)
 
-    async def act(database: Database) -> list[str]:
+    async def act(database: Database) -> Erased:
         return await erasing.erase(database, left)
 
-    done = set(_reach(act))
-    erased = [each for each in left if each.subject in done]
+    # Also where nobody is left: what an earlier time could not overwrite is overwritten now.
+    done = _reach(act)
+    erased = [each for each in left if each.subject in done.subjects]
     _tell(f"erased {whom(erased, there)}" if erased else "nobody to erase", erased, output)
-    warn(f"processes that have used a key forget it within {REMEMBERED_SECONDS:.0f} s")
+    if erased:
+        warn(f"processes that have used a key forget it within {REMEMBERED_SECONDS:.0f} s")
+    if done.remains:
+        fail(
+            "who is erased stays so, but somebody was using the database, and its files still hold what the master key "
+            "opens: run the same again, at best while no service runs",
+            1,
+        )
 
 
 @app.command()

@@ -57,7 +57,7 @@ class _Vault:
         return SubjectStore(database, lambda: Masters(known or (OLD,), current), self.clock)
 
     async def erase(self, subject: str, why: str = "asked for it") -> bool:
-        return await erasing.erase(self.database, [Erasure(subject, NOON, "ada", why)]) == [subject]
+        return (await erasing.erase(self.database, [Erasure(subject, NOON, "ada", why)])).subjects == (subject,)
 
     async def masters(self) -> list[str | None]:
         async with self.database.reading() as connection:

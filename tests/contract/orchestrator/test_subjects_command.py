@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sqlite3
 import stat
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +19,7 @@ from typer.testing import CliRunner, Result
 from messaging.clock import SystemClock
 from messaging.database import Database
 from messaging.subject_keys import SubjectKey
-from messaging.subjects import rewrapping
+from messaging.subjects import erasing, rewrapping
 from messaging.subjects.settings import SubjectsSettings
 from messaging.subjects.store import store_of
 from orchestrator.cli.app import app
@@ -196,6 +198,28 @@ def test_what_cannot_be_wrapped_anew_is_told(desk: _Desk, monkeypatch: pytest.Mo
     ended = desk.run("rewrap", "--yes", AMENDS_MASTER_KEY_ID="2026")
     assert (ended.exit_code, ended.stdout) == (1, "wrapped 2 keys by the master key 2026\n")
     assert f"damaged, restore them from a backup: {bob.id}\n" in ended.stderr
+
+
+def test_what_could_not_be_overwritten_is_told_and_done_the_next_time(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite keeps what a reader may still look at; the person is erased all the same."""
+    monkeypatch.setattr(erasing, "OVERWRITING_SECONDS", 0.05)
+    desk = _furnished(_Desk(tmp_path, sqlite_url))
+    desk.keys("ada", "bob")
+    file = Path(sqlite_url.removeprefix("sqlite:///"))
+    with closing(sqlite3.connect(file)) as reader:
+        reader.execute("BEGIN")
+        (wrapped,) = reader.execute("SELECT wrapped FROM subject_key WHERE subject = 'ada'").fetchone()
+        ended = desk.run("erase", "ada", "--reason", "request 7", "--as", "carl", "--yes")
+
+    assert (ended.exit_code, ended.stdout.partition(",")[0]) == (1, "erased ada")
+    assert "its files still hold what the master key opens: run the same again" in ended.stderr
+    assert desk.keys("ada") == {"ada": None}
+    assert desk.said("erase", "ada", "--reason", "request 7", "--yes") == "nobody to erase\n"
+    written = b"".join(each.read_bytes() for each in file.parent.glob(f"{file.name}*"))
+    assert wrapped.encode() not in written
+    assert desk.keys("bob")["bob"] is not None
 
 
 # -- what needs no server ------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
 from messaging import database_tls
-from messaging.transaction import Transaction
+from messaging.transaction import Kept, Transaction
 
 SQLITE_BUSY_SECONDS = 30
 """How long another *process* may hold SQLite's write lock before we give up and try again."""
@@ -98,6 +98,8 @@ class Database:
         if certificates:
             options["connect_args"]["dsn"] = certificates
         self.engine: AsyncEngine = create_async_engine(plain, **options)
+        self.kept = Kept()
+        """What writes on PostgreSQL leaves for what writes next."""
         self._writer = asyncio.Lock() if self.dialect == "sqlite" else None
         if self.dialect == "sqlite":
             _prepare_sqlite(self.engine)
@@ -112,7 +114,7 @@ class Database:
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A connection in a write transaction that commits when the block ends well."""
-        return self._writing() if self.dialect == "sqlite" else Transaction(self.engine)
+        return self._writing() if self.dialect == "sqlite" else Transaction(self.engine, self.kept)
 
     @asynccontextmanager
     async def _writing(self) -> AsyncIterator[AsyncConnection]:
@@ -151,6 +153,7 @@ class Database:
             await connection.execute(text("SELECT 1"))
 
     async def close(self) -> None:
+        await self.kept.close()
         await self.engine.dispose()
 
     @property

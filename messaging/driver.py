@@ -17,7 +17,7 @@ from functools import lru_cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, RootTransaction
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import QueuePool
@@ -43,12 +43,14 @@ async def fetch(
     After the `last` one the transaction is committed, where COMMIT can go along with it; `in_transaction` says so.
     """
     within = connection.sync_connection
-    if within is None or within.invalidated or _overheard(within):
-        result = await connection.exec_driver_sql(words, tuple(parameters))
-        return result.all() if result.returns_rows else ()
+    if within is None or within.invalidated:
+        return await _through_sqlalchemy(connection, words, parameters)
+    adapter: Any = within.connection.dbapi_connection
+    # Who listens is asked once a transaction: it takes as long as to hand a statement over.
+    if type(adapter._transaction) is not _Transaction and _overheard(within):  # noqa: SLF001
+        return await _through_sqlalchemy(connection, words, parameters)
     if not within.in_transaction():
         _ = await connection.begin()
-    adapter: Any = within.connection.dbapi_connection
     driver = adapter.driver_connection
     line = _line_of(within, driver)
     try:
@@ -72,6 +74,13 @@ async def fetch(
     return rows
 
 
+async def _through_sqlalchemy(
+    connection: AsyncConnection, words: str, parameters: Sequence[Any]
+) -> Sequence[Sequence[Any]]:
+    result = await connection.exec_driver_sql(words, tuple(parameters))
+    return result.all() if result.returns_rows else ()
+
+
 async def commit(connection: AsyncConnection) -> None:
     """Commit on PostgreSQL; raises what SQLAlchemy raises."""
     within = _started(connection)
@@ -91,12 +100,19 @@ async def commit(connection: AsyncConnection) -> None:
         ended.__exit__(None, None, None)
 
 
-def begin(connection: AsyncConnection) -> None:
+def begin(connection: AsyncConnection) -> RootTransaction:
     """Begin a transaction on PostgreSQL, of which the server is told with the first statement.
 
-    As in a `with` block: where it has ended before `commit`, nothing begins another.
+    As in a `with` block: where it has ended before `commit`, nothing begins another, until the block is left (`leave`).
     """
-    _started(connection).begin().__enter__()
+    begun = _started(connection).begin()
+    begun.__enter__()
+    return begun
+
+
+def leave(begun: RootTransaction) -> None:
+    """Leave the block of a transaction that has ended, so that its connection may begin another."""
+    begun.__exit__(None, None, None)
 
 
 def give_back(connection: AsyncConnection) -> bool:
@@ -112,6 +128,29 @@ def give_back(connection: AsyncConnection) -> bool:
         return False
     within.close()
     return True
+
+
+def at_rest(connection: AsyncConnection) -> Any | None:
+    """The driver's connection, where another transaction may begin on it as if it had just come from the pool."""
+    within = connection.sync_connection
+    if within is None or within.invalidated or within.in_transaction() or within.get_execution_options():
+        return None
+    driver: Any = within.connection.driver_connection
+    return None if driver.is_in_transaction() else driver
+
+
+def discard(connection: AsyncConnection) -> None:
+    """Let go of a connection that the server has closed; its place in the pool is free."""
+    within = _started(connection)
+    within.invalidate()
+    within.close()
+
+
+def spare(connection: AsyncConnection) -> bool:
+    """Whether its pool has as many connections left as are in use, so that nobody has to wait for this one."""
+    within = connection.sync_connection
+    pool = None if within is None else within.engine.pool
+    return isinstance(pool, QueuePool) and pool.checkedout() * 2 <= pool.size()
 
 
 def _started(connection: AsyncConnection) -> Connection:

@@ -94,11 +94,12 @@ def _pool(database: Database) -> Iterable[Family]:
     if not hasattr(pool, "checkedout"):
         return
     most = pool.size() + max(pool._max_overflow, 0)  # noqa: SLF001 - told in no other way
+    resting = int(database.kept.resting)  # between two transactions: anybody's as soon as they do not follow each other
     yield Family(
         "amends_db_pool_connections",
         "Connections to the database by what they do.",
         "gauge",
         ("state",),
-        {("used",): pool.checkedout(), ("idle",): pool.checkedin()},
+        {("used",): pool.checkedout() - resting, ("idle",): pool.checkedin() + resting},
     )
     yield Family("amends_db_pool_connections_max", "Connections that there may be.", "gauge", (), {(): most})

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, Text, event, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError, PendingRollbackError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from messaging import bulk
 from messaging.database import Database, Unforeseen, in_words, is_transient, took_too_long
@@ -289,6 +289,41 @@ async def test_what_is_written_last_within_a_savepoint_is_committed_with_the_res
     assert await _names(database) == {1: None, 2: None, 3: None, 4: None}
 
 
+async def test_a_serialization_failure_of_what_is_written_last_passes(database: Database) -> None:
+    """Each of two has read what the other then changes; the second one to commit is told, wherever PostgreSQL does."""
+    async with database.transaction() as connection:  # and so on the one that is kept for the next
+        await connection.execute(text("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE"))
+
+    async def read(connection: AsyncConnection) -> None:
+        await bulk.select(connection, (shelf.c.id,), shelf.c.id, [1, 2])
+
+    async def late(connection: AsyncConnection) -> None:
+        await _insert(connection, 3)
+        await read(connection)
+        async with database.transaction() as other:
+            await other.execute(text("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"))
+            await read(other)
+            await _name(other, 1, "first")
+        await _finish(connection, 2, "late")
+
+    error = await _failing(database, late)
+    assert (_state(error), is_transient(error)) == ("40001", True)
+    assert await _names(database) == {1: "usable", 2: None}
+
+
+async def test_sqlalchemy_tells_of_a_commit_that_went_along(database: Database) -> None:
+    """Once, as of each other; and a session on the connection has nothing left to do."""
+    committed: list[str] = []
+    event.listen(database.engine.sync_engine, "commit", lambda _connection: committed.append("committed"))
+    async with database.transaction() as connection:
+        session = AsyncSession(connection, join_transaction_mode="rollback_only")
+        assert await session.scalar(text("SELECT count(*) FROM shelf")) == 2
+        await _finish(connection, 1, "kept")
+        session.sync_session.close()
+    assert committed == ["committed"]
+    assert await _names(database) == {1: "kept", 2: None}
+
+
 async def test_nothing_is_written_behind_a_commit_that_went_along(postgres_url: str) -> None:
     """It would be in no transaction of the block's."""
     database = Database(postgres_url)
@@ -397,8 +432,8 @@ async def test_a_lost_connection_is_thrown_away_with_all_that_were_opened_before
 ) -> None:
     """It is said to be invalid; nobody gets it again, nor another of the pool's; the transaction is over."""
     killer = Database(database.url)
-    async with database.reading() as one, database.reading() as other:
-        old = {await _backend(one), await _backend(other)}
+    async with database.transaction() as kept, database.reading() as one, database.reading() as other:
+        old = {await _backend(kept), await _backend(one), await _backend(other)}
 
     async def lose(connection: AsyncConnection) -> None:
         for each in [await _backend(connection)] if begun else old:

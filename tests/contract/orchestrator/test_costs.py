@@ -106,8 +106,8 @@ ON_POSTGRESQL = {
     "fulfillment.failed": 2,
 }
 ROUND_TRIPS = {
-    # Of PostgreSQL, for one message of each kind once its statements are prepared: the statements above with COMMIT,
-    # while BEGIN goes along with the first. At a low rate they are most of the time that a message takes.
+    # Of PostgreSQL, for one message of each kind once its statements are prepared: BEGIN goes along with the first and
+    # COMMIT with the last. At a low rate they are most of the time that a message takes.
     "order.created": 2,
     "payment.authorize": 4,
     "payment.authorized": 2,
@@ -132,14 +132,14 @@ CALLS = {
 LONE_CALLS = {
     # The same for one message alone, on PostgreSQL: of its turns of the loop, its round trips and its transaction
     # nobody else takes a share. A machine that is otherwise idle spends most of a saga's time on these.
-    "order.created": 1_800,  # 1,535
-    "payment.authorize": 2_100,  # 1,790
-    "payment.authorized": 1_850,  # 1,580
-    "order.confirm": 1_900,  # 1,629
-    "order.confirmed": 1_790,  # 1,529
-    "payment.capture": 2_210,  # 1,889
-    "payment.captured": 1_830,  # 1,567
-    "fulfillment.completed": 1_520,  # 1,296
+    "order.created": 1_615,  # 1,378
+    "payment.authorize": 1_860,  # 1,590
+    "payment.authorized": 1_645,  # 1,403
+    "order.confirm": 1_680,  # 1,434
+    "order.confirmed": 1_575,  # 1,344
+    "payment.capture": 1_960,  # 1,675
+    "payment.captured": 1_615,  # 1,379
+    "fulfillment.completed": 1_245,  # 1,062
 }
 PEAK = {
     # Bytes that a batch of a hundred takes at most, for each of its messages, a tenth more than was measured on the

@@ -84,7 +84,7 @@ def main(
 
 
 def _measure(system: System, rounds: int) -> Mapping[str, Sequence[Start]]:
-    # The first start makes the tables and the queues, and compiles what has no bytecode yet.
+    # The first start makes the queues, and compiles what has no bytecode yet.
     system.start()
     asyncio.run(system.ready())
     system.stop()

@@ -351,6 +351,8 @@ class Service:
         found |= await reached.obstacles("database", "migrations", self._behind())
         if self._store is not None:
             found |= await reached.obstacles("subject_keys", "subject_keys", self._store.behind())
+            if (lacks := self._store.lacks) is not None:
+                found["subject_keys"] = lacks
         return found
 
     def _here(self) -> dict[str, bool]:
@@ -361,6 +363,7 @@ class Service:
             "broker": self._started and not self.bus.connected,
             "consumers": self._started and not all(worker.attached for worker in self.workers),
             "worker": not all(worker.moving for worker in self.workers),
+            **({} if self._store is None else {"subject_keys": self._store.lacks is not None}),
         }
 
     def _queues(self) -> list[str]:

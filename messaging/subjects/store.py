@@ -26,6 +26,8 @@ from messaging.subjects.settings import HISTORY
 REMEMBERED_SECONDS = 10.0
 """How long a key is used without looking again: an erased one is gone everywhere after that."""
 MOST_REMEMBERED = 10_000
+MISSED_SECONDS = 60.0
+"""How long a master key counts as missing after somebody has needed it: who waits for it asks again sooner."""
 CONNECTIONS = 2
 """To the keys' database: one look is on its way for each batch in hand."""
 
@@ -77,6 +79,7 @@ class SubjectStore:
         self._read = read
         self._masters = read()
         self._read_at = clock.monotonic()
+        self._missed: dict[str, tuple[str, float]] = {}
         self._clock = clock
         self._by_subject = Recent[SubjectKey | None](REMEMBERED_SECONDS, MOST_REMEMBERED)
         self._by_id = Recent[SubjectKey | None](REMEMBERED_SECONDS, MOST_REMEMBERED)
@@ -114,6 +117,12 @@ class SubjectStore:
             return None
         where = shown(self.database.url)
         return f"{where}: the table of subjects' keys is not at head; run `amends subjects migrate` first"
+
+    @property
+    def lacks(self) -> str | None:
+        """Which master key is missing, as somebody waits for one that it wraps; None where nobody does."""
+        now = self._clock.monotonic()
+        return next((why for why, at in self._missed.values() if now < at + MISSED_SECONDS), None)
 
     async def close(self) -> None:
         await self.database.close()
@@ -198,6 +207,9 @@ class SubjectStore:
         """Look for a master key that has come meanwhile. Raises KeysUnavailable where it has not."""
         why = f"{self._where}: {unknown}; put it into AMENDS_MASTER_KEYS"
         now = self._clock.monotonic()
+        if unknown.master not in self._missed or self.lacks is None:
+            structlog.get_logger().error("master_key_missing", master=unknown.master, error=why)
+        self._missed[unknown.master] = (why, now)
         if now < self._read_at + REMEMBERED_SECONDS:
             raise KeysUnavailable(why) from unknown
         self._read_at = now
@@ -205,6 +217,8 @@ class SubjectStore:
             self._masters = self._read()
         except UnusableKey as error:
             raise KeysUnavailable(f"{why}: {error}") from error
+        for known in self._missed.keys() & {*self._masters.ids}:
+            del self._missed[known]
 
     async def _reach(
         self, look: Callable[[Sequence[str]], Awaitable[Sequence[Row]]], names: Sequence[str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -27,11 +28,13 @@ from messaging.settings import ServiceSettings
 from messaging.subject_keys import KeysUnavailable
 from messaging.subjects import master
 from messaging.subjects.erasing import Erasure, erase
-from messaging.subjects.master import MasterKey
+from messaging.subjects.master import MasterKey, Masters
+from messaging.subjects.store import REMEMBERED_SECONDS, SubjectStore
 from orchestrator.assembly import orchestrator
 from orchestrator.catalog import Catalog
 from orchestrator.settings import OrchestratorSettings
 from tests.acceptance.programs import finished
+from tests.contract.messaging.bench import StillClock
 from tests.unit.mailing import MAILING, Ordered
 
 ORDER = UUID(int=7)
@@ -126,6 +129,44 @@ async def test_a_service_that_cannot_reach_its_keys_is_not_ready(sqlite_url: str
     finally:
         await service.close()
         await keys.close()
+
+
+async def test_a_missing_master_key_is_seen_until_it_comes(sqlite_url: str, tmp_path: Path) -> None:
+    """By whoever asks whether the service is ready, and by its metrics; put there, it is found without a restart."""
+    _masters(tmp_path)
+    clock = StillClock()
+    service = participant_service(
+        Participant("shop"),
+        _settings(tmp_path, sqlite_url, master_key_id="old"),
+        MemoryBus(MemoryBroker(), service="shop"),
+        clock=clock,
+    )
+    new = MasterKey("new", bytes(32))
+    other = SubjectStore(Database(sqlite_url), lambda: Masters([new], "new"), SystemClock())
+    try:
+        await service.start()
+        assert await _measured(service) == 0
+        await other.ensure(["ada"])
+        with pytest.raises(KeysUnavailable):
+            await _emitted(service)
+        said = (await service.obstacles())["subject_keys"]
+        assert said.endswith("the master key 'new' is not here; put it into AMENDS_MASTER_KEYS")
+        assert await _measured(service) == 1
+
+        (tmp_path / "masters" / "new.json").write_text(master.as_json(new))
+        clock.advance(REMEMBERED_SECONDS)
+        await _emitted(service)
+        assert await service.obstacles() == {}
+    finally:
+        await service.close()
+        await other.close()
+
+
+async def _measured(service: Service) -> float:
+    """What the alert looks at."""
+    page, _ = await service.telemetry.page("text/plain")
+    (found,) = re.findall(r'^amends_obstacle\{[^}]*obstacle="subject_keys"[^}]*\} (\S+)$', page.decode(), re.MULTILINE)
+    return float(found)
 
 
 async def test_a_service_does_not_begin_with_keys_that_it_cannot_open(sqlite_url: str, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from messaging.subjects.erasing import Erasure
 from messaging.subjects.master import DamagedKey, MasterKey, Masters
 from messaging.subjects.rewrapping import Rewrapped
 from messaging.subjects.schema import metadata, subject_key
-from messaging.subjects.store import REMEMBERED_SECONDS, SubjectStore
+from messaging.subjects.store import MISSED_SECONDS, REMEMBERED_SECONDS, SubjectStore
 from tests.contract.messaging.bench import statements
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -286,11 +286,26 @@ async def test_a_master_key_that_comes_later_is_found(vault: _Vault) -> None:
         for _ in range(2):
             with pytest.raises(KeysUnavailable, match="the master key 'new' is not here; put it into AMENDS_MASTER_KE"):
                 await store.opened([ada.id])
+            assert "the master key 'new' is not here" in str(store.lacks)
             vault.clock.seconds += REMEMBERED_SECONDS
         known.append(NEW)
         assert await store.opened([ada.id]) == {ada.id: ada}
+        assert store.lacks is None
     finally:
         await database.close()
+
+
+async def test_a_master_key_is_missing_as_long_as_somebody_asks_for_what_it_wraps(vault: _Vault) -> None:
+    """Nobody can say when its last key was erased, or wrapped anew."""
+    ada = (await vault.store(NEW, current="new").ensure(["ada"]))["ada"]
+    store = vault.store()
+    assert ada is not None
+    with pytest.raises(KeysUnavailable):
+        await store.ensure(["ada"])
+    vault.clock.seconds += MISSED_SECONDS - 1
+    assert store.lacks is not None
+    vault.clock.seconds += 1
+    assert store.lacks is None
 
 
 async def test_a_row_that_was_changed_opens_nothing(vault: _Vault) -> None:

@@ -227,6 +227,12 @@ class ServiceSettings(BaseSettings):
         validation_alias="AMENDS_MASTER_KEY_ID",
         description="Which of several master keys wraps what is made from now on.",
     )
+    make_subject_keys: bool = Field(
+        default=True,
+        validation_alias="AMENDS_MAKE_SUBJECT_KEYS",
+        description="Whether this process may make keys of persons; without, it opens what is sealed, seals for who "
+        "has a key, and needs no more of that database than SELECT.",
+    )
     outbox_grace: timedelta = Field(
         default=timedelta(seconds=10),
         validation_alias="AMENDS_OUTBOX_GRACE",

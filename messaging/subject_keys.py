@@ -45,6 +45,10 @@ class KeysUnavailable(Exception):
     """The store of keys does not answer now: whoever needs them waits and tries again. Says which, and why."""
 
 
+class NoKeyYet(ValueError):
+    """Somebody has no key, and whoever asks may not make one; says what to do."""
+
+
 class Keys(Protocol):
     """Where keys come from. An implementation looks once for a whole call, and remembers for some seconds.
 

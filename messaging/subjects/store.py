@@ -15,7 +15,15 @@ from messaging.clock import Clock
 from messaging.database import DATABASE_ERRORS, Database, in_words, shown
 from messaging.keys import UnusableKey
 from messaging.settings import ServiceSettings
-from messaging.subject_keys import KEY_BYTES, LONGEST_SUBJECT, KeysUnavailable, SubjectKey, can_name, new_key_id
+from messaging.subject_keys import (
+    KEY_BYTES,
+    LONGEST_SUBJECT,
+    KeysUnavailable,
+    NoKeyYet,
+    SubjectKey,
+    can_name,
+    new_key_id,
+)
 from messaging.subjects import rows as reading
 from messaging.subjects.master import MAKER, DamagedKey, Masters, UnknownMaster, Wrapped, read
 from messaging.subjects.recent import Recent
@@ -46,7 +54,7 @@ def store_of(settings: ServiceSettings, clock: Clock) -> SubjectStore | None:
             "for itself, and its backups would keep the keys; name another one"
         )
     database = Database(url, pool_size=CONNECTIONS, by_index=True)
-    return SubjectStore(database, lambda: masters_of(settings), clock)
+    return SubjectStore(database, lambda: masters_of(settings), clock, makes=settings.make_subject_keys)
 
 
 def _same_file(one: str, other: str) -> bool:
@@ -71,11 +79,12 @@ class SubjectStore:
     """The store of one process. `read` reads the master keys, anew where a key is wrapped by one that is not known yet.
 
     A look is one statement, and one more where somebody is new; only where another process makes the same person's key
-    in that moment, a third.
+    in that moment, a third. One that `makes` no keys only reads.
     """
 
-    def __init__(self, database: Database, read: Callable[[], Masters], clock: Clock) -> None:
+    def __init__(self, database: Database, read: Callable[[], Masters], clock: Clock, *, makes: bool = True) -> None:
         self.database = database
+        self._makes = makes
         self._read = read
         self._masters = read()
         self._read_at = clock.monotonic()
@@ -130,7 +139,8 @@ class SubjectStore:
     # -- keys ------------------------------------------------------------------------------------------------
 
     async def ensure(self, subjects: Collection[str]) -> Mapping[str, SubjectKey | None]:
-        """As `Keys.ensure`. Raises ValueError for who cannot be a subject, DamagedKey for one whose row was changed.
+        """As `Keys.ensure`. Raises ValueError for who cannot be a subject, DamagedKey for one whose row was changed,
+        NoKeyYet for one who has none where none may be made.
 
         It will again each time: that person's message is to be put aside, and no other.
         """
@@ -168,9 +178,15 @@ class SubjectStore:
         async with self.database.reading() as connection:
             rows = [Row(*each) for each in await bulk.select(connection, READ, subject_key.c.subject, subjects)]
         there = {row.subject for row in rows}
-        wrapped = [self._new(each) for each in subjects if each not in there]
-        if not wrapped:
+        new = [each for each in subjects if each not in there]
+        if not new:
             return rows
+        if not self._makes:
+            raise NoKeyYet(
+                f"{self._where}: {new[0]!r} has no key yet, and this process makes none "
+                "(AMENDS_MAKE_SUBJECT_KEYS=false): who is the first to say something of a person needs to be allowed to"
+            )
+        wrapped = [self._new(each) for each in new]
         at = self._clock.now()
         records = [
             {"id": each.id, "subject": each.subject, "wrapped": each.text, "master": each.master, "made_at": at}

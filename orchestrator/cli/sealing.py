@@ -15,7 +15,7 @@ from messaging.memory_keys import MemoryKeys
 from messaging.process import EX_CONFIG, EX_UNAVAILABLE
 from messaging.sealing import Sealing, UnusableSubject
 from messaging.strict_json import loads
-from messaging.subject_keys import KeysUnavailable
+from messaging.subject_keys import KeysUnavailable, NoKeyYet
 from orchestrator.cli.opening import fail, warn
 from orchestrator.settings import OrchestratorSettings
 
@@ -33,7 +33,7 @@ async def sealing_of(settings: OrchestratorSettings) -> AsyncIterator[Sealing | 
     try:
         store = store_of(settings, SystemClock())
         yield None if store is None else Sealing(store)
-    except (DamagedKey, UnusableSubject) as error:
+    except (DamagedKey, NoKeyYet, UnusableSubject) as error:
         fail(str(error), 1)
     except KeysUnavailable as error:
         fail(str(error), EX_UNAVAILABLE)

@@ -15,12 +15,15 @@ from sqlalchemy.engine import make_url
 from typer.testing import CliRunner, Result
 
 from messaging.clock import SystemClock
+from messaging.subject_keys import NoKeyYet
 from messaging.subjects.settings import SubjectsSettings
 from messaging.subjects.store import store_of
 from orchestrator.cli.app import app
 from tests.integration.test_database_roles import GRANTED, Cluster, initialize
 
 ROLES = ("", "_owner", "_erase")
+READER = "_read"
+"""Who a person grants no more than to open keys."""
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def keys(databases: object, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     finally:
         with psycopg.connect(server.render_as_string(hide_password=False), autocommit=True) as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
-            for role in ROLES:
+            for role in (*ROLES, READER):
                 connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(f"{name}{role}")))
 
 
@@ -94,10 +97,31 @@ def test_each_does_its_work_and_no_more(keys: Cluster, tmp_path: Path) -> None:
                 connection.execute("DELETE FROM subject_key")
 
 
-async def _known(keys: Cluster, masters: Path, *subjects: str, current: str = "a") -> list[str]:
+def test_who_may_only_read_opens_keys_and_makes_none(keys: Cluster, tmp_path: Path) -> None:
+    """It starts with few rights, and what it may not do it does not try: that would wait for ever for a right."""
+    subjects = keys.url("subjects")
+    with psycopg.connect(os.environ["TEST_DATABASE_URL"], dbname=make_url(subjects).database) as connection:
+        reader = sql.Identifier(f"{make_url(subjects).username}{READER}")
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(reader, sql.Literal(keys.password)))
+        connection.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(_database(subjects), reader))
+        connection.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(reader))
+        connection.execute(sql.SQL("GRANT SELECT ON subject_key, alembic_version_subjects TO {}").format(reader))
+        connection.execute("DELETE FROM subject_key")
+    assert _amends(keys, "", tmp_path, "master", "new", str(tmp_path / "a.json"), "--id", "a").exit_code == 0
+    assert asyncio.run(_known(keys, tmp_path, "ada")) == ["ada"]
+    assert asyncio.run(_known(keys, tmp_path, "ada", role=READER)) == ["ada"]
+    with pytest.raises(NoKeyYet, match="'bob' has no key yet"):
+        asyncio.run(_known(keys, tmp_path, "ada", "bob", role=READER))
+
+
+def _database(url: str) -> sql.Identifier:
+    return sql.Identifier(make_url(url).database or "")
+
+
+async def _known(keys: Cluster, masters: Path, *subjects: str, current: str = "a", role: str = "") -> list[str]:
     """Who of these has a key, as a service that comes anew finds it."""
-    given = {"subject_keys": keys.url("subjects"), "master_keys": masters, "master_key_id": current}
-    store = store_of(SubjectsSettings.model_validate(given), SystemClock())
+    given = {"subject_keys": keys.url("subjects", role), "master_keys": masters, "master_key_id": current}
+    store = store_of(SubjectsSettings.model_validate(given | {"make_subject_keys": role != READER}), SystemClock())
     assert store is not None
     try:
         await store.start(migrates=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -22,7 +22,7 @@ from messaging.outbox import INFO, Emitting, OutboxMessage, emit, emit_all
 from messaging.participant import Participant, RetryLater
 from messaging.sealing import Sealing, UnusableSubject, sealing_in_a_thread
 from messaging.serving import ParticipantConsumer
-from messaging.subject_keys import KeysUnavailable
+from messaging.subject_keys import KeysUnavailable, NoKeyYet, SubjectKey
 from tests.contract.messaging.bench import Bench
 from tests.unit.mailing import Ordered, ReceiptRefused, ReceiptSent, SendReceipt
 
@@ -267,6 +267,34 @@ async def test_a_batch_waits_for_keys_that_are_away(bench: Bench, sealed: bool) 
     assert [EMAIL] * 3 == mail.read[-3:]
     assert len(bench.bus.sent("mail.receipt_sent")) == 3
     assert await bench.letters() == []
+
+
+class ReaderKeys(MemoryKeys):
+    """Of a process that may make none: who is `known` has one."""
+
+    known: frozenset[str] = frozenset()
+
+    async def ensure(self, subjects: Collection[str]) -> Mapping[str, SubjectKey | None]:
+        """The keys of these, who have to be known."""
+        if self.known and (new := set(subjects) - self.known):
+            raise NoKeyYet(f"{min(new)!r} has no key yet")
+        return await super().ensure(subjects)
+
+
+async def test_what_may_not_be_sealed_is_a_dead_letter_and_harms_nobody(bench: Bench) -> None:
+    """Of who has no key yet, where this process makes none; the others of the batch are answered."""
+    keys, mail = ReaderKeys(), Mail()
+    await _serve(bench, keys, mail.all_at_once())
+    commands = [await _command(bench, keys, number) for number in (7, 8, 9)]
+    keys.known = frozenset({"c-7", "c-9"})
+    await bench.handle(*commands)
+    await bench.flush()
+
+    assert [str(each.correlation_id) for each in bench.bus.sent("mail.receipt_sent")] == ["saga-1", "saga-1"]
+    (letter,) = await bench.rows(schema.dead_letter)
+    assert (letter.message_id, letter.reason) == (str(UUID(int=8)), "handler_failed")
+    assert "'c-8' has no key yet" in letter.error
+    _tells_nothing(await _kept(bench))
 
 
 async def test_a_call_outside_gets_what_was_opened(bench: Bench) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from messaging import migrate
 from messaging.database import Database
 from messaging.keys import UnusableKey
-from messaging.subject_keys import KeysUnavailable
+from messaging.subject_keys import KeysUnavailable, NoKeyYet
 from messaging.subjects import erasing, rewrapping
 from messaging.subjects.erasing import Erasure
 from messaging.subjects.master import DamagedKey, MasterKey, Masters
@@ -306,6 +306,22 @@ async def test_a_master_key_is_missing_as_long_as_somebody_asks_for_what_it_wrap
     assert store.lacks is not None
     vault.clock.seconds += 1
     assert store.lacks is None
+
+
+async def test_who_may_make_no_keys_opens_and_seals_with_those_there_are(vault: _Vault) -> None:
+    """Of somebody without one it says so at once, writes nothing, and goes on with the others."""
+    keys = await vault.store().ensure(["ada"])
+    ada = keys["ada"]
+    assert ada is not None
+    reader = SubjectStore(vault.database, lambda: Masters([OLD], "old"), vault.clock, makes=False)
+    with statements(vault.database) as said:
+        assert await reader.opened([ada.id]) == {ada.id: ada}
+        with pytest.raises(NoKeyYet, match="'bob' has no key yet, and this process makes none"):
+            await reader.ensure(["ada", "bob"])
+        assert await reader.ensure(["ada"]) == keys
+    assert not [each for each in said if "INSERT" in each or "UPDATE" in each]
+    async with vault.database.reading() as connection:
+        assert await erasing.find(connection, "bob") is None
 
 
 async def test_a_row_that_was_changed_opens_nothing(vault: _Vault) -> None:

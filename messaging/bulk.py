@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import driver
 from messaging.database import Unforeseen
+from messaging.driver import Ahead
 from messaging.plans import UNFORESEEN, Guard, Part, Plan, joined, plan
 from messaging.shapes import Delete, Insert, Record, Select, Shape, Update, among, pack
 
@@ -188,9 +189,10 @@ class Writes:
         suffix: str = "",
         *,
         computed: tuple[tuple[str, str], ...] = (),
+        by: tuple[Column[Any], str] | None = None,
     ) -> Outcome:
-        """As `bulk.select`."""
-        return self._add(values, Select, tuple(columns), where, suffix, computed)
+        """As `bulk.select`; with `by`, `where` is a column of another table, and rows are found by way of it."""
+        return self._add(values, Select, tuple(columns), where, suffix, computed, by)
 
     def _add(self, rows: Sequence[Any], kind: Callable[..., Shape], *shape: object) -> Outcome:
         outcome = Outcome()
@@ -199,15 +201,18 @@ class Writes:
             self._given.append((plan(kind, *shape), rows, outcome))
         return outcome
 
-    async def run(self, connection: AsyncConnection) -> None:
-        """Do what was added since the last time; the outcomes then say what has come of it."""
+    async def run(self, connection: AsyncConnection, *, ahead: Ahead | None = None) -> None:
+        """Do what was added since the last time; the outcomes then say what has come of it.
+
+        On PostgreSQL all of it sees the tables as they are when `ahead` has been done.
+        """
         if not self._given:
             return
         given = self._taken()
         if driver.dialect(connection) == "sqlite":
             await _in_turn(connection, given)
         else:
-            await _together(connection, given)
+            await _together(connection, given, ahead=ahead)
 
     def _taken(self) -> list[Given]:
         given, self._given = self._given, []
@@ -240,7 +245,9 @@ async def _in_turn(connection: AsyncConnection, given: Sequence[Given]) -> None:
         outcome.count = len(rows)
 
 
-async def _together(connection: AsyncConnection, given: Sequence[Given], *, last: bool = False) -> None:
+async def _together(
+    connection: AsyncConnection, given: Sequence[Given], *, last: bool = False, ahead: Ahead | None = None
+) -> None:
     # What a lone message takes is mostly one row of each kind. Not so in larger batches: each mixture is a statement of
     # its own, to be prepared and kept.
     few = max([len(rows) for _, rows, _ in given]) <= FEW
@@ -250,13 +257,16 @@ async def _together(connection: AsyncConnection, given: Sequence[Given], *, last
         parameters += part.bind(rows)
     guards = tuple([outcome.guard for _, _, outcome in given]) if last else ()
     if len(parts) == 1 and not last:
-        found = await driver.fetch(connection, parts[0].words, parameters)
+        found = await _fetch(connection, parts[0].words, parameters, ahead)
         _fill(given[0][2], parts[0], found)
         given[0][2].count = len(found)
         return
     for _, _, outcome in given if last else ():
         parameters += outcome.known or ()
-    (row,) = await driver.fetch(connection, joined(parts, guards), parameters, last=last)
+    if last:
+        (row,) = await driver.fetch(connection, joined(parts, guards), parameters, last=True)
+    else:
+        (row,) = await _fetch(connection, joined(parts), parameters, ahead)
     at = 0
     for part, (_, _, outcome) in zip(parts, given, strict=True):
         if part.counted:
@@ -267,6 +277,14 @@ async def _together(connection: AsyncConnection, given: Sequence[Given], *, last
             at += part.width
             if columns[0] is not None:  # which is what no row at all makes of an array
                 _fill(outcome, part, list(zip(*columns, strict=True)))
+
+
+async def _fetch(
+    connection: AsyncConnection, words: str, parameters: Sequence[Any], ahead: Ahead | None
+) -> Sequence[Sequence[Any]]:
+    if ahead is None:
+        return await driver.fetch(connection, words, parameters)
+    return await driver.fetch_behind(connection, ahead, words, parameters)
 
 
 def _fill(outcome: Outcome, part: Part, rows: Sequence[Sequence[Any]]) -> None:

@@ -12,7 +12,8 @@ function in its thread, and `_conn`, the `sqlite3.Connection` that lives there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -33,6 +34,18 @@ def dialect(connection: AsyncConnection) -> str:
     """The name of the database's kind."""
     within = connection.sync_connection
     return str((connection if within is None else within).dialect.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """A statement on PostgreSQL that is done for its effect before another one, in one write with it where that can be.
+
+    `plain` is the same without parameters, and has no rows; None: there is none. It is parsed each time.
+    """
+
+    words: str
+    parameters: Sequence[Any]
+    plain: str | None
 
 
 async def fetch(
@@ -72,6 +85,28 @@ async def fetch(
         await connection.run_sync(_raise, adapter, words, error)
         raise
     return rows
+
+
+async def fetch_behind(
+    connection: AsyncConnection, ahead: Ahead, words: str, parameters: Sequence[Any]
+) -> Sequence[Sequence[Any]]:
+    """The same behind a statement that is done before this one begins."""
+    within = connection.sync_connection
+    adapter: Any = None if within is None or within.invalidated else within.connection.dbapi_connection
+    # Where BEGIN has gone along, the transport can be written to, and nobody listens.
+    if within is not None and adapter is not None and type(adapter._transaction) is _Transaction:  # noqa: SLF001
+        driver = adapter.driver_connection
+        line = _line_of(within, driver)
+        prepared = None if line is None else line.prepared(words)
+        if line is not None and prepared is not None and ahead.plain is not None:
+            first = _alone(ahead.plain.encode())
+            try:
+                return await _written(driver, line, prepared, parameters, first.__add__)
+            except BaseException as error:
+                await connection.run_sync(_raise, adapter, words, error)
+                raise
+    await fetch(connection, ahead.words, ahead.parameters)
+    return await fetch(connection, words, parameters)
 
 
 async def _through_sqlalchemy(
@@ -265,12 +300,23 @@ async def _begin_with(
     asyncpg takes what BEGIN answers for more of what the statement does, and an error of either for the statement's.
     It is the write that begins: parameters that cannot be sent leave no transaction behind.
     """
+
+    def begin_and(said: bytes) -> bytes:
+        adapter._transaction = _Transaction(driver)  # noqa: SLF001
+        return _BEGIN + said
+
+    return await _written(driver, line, statement, parameters, begin_and)
+
+
+async def _written(
+    driver: Any, line: Line, statement: Any, parameters: Sequence[Any], make: Callable[[bytes], bytes]
+) -> Sequence[Sequence[Any]]:
+    """Send a prepared statement as what `make` makes of its bytes."""
     transport = driver._transport  # noqa: SLF001
 
     def write(said: bytes) -> None:
         del transport.write
-        adapter._transaction = _Transaction(driver)  # noqa: SLF001
-        transport.write(b"".join((_BEGIN, said)))
+        transport.write(make(bytes(said)))
 
     transport.write = write
     try:
@@ -291,19 +337,14 @@ async def _commit_with(
 
     asyncpg takes what COMMIT answers for more of what the statement does, and an error of either for the statement's.
     """
-    transport = driver._transport  # noqa: SLF001
 
-    def write(said: bytes) -> None:
-        del transport.write
-        words = bytes(said)
+    def and_commit(said: bytes) -> bytes:
         # Without the Sync that it ends with there is nothing to put anything before: COMMIT then goes alone.
-        transport.write(words[: -len(_SYNC)] + _COMMIT + _SYNC if words.endswith(_SYNC) else words)
+        return said[: -len(_SYNC)] + _COMMIT + _SYNC if said.endswith(_SYNC) else said
 
-    transport.write = write
     try:
-        rows = await line.fetch(statement, parameters)
+        rows = await _written(driver, line, statement, parameters, and_commit)
     finally:
-        vars(transport).pop("write", None)
         if not driver.is_in_transaction():
             # Committed, or undone by a COMMIT that has failed: in neither case is there anything left to end.
             adapter._transaction = None  # noqa: SLF001

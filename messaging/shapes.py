@@ -140,13 +140,16 @@ class Delete:
 class Select:
     """Rows whose column `where` is one of some values; `suffix` is what follows the WHERE.
 
-    `computed` are further columns, each a name and its expression in SQL. `lone` as with `Delete`.
+    `computed` are further columns, each a name and its expression in SQL. With `by`, `where` is a column of another
+    table: the rows are those whose column, the first of the two, is what the expression, the second, is in rows of that
+    table. `lone` as with `Delete`.
     """
 
     columns: tuple[Column[Any], ...]
     where: Column[Any]
     suffix: str = ""
     computed: tuple[tuple[str, str], ...] = ()
+    by: tuple[Column[Any], str] | None = None
     lone: bool = False
 
     @property
@@ -164,8 +167,12 @@ class Select:
     def words(self, dialect: str, first: int) -> str:
         wanted = (*(each.name for each in self.columns), *(f"{words} AS {name}" for name, words in self.computed))
         suffix = _LOCK.sub("", self.suffix) if dialect == "sqlite" else self.suffix
-        matching = _matching(dialect, self.where, first, lone=self.lone)
-        return f"SELECT {', '.join(wanted)} FROM {self.where.table.name} WHERE {matching} {suffix}".rstrip()
+        table, matching = self.where.table.name, _matching(dialect, self.where, first, lone=self.lone)
+        if self.by is not None:
+            column, expression = self.by
+            matching = f"{column.name} IN (SELECT {expression} FROM {table} WHERE {matching})"
+            table = column.table.name
+        return f"SELECT {', '.join(wanted)} FROM {table} WHERE {matching} {suffix}".rstrip()
 
     def binder(self, dialect: str) -> Binder:
         return _packer(dialect, self.where, lone=self.lone)
@@ -191,7 +198,7 @@ def for_one(shape: Shape) -> Shape:
         case Delete():
             return Delete(shape.column, shape.returning, lone=True)
         case Select():
-            return Select(shape.columns, shape.where, shape.suffix, shape.computed, lone=True)
+            return Select(shape.columns, shape.where, shape.suffix, shape.computed, shape.by, lone=True)
 
 
 def among(dialect: str, column: Column[Any], name: str = "values") -> str:

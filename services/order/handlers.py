@@ -4,7 +4,7 @@ their size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 import structlog
@@ -38,9 +38,9 @@ async def confirm_orders(
     commands: Sequence[ConfirmOrder], db: AsyncSession, default_stock: int | None
 ) -> Sequence[OrderConfirmed | OrderRejected]:
     """Reserve the stock of each order, first come, first served; all of its lines or none."""
-    found = await store.orders_for_update(db, (command.order_id for command in commands))
+    found, known = await store.orders_and_stock_for_update(db, (command.order_id for command in commands))
     before = _states(found)
-    stock = await _stock_of(db, found, OrderStatus.PLACED, default_stock)
+    stock = await _stock_of(db, found, OrderStatus.PLACED, default_stock, known)
     answers = [_confirm(command.order_id, found, stock) for command in commands]
     await _save(db, found, before, stock)
     return answers
@@ -101,9 +101,15 @@ def _confirm(order_id: UUID, found: dict[UUID, Order], stock: Stock) -> OrderCon
     return order.confirm(stock)
 
 
-async def _stock_of(db: AsyncSession, found: dict[UUID, Order], status: OrderStatus, default: int | None) -> Stock:
+async def _stock_of(
+    db: AsyncSession,
+    found: dict[UUID, Order],
+    status: OrderStatus,
+    default: int | None,
+    known: Mapping[str, int] | None = None,
+) -> Stock:
     skus = {sku for order in found.values() if order.status is status for sku in order.wanted}
-    return await store.stock_for_update(db, skus, default=default) if skus else Stock({})
+    return await store.stock_for_update(db, skus, default=default, known=known) if skus else Stock({})
 
 
 _State = tuple[OrderStatus, str | None]

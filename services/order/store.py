@@ -165,6 +165,20 @@ async def claim_key(
 
 async def orders_for_update(db: AsyncSession, ids: Iterable[UUID]) -> dict[UUID, Order]:
     """The orders among `ids` that exist, with their lines, locked until the transaction ends: one round trip."""
+    orders_found, _ = await _locked_orders(db, ids, with_stock=False)
+    return orders_found
+
+
+async def orders_and_stock_for_update(
+    db: AsyncSession, ids: Iterable[UUID]
+) -> tuple[dict[UUID, Order], dict[str, int]]:
+    """The same, and what is on hand of all that they are for, as far as it has been counted, locked behind them."""
+    return await _locked_orders(db, ids, with_stock=True)
+
+
+async def _locked_orders(
+    db: AsyncSession, ids: Iterable[UUID], *, with_stock: bool
+) -> tuple[dict[UUID, Order], dict[str, int]]:
     wanted = sorted(set(ids))
     reads = Writes()
     found = reads.select(tuple(orders.c), orders.c.id, wanted, "ORDER BY id FOR UPDATE")
@@ -175,21 +189,30 @@ async def orders_for_update(db: AsyncSession, ids: Iterable[UUID]) -> dict[UUID,
         wanted,
         "ORDER BY order_id, number",
     )
+    counted = reads.select(
+        _COUNTED, order_line.c.order_id, wanted if with_stock else (), _BY_SKU, by=(stock.c.sku, "sku")
+    )
     await reads.run(await db.connection())
     of: dict[UUID, list[Line]] = {}
     for order_id, sku, quantity, amount in lines.rows:
         of.setdefault(order_id, []).append(Line(sku, quantity, amount))
-    return {row.id: _order(row, tuple(of.get(row.id, ()))) for row in found.rows}
+    return {row.id: _order(row, tuple(of.get(row.id, ()))) for row in found.rows}, dict(counted.rows)
 
 
-async def stock_for_update(db: AsyncSession, skus: Iterable[str], *, default: int | None = None) -> Stock:
-    """The stock of `skus`, locked until the transaction ends.
+async def stock_for_update(
+    db: AsyncSession, skus: Iterable[str], *, default: int | None = None, known: Mapping[str, int] | None = None
+) -> Stock:
+    """The stock of `skus`, locked until the transaction ends; of `known` it is locked already.
 
     A sku without a row gets one with `default` on hand; where there is no default, it is not on hand.
     """
     connection = await db.connection()
     wanted = sorted(set(skus))
-    found = await _locked_stock(connection, wanted)
+    found = (
+        await _locked_stock(connection, wanted)
+        if known is None
+        else {sku: known[sku] for sku in wanted if sku in known}
+    )
     missing = [sku for sku in wanted if sku not in found]
     if missing and default is not None:
         # Once in a sku's life. Another transaction may insert the same sku first: read again what there is.
@@ -200,8 +223,11 @@ async def stock_for_update(db: AsyncSession, skus: Iterable[str], *, default: in
 
 
 async def _locked_stock(connection: AsyncConnection, skus: Sequence[str]) -> dict[str, int]:
-    rows = await bulk.select(connection, (stock.c.sku, stock.c.on_hand), stock.c.sku, skus, "ORDER BY sku FOR UPDATE")
+    rows = await bulk.select(connection, _COUNTED, stock.c.sku, skus, _BY_SKU)
     return {row.sku: row.on_hand for row in rows}
+
+
+_COUNTED, _BY_SKU = (stock.c.sku, stock.c.on_hand), "ORDER BY sku FOR UPDATE"
 
 
 async def save(db: AsyncSession, changed: Sequence[Order], on_hand: Mapping[str, int]) -> None:

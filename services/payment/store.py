@@ -12,8 +12,9 @@ from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from contracts.money import Money
-from messaging import bulk, driver
+from messaging import bulk
 from messaging.bulk import Writes
+from messaging.driver import Ahead
 from messaging.together import together
 from services.payment.domain import Account, Authorization, Books, Status, Tombstone
 from services.payment.journal import Entry, Operation, Posting
@@ -35,17 +36,22 @@ async def open_books(
     could lock one out of turn: a deadlock, which passes.
     """
     connection = await db.connection()
-    await _lock(connection, order_ids)
     wanted = {each.id: each for each in new_accounts}
     reads = Writes()
     known = reads.select(tuple(authorization.c), authorization.c.order_id, list(order_ids))
-    needed = reads.select(tuple(account.c), account.c.id, list(wanted), _LOCKING)
-    await reads.run(connection)
+    if wanted:
+        needed = reads.select(tuple(account.c), account.c.id, list(wanted), _LOCKING)
+    else:
+        needed = reads.select(
+            tuple(account.c), authorization.c.order_id, list(order_ids), _LOCKING, by=(account.c.id, _ACCOUNT_ID)
+        )
+    await reads.run(connection, ahead=_lock(order_ids))
     found = [_authorization(row) for row in known.rows]
     accounts = [_account(row) for row in needed.rows]
-    accounts += await _locked_accounts(
-        connection, {each.account_id for each in found if isinstance(each, Authorization)} - wanted.keys()
-    )
+    if wanted:
+        accounts += await _locked_accounts(
+            connection, {each.account_id for each in found if isinstance(each, Authorization)} - wanted.keys()
+        )
     missing = wanted.keys() - {each.id for each in accounts}
     if missing:
         await _open(connection, [wanted[key] for key in sorted(missing)], now)
@@ -149,16 +155,19 @@ _AUTHORIZATION_COLUMNS = (
 )
 
 
-async def _lock(connection: AsyncConnection, order_ids: Collection[UUID]) -> None:
-    # An order nobody has heard of has no row to lock, yet its authorize and its void may be decided in two
-    # processes at once. SQLite has one writer anyway.
-    if connection.dialect.name != "postgresql":
-        return
+def _lock(order_ids: Collection[UUID]) -> Ahead:
+    """An order nobody has heard of has no row to lock, yet its authorize and its void may be decided in two processes
+    at once. SQLite has one writer anyway.
+    """
     keys = sorted({_lock_key(each) for each in order_ids})
-    await driver.fetch(connection, _LOCK, (keys,))
+    # Nothing is ever returned by it, and so there is nothing to read.
+    plain = f"SELECT 1 WHERE pg_advisory_xact_lock({keys[0]}) IS NULL" if len(keys) == 1 else None
+    return Ahead(_LOCK, (keys,), plain)
 
 
 _LOCK = "SELECT count(pg_advisory_xact_lock(key)) FROM unnest($1::bigint[]) AS key"
+_ACCOUNT_ID = "currency || ':' || customer_id"
+"""What `domain.account_id` makes of an authorization."""
 
 
 def _lock_key(order_id: UUID) -> int:

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from messaging import bulk
 from messaging.database import Database, Unforeseen, in_words, is_transient, took_too_long
-from messaging.driver import begins_with_statements
+from messaging.driver import Ahead, begins_with_statements
 from messaging.plans import exactly
 from messaging.shapes import Update
 from tests.contract.messaging.door import Door
@@ -222,6 +222,45 @@ async def test_a_commit_that_fails_says_so(database: Database) -> None:
     error = await _failing(database, take)
     assert isinstance(error, IntegrityError)
     assert (_state(error), is_transient(error), error.connection_invalidated) == ("23505", False, False)
+    assert await _ids(database) == [1, 2]
+
+
+async def test_what_goes_ahead_is_done_before_what_it_goes_ahead_of_begins(database: Database) -> None:
+    """A lock that is waited for: what is read behind it is what whoever had it has left."""
+
+    async def read_behind() -> list[Any]:
+        async with database.transaction() as connection:
+            await _insert(connection, 3)
+            reads = bulk.Writes()
+            found = reads.select((shelf.c.name,), shelf.c.id, [1])
+            plain = "SELECT 1 WHERE pg_advisory_xact_lock(7) IS NULL"
+            await reads.run(connection, ahead=Ahead("SELECT pg_advisory_xact_lock($1)", (7,), plain))
+            return found.values
+
+    async with database.transaction() as connection:  # its statement is prepared on the connection that is kept
+        await bulk.select(connection, (shelf.c.name,), shelf.c.id, [1])
+    async with database.engine.connect() as holder:
+        await holder.execute(text("SELECT pg_advisory_xact_lock(7)"))
+        await holder.execute(text("UPDATE shelf SET name = 'left' WHERE id = 1"))
+        reading = asyncio.create_task(read_behind())
+        async with asyncio.timeout(30):
+            while not await _waits_for(database, "advisory"):  # noqa: ASYNC110 - the server announces nothing
+                await asyncio.sleep(0.01)
+        await holder.commit()
+    assert await reading == ["left"]
+
+
+async def test_what_fails_ahead_is_the_statements_error(database: Database) -> None:
+    """Nothing of the transaction is kept."""
+
+    async def act(connection: AsyncConnection) -> None:
+        await _insert(connection, 3)
+        reads = bulk.Writes()
+        reads.select((shelf.c.id,), shelf.c.id, [9])
+        await reads.run(connection, ahead=Ahead("SELECT 1 / $1::int", (0,), "SELECT 1 WHERE 1 / 0 = 1"))
+
+    error = await _failing(database, act)
+    assert (_state(error), is_transient(error)) == ("22012", False)
     assert await _ids(database) == [1, 2]
 
 
@@ -498,11 +537,14 @@ async def test_a_task_that_ends_in_a_statement_takes_the_connection_along(databa
 
 
 async def _asleep(database: Database) -> bool:
+    return await _waits_for(database, "PgSleep")
+
+
+async def _waits_for(database: Database, what: str) -> bool:
+    """Whether somebody waits for this in the server."""
     async with database.reading() as connection:
-        query = text(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
-        )
-        return bool((await connection.execute(query)).scalar_one())
+        query = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = :what")
+        return bool((await connection.execute(query, {"what": what})).scalar_one())
 
 
 async def test_a_migration_beside_a_running_process_costs_it_one_try(database: Database) -> None:

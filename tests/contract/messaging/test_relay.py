@@ -19,6 +19,7 @@ from messaging.bulk import Writes
 from messaging.bus import Outgoing, Receipt
 from messaging.claims import CLAIM
 from messaging.database import Database
+from messaging.driver import Ahead
 from messaging.outbox_rows import OutboxRow, Pending
 from messaging.relay import MOST_HELD, Relay
 from messaging.slices import SLICE
@@ -233,8 +234,8 @@ async def test_a_row_that_is_deleted_while_it_is_looked_at_holds_nothing_up(benc
     done = set(await bench.commit_rows([row(1, "a")], available_in=10))
 
     class Deleted(Writes):
-        async def run(self, connection: AsyncConnection) -> None:
-            await super().run(connection)
+        async def run(self, connection: AsyncConnection, *, ahead: Ahead | None = None) -> None:
+            await super().run(connection, ahead=ahead)
             done.clear()
 
     async with bench.database.transaction() as connection:

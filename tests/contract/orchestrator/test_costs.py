@@ -89,17 +89,17 @@ ON_POSTGRESQL = {
     # the answers
     "payment.authorize": 6,
     "payment.authorized": 2,
-    # and orders with their lines, stock, skus nobody has counted yet, those again; orders and stock are written with
+    # and orders with their lines and stock, skus nobody has counted yet, those again; orders and stock are written with
     # the answers
-    "order.confirm": 6,
+    "order.confirm": 5,
     "order.confirmed": 2,
-    # and the lock, authorizations, their accounts
-    "payment.capture": 5,
+    # and the lock, authorizations with their accounts
+    "payment.capture": 4,
     "payment.captured": 2,
     # and orders with their lines; they are written in the worker's second one
     "fulfillment.completed": 3,
     "order.rejected": 2,
-    "payment.void": 7,
+    "payment.void": 6,
     "payment.voided": 2,
     "order.cancel": 3,
     "order.canceled": 2,
@@ -109,11 +109,11 @@ ROUND_TRIPS = {
     # Of PostgreSQL, for one message of each kind once its statements are prepared: BEGIN goes along with the first and
     # COMMIT with the last. At a low rate they are most of the time that a message takes.
     "order.created": 2,
-    "payment.authorize": 4,
+    "payment.authorize": 3,  # the lock goes along with what it is for
     "payment.authorized": 2,
-    "order.confirm": 4,
+    "order.confirm": 3,
     "order.confirmed": 2,
-    "payment.capture": 5,
+    "payment.capture": 3,
     "payment.captured": 2,
     "fulfillment.completed": 3,
 }

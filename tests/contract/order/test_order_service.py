@@ -195,7 +195,7 @@ async def test_statements_do_not_grow_with_the_batch(database: Database, shop: S
     await count(database, "CD", 1000)
     await count(database, "LP", 1000)
     ids = await shop(*[[Line("CD", 1, 100), Line("LP", 1, 100)]] * size)
-    together = ["WITH", "SELECT", "WITH"]  # orders with their lines, stock, both written
+    together = ["WITH", "WITH"]  # orders with their lines and their stock, both written
     alone = ["SELECT", "SELECT", "SELECT", "UPDATE", "UPDATE"]
     expected = together if database.dialect == "postgresql" else alone
     with statements(database) as sent:
@@ -203,6 +203,8 @@ async def test_statements_do_not_grow_with_the_batch(database: Database, shop: S
     assert [each.split()[0] for each in sent] == expected
     with statements(database) as sent:
         await cancel(database, ids)
+    if database.dialect == "postgresql":
+        expected = ["WITH", "SELECT", "WITH"]  # here the stock is read only where an order holds some
     assert [each.split()[0] for each in sent] == expected
     assert await on_hand(database, "CD", "LP") == {"CD": 1000, "LP": 1000}
 

@@ -133,13 +133,13 @@ LONE_CALLS = {
     # The same for one message alone, on PostgreSQL: of its turns of the loop, its round trips and its transaction
     # nobody else takes a share. A machine that is otherwise idle spends most of a saga's time on these.
     "order.created": 1_615,  # 1,378
-    "payment.authorize": 1_860,  # 1,590
+    "payment.authorize": 1_760,  # 1,505
     "payment.authorized": 1_645,  # 1,403
-    "order.confirm": 1_680,  # 1,434
+    "order.confirm": 1_560,  # 1,334
     "order.confirmed": 1_575,  # 1,344
-    "payment.capture": 1_960,  # 1,675
+    "payment.capture": 1_720,  # 1,472
     "payment.captured": 1_615,  # 1,379
-    "fulfillment.completed": 1_245,  # 1,062
+    "fulfillment.completed": 1_260,  # 1,076
 }
 PEAK = {
     # Bytes that a batch of a hundred takes at most, for each of its messages, a tenth more than was measured on the

@@ -191,11 +191,11 @@ def _nobody_answers_for_a_while(plan: Plan) -> Plan:
 
 
 MUTATIONS = {
-    "acknowledge before the commit": Mutation(_acknowledge_before_commit, "has no memory of it"),
+    "acknowledge before the commit": Mutation(_acknowledge_before_commit, "has no memory of it", begin=14),
     "forget what was handled": Mutation(_forget_what_was_handled, "took effect twice"),
     "publish before the commit": Mutation(_publish_before_commit, "which is not committed"),
     "leave no tombstone": Mutation(_leave_no_tombstone, "though it was undone before"),
-    "lose what is parked": Mutation(_lose_what_is_parked, "in no history: expected"),
+    "lose what is parked": Mutation(_lose_what_is_parked, "in no history: expected", begin=3),
     "forget what was put off": Mutation(_forget_what_was_put_off, "unsettled inbox"),
     "take silence for confirmation": Mutation(_take_silence_for_confirmation, "instances: expected"),
     "ignore the order of a key": Mutation(_ignore_the_order_of_a_key, "before the older row"),
@@ -204,7 +204,7 @@ MUTATIONS = {
     "undo the first step first": Mutation(_undo_the_first_step_first, "way back"),
     # What the simulation has found in earlier versions of the code:
     "put off what is undone in the same batch": Mutation(
-        _put_off_what_is_undone, "though it was undone before", vary=_nobody_answers_for_a_while
+        _put_off_what_is_undone, "though it was undone before", begin=13, vary=_nobody_answers_for_a_while
     ),
     "look only behind the oldest row of a key": Mutation(
         _look_only_behind_the_oldest_of_a_key, "before the older row", vary=_commits_in_doubt_while_the_broker_is_slow

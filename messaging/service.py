@@ -351,12 +351,13 @@ class Service:
         found |= await reached.obstacles("database", "migrations", self._behind())
         if self._store is not None:
             found |= await reached.obstacles("subject_keys", "subject_keys", self._store.behind())
-            if (lacks := self._store.lacks) is not None:
-                found["subject_keys"] = lacks
         return found
 
     def _here(self) -> dict[str, bool]:
-        """Of the obstacles those that this process knows of without asking anybody."""
+        """Of the obstacles those that this process knows of without asking anybody, and a master key that is missing.
+
+        That is no reason not to be ready: it holds up the batches and requests that need it, and nobody else's.
+        """
         return {
             "draining": self._draining,
             "starting": not self._started,

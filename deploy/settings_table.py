@@ -22,7 +22,7 @@ _HEAD = """\
 Written by `python -m deploy.settings_table` from the settings classes; do not edit it here.
 
 Everything comes from the environment. For every variable `NAME` below, `NAME_FILE` may name a file that holds its value
-(`DATABASE_URL_FILE=/run/secrets/database`); of the two, `NAME` wins, and an empty file is refused. Durations are
+(`DATABASE_URL_FILE=/run/secrets/database`); of the two, `NAME` wins. That of a secret may not be empty. Durations are
 seconds (`2.5`) or ISO 8601 (`PT2.5S`). A value that cannot work ends the process with exit code 78 and a line that says
 which and why. `amends config show`, `python -m services.order config` and `python -m services.payment config` print
 what is in force, without passwords, in a form that these variables take. A variable that is set to nothing

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
@@ -26,8 +26,12 @@ MEMORY = "memory://"
 """The AMQP_URL of the embedded mode: no broker, the exchange lives in the process."""
 
 
-def from_file(name: str) -> str | None:
-    """What the file says that NAME_FILE names; None where there is no such variable. Raises ValueError."""
+def from_file(name: str, *, secret: bool = True) -> str | None:
+    """What the file says that NAME_FILE names; None where there is no such variable. Raises ValueError.
+
+    That of a `secret`, such as an address with a password, may not be empty: it has not come yet, and the default is
+    another database, or another broker.
+    """
     path = os.environ.get(f"{name}_FILE")
     if path is None:
         return None
@@ -37,8 +41,7 @@ def from_file(name: str) -> str | None:
         raise ValueError(
             f"{name}_FILE={path} cannot be read: {error.strerror}; mount the secret there or set {name} instead"
         ) from error
-    if not content:
-        # A secret that has not come yet: the default would be another database, or no broker at all.
+    if secret and not content:
         raise ValueError(f"{name}_FILE={path} is empty; write the secret into it, or unset {name}_FILE")
     return content
 
@@ -48,7 +51,7 @@ class _FromFiles(PydanticBaseSettingsSource):
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         for name in _environment_names(field, field_name):
-            content = from_file(name)
+            content = from_file(name, secret=_is_secret(field))
             if content is not None:
                 return content, field_name, False
         return None, field_name, False
@@ -60,6 +63,10 @@ class _FromFiles(PydanticBaseSettingsSource):
             if value is not None:
                 values[key] = value
         return values
+
+
+def _is_secret(field: FieldInfo) -> bool:
+    return SecretStr in (field.annotation, *get_args(field.annotation))
 
 
 def _environment_names(field: FieldInfo, field_name: str) -> tuple[str, ...]:

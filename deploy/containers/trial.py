@@ -20,7 +20,7 @@ PACE = 20.0
 BATCHES = 2
 """How many batches a saga may wait for when a process is replaced: the last of the old one, one of the new one."""
 BESIDE = 3
-"""How many times as long a saga may take while containers start: each takes one of two cores for some seconds."""
+"""How many times as long a saga may take as while other containers start: for each service it is two that start."""
 USER = "10001"
 OBSERVED_SECONDS = 90.0
 """How long figures and traces may take: Prometheus looks every 15 s, spans leave every 5."""
@@ -160,17 +160,23 @@ class Trial:
     def replaced(self, tag: str) -> str:
         """Each service gets another version, one after the other, and no saga waits for longer than for batches."""
         with self._customers(at_least=200):
-            pass
+            # What a container costs that starts, on this machine as busy as it is, and takes nothing from any queue.
+            for service in SERVICES:
+                self._stack.prune(service, "--older-than", "365d", "--dry-run")
         usual = self._slowest()
         with self._customers() as told:
             for service in SERVICES:
                 self._stack.replace(service, tag)
         bound, slowest = BESIDE * usual + BATCHES * SOON, self._slowest()
         if slowest > bound:
-            raise Wrong(f"a saga took {slowest:.2f} s while services were replaced, and {usual:.2f} s at most before")
+            raise Wrong(
+                f"a saga took {slowest:.2f} s while services were replaced, and {usual:.2f} s at most while other "
+                "containers started"
+            )
         return (
-            f"{self._told(told)}; the longest saga took {slowest:.2f} s, and before {usual:.2f} s (it may take "
-            f"{bound:.2f} s); placing an order took {told.longest:.1f} s at most, while the order service was replaced"
+            f"{self._told(told)}; the longest saga took {slowest:.2f} s, and {usual:.2f} s while other containers "
+            f"started (it may take {bound:.2f} s); placing an order took {told.longest:.1f} s at most, while the order "
+            "service was replaced"
         )
 
     def pruned(self) -> str:

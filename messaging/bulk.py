@@ -289,5 +289,5 @@ async def _fetch(
 
 def _fill(outcome: Outcome, part: Part, rows: Sequence[Sequence[Any]]) -> None:
     if rows and part.read is not None:
-        outcome.rows = [part.read(row) for row in rows]
+        outcome.rows = part.read(rows)
         outcome.count = len(rows)

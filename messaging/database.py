@@ -19,8 +19,9 @@ from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.pool import PoolResetState
 
-from messaging import database_tls
+from messaging import database_tls, driver
 from messaging.transaction import Kept, Transaction
 
 SQLITE_BUSY_SECONDS = 30
@@ -88,6 +89,7 @@ class Database:
             options["async_creator"] = async_creator
         if self.dialect == "sqlite":
             options["connect_args"] = {"timeout": SQLITE_BUSY_SECONDS}
+            options["pool_reset_on_return"] = None  # that is done below
         else:
             options |= {"pool_size": pool_size, "max_overflow": pool_size, "pool_timeout": 10}
             # Who has a connection alone finds the server's process as the last one left it, its plans and its caches.
@@ -309,7 +311,13 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: Any) -> None:
         read_only = connection.get_execution_options().get("amends_read_only", False)
-        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+        driver.execute_now(connection, "BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    @event.listens_for(engine.sync_engine, "reset")
+    def reset(connection: Any, _record: Any, state: PoolResetState) -> None:
+        # Behind a commit there is nothing to roll back, and SQLAlchemy would send the thread to see.
+        if state.asyncio_safe and not state.transaction_was_reset and connection.driver_connection.in_transaction:
+            connection.rollback()
 
 
 def _keep_no_transaction(engine: AsyncEngine) -> None:

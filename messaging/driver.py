@@ -22,6 +22,7 @@ from sqlalchemy.engine import Connection, RootTransaction
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import QueuePool
+from sqlalchemy.util.concurrency import await_only
 
 if TYPE_CHECKING:
     from messaging.line import Line
@@ -216,6 +217,23 @@ async def fetch_each(connection: AsyncConnection, statements: Sequence[Statement
         await connection.run_sync(_raise, adapter, "; ".join(words for words, _ in statements), error)
         raise
     return found
+
+
+def execute_now(within: Connection, words: str) -> None:
+    """Execute one statement on SQLite, inside SQLAlchemy; raises what SQLAlchemy raises.
+
+    Its cursor would go to the thread three times: to be made, to execute, to be closed.
+    """
+    adapter: Any = within.connection.dbapi_connection
+    driver = adapter.driver_connection
+    in_its_thread = getattr(driver, "_execute", None)
+    if in_its_thread is None or _overheard(within):
+        within.exec_driver_sql(words)
+        return
+    try:
+        await_only(in_its_thread(_run, driver, ((words, ()),)))
+    except BaseException as error:  # noqa: BLE001 - SQLAlchemy raises it, or what it makes of it
+        _raise(within, adapter, words, error)
 
 
 async def _one_by_one(connection: AsyncConnection, statements: Sequence[Statement]) -> list[Sequence[Sequence[Any]]]:

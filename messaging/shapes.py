@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +29,8 @@ Columns = tuple[tuple[str, Column[Any] | None], ...]
 """Columns of a result: each a name, and the table's column where it is one."""
 Process = Callable[[Any], Any] | None
 """Makes a driver's value of a column's, or the other way round; None: it is one."""
+Fields = tuple[tuple[str, Process], ...]
+"""What is taken of a record, and how."""
 Binder = Callable[[Sequence[Any]], list[Any]]
 """Makes the parameters of a statement of records, or of the values of a column."""
 
@@ -277,21 +280,18 @@ def _split(
 def _binder(dialect: str, table: Table, pairs: tuple[tuple[str, str], ...], alike: tuple[str, ...]) -> Binder:
     if dialect == "sqlite":
         fields = _fields(dialect, table, pairs)
-        return lambda records: [json.dumps([[_taken(each, *field) for field in fields] for each in records])]
+        return lambda records: [json.dumps(list(zip(*_columns(records, fields), strict=True)))]
     many, one = (_fields(dialect, table, each) for each in _split(pairs, alike))
+    return lambda records: [*_columns(records, many), *chain.from_iterable(_columns(records[:1], one))]
 
-    def bind(records: Sequence[Record]) -> list[Any]:
-        parameters: list[Any] = []
-        for name, process in many:
-            values = [each[name] for each in records]
-            parameters.append(values if process is None else [process(value) for value in values])
-        first = records[0]
-        for name, process in one:
-            value = first[name]
-            parameters.append(value if process is None else process(value))
-        return parameters
 
-    return bind
+def _columns(records: Sequence[Record], fields: Fields) -> list[list[Any]]:
+    """The driver's values, column by column: to go through the fields of each record takes three times as long."""
+    columns: list[list[Any]] = []
+    for name, process in fields:
+        values = [each[name] for each in records]
+        columns.append(values if process is None else [process(value) for value in values])
+    return columns
 
 
 def _packer(dialect: str, column: Column[Any], *, lone: bool) -> Binder:
@@ -306,13 +306,9 @@ def _packer(dialect: str, column: Column[Any], *, lone: bool) -> Binder:
     return bind
 
 
-def _fields(dialect: str, table: Table, pairs: Sequence[tuple[str, str]]) -> tuple[tuple[str, Process], ...]:
+def _fields(dialect: str, table: Table, pairs: Sequence[tuple[str, str]]) -> Fields:
     """What is taken of a record: its name there, and how it becomes the driver's value."""
     return tuple((name, _processor(table.c[column], _dialect(dialect))) for column, name in pairs)
-
-
-def _taken(record: Record, name: str, process: Process) -> Any:
-    return record[name] if process is None else process(record[name])
 
 
 _POSTGRESQL: Dialect = make_url("postgresql+asyncpg://").get_dialect()()
@@ -333,7 +329,9 @@ def result_processor(column: Column[Any], dialect: str) -> Process:
         if isinstance(column.type, Uuid):
             return _uuid_of
         lite = _sqlite()
-        return column.type.dialect_impl(lite).result_processor(lite, None)
+        found = column.type.dialect_impl(lite).result_processor(lite, None)
+        # The rows of a batch have few moments, as in `UTCDateTime`.
+        return lru_cache(maxsize=256)(found) if isinstance(column.type, UTCDateTime) and found is not None else found
     if isinstance(column.type, UTCDateTime):
         return None  # the driver's moments are aware, and in UTC
     return column.type.dialect_impl(_POSTGRESQL).result_processor(_POSTGRESQL, None)

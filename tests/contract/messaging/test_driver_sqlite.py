@@ -140,26 +140,44 @@ async def test_a_task_that_ends_in_a_statement_commits_nothing(database: Databas
     assert await _ids(database) == [1, 2, 4]
 
 
-async def test_all_parts_take_one_way_to_the_driver_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever their number, SQLite's thread is asked once."""
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What SQLite's thread is asked to do from now on."""
+    names: list[str] = []
+    plain = aiosqlite.Connection._execute
+
+    async def noting(self: aiosqlite.Connection, wanted: Any, *given: Any, **named: Any) -> Any:
+        names.append(getattr(wanted, "__name__", repr(wanted)))
+        return await plain(self, wanted, *given, **named)  # type: ignore[no-untyped-call]  # aiosqlite leaves it untyped
+
+    monkeypatch.setattr(aiosqlite.Connection, "_execute", noting)
+    return names
+
+
+async def test_all_parts_take_one_way_to_the_driver_and_back(tmp_path: Path, asked: list[str]) -> None:
+    """Whatever their number, SQLite's thread is asked once; besides to begin and to commit, and for nothing else."""
     database = Database(f"sqlite:///{tmp_path}/shelf.db")
     async with database.transaction() as connection:
         await connection.run_sync(_metadata.create_all)
-    asked = 0
-    plain = aiosqlite.Connection._execute
-
-    async def counting(self: aiosqlite.Connection, *given: Any, **named: Any) -> Any:
-        nonlocal asked
-        asked += 1
-        return await plain(self, *given, **named)  # type: ignore[no-untyped-call]  # aiosqlite leaves it untyped
-
+    asked.clear()
     async with database.transaction() as connection:
         writes = Writes()
         writes.insert(shelf, ("id",), [{"id": each} for each in (1, 2, 3)])
         writes.update(shelf, ("id",), ("name",), [{"id": 2, "name": "b"}])
         writes.delete(shelf.c.id, [3])
-        monkeypatch.setattr(aiosqlite.Connection, "_execute", counting)
         await writes.run(connection)
-        monkeypatch.undo()
+    assert asked == ["_run", "_run", "commit"]
+    assert await _ids(database) == [1, 2]
     await database.close()
-    assert asked == 1
+
+
+async def test_a_connection_goes_back_to_its_pool_without_a_transaction(database: Database) -> None:
+    """Also without one that SQLAlchemy does not know of."""
+    async with database.engine.connect() as connection:
+        raw = (await connection.get_raw_connection()).driver_connection
+        assert raw is not None
+        await raw.execute("BEGIN IMMEDIATE")
+        await raw.execute("INSERT INTO shelf (id) VALUES (3)")
+    async with database.transaction() as connection:
+        await _insert(connection, 4)
+    assert await _ids(database) == [1, 2, 4]

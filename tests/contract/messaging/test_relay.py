@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -607,6 +607,57 @@ async def test_the_next_claim_is_made_while_the_last_one_is_unconfirmed(bench: B
     bench.bus.gate.set()
     await until(lambda: len(bench.bus.published) == 2 * CLAIM, "both claims are sent")
     await _end(bench, running)
+
+
+class HesitantBus(ScriptedBus):
+    """It has the last slice of a full claim, and waits for the gate before it says so."""
+
+    async def publish(self, messages: Sequence[Outgoing]) -> Sequence[Receipt]:
+        self.published.extend(messages)
+        self.calls.append([each.message_id for each in messages])
+        if len(self.calls) == CLAIM // SLICE and self.gate is not None:
+            await self.gate.wait()
+        return [Receipt.CONFIRMED] * len(messages)
+
+
+async def test_the_next_claim_leaves_while_the_end_of_the_last_one_is_unconfirmed(bench: Bench) -> None:
+    """The broker need not run dry between two claims; rows are deleted once they are confirmed, and no sooner."""
+    await bench.commit_rows([row(number) for number in range(1, 2 * CLAIM + 1)])
+    bus = HesitantBus()
+    bus.gate = asyncio.Event()
+    relay = Relay(bench.database, bus, bench.clock)
+    sweeping = asyncio.create_task(relay._sweeper.sweep_all())
+
+    await until(lambda: len(bus.published) == 2 * CLAIM, "the second claim is sent")
+    left = await _ids(bench)
+    bus.gate.set()
+    await sweeping
+    await relay.forget_confirmed()
+
+    assert numbers(bus.published) == list(range(1, 2 * CLAIM + 1))
+    assert left == list(range(1, 2 * CLAIM + 1))
+    assert await _ids(bench) == []
+
+
+async def test_a_swept_row_says_what_was_written(bench: Bench) -> None:
+    """To the microsecond, and a type that is not the routing key; where it belongs to no saga, its key stands for it."""
+    moment = NOON + timedelta(microseconds=123_457)
+    await bench.commit_rows(
+        [
+            replace(row(1, "k"), routing_key="parcel.other", correlation_id="c", created_at=moment),
+            replace(row(2, "k"), correlation_id="k"),
+            replace(row(3, "l"), correlation_id=None),
+            replace(row(4), correlation_id=None),
+        ]
+    )
+    assert await bench.relay.sweep() == 4
+
+    sent = {each.message_id: each for each in bench.bus.published}
+    first, second, third, fourth = (sent[str(UUID(int=number))] for number in (1, 2, 3, 4))
+    assert (first.type, first.routing_key, first.correlation_id) == ("parcel.packed", "parcel.other", "c")
+    assert (first.timestamp, first.body) == (moment, row(1).body.encode())
+    assert (second.correlation_id, third.correlation_id) == ("k", "l")
+    assert (fourth.correlation_id, fourth.type) == (fourth.message_id, row(4).type)
 
 
 async def test_offers_beyond_what_memory_should_hold_are_left_in_the_table(bench: Bench) -> None:

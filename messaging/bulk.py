@@ -125,7 +125,8 @@ class Outcome:
         self.rows: list[Any] = []
         """Named tuples of the columns returned."""
         self.count = 0
-        """How many rows are in `rows`; of an update, how many it has changed."""
+        """How many rows are in `rows`; of an update, how many it has changed, and of an insert that is `counted`, how
+        many went in."""
 
     @property
     def values(self) -> list[Any]:
@@ -160,9 +161,13 @@ class Writes:
         ignore_conflicts: bool = False,
         returning: str | None = None,
         alike: tuple[str, ...] = (),
+        counted: bool = False,
     ) -> Outcome:
-        """As `bulk.insert`; `alike` are columns of which all records have the same value, which is then sent once."""
-        return self._add(records, Insert, table, tuple(columns), ignore_conflicts, returning, alike)
+        """As `bulk.insert`; `alike` are columns of which all records have the same value, which is then sent once.
+
+        `counted`: of what went in only the number is wanted.
+        """
+        return self._add(records, Insert, table, tuple(columns), ignore_conflicts, returning, alike, counted)
 
     def update(
         self,

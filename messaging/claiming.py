@@ -1,4 +1,8 @@
-"""Which of the messages in a batch are to be acted on: each id once, in the transaction that acts on it."""
+"""Which of the messages in a batch are to be acted on: each id once, in the transaction that acts on it.
+
+An event is claimed before it is acted on. A command is looked for then, and claimed with its answer: its row is written
+once, and whoever finds it taken by that time undoes the batch and does it again.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +32,11 @@ class Claim:
     """The consumer's already: they have waited in `deferred`."""
     first: Mapping[UUID, Received]
     again: Mapping[UUID, UUID]
-    outcome: Outcome
+    events: Outcome
+    """Those of the first that are events and have been claimed."""
+    commands: Mapping[UUID, Received]
+    known: Outcome
+    """Which of the commands lie in the inbox."""
 
     @property
     def messages(self) -> list[Received]:
@@ -40,7 +48,9 @@ class Claim:
         work, first = self.work, self.first
         if first:
             await work.writes.run(work.connection)
-        claimed = set(self.outcome.values)
+        entering = self.commands.keys() - inbox.known(self.known, work.consumer)
+        work.entering.update(entering)
+        claimed = entering.union(self.events.values)
         fresh = [*self.taken, *(each for each in first.values() if each.envelope.id in claimed)]
         work.redriven.update({message: letter for message, letter in self.again.items() if message in claimed})
         before = [each for each in first.values() if each.envelope.id not in claimed]
@@ -58,7 +68,10 @@ async def claim(work: Work, readable: Sequence[Received]) -> Claim:
         for message, each in first.items()
         if message in again or not redriven.meant_for_another(each.envelope, each.data)
     }
-    return Claim(work, taken, first, again, inbox.claim_with(work.writes, work.consumer, first, work.now))
+    commands = {message: each for message, each in first.items() if isinstance(each.message, Command)}
+    known = inbox.look(work.writes, commands)
+    events = inbox.claim_with(work.writes, work.consumer, first.keys() - commands.keys(), work.now)
+    return Claim(work, taken, first, again, events, commands, known)
 
 
 async def bury(work: Work, unreadable: Sequence[Unreadable]) -> None:

@@ -10,10 +10,11 @@ A row's status:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from enum import StrEnum
 from operator import attrgetter
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -21,6 +22,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from contracts.value import value
 from messaging import bulk
 from messaging.bulk import Outcome, Writes
+from messaging.database import Conflict
+from messaging.plans import exactly
 from messaging.schema import inbox
 
 
@@ -54,6 +57,8 @@ class Entry:
 _CLAIMED = ("message_id", "consumer", "status", "received_at")
 _NUMBER = attrgetter("int")  # what UUIDs compare by, a tenth as dear as their own comparison
 _SETTLED = ("status", "received_at", "answer_id", "answer_type", "answer_body")
+_ENTERED = ("message_id", "consumer", *_SETTLED)
+_DONE = Entry(Status.DONE)
 
 
 async def claim(
@@ -80,6 +85,16 @@ def claim_with(
         for identity in sorted(ids, key=_NUMBER)
     ]
     return writes.insert(inbox, _CLAIMED, records, ignore_conflicts=True, returning="message_id", alike=_CLAIMED[1:])
+
+
+def look(writes: Writes, ids: Collection[UUID]) -> Outcome:
+    """Which of these ids anybody has an entry of, once `writes` has run: `known` then says which are a consumer's."""
+    return writes.select((inbox.c.message_id, inbox.c.consumer), inbox.c.message_id, sorted(ids, key=_NUMBER))
+
+
+def known(found: Outcome, consumer: str) -> set[UUID]:
+    """The ids that this consumer has an entry of already."""
+    return {row.message_id for row in found.rows if row.consumer == consumer}
 
 
 async def entries(
@@ -115,18 +130,42 @@ async def touch(connection: AsyncConnection, consumer: str, ids: Collection[UUID
     await bulk.update(connection, inbox, ("message_id", "consumer"), ("received_at",), records)
 
 
+def enter(
+    writes: Writes, consumer: str, ids: Collection[UUID], outcomes: Mapping[UUID, Entry], now: datetime
+) -> tuple[Callable[[], None], Outcome]:
+    """Claim ids together with what has become of them, and say how many: a row is written once.
+
+    What is returned raises Conflict, once `writes` has run, where somebody else has claimed one of them meanwhile.
+    """
+    # In one order everywhere, as they are claimed.
+    records = [_record(each, consumer, outcomes.get(each, _DONE), now) for each in sorted(ids, key=_NUMBER)]
+    same = bulk.alike(records, ("status",), ("answer_type",))
+    entered = writes.insert(
+        inbox, _ENTERED, records, ignore_conflicts=True, alike=("consumer", "received_at", *same), counted=True
+    )
+
+    def check() -> None:
+        if entered.count != len(records):
+            raise Conflict("another process has claimed a command of this batch")
+
+    entered.guard = exactly(len(records))
+    return check, entered
+
+
 def settle(writes: Writes, consumer: str, outcomes: Mapping[UUID, Entry], now: datetime) -> None:
     """Have written what has become of ids that were claimed before; their age counts from now on."""
-    records = [
-        {
-            "message_id": identity,
-            "consumer": consumer,
-            "status": entry.status,
-            "received_at": now,
-            "answer_id": entry.answer.id if entry.answer else None,
-            "answer_type": entry.answer.type if entry.answer else None,
-            "answer_body": entry.answer.body if entry.answer else None,
-        }
-        for identity, entry in outcomes.items()
-    ]
+    records = [_record(identity, consumer, entry, now) for identity, entry in outcomes.items()]
     writes.update(inbox, ("message_id", "consumer"), _SETTLED, records, alike=("consumer", "received_at"))
+
+
+def _record(identity: UUID, consumer: str, entry: Entry, now: datetime) -> dict[str, Any]:
+    answer = entry.answer
+    return {
+        "message_id": identity,
+        "consumer": consumer,
+        "status": entry.status,
+        "received_at": now,
+        "answer_id": answer.id if answer else None,
+        "answer_type": answer.type if answer else None,
+        "answer_body": answer.body if answer else None,
+    }

@@ -192,10 +192,11 @@ class ParticipantConsumer:
             if handler is not None and handler.mode is Mode.OUTSIDE:
                 under_way.add(each.envelope.id)
         elsewhere = [target for target in undone if target is not None and target not in here]
-        left = await inbox.claim(work.connection, self.name, elsewhere, work.now, Status.TOMBSTONE)
-        known = await inbox.entries(
-            work.connection, self.name, [each for each in elsewhere if each not in left], lock=True
-        )
+        known = await inbox.entries(work.connection, self.name, elsewhere, lock=True)
+        # Left with what else is claimed: who handles the command meanwhile is a Conflict, and then known.
+        left = [target for target in elsewhere if target not in known]
+        work.entering.update(left)
+        work.settled.update({target: Entry(Status.TOMBSTONE) for target in left})
         # A dead letter's command may come again and would be tried again: not after it has been undone.
         waiting = [target for target, entry in known.items() if entry.status in (Status.DEFERRED, Status.FAILED)]
         for target in waiting:

@@ -37,21 +37,21 @@ Binder = Callable[[Sequence[Any]], list[Any]]
 
 @value
 class Insert:
-    """Insert records; `returning` is a column of those that went in, `alike` are columns of one value in all."""
+    """Insert records; `alike` are columns of which all have one value.
+
+    `returning` is a column of those that went in; `counted` says how many those are.
+    """
 
     table: Table
     columns: tuple[str, ...]
     ignore_conflicts: bool = False
     returning: str | None = None
     alike: tuple[str, ...] = ()
+    counted: bool = False
 
     @property
     def returned(self) -> Columns:
         return () if self.returning is None else ((self.returning, self.table.c[self.returning]),)
-
-    @property
-    def counted(self) -> bool:
-        return False
 
     @property
     def width(self) -> int:
@@ -60,7 +60,8 @@ class Insert:
     def words(self, dialect: str, first: int) -> str:
         names = ", ".join(self.columns)
         conflict = " ON CONFLICT DO NOTHING" if self.ignore_conflicts else ""
-        tail = f"{conflict} RETURNING {self.returning}" if self.returning else conflict
+        wanted = self.returning or ("1" if self.counted else None)
+        tail = f"{conflict} RETURNING {wanted}" if wanted else conflict
         given = _Given(self.table, _same(self.columns), self.alike, dialect, first)
         # SQLite needs the WHERE to tell an upsert's ON from a join's.
         where = " WHERE true" if dialect == "sqlite" else ""
@@ -194,7 +195,8 @@ def for_one(shape: Shape) -> Shape:
     """The same for one record or value: each parameter is sent as it is, and none as an array of one."""
     match shape:
         case Insert():
-            return Insert(shape.table, shape.columns, shape.ignore_conflicts, shape.returning, shape.columns)
+            how = shape.ignore_conflicts, shape.returning
+            return Insert(shape.table, shape.columns, *how, shape.columns, shape.counted)
         case Update():
             names = (*shape.keys, *shape.columns, *(name for _, name in shape.renamed))
             return Update(shape.table, shape.keys, shape.columns, shape.renamed, names)

@@ -44,6 +44,8 @@ class Work:
         """Texts that were opened for its handlers: no error of this batch may be told with them."""
         self.deferrals: list[DeferredRow] = []
         self.settled: dict[UUID, Entry] = {}
+        self.entering: set[UUID] = set()
+        """Ids that are claimed only with what has become of them: DONE, where `settled` says nothing else."""
         self.wake_at: datetime | None = None
         self.after_commit: list[Callable[[], None]] = []
         self.redriven: dict[UUID, UUID] = {}
@@ -114,10 +116,10 @@ class Work:
             if changed.new or changed.dirty or changed.deleted:  # to flush nothing takes a greenlet, too
                 await self._session.flush()
             emitted = outbox.written(self._session)
+        await self._claim()
         await self._forget_handled()
         await dead_letters.bury(self.connection, self._letters)
         await deferred.put_off(self.connection, self.consumer, self.deferrals)
-        inbox.settle(self.writes, self.consumer, self.settled, self.now)
         besides = {each.id for each in emitted}
         if alone and relay is not None and self._looked_at_by_the_database():
             known = relay.known() | besides
@@ -157,6 +159,17 @@ class Work:
                 if each.guard is None or not each.waits:
                     return False
         return driver.dialect(self.connection) == "postgresql"
+
+    async def _claim(self) -> None:
+        """Have the inbox written: with all else, unless that is where two who claim the same would run into."""
+        check, entered = inbox.enter(self.writes, self.consumer, self.entering, self.settled, self.now)
+        before = {message: entry for message, entry in self.settled.items() if message not in self.entering}
+        inbox.settle(self.writes, self.consumer, before, self.now)
+        if self.entering and (self.deferrals or self._letters):
+            await self.writes.run(self.connection)
+            check()
+        elif self.entering:
+            self.check(check, entered)
 
     async def _forget_handled(self) -> None:
         """Dead letters that were tried again and neither died again nor wait for another try are none any more."""

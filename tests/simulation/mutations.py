@@ -6,15 +6,13 @@ that one of the problems it leads to must contain: it has to be found for what i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 from typing import Any
-from uuid import UUID
 
-from messaging import bulk, deferred, inbox, outbox_rows, schema, serving
-from messaging.bulk import Writes
+from messaging import bulk, deferred, outbox_rows, schema, serving
+from messaging.claiming import Claim
 from messaging.departures import Departures
 from messaging.lane import Lane
 from messaging.outbox_rows import Pending
@@ -54,13 +52,13 @@ def _acknowledge_before_commit() -> Patch:
 
 
 def _forget_what_was_handled() -> Patch:
-    claim_with = inbox.claim_with
+    made = Claim.made
 
-    def all_of_them(writes: Writes, consumer: str, ids: Collection[UUID], *given: Any) -> Any:
-        claim_with(writes, consumer, ids, *given)
-        return SimpleNamespace(values=list(ids))
+    async def all_of_them(self: Claim) -> Any:
+        fresh, repeated = await made(self)
+        return [*fresh, *(each for each, _ in repeated)], []
 
-    return inbox, "claim_with", all_of_them
+    return Claim, "made", all_of_them
 
 
 def _publish_before_commit() -> Patch:

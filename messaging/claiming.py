@@ -33,7 +33,7 @@ class Claim:
     first: Mapping[UUID, Received]
     again: Mapping[UUID, UUID]
     events: Outcome
-    """Those of the first that are events and have been claimed."""
+    """Those of the first that are events and have been claimed, where that is done carefully."""
     commands: Mapping[UUID, Received]
     known: Outcome
     """Which of the commands lie in the inbox."""
@@ -50,7 +50,7 @@ class Claim:
             await work.writes.run(work.connection)
         entering = self.commands.keys() - inbox.known(self.known, work.consumer)
         work.entering.update(entering)
-        claimed = entering.union(self.events.values)
+        claimed = entering.union(self.events.values if work.careful else self.first.keys() - self.commands.keys())
         fresh = [*self.taken, *(each for each in first.values() if each.envelope.id in claimed)]
         work.redriven.update({message: letter for message, letter in self.again.items() if message in claimed})
         before = [each for each in first.values() if each.envelope.id not in claimed]
@@ -70,8 +70,9 @@ async def claim(work: Work, readable: Sequence[Received]) -> Claim:
     }
     commands = {message: each for message, each in first.items() if isinstance(each.message, Command)}
     known = inbox.look(work.writes, commands)
-    events = inbox.claim_with(work.writes, work.consumer, first.keys() - commands.keys(), work.now)
-    return Claim(work, taken, first, again, events, commands, known)
+    events = first.keys() - commands.keys()
+    claimed = inbox.claim_with(work.writes, work.consumer, events, work.now, careful=work.careful)
+    return Claim(work, taken, first, again, claimed, commands, known)
 
 
 async def bury(work: Work, unreadable: Sequence[Unreadable]) -> None:

@@ -37,6 +37,7 @@ _FORMS = "postgresql://user:password@host:5432/name or sqlite:///file.db"
 _READ_ONLY = "25006"
 _PASSING_STATES = ("08", "40", "53", "57", "55P03", "25P03", _READ_ONLY)
 _SLOW_STATES = ("57014", "55P03")
+_UNIQUE = "23505"
 _HELD_STATES = ("55P03", "40P01")
 # A migration has changed the result of a statement that was prepared before it; it is prepared anew.
 _STALE = "InvalidCachedStatementError"
@@ -285,6 +286,11 @@ def held_up(error: BaseException) -> bool:
 def collided(error: BaseException) -> bool:
     """Whether another transaction was in the way of this one: its revision, its lock, a deadlock, its snapshot."""
     return isinstance(error, Conflict) or (_state(error) or "").startswith("40")
+
+
+def there_already(error: BaseException) -> bool:
+    """Whether PostgreSQL has found a row that was to be inserted."""
+    return _state(error) == _UNIQUE
 
 
 def rolled_back(error: BaseException) -> bool:

@@ -76,14 +76,25 @@ async def claim(
 
 
 def claim_with(
-    writes: Writes, consumer: str, ids: Collection[UUID], now: datetime, status: Status = Status.DONE
+    writes: Writes,
+    consumer: str,
+    ids: Collection[UUID],
+    now: datetime,
+    status: Status = Status.DONE,
+    *,
+    careful: bool = True,
 ) -> Outcome:
-    """The same together with what else is written; the outcome's `values` are the ids that were taken."""
+    """The same together with what else is written; the outcome's `values` are the ids that were taken.
+
+    Not `careful`, all of them are, or `writes` raises a unique violation; the outcome then says nothing.
+    """
     # In one order everywhere, so that two workers with the same ids wait instead of deadlocking.
     records = [
         {"message_id": identity, "consumer": consumer, "status": status, "received_at": now}
         for identity in sorted(ids, key=_NUMBER)
     ]
+    if not careful:
+        return writes.insert(inbox, _CLAIMED, records, alike=_CLAIMED[1:])
     return writes.insert(inbox, _CLAIMED, records, ignore_conflicts=True, returning="message_id", alike=_CLAIMED[1:])
 
 
@@ -131,24 +142,36 @@ async def touch(connection: AsyncConnection, consumer: str, ids: Collection[UUID
 
 
 def enter(
-    writes: Writes, consumer: str, ids: Collection[UUID], outcomes: Mapping[UUID, Entry], now: datetime
+    writes: Writes,
+    consumer: str,
+    ids: Collection[UUID],
+    outcomes: Mapping[UUID, Entry],
+    now: datetime,
+    *,
+    careful: bool = True,
 ) -> tuple[Callable[[], None], Outcome]:
     """Claim ids together with what has become of them, and say how many: a row is written once.
 
-    What is returned raises Conflict, once `writes` has run, where somebody else has claimed one of them meanwhile.
+    What is returned raises Conflict, once `writes` has run, where somebody else has claimed one of them meanwhile. Not
+    `careful`, it is `writes` that raises, a unique violation.
     """
     # In one order everywhere, as they are claimed.
     records = [_record(each, consumer, outcomes.get(each, _DONE), now) for each in sorted(ids, key=_NUMBER)]
     same = bulk.alike(records, ("status",), ("answer_type",))
     entered = writes.insert(
-        inbox, _ENTERED, records, ignore_conflicts=True, alike=("consumer", "received_at", *same), counted=True
+        inbox,
+        _ENTERED,
+        records,
+        ignore_conflicts=careful,
+        alike=("consumer", "received_at", *same),
+        counted=careful,
     )
 
     def check() -> None:
         if entered.count != len(records):
             raise Conflict("another process has claimed a command of this batch")
 
-    entered.guard = exactly(len(records))
+    entered.guard = exactly(len(records)) if careful else None
     return check, entered
 
 

@@ -28,6 +28,7 @@ from messaging.database import (
     in_words,
     is_transient,
     may_not,
+    there_already,
     took_too_long,
 )
 from messaging.hand import Hand
@@ -136,14 +137,21 @@ class Lane:
     ) -> Exception | None:
         """One transaction, tried again while what fails passes by itself; returns what does not."""
         failures = 0
+        # What comes again may have been handled.
+        careful = any(each.delivery is not None and each.delivery.redelivered for each in arrivals)
         try:
             while True:
                 self._reached = False
                 try:
-                    await self._transact(arrivals, begin, alone=len(arrivals) == 1 and not failures)
+                    alone = len(arrivals) == 1 and not failures
+                    await self._transact(arrivals, begin, alone=alone, careful=careful)
                 except CannotGoOn:
                     raise
                 except Exception as error:  # noqa: BLE001 - the one boundary: whatever fails, is one message's fault or passes
+                    if not careful and there_already(error):
+                        careful = True
+                        self._station.conflicts += 1
+                        continue
                     away = isinstance(error, DATABASE_ERRORS) and not self._reached
                     bound = None if away else _tries(error, slow_tries)
                     if bound is not None and failures >= bound:
@@ -207,7 +215,7 @@ class Lane:
         else:
             await self._station.subscriptions[arrival.delivery.queue].reject([arrival.delivery], requeue=False)
 
-    async def _transact(self, arrivals: list[Arrival], begin: Begin, *, alone: bool) -> None:
+    async def _transact(self, arrivals: list[Arrival], begin: Begin, *, alone: bool, careful: bool) -> None:
         station, relay = self._station, self._station.relay
         ticks, readable, unreadable = self._sorted(arrivals)
         sent: set[int] = set()
@@ -215,7 +223,7 @@ class Lane:
         try:
             async with station.database.transaction() as connection:
                 self._reached = True
-                work = Work(connection, station.clock.now(), station.service, station.consumer.name)
+                work = Work(connection, station.clock.now(), station.service, station.consumer.name, careful=careful)
                 self._opened = work.opened
                 sent = relay.delete_with(work.writes)
                 try:

@@ -16,7 +16,7 @@ import structlog
 
 from contracts.message import Event
 from contracts.registry import InvalidMessage, UnknownMessage
-from messaging.bulk import alike
+from messaging.bulk import Outcome, alike
 from messaging.database import Conflict
 from messaging.envelope import Envelope, MalformedMessage, text_of, uuid_of
 from messaging.inbox import Entry
@@ -276,29 +276,35 @@ class Folding:
         changed.extend(each.row for each in loading.set_aside)
         self.history.extend(each.line for each in loading.set_aside)
         same = alike(fresh, ("name", "version", "status", "reason"), ("started_at", "updated_at"), ("traceparent",))
-        inserted = writes.insert(saga_table, COLUMNS, fresh, ignore_conflicts=True, returning="id", alike=same)
+        careful = self._work.careful
+        inserted = writes.insert(saga_table, COLUMNS, fresh, ignore_conflicts=careful, alike=same, counted=careful)
         updated = timers.update_instances(writes, changed)
         # Who came between has written the same places in histories: the instances tell that, and what to do.
         same = alike(self.history, ("at",))
-        told = writes.insert(saga_history, _HISTORY, self.history, ignore_conflicts=True, returning="seq", alike=same)
+        told = writes.insert(
+            saga_history, _HISTORY, self.history, ignore_conflicts=careful, alike=same, counted=careful
+        )
 
         def check() -> None:
-            if (inserted.count, updated.count) != (len(fresh), len(changed)):
+            if updated.count != len(changed) or (careful and inserted.count != len(fresh)):
                 raise Conflict("another process moved an instance of this batch")
-            if told.count != len(self.history):
+            if careful and told.count != len(self.history):
                 raise history.CorruptHistory(
                     "a history holds transitions already that its instance does not know of; somebody has changed or "
                     "deleted the row in saga and left those in saga_history"
                 )
 
-        counted = ((inserted, fresh), (updated, changed), (told, self.history))
+        counted: list[tuple[Outcome, Sequence[Any]]] = [(updated, changed)]
+        if careful:
+            counted.extend(((inserted, fresh), (told, self.history)))
         for outcome, rows in counted:
             outcome.guard = exactly(len(rows))
         self._work.check(check, *(outcome for outcome, rows in counted if rows))
         for aside in loading.set_aside:
             self._log.error("saga_unreadable", saga=aside.name, saga_id=str(aside.row["id"]), error=aside.reason)
         found = {each.id: each.attributes for each in touched if each.attributes is not None}
-        await search.write(self._work.connection, writes, found, fresh={row["id"] for row in fresh})
+        begun = {row["id"] for row in fresh}
+        await search.write(self._work.connection, writes, found, fresh=begun, careful=careful)
         self._parked.write(writes)
 
     def _row(self, instance: Instance) -> dict[str, Any]:

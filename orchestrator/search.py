@@ -67,9 +67,11 @@ async def write(
     found: Mapping[UUID, Mapping[str, str]],
     *,
     fresh: Collection[UUID] = frozenset(),
+    careful: bool = True,
 ) -> None:
     """Make these the attributes of these instances, once `writes` has run; of `fresh` instances there are none yet.
 
+    Not `careful`, it is a unique violation where there are.
     What the others had is deleted at once: one statement could not delete a row and insert it anew.
     """
     await bulk.delete(connection, saga_attribute.c.saga_id, sorted(found.keys() - fresh))
@@ -79,7 +81,7 @@ async def write(
         for name, value in found[identity].items()
     ]
     # Whoever has started the same instance meanwhile has written the same; the engine finds out by the instance.
-    writes.insert(saga_attribute, _COLUMNS, records, ignore_conflicts=True)
+    writes.insert(saga_attribute, _COLUMNS, records, ignore_conflicts=careful)
 
 
 async def index(connection: AsyncConnection, found: Mapping[UUID, Mapping[str, str]]) -> None:

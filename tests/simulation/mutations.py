@@ -44,9 +44,9 @@ class Mutation:
 def _acknowledge_before_commit() -> Patch:
     transact = Lane._transact
 
-    async def early(self: Lane, arrivals: Any, act: Any, *, alone: bool) -> None:
+    async def early(self: Lane, arrivals: Any, act: Any, *, alone: bool, careful: bool) -> None:
         await self._settle(arrivals)
-        await transact(self, arrivals, act, alone=alone)
+        await transact(self, arrivals, act, alone=alone, careful=careful)
 
     return Lane, "_transact", early
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +15,10 @@ from sqlalchemy import bindparam, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging.bulk import Outcome, Writes, alike
-from orchestrator.schema import parked_event, saga
+from orchestrator.schema import SPAN, parked_event, saga
+
+AHEAD = timedelta(seconds=2)
+"""How far a look reads deadlines at least, so that what is due between two looks is known to the instant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +48,21 @@ class ParkedDue:
 async def due(
     connection: AsyncConnection, now: datetime, limit: int, known: Sequence[tuple[str, int]]
 ) -> tuple[Sequence[DeadlineDue | ParkedDue], datetime | None]:
-    """What is due, and when the next will be; deadlines only of the `known` definitions (name and version)."""
+    """What is due, and when to look again; deadlines only of the `known` definitions (name and version).
+
+    Of what is further away only the span is looked at: most instances that wait are answered, and their deadlines
+    moved, before anybody has to read them.
+    """
     if connection.dialect.name == "postgresql":
         await connection.execute(_IN_ORDER)
-    deadlines = (await connection.execute(_DEADLINES, {"most": limit, "known": known})).all()
+    last = int((now + AHEAD).timestamp() // SPAN)
+    deadlines = (await connection.execute(_DEADLINES, {"most": limit, "known": known, "last": last})).all()
     waiting = (await connection.execute(_PARKED, {"most": limit})).all()
     ticks: list[DeadlineDue | ParkedDue] = [DeadlineDue(row.id) for row in deadlines if row.deadline <= now]
     ticks.extend(dict.fromkeys(ParkedDue(row.saga_id) for row in waiting if row.retry_at <= now))
     upcoming = [row.deadline for row in deadlines if row.deadline > now]
+    if not upcoming and (later := (await connection.execute(_LATER, {"last": last})).scalar_one_or_none()) is not None:
+        upcoming.append(datetime.fromtimestamp(later * SPAN, UTC))
     upcoming.extend(row.retry_at for row in waiting if row.retry_at > now)
     return ticks, min(upcoming, default=None)
 
@@ -63,13 +73,13 @@ _IN_ORDER = text("SET LOCAL enable_bitmapscan = off")
 # Made once: every worker asks twice a second.
 _DEADLINES = (
     select(saga.c.id, saga.c.deadline)
-    # The same said twice: the index has the first.
-    .where(saga.c.due_span.is_not(None), saga.c.deadline.is_not(None))
+    .where(saga.c.due_span <= bindparam("last"))
     # What another process must do would otherwise fill every look of ours, overdue and first for ever.
     .where(tuple_(saga.c.name, saga.c.version).in_(bindparam("known", expanding=True)))
     .order_by(saga.c.due_span, saga.c.deadline)
     .limit(bindparam("most"))
 )
+_LATER = select(saga.c.due_span).where(saga.c.due_span > bindparam("last")).order_by(saga.c.due_span).limit(1)
 _PARKED = (
     select(parked_event.c.saga_id, parked_event.c.retry_at).order_by(parked_event.c.retry_at).limit(bindparam("most"))
 )

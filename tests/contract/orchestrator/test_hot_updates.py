@@ -100,3 +100,41 @@ async def test_a_look_at_the_timers_reads_the_first_span_and_no_other(postgres_u
         await database.close()
     assert (len(found), upcoming) == (1, NOON + timedelta(microseconds=2_500))
     assert fetched <= 4_100
+
+
+async def test_a_look_at_the_timers_reads_nothing_that_is_due_long_after_the_next_look(postgres_url: str) -> None:
+    """Of instances that are answered in time nobody reads the deadlines again and again."""
+    database = Database(postgres_url, by_index=True)
+    try:
+        await migrate.upgrade(database, [migrate.MESSAGING, MIGRATIONS])
+        async with database.transaction() as connection:
+            rows = [_row(number, 1) | {"deadline": NOON + timedelta(seconds=number)} for number in range(3_000)]
+            await bulk.insert(connection, saga, COLUMNS, rows)
+        async with database.transaction() as connection:
+            await connection.execute(text("ANALYZE saga"))
+        async with database.reading() as connection:
+            found, upcoming = await timers.due(connection, NOON + timedelta(seconds=2), 100, [("work", 1)])
+            fetched = (await connection.execute(_FETCHED)).scalar_one()
+    finally:
+        await database.close()
+    assert (len(found), upcoming) == (3, NOON + timedelta(seconds=3))
+    assert fetched <= 10
+
+
+async def test_where_nothing_is_due_soon_a_look_says_when_to_look_again(database_url: str) -> None:
+    """At the beginning of the ten seconds in which the next deadline lies, and never where there is none."""
+    database = Database(database_url)
+    try:
+        await migrate.upgrade(database, [migrate.MESSAGING, MIGRATIONS])
+        async with database.reading() as connection:
+            assert await timers.due(connection, NOON, 100, [("work", 1)]) == ([], None)
+        async with database.transaction() as connection:
+            rows = [_row(number, 1) | {"deadline": NOON + timedelta(seconds=34 + number)} for number in range(2)]
+            await bulk.insert(connection, saga, COLUMNS, rows)
+        async with database.reading() as connection:
+            found, upcoming = await timers.due(connection, NOON, 100, [("work", 1)])
+            assert (found, upcoming) == ([], NOON + timedelta(seconds=30))
+            found, upcoming = await timers.due(connection, NOON + timedelta(seconds=30), 100, [("work", 1)])
+            assert (found, upcoming) == ([], NOON + timedelta(seconds=34))
+    finally:
+        await database.close()

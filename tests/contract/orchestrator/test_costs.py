@@ -66,8 +66,8 @@ STATEMENTS = {
     # confirmed rows, inbox, orders and lines read, orders written; there is nothing to answer
     "fulfillment.completed": 5,
     "order.rejected": 9,
-    # as payment.capture; and the command it undoes is claimed too, or looked up where it has come already
-    "payment.void": 13,
+    # as payment.capture; and the command it undoes is looked up
+    "payment.void": 12,
     "payment.voided": 9,
     # as order.confirm, but nothing was reserved: no stock is read or written
     "order.cancel": 8,

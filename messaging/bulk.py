@@ -19,7 +19,7 @@ from sqlalchemy import Column, Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from messaging import driver
+from messaging import driver, driver_sqlite
 from messaging.database import Unforeseen
 from messaging.driver import Ahead
 from messaging.plans import UNFORESEEN, Guard, Part, Plan, joined, plan
@@ -244,7 +244,7 @@ class Writes:
 
 async def _in_turn(connection: AsyncConnection, given: Sequence[Given]) -> None:
     statements = [(each.sqlite.words, each.sqlite.bind(rows)) for each, rows, _ in given]
-    found = await driver.fetch_each(connection, statements)
+    found = await driver_sqlite.fetch_each(connection, statements)
     for (each, _, outcome), rows in zip(given, found, strict=True):
         _fill(outcome, each.sqlite, rows)
         outcome.count = len(rows)

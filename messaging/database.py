@@ -21,7 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import PoolResetState
 
-from messaging import database_tls, driver
+from messaging import database_tls, driver_sqlite
 from messaging.transaction import Kept, Transaction
 
 SQLITE_BUSY_SECONDS = 30
@@ -317,12 +317,12 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: Any) -> None:
         read_only = connection.get_execution_options().get("amends_read_only", False)
-        driver.execute_now(connection, "BEGIN" if read_only else "BEGIN IMMEDIATE")
+        driver_sqlite.execute_now(connection, "BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     @event.listens_for(engine.sync_engine, "reset")
     def reset(connection: Any, _record: Any, state: PoolResetState) -> None:
         # Behind a commit there is nothing to roll back, and SQLAlchemy would send the thread to see.
-        if state.asyncio_safe and not state.transaction_was_reset and connection.driver_connection.in_transaction:
+        if state.asyncio_safe and not state.transaction_was_reset and driver_sqlite.in_transaction(connection):
             connection.rollback()
 
 

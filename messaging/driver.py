@@ -4,10 +4,9 @@ SQLAlchemy keeps the pool, the transaction, what an error means and what becomes
 it does round each statement, which costs twice what the driver does, is left out. While somebody listens to statements
 (telemetry, a count), they go through SQLAlchemy.
 
-Names that are not promised are used, all here: of SQLAlchemy the adapter's `_transaction`, `_start_transaction` and
+Names that are not promised are used: of SQLAlchemy the adapter's `_transaction`, `_start_transaction` and
 `_handle_exception`, the connection's `_handle_dbapi_exception`, its `_has_events` and its engine's; of asyncpg a
-connection's `_transport`, and what `messaging.line` says; of aiosqlite a connection's `_execute`, which calls a
-function in its thread, and `_conn`, the `sqlite3.Connection` that lives there.
+connection's `_transport`, and what `messaging.line` says. SQLite's part is `messaging.driver_sqlite`.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from sqlalchemy.engine import Connection, RootTransaction
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import QueuePool
-from sqlalchemy.util.concurrency import await_only
 
 if TYPE_CHECKING:
     from messaging.line import Line
@@ -61,7 +59,7 @@ async def fetch(
         return await _through_sqlalchemy(connection, words, parameters)
     adapter: Any = within.connection.dbapi_connection
     # Who listens is asked once a transaction: it takes as long as to hand a statement over.
-    if type(adapter._transaction) is not _Transaction and _overheard(within):  # noqa: SLF001
+    if type(adapter._transaction) is not _Transaction and overheard(within):  # noqa: SLF001
         return await _through_sqlalchemy(connection, words, parameters)
     if not within.in_transaction():
         _ = await connection.begin()
@@ -83,7 +81,7 @@ async def fetch(
             return await line.fetch(prepared, parameters)
         rows: Sequence[Sequence[Any]] = await driver.fetch(words, *parameters)
     except BaseException as error:
-        await connection.run_sync(_raise, adapter, words, error)
+        await connection.run_sync(raise_translated, adapter, words, error)
         raise
     return rows
 
@@ -104,7 +102,7 @@ async def fetch_behind(
             try:
                 return await _written(driver, line, prepared, parameters, first.__add__)
             except BaseException as error:
-                await connection.run_sync(_raise, adapter, words, error)
+                await connection.run_sync(raise_translated, adapter, words, error)
                 raise
     await fetch(connection, ahead.words, ahead.parameters)
     return await fetch(connection, words, parameters)
@@ -127,7 +125,7 @@ async def commit(connection: AsyncConnection) -> None:
             await transaction.commit()
         except BaseException as error:
             adapter._transaction = None  # noqa: SLF001
-            await connection.run_sync(_raise, adapter, None, error)
+            await connection.run_sync(raise_translated, adapter, None, error)
             raise
         adapter._transaction = None  # noqa: SLF001
     ended = within.get_transaction()
@@ -194,59 +192,6 @@ def _started(connection: AsyncConnection) -> Connection:
     if within is None:
         raise InvalidRequestError("the connection has not been started, or is closed")
     return within
-
-
-async def fetch_each(connection: AsyncConnection, statements: Sequence[Statement]) -> list[Sequence[Sequence[Any]]]:
-    """The rows of each statement on SQLite, one after another, their parameters written ?; raises what SQLAlchemy does.
-
-    SQLite works in a thread of its own, and going there and back takes as long as a small statement: here once for all.
-    """
-    within = connection.sync_connection
-    if within is None or within.invalidated or _overheard(within):
-        return await _one_by_one(connection, statements)
-    if not within.in_transaction():
-        _ = await connection.begin()
-    adapter: Any = within.connection.dbapi_connection
-    driver = adapter.driver_connection
-    in_its_thread = getattr(driver, "_execute", None)
-    if in_its_thread is None:  # a stand-in for aiosqlite that has no thread, and nothing to save
-        return await _one_by_one(connection, statements)
-    try:
-        found: list[Sequence[Sequence[Any]]] = await in_its_thread(_run, driver, statements)
-    except BaseException as error:
-        await connection.run_sync(_raise, adapter, "; ".join(words for words, _ in statements), error)
-        raise
-    return found
-
-
-def execute_now(within: Connection, words: str) -> None:
-    """Execute one statement on SQLite, inside SQLAlchemy; raises what SQLAlchemy raises.
-
-    Its cursor would go to the thread three times: to be made, to execute, to be closed.
-    """
-    adapter: Any = within.connection.dbapi_connection
-    driver = adapter.driver_connection
-    in_its_thread = getattr(driver, "_execute", None)
-    if in_its_thread is None or _overheard(within):
-        within.exec_driver_sql(words)
-        return
-    try:
-        await_only(in_its_thread(_run, driver, ((words, ()),)))
-    except BaseException as error:  # noqa: BLE001 - SQLAlchemy raises it, or what it makes of it
-        _raise(within, adapter, words, error)
-
-
-async def _one_by_one(connection: AsyncConnection, statements: Sequence[Statement]) -> list[Sequence[Sequence[Any]]]:
-    results: list[Sequence[Sequence[Any]]] = []
-    for words, parameters in statements:
-        result = await connection.exec_driver_sql(words, tuple(parameters))
-        results.append(result.all() if result.returns_rows else ())
-    return results
-
-
-def _run(driver: Any, statements: Sequence[Statement]) -> list[list[tuple[Any, ...]]]:
-    lite = driver._conn  # noqa: SLF001
-    return [lite.execute(words, parameters).fetchall() for words, parameters in statements]
 
 
 def _message(kind: bytes, content: bytes) -> bytes:
@@ -389,7 +334,7 @@ class _Transaction:
         await self._driver.execute("ROLLBACK")
 
 
-def _overheard(within: Connection) -> bool:
+def overheard(within: Connection) -> bool:
     """Whether somebody wants to be told of every statement."""
     engine = within.engine
     if not (within._has_events or engine._has_events):  # noqa: SLF001 - to ask for each event takes a dozen calls
@@ -398,7 +343,7 @@ def _overheard(within: Connection) -> bool:
     return bool(heard.before_cursor_execute or heard.after_cursor_execute or engine.echo)
 
 
-def _raise(within: Connection, adapter: Any, words: str | None, error: BaseException) -> NoReturn:
+def raise_translated(within: Connection, adapter: Any, words: str | None, error: BaseException) -> NoReturn:
     """Raise what SQLAlchemy would have raised, and do with the connection what it would have done."""
     try:
         try:

@@ -97,7 +97,7 @@ class Connection:
         self.stop()
 
     async def _execute(self, work: Work, driver: Any, statements: Sequence[Any]) -> list[Any]:
-        """Do what aiosqlite would do in its thread: `messaging.driver` hands it several statements at once."""
+        """Do what aiosqlite would do in its thread: `messaging.driver_sqlite` hands it several statements at once."""
         return work(driver, statements)
 
     async def create_function(self, *given: Any, deterministic: bool = False) -> None:

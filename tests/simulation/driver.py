@@ -76,9 +76,13 @@ class SimConnection(Connection):
     async def _execute(self, work: Work, driver: Any, statements: Sequence[Any]) -> list[Any]:
         """Several statements, handed over at once: each takes a while, and the process may die between two."""
         found: list[Any] = []
-        for statement in statements:
-            await self.ready()
-            found += work(driver, (statement,))
+        for words, parameters in statements:
+            if words.startswith("BEGIN"):
+                await self.begin(words)
+                found.append([])
+            else:
+                await self.ready()
+                found += work(driver, ((words, parameters),))
         return found
 
     async def ready(self) -> None:

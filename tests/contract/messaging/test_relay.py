@@ -640,7 +640,7 @@ async def test_the_next_claim_leaves_while_the_end_of_the_last_one_is_unconfirme
 
 
 async def test_a_swept_row_says_what_was_written(bench: Bench) -> None:
-    """To the microsecond, and a type that is not the routing key; with no saga, its key stands for that."""
+    """To the microsecond, and also a type that is not the routing key; its key stands for a missing saga."""
     moment = NOON + timedelta(microseconds=123_457)
     await bench.commit_rows(
         [

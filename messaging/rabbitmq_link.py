@@ -239,9 +239,10 @@ class Link:
                 f"the broker at {broker} refuses user {user!r} ({describe(error)}); check the user and password "
                 "in AMQP_URL"
             )
+        doubt = self._tls.doubt(error)
         return BusUnavailable(
             f"the broker at {broker} cannot be reached ({describe(error)}); tried for {seconds:.3g} s. "
-            "Is it running, and is AMQP_URL right?"
+            f"Is it running, and is AMQP_URL right?{f' Perhaps {doubt}' if doubt else ''}"
         )
 
     def condemn(self, reason: str) -> None:

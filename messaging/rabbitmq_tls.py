@@ -82,6 +82,17 @@ class Tls:
             context.verify_mode = ssl.CERT_NONE
         return context
 
+    def doubt(self, error: BaseException) -> str | None:
+        """What a connection that was reset may have been reset for; None where it was not, or goes without TLS.
+
+        Since TLS 1.3 a broker looks at our certificate when we take the connection for open, and are speaking. What it
+        says then, it says just before it hangs up on what we have sent: the reset may overtake it, and does where we
+        are starved.
+        """
+        if not self.used or not any(isinstance(each, ConnectionResetError) for each in _causes(error)):
+            return None
+        return _REFUSALS["CERTIFICATE" if "certfile" in self._options else "CERTIFICATE_REQUIRED"]
+
 
 def refusal(error: BaseException) -> str | None:
     """What a failure says about certificates, for people; None where it is about something else."""

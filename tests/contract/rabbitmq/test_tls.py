@@ -140,7 +140,7 @@ def _pass_to(port: int):  # type: ignore[no-untyped-def]  # asyncio's own callba
 async def test_who_has_no_certificate_that_the_broker_takes_is_refused(
     listeners: Listeners, kind: str, words: str
 ) -> None:
-    """None, one that has expired, one of another authority: said in words."""
+    """None, one that has expired, one of another authority: said in words, or what they may be where they are lost."""
     own = {
         "none": None,
         "expired": listeners.authority.issue("payment", expired=True),
@@ -148,7 +148,9 @@ async def test_who_has_no_certificate_that_the_broker_takes_is_refused(
     }[kind]
     options = {"cafile": listeners.authority.certificate} | ({} if own is None else _mine(own))
 
-    assert words in await _refused(listeners.url(listeners.mutual, **options))
+    said = await _refused(listeners.url(listeners.mutual, **options))
+    # The broker's words come just before it hangs up; a reset may overtake them, and does on a machine that is busy.
+    assert words in said or (own and "Perhaps it refuses our certificate (certfile in AMQP_URL)" in said), said
 
 
 async def test_tls_at_a_port_without_it_is_told(listeners: Listeners) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import os
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -60,6 +61,11 @@ def _given(variable: str, what: str) -> str:
     pytest.skip(reason)
 
 
+def pytest_configure() -> None:
+    """Tables are as wide as each test says, whatever the terminal's width is that a shell has exported."""
+    os.environ.pop("COLUMNS", None)
+
+
 def pytest_collection_finish() -> None:
     """Modules and collected tests stay to the end: to look for garbage among them again and again takes long.
 
@@ -67,6 +73,13 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+    # Hypothesis draws from what it finds written in the modules that are loaded: what `derandomize` promises to repeat
+    # would depend on which other tests a process has collected.
+    providers = sys.modules.get("hypothesis.internal.conjecture.providers")
+    if providers is not None:
+        nothing = providers.Constants()
+        assert callable(providers._get_local_constants)
+        providers._get_local_constants = lambda: nothing  # type: ignore[attr-defined]
 
 
 @pytest.fixture(autouse=True)

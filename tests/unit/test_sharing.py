@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis.internal.conjecture import providers
 
 from tests.sharing import AT_THE_USUAL_PORTS, HERE, TOGETHER, pytest_xdist_auto_num_workers, unit
 
@@ -10,6 +11,11 @@ from tests.sharing import AT_THE_USUAL_PORTS, HERE, TOGETHER, pytest_xdist_auto_
 def test_what_is_done_together_is_there() -> None:
     """A file that was renamed would quietly be torn apart."""
     assert [name for name in (*TOGETHER, *AT_THE_USUAL_PORTS) if not (HERE.parent / name).is_file()] == []
+
+
+def test_examples_do_not_depend_on_what_else_is_loaded() -> None:
+    """Hypothesis would draw numbers and words that are written in any module of the process: another one each time."""
+    assert [providers._get_local_constants().set_for_type(kind) for kind in (int, float, bytes, str)] == [set()] * 4
 
 
 def test_a_test_is_done_by_itself_or_with_its_file() -> None:

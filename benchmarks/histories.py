@@ -15,7 +15,7 @@ from contracts.payment import PaymentAuthorized, PaymentCaptured, PaymentFailed,
 from messaging import bulk
 from messaging.database import Database
 from orchestrator import history
-from orchestrator.instance import COLUMNS, Instance, as_row
+from orchestrator.instance import COLUMNS, HISTORY, Instance, kept
 from orchestrator.saga.inputs import DeadlinePassed, EventArrived, Input
 from orchestrator.saga.machine import decide, fold
 from orchestrator.saga.state import saga_id
@@ -24,7 +24,6 @@ from orchestrator.schema import saga, saga_history
 
 BEGAN = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 _ORDERS = UUID("6d1c6f4e-8a9b-4a53-9d52-0b8f5a3e7c11")
-_HISTORY = ("saga_id", "seq", "at", "input", "facts", "commands")
 _AT_ONCE = 1000
 
 
@@ -36,7 +35,7 @@ class _Order:
         self.total = Money(amount=1000 + number % 9000, currency="USD")
         self.now = BEGAN + timedelta(seconds=number)
         self.instance = Instance(saga_id("fulfill_order", self.id), "fulfill_order", FULFILL_ORDER, str(self.id))
-        self.lines: list[dict[str, Any]] = []
+        self.lines: list[tuple[Any, ...]] = []
         self._command: UUID | None = None
         self._take(
             self._event(
@@ -65,21 +64,21 @@ class _Order:
         self.instance.revision += 1
         self._command = transition.sends[-1].id if transition.sends else None
         self.lines.append(
-            {
-                "saga_id": self.instance.id,
-                "seq": self.instance.revision,
-                "at": self.now,
-                "input": history.dump_input(given),
-                "facts": history.dump_facts(transition.facts),
-                "commands": history.dump_sends(transition.sends),
-            }
+            (
+                self.instance.id,
+                self.instance.revision,
+                self.now,
+                history.dump_input(given),
+                history.dump_facts(transition.facts),
+                history.dump_sends(transition.sends),
+            )
         )
 
     @property
-    def row(self) -> dict[str, Any]:
+    def row(self) -> tuple[Any, ...]:
         """Its row, once it has ended."""
         self.instance.started_at, self.instance.moved_at = BEGAN, self.now
-        return as_row(self.instance)
+        return kept(self.instance).row
 
 
 def _completed(order: _Order) -> None:
@@ -131,6 +130,6 @@ async def fill(database: Database, number: int, *, waiting: bool = False) -> int
         lines = [line for order in batch for line in order.lines]
         async with database.transaction() as connection:
             await bulk.insert(connection, saga, COLUMNS, [order.row for order in batch])
-            await bulk.insert(connection, saga_history, _HISTORY, lines)
+            await bulk.insert(connection, saga_history, HISTORY, lines)
         transitions += len(lines)
     return transitions

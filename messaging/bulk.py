@@ -98,16 +98,22 @@ async def select(
     return outcome.rows
 
 
-def alike(records: Sequence[Record], *groups: tuple[str, ...]) -> tuple[str, ...]:
-    """The columns of those groups in which each column has the same value in all records.
+def alike(records: Sequence[Record], *groups: tuple[str, ...], order: Sequence[str] = ()) -> tuple[str, ...]:
+    """The columns of those groups in which each column has the same value in all records; `order` is that of tuples.
 
     In groups, because each choice of columns makes a statement of its own, which is written, prepared and kept.
     """
     if len(records) == 1:
         return tuple(chain(*groups))
+    in_order = bool(records) and type(records[0]) is tuple
+    places: dict[Any, Any] = {name: place for place, name in enumerate(order)} if in_order else {}
     return tuple(
-        name for group in groups for name in group if all(len({each[one] for each in records}) == 1 for one in group)
+        chain(*(group for group in groups if all(_is_alike(records, places.get(name, name)) for name in group)))
     )
+
+
+def _is_alike(records: Sequence[Any], place: Any) -> bool:
+    return len({each[place] for each in records}) == 1
 
 
 class Outcome:

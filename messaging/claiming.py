@@ -51,6 +51,9 @@ class Claim:
         entering = self.commands.keys() - inbox.known(self.known, work.consumer)
         work.entering.update(entering)
         claimed = entering.union(self.events.values if work.careful else self.first.keys() - self.commands.keys())
+        if len(claimed) == len(first):  # nearly always: nothing has to be looked for then
+            work.redriven.update(self.again)
+            return self.messages, []
         fresh = [*self.taken, *(each for each in first.values() if each.envelope.id in claimed)]
         work.redriven.update({message: letter for message, letter in self.again.items() if message in claimed})
         before = [each for each in first.values() if each.envelope.id not in claimed]

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from contracts.value import value
 from messaging import bulk, driver
 from messaging.bus import Outgoing, Receipt
-from messaging.outbox_rows import OutboxRow, Pending, message_of
+from messaging.outbox_rows import COLUMNS, Pending, message_of
 from messaging.schema import UTCDateTime, outbox, outbox_claim
 from messaging.shapes import among, pack
 
@@ -34,7 +34,7 @@ LEASE = timedelta(seconds=30)
 LONGEST_WAIT = timedelta(minutes=1)
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
-_ROW = tuple(OutboxRow.__dataclass_fields__)
+_ROW = COLUMNS[:-1]
 # A row behind one of its key that is claimed, or becomes available later than itself, is left out, also when both are
 # available by now: in this order the younger ones would come first, and enough of them would fill every claim with rows
 # nobody may send. The limit stands in the text: a plan for any number of rows would read the whole table.

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import field
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -79,6 +80,8 @@ class Envelope:
     compensates: UUID | None = None
     traceparent: str | None = None
     redrives: UUID | None = None
+    text: str = field(default="", compare=False, repr=False)
+    """The id as it stands in every message, where somebody knows that."""
 
 
 def encode(envelope: Envelope, message: Message, data: str | None = None) -> str:
@@ -108,7 +111,7 @@ def encode(envelope: Envelope, message: Message, data: str | None = None) -> str
 def frame(envelope: Envelope, data: str) -> str:
     """The structured CloudEvent round data that is JSON text already, whatever its size."""
     head = (
-        f'{{"specversion":"1.0","id":"{text_of(envelope.id)}","source":{_quote(envelope.source)},'
+        f'{{"specversion":"1.0","id":"{envelope.text or text_of(envelope.id)}","source":{_quote(envelope.source)},'
         f'"type":"{envelope.type}","time":"{stamp(envelope.time)}",'
         f'"datacontenttype":"application/json","dataversion":{envelope.version}'
     )
@@ -249,6 +252,7 @@ def _envelope(found: Mapping[str, Any]) -> Envelope:
         _identity(compensates, source) if compensates else None,
         traceparent,
         _letter(redrives) if redrives else None,
+        identity if len(identity) == _UUID_LENGTH and identity.islower() else "",
     )
 
 

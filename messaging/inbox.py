@@ -89,10 +89,7 @@ def claim_with(
     Not `careful`, all of them are, or `writes` raises a unique violation; the outcome then says nothing.
     """
     # In one order everywhere, so that two workers with the same ids wait instead of deadlocking.
-    records = [
-        {"message_id": identity, "consumer": consumer, "status": status, "received_at": now}
-        for identity in sorted(ids, key=_NUMBER)
-    ]
+    records = [(identity, consumer, status, now) for identity in sorted(ids, key=_NUMBER)]
     if not careful:
         return writes.insert(inbox, _CLAIMED, records, alike=_CLAIMED[1:])
     return writes.insert(inbox, _CLAIMED, records, ignore_conflicts=True, returning="message_id", alike=_CLAIMED[1:])

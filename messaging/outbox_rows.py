@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import field
 from datetime import datetime
 from typing import Protocol, TypeVar
 from uuid import UUID
@@ -40,6 +41,8 @@ class OutboxRow:
     correlation_id: str | None
     body: str
     created_at: datetime
+    text: str = field(default="", compare=False, repr=False)
+    """The message's id as it stands in the body, where somebody knows that."""
 
 
 @value
@@ -76,16 +79,18 @@ def outgoing(message: Message, envelope: Envelope, data: str | None = None) -> O
 
     `data` is the message's JSON, where the caller has written it already.
     """
+    # In the order of its fields: there are as many as messages, and by their names they would take twice as much.
     return OutboxRow(
-        key=envelope.key,
-        message_id=envelope.id,
-        exchange=COMMANDS if isinstance(message, Command) else EVENTS,
-        routing_key=envelope.type,
-        type=envelope.type,
-        source=envelope.source,
-        correlation_id=envelope.correlation_id,
-        body=encode(envelope, message, data),
-        created_at=envelope.time,
+        envelope.key,
+        envelope.id,
+        COMMANDS if isinstance(message, Command) else EVENTS,
+        envelope.type,
+        envelope.type,
+        envelope.source,
+        envelope.correlation_id,
+        encode(envelope, message, data),
+        envelope.time,
+        envelope.text,
     )
 
 
@@ -120,6 +125,7 @@ def as_message(row: OutboxRow) -> Outgoing:
         row.correlation_id,
         row.body,
         row.created_at,
+        row.text,
     )
 
 
@@ -133,9 +139,10 @@ def message_of(
     correlation_id: str | None,
     body: str,
     created_at: datetime,
+    text: str = "",
 ) -> Outgoing:
     """A row with these fields, in the order of OutboxRow, as the broker gets it."""
-    message = text_of(message_id)
+    message = text or text_of(message_id)
     # By the correlation id messages are spread over partitions: what belongs to no saga yet goes by its key.
     belongs_to = correlation_id or key or message
     return Outgoing(

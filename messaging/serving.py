@@ -300,16 +300,18 @@ class ParticipantConsumer:
 
     def _send_answer(self, work: Work, received: Received, answer: Event) -> None:
         command = received.envelope
+        identity = derived_id(command.id, "0")
         envelope = Envelope(
-            id=derived_id(command.id, "0"),
+            id=identity,
             type=answer.wire_type,
             version=answer.wire_version,
             source=self.name,
             time=work.now,
             correlation_id=command.correlation_id,
-            causation_id=text_of(command.id),
+            causation_id=command.text or text_of(command.id),
             key=answer.ordering_key or command.correlation_id,
             traceparent=command.traceparent,
+            text=text_of(identity),
         )
         later = self._sealing is not None and answer.subject_field is not None
         if later:

@@ -14,7 +14,7 @@ from uuid import UUID
 from contracts.message import Event
 from contracts.registry import Registry
 from contracts.value import value
-from messaging.envelope import Envelope, uuid_of
+from messaging.envelope import Envelope, text_of, uuid_of
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.state import saga_id
 from orchestrator.saga.steps import InvalidSaga
@@ -118,7 +118,7 @@ class Catalog:
         return [
             Target(saga_id(saga.name, named), saga.name, named, starts)
             for saga, key, starts in self._keyed.get(event.wire_type, ())
-            for named in (str(key(event)),)
+            for named in (text_of(key(event)),)
         ]
 
 

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
-from uuid import UUID
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -41,8 +40,8 @@ from orchestrator.remembered import Remembered
 from orchestrator.routing import row_for
 from orchestrator.sharding import ALONE, Placement, shard_of
 
-Named = dict[UUID, list[Target]]
-"""The instances that messages concern, by the message's id."""
+Named = dict[Received, list[Target]]
+"""The instances that messages concern."""
 
 
 class Engine:
@@ -98,7 +97,7 @@ class Engine:
         named: Named = {}
         for each in messages:
             with suppress(Exception):  # a definition's own key function; `_targets` meets it again and says whose it is
-                named[each.envelope.id] = self._named(each)
+                named[each] = self._named(each)
         targets = [target for each in named.values() for target in self._here(each)]
         ids = {target.saga_id for target in targets} | {each.saga_id for each in _ours(ticks)}
         starting = {target.name for target in targets if target.starts}
@@ -155,7 +154,7 @@ class Engine:
         return [target for target in targets if target.saga_id in self._placement]
 
     def _targets(self, work: Work, received: Received, named: Named) -> list[Target]:
-        targets = named.get(received.envelope.id)
+        targets = named.get(received)
         if targets is None:
             try:
                 targets = self._named(received)

@@ -27,19 +27,20 @@ from messaging.received import Received
 from messaging.work import Work
 from orchestrator import history, moments, parked, search, timers
 from orchestrator.catalog import Catalog, Target
+from orchestrator.history import Said
 from orchestrator.instance import (
     COLUMNS,
+    HISTORY,
     SOURCE,
     Instance,
     Moved,
-    as_row,
     changed_attributes,
+    kept,
     outgoing_of,
     worth_waiting,
     written_by,
 )
 from orchestrator.loading import Loading
-from orchestrator.remembered import Texts
 from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, Input, PersonActed
 from orchestrator.saga.machine import Transition, Verdict, fold, move, stuck
 from orchestrator.saga.state import SagaState
@@ -64,8 +65,8 @@ class Folding:
         self._work = work
         self._loading = loading
         self._instances = loading.instances
-        self.history: list[dict[str, Any]] = []
-        """The rows of history it will write, in order."""
+        self.history: list[tuple[Any, ...]] = []
+        """The rows of history it will write, in order, each in the order of HISTORY."""
         self.watch: Watch | None = None
         """Told of every transition before it takes effect, where somebody wants to know."""
         self._parked = parked.Changes()
@@ -102,7 +103,8 @@ class Folding:
         elif transition.verdict is Verdict.APPLIED:
             if received.envelope.causation_id:
                 self._work.causes.add(received.envelope.causation_id)
-            self._reconsider(instance)
+            if instance.parked:
+                self._reconsider(instance)
 
     def tick(self, tick: timers.DeadlineDue | timers.ParkedDue) -> None:
         """A deadline has passed, or it is time to look at what is parked."""
@@ -211,27 +213,27 @@ class Folding:
         """The transition in the form it is stored and sent; raises where the definition's own values cannot be."""
         if not transition.facts or state is None:
             return None
-        said = [history.dump_message(send.message) for send in transition.sends]
-        row = {
-            "saga_id": instance.id,
-            "seq": instance.revision + 1,
-            "at": given.at,
-            "input": history.dump_input(given),
-            "facts": history.dump_facts(transition.facts),
-            "commands": history.dump_sends(transition.sends, said),
-        }
+        said = [history.said(send) for send in transition.sends]
+        row = (
+            instance.id,
+            instance.revision + 1,
+            given.at,
+            history.dump_input(given),
+            history.dump_facts(transition.facts),
+            history.dump_sends(transition.sends, said),
+        )
         written = written_by(transition.facts, instance.written) or history.dump_data(state.data)
         sends = self._outgoing(instance, given, transition, said) if said else []
         return Moved(state, written, row, sends, changed_attributes(instance, state))
 
     def _outgoing(
-        self, instance: Instance, given: Input, transition: Transition, said: Sequence[str]
+        self, instance: Instance, given: Input, transition: Transition, said: Sequence[Said]
     ) -> list[OutboxRow]:
-        cause = text_of(given.message_id) if isinstance(given, EventArrived) else None
+        cause = given.id_text or text_of(given.message_id) if isinstance(given, EventArrived) else None
         instance.text = instance.text or text_of(instance.id)
         return [
-            outgoing_of(instance.text, send, self._work.now, cause=cause, data=data, traceparent=instance.place)
-            for send, data in zip(transition.sends, said, strict=True)
+            outgoing_of(instance.text, send, self._work.now, cause=cause, said=each, traceparent=instance.place)
+            for send, each in zip(transition.sends, said, strict=True)
         ]
 
     def _keep(self, instance: Instance, given: Input, moved: Moved) -> None:
@@ -275,15 +277,14 @@ class Folding:
         changed = [self._row(each) for each in touched if each.loaded_revision]
         changed.extend(each.row for each in loading.set_aside)
         self.history.extend(each.line for each in loading.set_aside)
-        same = alike(fresh, ("name", "version", "status", "reason"), ("started_at", "updated_at"), ("traceparent",))
+        groups = (("name", "version", "status", "reason"), ("started_at", "updated_at"), ("traceparent",))
+        same = alike(fresh, *groups, order=COLUMNS)
         careful = self._work.careful
         inserted = writes.insert(saga_table, COLUMNS, fresh, ignore_conflicts=careful, alike=same, counted=careful)
         updated = timers.update_instances(writes, changed)
         # Who came between has written the same places in histories: the instances tell that, and what to do.
-        same = alike(self.history, ("at",))
-        told = writes.insert(
-            saga_history, _HISTORY, self.history, ignore_conflicts=careful, alike=same, counted=careful
-        )
+        same = alike(self.history, ("at",), order=HISTORY)
+        told = writes.insert(saga_history, HISTORY, self.history, ignore_conflicts=careful, alike=same, counted=careful)
 
         def check() -> None:
             if updated.count != len(changed) or (careful and inserted.count != len(fresh)):
@@ -301,24 +302,20 @@ class Folding:
             outcome.guard = exactly(len(rows))
         self._work.check(check, *(outcome for outcome, rows in counted if rows))
         for aside in loading.set_aside:
-            self._log.error("saga_unreadable", saga=aside.name, saga_id=str(aside.row["id"]), error=aside.reason)
+            self._log.error("saga_unreadable", saga=aside.name, saga_id=str(aside.id), error=aside.reason)
         found = {each.id: each.attributes for each in touched if each.attributes is not None}
-        begun = {row["id"] for row in fresh}
+        begun = {each.id for each in starting}
         await search.write(self._work.connection, writes, found, fresh=begun, careful=careful)
         self._parked.write(writes)
 
-    def _row(self, instance: Instance) -> dict[str, Any]:
+    def _row(self, instance: Instance) -> tuple[Any, ...]:
         """What is written of it, which is remembered for the next batch that it is in."""
-        row = as_row(instance)
-        if row["deadline"] is not None:
-            self._work.wake(row["deadline"])
+        found = kept(instance)
+        if found.deadline is not None:
+            self._work.wake(found.deadline)
         if instance.saga is not None and instance.state is not None and not instance.ended:
-            texts = Texts(row["status"], row["reason"], row["data"], row["progress"])
-            self._loading.remembered.keep(instance.id, instance.saga, texts, instance.state)
-        return row
-
-
-_HISTORY = ("saga_id", "seq", "at", "input", "facts", "commands")
+            self._loading.remembered.keep(instance.id, instance.saga, found.texts, instance.state)
+        return found.row
 
 
 def _arrived(envelope: Envelope, event: Event, now: datetime) -> EventArrived:
@@ -326,4 +323,4 @@ def _arrived(envelope: Envelope, event: Event, now: datetime) -> EventArrived:
         cause = uuid_of(envelope.causation_id) if envelope.causation_id else None
     except ValueError:
         cause = None
-    return EventArrived(now, envelope.id, event, envelope.source, cause)
+    return EventArrived(now, envelope.id, event, envelope.source, cause, envelope.text)

@@ -17,6 +17,7 @@ from pydantic_core import SchemaValidator, core_schema, from_json, to_json
 
 from contracts.message import Command, Event, Message
 from contracts.registry import Registry, in_words
+from contracts.value import value
 from messaging.envelope import text_of
 from orchestrator.saga import facts as f
 from orchestrator.saga.definition import Saga
@@ -121,7 +122,8 @@ def _dump_arrived(given: EventArrived) -> str:
     said = event.__pydantic_serializer__.to_json(event, by_alias=True, warnings=False).decode()
     causation = "null" if given.causation_id is None else f'"{text_of(given.causation_id)}"'
     return (
-        f'{{"kind":"event","at":{moment(given.at, given.at.tzinfo)},"message_id":"{text_of(given.message_id)}",'
+        f'{{"kind":"event","at":{moment(given.at, given.at.tzinfo)},'
+        f'"message_id":"{given.id_text or text_of(given.message_id)}",'
         f'"source":{quoted(given.source)},"causation_id":{causation},'
         f'"type":{quoted(event.wire_type)},"version":{event.wire_version},"data":{said}}}'
     )
@@ -175,21 +177,34 @@ def _writer(kind: type[f.Fact]) -> Callable[[Any], str]:
 _WRITERS = {kind: _writer(kind) for kind in _KINDS}
 
 
-def dump_sends(sends: Sequence[Send], said: Sequence[str] | None = None) -> str:
-    """The messages a transition sent; `said` is what `dump_message` gives for each, where that is known already."""
+@value
+class Said:
+    """What stands of a sent message in the history and in the message alike: its id, and its data's JSON."""
+
+    id: str
+    data: str
+
+
+def said(send: Send) -> Said:
+    """The texts of a sent message."""
+    return Said(text_of(send.id), dump_message(send.message))
+
+
+def dump_sends(sends: Sequence[Send], texts: Sequence[Said] | None = None) -> str:
+    """The messages a transition sent; `texts` is what `said` gives for each, where that is known already."""
     if not sends:
         return "[]"
-    said = [dump_message(send.message) for send in sends] if said is None else said
-    return f"[{','.join([_dump_send(send, data) for send, data in zip(sends, said, strict=True)])}]"
+    texts = [said(send) for send in sends] if texts is None else texts
+    return f"[{','.join([_dump_send(send, each) for send, each in zip(sends, texts, strict=True)])}]"
 
 
-def _dump_send(send: Send, data: str) -> str:
+def _dump_send(send: Send, texts: Said) -> str:
     message = send.message
     compensates = "null" if send.compensates is None else f'"{text_of(send.compensates)}"'
     kind = "command" if isinstance(message, Command) else "event"
     return (
-        f'{{"id":"{text_of(send.id)}","step":{quoted(send.step)},"kind":"{kind}","compensates":{compensates},'
-        f'"type":{quoted(message.wire_type)},"version":{message.wire_version},"data":{data}}}'
+        f'{{"id":"{texts.id}","step":{quoted(send.step)},"kind":"{kind}","compensates":{compensates},'
+        f'"type":{quoted(message.wire_type)},"version":{message.wire_version},"data":{texts.data}}}'
     )
 
 
@@ -343,25 +358,25 @@ def _event(content: Mapping[str, Any], registry: Registry) -> Event:
 
 def _fact(content: dict[str, Any], saga: Saga[Any] | None) -> f.Fact:
     kind = _FACTS[content.pop("fact")]
-    for name, value in content.items():
+    for name, found in content.items():
         match name:
             case "data":
                 # An instance that is migrated before it could start has none yet.
-                content[name] = _data(value, saga)
+                content[name] = _data(found, saga)
             case "made_from":
-                content[name] = {step: _data(each, saga) for step, each in value.items()}
+                content[name] = {step: _data(each, saga) for step, each in found.items()}
             case "due":
-                content[name] = _moment(value)
+                content[name] = _moment(found)
             case "direction":
-                content[name] = Direction(value)
+                content[name] = Direction(found)
             case "gave_up":
-                content[name] = tuple(_a(str, each) for each in _a(list, value))
+                content[name] = tuple(_a(str, each) for each in _a(list, found))
             case "renamed":
-                content[name] = {old: _a(str, new) for old, new in value.items()}
+                content[name] = {old: _a(str, new) for old, new in found.items()}
             case "round" | "attempt" | "from_version" | "to_version":
-                content[name] = _a(int, value)
+                content[name] = _a(int, found)
             case _:
-                content[name] = _a(str, value)
+                content[name] = _a(str, found)
     fact: f.Fact = kind(**content)
     return fact
 

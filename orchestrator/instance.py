@@ -8,11 +8,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from contracts.value import value
 from messaging.envelope import Envelope
 from messaging.outbox_rows import OutboxRow, outgoing
 from messaging.telemetry.traceparent import same_trace
-from orchestrator import history
+from orchestrator import history, timers
+from orchestrator.history import Said
 from orchestrator.parked import ParkedEvent
+from orchestrator.remembered import Texts
 from orchestrator.saga.attributes import attributes
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.facts import DataChanged, Fact, Migrated, Started
@@ -75,7 +78,8 @@ class Moved:
 
     state: SagaState
     written: str
-    row: dict[str, Any]
+    row: tuple[Any, ...]
+    """Of its history, in the order of HISTORY."""
     sends: list[OutboxRow]
     attributes: Mapping[str, str] | None
 
@@ -118,6 +122,7 @@ def worth_waiting(instance: Instance, event: ParkedEvent) -> bool:
     return state.status is Status.STUCK or any(ahead)
 
 
+HISTORY = ("saga_id", "seq", "at", "input", "facts", "commands")
 COLUMNS = (
     "id",
     "name",
@@ -136,50 +141,69 @@ COLUMNS = (
 )
 
 
-def as_row(instance: Instance) -> dict[str, Any]:
-    """The instance as its row in `saga`; raises LookupError for one that has not moved yet.
+@value
+class Kept:
+    """An instance as it will be kept: its row in `saga`, or what changes in that, and what these say of its state."""
 
-    Of one that was loaded, `revision` is what it had then and `next` what it has now; of a new one both are the same.
+    row: tuple[Any, ...]
+    texts: Texts
+    deadline: datetime | None
+
+
+def kept(instance: Instance) -> Kept:
+    """The instance that was loaded as `timers.update_instances` takes it, a new one as its row in the order of COLUMNS.
+
+    Raises LookupError for one that has not moved yet.
     """
-    state, saga = instance.state, instance.saga
-    if state is None or saga is None or instance.moved_at is None:
+    state, saga, at = instance.state, instance.saga, instance.moved_at
+    if state is None or saga is None or at is None:
         raise LookupError(f"instance {instance.id} has no state to write")
-    return {
-        "id": instance.id,
-        "name": saga.name,
-        "version": saga.version,
-        "key": instance.key,
-        "status": state.status.value,
-        "step": state.waits_for,
-        "reason": state.reason,
-        "data": instance.written or history.dump_data(state.data),
-        "progress": history.dump_progress(state),
-        "revision": instance.loaded_revision or instance.revision,
-        "next": instance.revision,
-        "deadline": state.deadline,
-        "started_at": instance.started_at or instance.moved_at,
-        "updated_at": instance.moved_at,
-        "traceparent": instance.traceparent,
-    }
+    data = instance.written or history.dump_data(state.data)
+    texts = Texts(state.status.word, state.reason, data, history.dump_progress(state))
+    deadline, before = state.deadline, instance.loaded_revision
+    if before:
+        row = timers.change(instance.id, before, instance.revision, saga.version, texts, state.waits_for, deadline, at)
+    else:
+        row = (
+            instance.id,
+            saga.name,
+            saga.version,
+            instance.key,
+            texts.status,
+            state.waits_for,
+            texts.reason,
+            texts.data,
+            texts.progress,
+            instance.revision,
+            deadline,
+            instance.started_at or at,
+            at,
+            instance.traceparent,
+        )
+    return Kept(row, texts, deadline)
 
 
 def outgoing_of(
-    identity: str, send: Send, now: datetime, *, cause: str | None, data: str, traceparent: str | None = None
+    identity: str, send: Send, now: datetime, *, cause: str | None, said: Said, traceparent: str | None = None
 ) -> OutboxRow:
     """A message that an instance sends, as its row in the outbox; raises MessageTooLarge.
 
-    `data` is what `history.dump_message` gives for it.
+    `said` is what `history.said` gives for it.
     """
+    message = send.message
+    # In the order of its fields: there are as many as messages, and by their names they would take twice as much.
     envelope = Envelope(
-        id=send.id,
-        type=send.message.wire_type,
-        version=send.message.wire_version,
-        source=SOURCE,
-        time=now,
-        correlation_id=identity,
-        causation_id=cause,
-        key=identity,
-        compensates=send.compensates,
-        traceparent=traceparent,
+        send.id,
+        message.wire_type,
+        message.wire_version,
+        SOURCE,
+        now,
+        identity,
+        cause,
+        identity,
+        send.compensates,
+        traceparent,
+        None,
+        said.id,
     )
-    return outgoing(send.message, envelope, data)
+    return outgoing(message, envelope, said.data)

@@ -20,7 +20,7 @@ def taken_up(now: datetime, last: datetime | None) -> datetime:
 
     Another process may have moved it since our transaction began, or by a clock that is ahead of ours.
     """
-    return now if last is None or last - now > TOLERANCE else max(now, last)
+    return now if last is None or last <= now or last - now > TOLERANCE else last
 
 
 def told(saga: str, saga_id: UUID, last: datetime | None, at: datetime) -> None:

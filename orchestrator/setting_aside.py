@@ -10,11 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from pydantic_core import from_json, to_json
 from sqlalchemy import Row
 
-from orchestrator import history
+from orchestrator import history, timers
+from orchestrator.remembered import Texts
 from orchestrator.saga.inputs import ReadFailed
 from orchestrator.saga.machine import unreadable
 from orchestrator.saga.state import Status
@@ -27,9 +29,10 @@ LONGEST_REASON = 1000
 class SetAside:
     """What is written of one: its changed row, as `timers.update_instances` takes it, and the row of its history."""
 
+    id: UUID
     name: str
-    row: dict[str, Any]
-    line: dict[str, Any]
+    row: tuple[Any, ...]
+    line: tuple[Any, ...]
     reason: str
 
 
@@ -41,28 +44,17 @@ def set_aside(row: Row[Any], error: history.CorruptHistory, now: datetime) -> Se
     transition = unreadable(Status(row.status), given)
     if not transition.facts:
         return None
-    changed = {
-        "id": row.id,
-        "revision": row.revision,
-        "next": row.revision + 1,
-        "version": row.version,
-        "status": Status.STUCK.value,
-        "step": row.step,
-        "reason": reason,
-        "data": row.data,
-        "progress": _remembering(row),
-        "deadline": None,
-        "updated_at": now,
-    }
-    line = {
-        "saga_id": row.id,
-        "seq": row.revision + 1,
-        "at": now,
-        "input": history.dump_input(given),
-        "facts": history.dump_facts(transition.facts),
-        "commands": history.dump_sends(transition.sends),
-    }
-    return SetAside(row.name, changed, line, reason)
+    texts = Texts(Status.STUCK.value, reason, row.data, _remembering(row))
+    changed = timers.change(row.id, row.revision, row.revision + 1, row.version, texts, row.step, None, now)
+    line = (
+        row.id,
+        row.revision + 1,
+        now,
+        history.dump_input(given),
+        history.dump_facts(transition.facts),
+        history.dump_sends(transition.sends),
+    )
+    return SetAside(row.id, row.name, changed, line, reason)
 
 
 def _remembering(row: Row[Any]) -> str:

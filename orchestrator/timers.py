@@ -14,7 +14,8 @@ from uuid import UUID
 from sqlalchemy import bindparam, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from messaging.bulk import Outcome, Writes, alike
+from messaging.bulk import Outcome, Record, Writes, alike
+from orchestrator.remembered import Texts
 from orchestrator.schema import SPAN, parked_event, saga
 
 AHEAD = timedelta(seconds=2)
@@ -85,9 +86,36 @@ _PARKED = (
 )
 
 _CHANGED = ("version", "status", "step", "reason", "data", "progress", "deadline", "updated_at")
+_ORDER = ("id", "revision", *_CHANGED, "next")
 
 
-def update_instances(writes: Writes, rows: Sequence[dict[str, Any]]) -> Outcome:
+def change(
+    identity: UUID,
+    revision: int,
+    becomes: int,
+    version: int,
+    texts: Texts,
+    step: str,
+    deadline: datetime | None,
+    at: datetime,
+) -> tuple[Any, ...]:
+    """A row for `update_instances`."""
+    return (
+        identity,
+        revision,
+        version,
+        texts.status,
+        step,
+        texts.reason,
+        texts.data,
+        texts.progress,
+        deadline,
+        at,
+        becomes,
+    )
+
+
+def update_instances(writes: Writes, rows: Sequence[Record]) -> Outcome:
     """Write instances that had this `revision`, which becomes `next`; its count says how many still had it."""
-    same = alike(rows, ("version", "status", "reason"), ("updated_at",))
+    same = alike(rows, ("version", "status", "reason"), ("updated_at",), order=_ORDER)
     return writes.update(saga, ("id", "revision"), _CHANGED, rows, renamed=(("revision", "next"),), alike=same)

@@ -137,10 +137,7 @@ class Operator:
             await work.write(None, timedelta(0))
             if rehearsal:
                 await connection.rollback()
-        rows = tuple(
-            RecordedTransition(row["seq"], row["at"], row["input"], row["facts"], row["commands"])
-            for row in folding.history
-        )
+        rows = tuple(RecordedTransition(*told) for _, *told in folding.history)
         after = _outcome(instance, Result.POSSIBLE if rehearsal else Result.DONE)
         return replace(after, was=before.was, transitions=rows)
 

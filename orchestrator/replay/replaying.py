@@ -109,8 +109,7 @@ class _Folding:
             cause = str(given.message_id) if isinstance(given, EventArrived) else None
             try:
                 for send in outcome.transition.sends:
-                    data = history.dump_message(send.message)
-                    outgoing_of(str(self._recorded.id), send, given.at, cause=cause, data=data)
+                    outgoing_of(str(self._recorded.id), send, given.at, cause=cause, said=history.said(send))
             except MessageTooLarge as error:
                 return Failed(error)
         return outcome

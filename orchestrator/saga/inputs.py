@@ -5,6 +5,7 @@ History keeps every input, so that a history alone says all that a replay needs.
 
 from __future__ import annotations
 
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -22,6 +23,8 @@ class EventArrived:
     event: Event
     source: str
     causation_id: UUID | None = None
+    id_text: str = field(default="", compare=False, repr=False)
+    """The message's id as text, where somebody knows that."""
 
 
 @value

@@ -32,7 +32,9 @@ class Status(StrEnum):
     ABANDONED = "abandoned"
 
     def __init__(self, word: str) -> None:
-        # Known of each from the start: to hash a member of an enumeration calls a function in Python.
+        # Known of each from the start: to hash a member of an enumeration, or to ask for its value, calls a function in
+        # Python.
+        self.word = word
         self.terminal = word in ("completed", "compensated", "abandoned")
 
 
@@ -138,7 +140,12 @@ class SagaState:
 
 def saga_id(name: str, key: object) -> UUID:
     """The id of the one instance of this saga for this key (rule 1)."""
-    return derived_id(_instances_of(name), str(key))
+    return _instance_of(name, str(key))
+
+
+@lru_cache(maxsize=1024)  # whoever takes a batch asks whom it concerns, and so does whoever handles it
+def _instance_of(name: str, key: str) -> UUID:
+    return derived_id(_instances_of(name), key)
 
 
 @lru_cache(maxsize=1024)

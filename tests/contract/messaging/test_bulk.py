@@ -129,6 +129,22 @@ async def test_one_row_beside_several(shelves: Database, others: int) -> None:
     assert await _all(shelves) == [(1, "high", 0), (2, None, 0), *((each, "new", 0) for each in range(3, 3 + others))]
 
 
+@pytest.mark.parametrize("number", [1, 3])
+async def test_rows_may_be_tuples_in_the_order_of_their_names(shelves: Database, number: int) -> None:
+    """Columns for an insert; keys, columns and renamed ones for an update; with what is alike, and one row alone."""
+    new = [(UUID(int=3 + each), "new", each, NOON) for each in range(number)]
+    moved = [(UUID(int=1), "low", "high"), (UUID(int=2), "low", "none")][:number]
+    writes = Writes()
+    inserted = writes.insert(shelf, ("id", "name", "weight", "at"), new, returning="id", alike=("name", "at"))
+    updated = writes.update(shelf, ("id", "name"), (), moved, renamed=(("name", "next"),))
+    async with shelves.transaction() as connection:
+        await writes.run(connection)
+    assert sorted(each.int for each in inserted.values) == list(range(3, 3 + number))
+    assert updated.count == 1
+    assert await _all(shelves) == [(1, "high", 0), (2, None, 0), *((3 + each, "new", each) for each in range(number))]
+    assert bulk.alike(new, ("name", "at"), ("weight",), order=("id", "name", "weight", "at"))[:2] == ("name", "at")
+
+
 async def test_no_rows_are_no_statement(shelves: Database) -> None:
     """Parts for nothing are left out; what was run is not run again."""
     writes = Writes()

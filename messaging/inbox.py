@@ -154,7 +154,7 @@ def enter(
     """
     # In one order everywhere, as they are claimed.
     records = [_record(each, consumer, outcomes.get(each, _DONE), now) for each in sorted(ids, key=_NUMBER)]
-    same = bulk.alike(records, ("status",), ("answer_type",))
+    same = bulk.alike(records, ("status",), ("answer_type",), order=_ENTERED)
     entered = writes.insert(
         inbox,
         _ENTERED,
@@ -175,17 +175,13 @@ def enter(
 def settle(writes: Writes, consumer: str, outcomes: Mapping[UUID, Entry], now: datetime) -> None:
     """Have written what has become of ids that were claimed before; their age counts from now on."""
     records = [_record(identity, consumer, entry, now) for identity, entry in outcomes.items()]
-    writes.update(inbox, ("message_id", "consumer"), _SETTLED, records, alike=("consumer", "received_at"))
+    same = ("consumer", "received_at", *bulk.alike(records, ("status",), order=_ENTERED))
+    writes.update(inbox, ("message_id", "consumer"), _SETTLED, records, alike=same)
 
 
-def _record(identity: UUID, consumer: str, entry: Entry, now: datetime) -> dict[str, Any]:
+def _record(identity: UUID, consumer: str, entry: Entry, now: datetime) -> tuple[Any, ...]:
+    """In the order of _ENTERED."""
     answer = entry.answer
-    return {
-        "message_id": identity,
-        "consumer": consumer,
-        "status": entry.status,
-        "received_at": now,
-        "answer_id": answer.id if answer else None,
-        "answer_type": answer.type if answer else None,
-        "answer_body": answer.body if answer else None,
-    }
+    if answer is None:
+        return (identity, consumer, entry.status, now, None, None, None)
+    return (identity, consumer, entry.status, now, answer.id, answer.type, answer.body)

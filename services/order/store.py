@@ -240,14 +240,9 @@ async def save(db: AsyncSession, changed: Sequence[Order], on_hand: Mapping[str,
             orders,
             ("id",),
             ("status", "reason", "captured"),
-            [
-                {"id": order.id, "status": order.status.value, "reason": order.reason, "captured": order.captured}
-                for order in changed
-            ],
+            [(order.id, order.status.value, order.reason, order.captured) for order in changed],
         )
-        writes.update(
-            stock, ("sku",), ("on_hand",), [{"sku": sku, "on_hand": number} for sku, number in on_hand.items()]
-        )
+        writes.update(stock, ("sku",), ("on_hand",), [*on_hand.items()])
 
 
 async def set_stock(db: AsyncSession, sku: str, on_hand: int) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from contracts.money import Money
 from messaging import bulk
-from messaging.bulk import Writes
+from messaging.bulk import Writes, alike
 from messaging.driver import Ahead
 from messaging.together import together
 from services.payment.domain import Account, Authorization, Books, Status, Tombstone
@@ -66,7 +66,7 @@ async def close_books(db: AsyncSession, books: Books, *, now: datetime) -> None:
             account,
             ("id",),
             ("held", "captured"),
-            [{"id": each.id, "held": each.held, "captured": each.captured} for each in books.changed_accounts()],
+            [(each.id, each.held, each.captured) for each in books.changed_accounts()],
         )
         writes.insert(
             authorization,
@@ -78,7 +78,7 @@ async def close_books(db: AsyncSession, books: Books, *, now: datetime) -> None:
             authorization,
             ("order_id",),
             ("status", "changed_at"),
-            [{"order_id": each.order_id, "status": each.status.value, "changed_at": now} for each in books.changed()],
+            [(each.order_id, each.status.value, now) for each in books.changed()],
             alike=("changed_at",),
         )
         _write_journal(writes, books.entries(), now)
@@ -198,27 +198,19 @@ def _write_journal(writes: Writes, entries: Collection[Entry], now: datetime) ->
     writes.insert(
         journal_entry,
         ("id", "order_id", "operation", "at"),
-        [
-            {"id": identity, "order_id": each.order_id, "operation": each.operation.value, "at": now}
-            for identity, each in numbered
-        ],
+        [(identity, each.order_id, each.operation.value, now) for identity, each in numbered],
         alike=("at",),
     )
-    writes.insert(
-        journal_posting,
-        ("entry_id", "line", "account", "amount", "currency"),
-        [
-            {
-                "entry_id": identity,
-                "line": line,
-                "account": posting.account,
-                "amount": posting.amount,
-                "currency": entry.currency,
-            }
-            for identity, entry in numbered
-            for line, posting in enumerate(entry.postings)
-        ],
-    )
+    postings = [
+        (identity, line, posting.account, posting.amount, entry.currency)
+        for identity, entry in numbered
+        for line, posting in enumerate(entry.postings)
+    ]
+    same = alike(postings, ("currency",), order=_POSTING)
+    writes.insert(journal_posting, _POSTING, postings, alike=same)
+
+
+_POSTING = ("entry_id", "line", "account", "amount", "currency")
 
 
 def _account(row: Row[Any]) -> Account:
@@ -257,23 +249,9 @@ def _authorization(row: Row[Any]) -> Authorization | Tombstone:
     )
 
 
-def _authorization_row(each: Authorization | Tombstone, now: datetime) -> dict[str, object]:
-    row: dict[str, object] = {
-        "order_id": each.order_id,
-        "status": TOMBSTONE,
-        "authorization_id": None,
-        "customer_id": None,
-        "currency": None,
-        "amount": None,
-        "opened_at": now,
-        "changed_at": now,
-    }
-    if isinstance(each, Authorization):
-        row |= {
-            "status": each.status.value,
-            "authorization_id": each.authorization_id,
-            "customer_id": each.customer_id,
-            "currency": each.amount.currency,
-            "amount": each.amount.amount,
-        }
-    return row
+def _authorization_row(each: Authorization | Tombstone, now: datetime) -> tuple[object, ...]:
+    if isinstance(each, Tombstone):
+        return (each.order_id, TOMBSTONE, None, None, None, None, now, now)
+    money = each.amount
+    status = each.status.value
+    return (each.order_id, status, each.authorization_id, each.customer_id, money.currency, money.amount, now, now)

@@ -120,14 +120,14 @@ ROUND_TRIPS = {
 CALLS = {
     # Functions of Python and C called for one message of a batch of a hundred, a sixth more than was measured on the
     # database that takes more: other versions of our libraries call a few more or fewer.
-    "order.created": 625,  # 536: the envelope, the contract, the fold, one command, search attributes
-    "payment.authorize": 590,  # 504: two tables of the journal, and an answer that is kept
-    "payment.authorized": 665,  # 570: reading the saga's row instead of the attributes
-    "order.confirm": 430,  # 369
-    "order.confirmed": 598,  # 513: an event with hardly any data
-    "payment.capture": 523,  # 448
-    "payment.captured": 630,  # 540
-    "fulfillment.completed": 280,  # 240: no answer, nothing to publish
+    "order.created": 576,  # 494: the envelope, the contract, the fold, one command, search attributes
+    "payment.authorize": 538,  # 461: two tables of the journal, and an answer that is kept
+    "payment.authorized": 609,  # 522: reading the saga's row instead of the attributes
+    "order.confirm": 398,  # 341
+    "order.confirmed": 538,  # 461: an event with hardly any data
+    "payment.capture": 479,  # 411
+    "payment.captured": 577,  # 495
+    "fulfillment.completed": 269,  # 230: no answer, nothing to publish
 }
 LONE_CALLS = {
     # The same for one message alone, on PostgreSQL: of its turns of the loop, its round trips and its transaction
@@ -145,13 +145,13 @@ PEAK = {
     # Bytes that a batch of a hundred takes at most, for each of its messages, a tenth more than was measured on the
     # database that takes more: bodies, states and histories in the form they are read, kept and sent. Half a kilobyte
     # of an orchestrator's is what it knows of its messages from before they are claimed.
-    "order.created": 18_500,  # 16,700
-    "payment.authorize": 14_000,  # 12,500
-    "payment.authorized": 19_500,  # 17,400
-    "order.confirm": 10_500,  # 9,500
-    "order.confirmed": 16_500,  # 14,000
-    "payment.capture": 13_500,  # 11,900
-    "payment.captured": 19_500,  # 17,200
+    "order.created": 17_000,  # 15,400
+    "payment.authorize": 12_300,  # 11,100
+    "payment.authorized": 18_100,  # 16,450
+    "order.confirm": 9_900,  # 8,950
+    "order.confirmed": 15_500,  # 13,500
+    "payment.capture": 12_100,  # 11,000
+    "payment.captured": 18_400,  # 16,650
     "fulfillment.completed": 10_500,  # 7,900
 }
 

@@ -228,10 +228,8 @@ def _envelope(found: Mapping[str, Any]) -> Envelope:
     if found.get("specversion") != "1.0":
         raise MalformedMessage("malformed", "specversion is not 1.0: this is no CloudEvent we know")
     texts = [found.get(name) for name in _TEXTS]
-    for text in texts:
-        if text is not None and not (type(text) is str and len(text) <= MAX_ATTRIBUTE and text.isascii()):
-            _check_texts(texts)
-            break
+    if not _are_short(texts):
+        _check_texts(texts)
     source, identity, wire_type, compensates, time, correlation_id, causation_id, key, traceparent, redrives = texts
     if not identity or not wire_type or not source:
         raise MalformedMessage("malformed", "a message needs an id, a type and a source")
@@ -254,6 +252,15 @@ def _envelope(found: Mapping[str, Any]) -> Envelope:
         _letter(redrives) if redrives else None,
         identity if len(identity) == _UUID_LENGTH and identity.islower() else "",
     )
+
+
+def _are_short(texts: Sequence[Any]) -> bool:
+    """Whether all of them together are a text of so many bytes, as they mostly are: then each is."""
+    try:
+        given = "".join([text for text in texts if text is not None])
+    except TypeError:
+        return False
+    return len(given) <= MAX_ATTRIBUTE and given.isascii()
 
 
 def _check_texts(texts: Sequence[Any]) -> None:

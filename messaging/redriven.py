@@ -34,6 +34,8 @@ async def readable(
         for each in messages
         if unmarked or each.envelope.redrives is not None
     }
+    if not named:
+        return {}
     here = await _lying_here(connection, set(named.values()))
     return {
         each.envelope.id: named[each.envelope.id]

@@ -124,3 +124,34 @@ async def test_a_command_that_finds_its_compensation_under_way_is_dropped(bench:
 
     assert await done(bench.database) == [("p1", "unpacked")]
     assert ((await bench.statuses())[7], bench.worker.conflicts) == ("tombstone", 1)
+
+
+async def test_commands_that_reach_two_workers_at_once_are_nobodys_error(bench: Bench, postgres_url: str) -> None:
+    """A handler inserts under a unique key of its own: whose insert comes second has nothing counted against it."""
+    unique = text("CREATE UNIQUE INDEX one_effect ON packing (parcel, done)")
+    async with bench.database.transaction() as connection:
+        await connection.execute(unique)
+    other = Bench(Database(postgres_url))
+    try:
+        for each in (bench, other):
+            await each.serve(packer(), batch_size=7)
+        given = [(f"p{number}", UUID(int=1000 + number)) for number in range(60)]
+        # The same to both, to the second from the other end, so that their batches meet and overlap in all ways.
+        mine = [bench.delivery(Pack(parcel=name), id=identity, correlation_id=name) for name, identity in given]
+        theirs = [other.delivery(Pack(parcel=name), id=identity, correlation_id=name) for name, identity in given[::-1]]
+        bench.bus.hand_over(mine)
+        other.bus.hand_over(theirs)
+
+        def settled() -> bool:
+            # Who waited for the other in a deadlock sleeps before the next try.
+            bench.clock.advance(1)
+            other.clock.advance(1)
+            return len(bench.bus.settled) == len(other.bus.settled) == len(given)
+
+        await bench.until(settled, "both have acknowledged all")
+        assert sorted(await done(bench.database)) == sorted((name, "packed") for name, _ in given)
+        assert set((await bench.statuses()).values()) == {"done"}
+        assert await bench.rows(schema.deferred) == []
+        assert (await bench.letters(), bench.bus.rejected, other.bus.rejected) == ([], [], [])
+    finally:
+        await other.close()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from messaging import transaction
 from messaging.database import Database
 from tests.contract.messaging.bench import Bench, verbs
 from tests.contract.messaging.door import Door
@@ -256,8 +257,11 @@ async def test_the_second_round_takes_no_more_than_the_first(trade: Trade) -> No
     assert await trade.ended() == {"completed": 6}
 
 
-async def test_a_lone_message_waits_so_often_for_postgresql(fresh_postgres: Callable[[], str]) -> None:
+async def test_a_lone_message_waits_so_often_for_postgresql(
+    fresh_postgres: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a service asks of its database for one message, it asks in so many round trips."""
+    monkeypatch.setattr(transaction, "UNUSED", 600.0)
     async with AsyncExitStack() as stack:
         doors = {name: await stack.enter_async_context(Door(fresh_postgres())) for name in TABLES}
         trade = Trade({name: Bench(Database(door.url)) for name, door in doors.items()})
@@ -275,8 +279,12 @@ async def test_a_lone_message_waits_so_often_for_postgresql(fresh_postgres: Call
         assert await trade.ended() == {"completed": 3}
 
 
-async def test_a_lone_message_calls_so_many_functions(fresh_postgres: Callable[[], str]) -> None:
+async def test_a_lone_message_calls_so_many_functions(
+    fresh_postgres: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At a low rate nobody shares what a batch takes: the loop's turns, the round trips, the transaction."""
+    # On a busy machine a saga may take longer than an unused connection is kept, and to ask the pool is 200 calls.
+    monkeypatch.setattr(transaction, "UNUSED", 600.0)
     trade = Trade({name: Bench(Database(fresh_postgres())) for name in TABLES})
     try:
         await trade.start()

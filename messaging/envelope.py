@@ -233,13 +233,14 @@ def _envelope(found: Mapping[str, Any]) -> Envelope:
     source, identity, wire_type, compensates, time, correlation_id, causation_id, key, traceparent, redrives = texts
     if not identity or not wire_type or not source:
         raise MalformedMessage("malformed", "a message needs an id, a type and a source")
+    own, written = _own(identity, source)
     version = found.get("dataversion", 1)
     if isinstance(version, str) and version.isascii() and version.isdigit() and len(version) < 6:
         version = int(version)
     if not isinstance(version, int) or isinstance(version, bool):
         raise MalformedMessage("malformed", "dataversion is not a number")
     return Envelope(
-        _identity(identity, source),
+        own,
         wire_type,
         version,
         source,
@@ -250,7 +251,7 @@ def _envelope(found: Mapping[str, Any]) -> Envelope:
         _identity(compensates, source) if compensates else None,
         traceparent,
         _letter(redrives) if redrives else None,
-        identity if len(identity) == _UUID_LENGTH and identity.islower() else "",
+        written,
     )
 
 
@@ -267,6 +268,16 @@ def _check_texts(texts: Sequence[Any]) -> None:
     for name, text in zip(_TEXTS, texts, strict=True):
         if text is not None and not (isinstance(text, str) and len(text.encode()) <= MAX_ATTRIBUTE):
             raise MalformedMessage("malformed", f"the attribute {name} is no text of at most {MAX_ATTRIBUTE} bytes")
+
+
+def _own(text: str, source: str) -> tuple[UUID, str]:
+    """A message's id, and the text where that is what we would write for it: other forms and ids of others are not."""
+    if len(text) == _UUID_LENGTH and text.islower():
+        try:
+            return _parse_uuid(text), text
+        except ValidationError:
+            pass
+    return _identity(text, source), ""
 
 
 def _identity(text: str, source: str) -> UUID:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
@@ -22,6 +23,7 @@ from messaging.envelope import (
     decode,
     decode_stored,
     encode,
+    frame,
 )
 from messaging.received import Received, Unreadable, read, read_stored
 
@@ -146,6 +148,30 @@ def test_an_id_that_is_no_uuid_becomes_one_of_its_source() -> None:
     ]
 
     assert ids[0] == ids[1] != ids[2]
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        ("018e0000-0000-7000-8000-00000000abcd", "018e0000-0000-7000-8000-00000000abcd"),
+        ("018E0000-0000-7000-8000-00000000ABCD", "018e0000-0000-7000-8000-00000000abcd"),
+        ("018e00000000700080000000----0000abcd", "018e0000-0000-7000-8000-00000000abcd"),
+        ("\n18e0000-0000-7000-8000-00000000abcd", "018e0000-0000-7000-8000-00000000abcd"),
+        ("order-7-was-painted-on-2026-03-01-at", "5d2cfe5f-9c35-5d02-8857-a3fb08e42e2d"),
+        ('order-7","source":"somebody-else-too', "a26741b4-635c-5224-9233-5445a92da934"),
+    ],
+    ids=["ours", "capitals", "hyphens elsewhere", "a line break", "foreign", "with quotes"],
+)
+def test_an_id_as_long_as_a_uuid_is_written_as_the_uuid_it_is(said: str, written: str) -> None:
+    """Whatever others write there: it goes into JSON, and whoever reads that must find the same id."""
+    body = json.dumps(
+        {"specversion": "1.0", "id": said, "source": "shop", "type": "fence.painted", "data": {"fence": "north"}}
+    )
+    envelope, _ = decode(_structured(body))
+
+    again = json.loads(frame(envelope, "{}"))
+    assert (again["id"], again["source"], str(envelope.id)) == (written, "shop", written)
+    assert decode_stored(frame(envelope, "{}"))[0].id == envelope.id
 
 
 _NEEDS = "a message needs an id, a type and a source"

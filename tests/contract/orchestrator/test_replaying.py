@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import select, update
@@ -17,6 +18,7 @@ from typer.testing import CliRunner, Result
 
 from messaging import schema
 from messaging.database import Database
+from messaging.envelope import CONTENT_TYPE
 from orchestrator import Step
 from orchestrator.catalog import Catalog
 from orchestrator.cli import replaying
@@ -296,6 +298,22 @@ def _whispering(data: Work) -> Do:
 
 def _stumbling(data: Work, event: Done) -> Work:
     raise ZeroDivisionError(f"no data for {data.id} \x00 {'so ' * 2000}")
+
+
+async def test_a_saga_that_somebody_elses_message_has_begun_replays(office: Office) -> None:
+    """Its id is any text, here one as long as a UUID's, with quotes and a line break in it."""
+    await office.employ(work_saga(step("dig"), pivot("sign")))
+    theirs = 'order "7" of 2026-03-01\nof ann, paid'
+    assert len(theirs) == len(str(UUID(int=0)))
+    begun = {"specversion": "1.0", "id": theirs, "source": "shop", "type": "work.begun", "data": {"id": 1}}
+    await office.handle(office.raw(json.dumps(begun).encode(), content_type=CONTENT_TYPE))
+    await office.flush()
+
+    async with office.database.snapshot() as connection:
+        (found,) = [each async for each in stream(connection)]
+    assert replay(found, office.catalog).difference is None
+    (sent,) = office.bus.published
+    assert json.loads(found.transitions[0].input)["message_id"] == json.loads(sent.body)["causationid"]
 
 
 async def test_what_made_a_saga_stuck_in_an_engine_does_so_in_a_replay(office: Office) -> None:

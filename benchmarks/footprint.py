@@ -118,9 +118,9 @@ async def _measure(
         meters = {name: await stack.enter_async_context(_meter(url)) for name, url in doors.items()}
         metered = {name: through(url, meters[name]) for name, url in doors.items()}
         system = System(Backends(metered["broker"], {name: metered[name] for name in servers.urls}), services, logs)
-        # In a thread: while they drain, they need the meters, which run here.
+        # In a thread: while tables are made and while they drain, they need the meters, which run here.
         stack.push_async_callback(asyncio.to_thread, system.stop)
-        system.start()
+        await asyncio.to_thread(system.start)
         await system.ready()
         endings = await stack.enter_async_context(Endings(servers.rabbit.url))
         # Through the meter: the event that starts a saga is the saga's, too.

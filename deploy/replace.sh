@@ -25,9 +25,16 @@ state() {
         true
 }
 works() { case $(state "$1") in "running healthy" | "running ") ;; *) return 1 ;; esac; }
+# Of several containers that the service may have, one is enough.
+goes_on() {
+    for each in $(docker compose ps --quiet "$service"); do
+        if works "$each"; then return 0; fi
+    done
+    return 1
+}
 leave() {
     [ -n "$(state "$beside")" ] || return 0
-    if works "$beside" && ! works "$(docker compose ps --quiet "$service")"; then
+    if works "$beside" && ! goes_on; then
         say "$service is not ready; $beside, which has no port, does its work until you have mended that and run this again"
     else
         docker stop "$beside" >/dev/null && docker rm "$beside" >/dev/null
@@ -39,7 +46,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 case $(state "$beside") in
-    running* | created*) ;;
+    running*) ;;
     *)
         running=$(docker compose ps --quiet "$service")
         [ -n "$running" ] || { say "$service does not run; start it: docker compose up --detach --wait $service"; exit 1; }

@@ -14,11 +14,15 @@ _DOCKER = """#!/bin/sh
 echo "$*" >>"$NOTES"
 case "$*" in
     "compose config") printf 'name: amends\\nservices:\\n  order:\\n    name: other\\n' ;;
-    "compose ps --quiet "*) echo "$RUNS" ;;
+    "compose ps --quiet "*) [ -e "$NOTES.up" ] && echo "${RUNS:-new}" || echo "$RUNS" ;;
     "compose run "*) echo "Container amends-order-beside  Created" >&2; echo 0a1b; : >"$BESIDE" ;;
     "inspect "*-beside) [ -e "$BESIDE" ] && head -n 1 "$STATES" && sed -i '2,$!{$!d}' "$STATES" ;;
+    "inspect "*"\n"*) exit 1 ;;
     "inspect "*) echo "$OWN" ;;
-    "compose up "*) [ -z "$INTERRUPTED" ] || { kill -INT $PPID; exit 130; }; exit "$UP" ;;
+    "compose up "*)
+        [ -z "$INTERRUPTED" ] || { kill -INT $PPID; exit 130; }
+        [ "$UP" != 0 ] || : >"$NOTES.up"
+        exit "$UP" ;;
     "rm amends-order-beside") rm "$BESIDE" ;;
 esac
 """
@@ -116,11 +120,19 @@ def test_ctrl_c_half_way_leaves_the_second_one_where_nobody_else_does_the_work(d
     assert "not ready" not in said
 
 
-def test_a_second_one_that_was_left_and_has_ended_is_made_anew(docker: Path) -> None:
-    """By a machine that was restarted, say."""
+@pytest.mark.parametrize("left", ["exited ", "created "])
+def test_a_second_one_that_was_left_and_does_not_run_is_made_anew(docker: Path, left: str) -> None:
+    """By a machine that was restarted, say: nobody would ever start it."""
     (docker / "beside").touch()
-    code, _, told = _replace(docker, "order", states="exited \nrunning healthy")
+    code, _, told = _replace(docker, "order", states=f"{left}\nrunning healthy")
     assert (code, told) == (0, [*BESIDE, *REPLACED, *GONE])
+
+
+def test_of_several_that_a_service_has_one_is_enough(docker: Path) -> None:
+    """Where Compose has replaced them, the second one goes as well."""
+    code, said, told = _replace(docker, "order", runs="one\ntwo")
+    assert (code, told) == (0, [*BESIDE, *REPLACED, *GONE])
+    assert "not ready" not in said
 
 
 def test_what_does_not_run_is_not_replaced(docker: Path) -> None:

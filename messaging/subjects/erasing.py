@@ -112,7 +112,8 @@ async def overwritten(database: Database) -> bool:
             # Where a reader needs the log as it is, this says so in its first column, and fails not.
             ((busy, *_),) = await driver.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[union-attr]
         except SQLiteError as error:
-            if error.sqlite_errorcode == SQLITE_BUSY:
+            # Also why it is busy is said, in the bits above.
+            if error.sqlite_errorcode & 0xFF == SQLITE_BUSY:
                 return False
             raise OperationalError("VACUUM", None, error) from error
         finally:

@@ -223,18 +223,20 @@ class SubjectStore:
         """Look for a master key that has come meanwhile. Raises KeysUnavailable where it has not."""
         why = f"{self._where}: {unknown}; put it into AMENDS_MASTER_KEYS"
         now = self._clock.monotonic()
+        if now >= self._read_at + REMEMBERED_SECONDS:
+            self._read_at = now
+            try:
+                self._masters = self._read()
+            except UnusableKey as error:
+                why = f"{why}: {error}"
+            for known in self._missed.keys() & {*self._masters.ids}:
+                del self._missed[known]
+            if unknown.master in self._masters.ids:
+                return
         if unknown.master not in self._missed or self.lacks is None:
             structlog.get_logger().error("master_key_missing", master=unknown.master, error=why)
         self._missed[unknown.master] = (why, now)
-        if now < self._read_at + REMEMBERED_SECONDS:
-            raise KeysUnavailable(why) from unknown
-        self._read_at = now
-        try:
-            self._masters = self._read()
-        except UnusableKey as error:
-            raise KeysUnavailable(f"{why}: {error}") from error
-        for known in self._missed.keys() & {*self._masters.ids}:
-            del self._missed[known]
+        raise KeysUnavailable(why) from unknown
 
     async def _reach(
         self, look: Callable[[Sequence[str]], Awaitable[Sequence[Row]]], names: Sequence[str]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import aiosqlite
 import pytest
 from sqlalchemy import select, update
+from structlog.testing import capture_logs
 
 from messaging import migrate
 from messaging.database import Database
@@ -295,6 +299,23 @@ async def test_a_master_key_that_comes_later_is_found(vault: _Vault) -> None:
         await database.close()
 
 
+async def test_a_master_key_that_is_there_when_it_is_looked_for_was_never_missing(vault: _Vault) -> None:
+    """Nobody is told to put a file where it lies already."""
+    known = [OLD]
+    database = Database(vault.url)
+    store = SubjectStore(database, lambda: Masters(known, "old"), vault.clock)
+    try:
+        ada = (await vault.store(NEW, current="new").ensure(["ada"]))["ada"]
+        assert ada is not None
+        known.append(NEW)
+        vault.clock.seconds += REMEMBERED_SECONDS
+        with capture_logs() as said:
+            assert await store.opened([ada.id]) == {ada.id: ada}
+        assert (said, store.lacks) == ([], None)
+    finally:
+        await database.close()
+
+
 async def test_a_master_key_is_missing_as_long_as_somebody_asks_for_what_it_wraps(vault: _Vault) -> None:
     """Nobody can say when its last key was erased, or wrapped anew."""
     ada = (await vault.store(NEW, current="new").ensure(["ada"]))["ada"]
@@ -356,3 +377,27 @@ async def test_a_database_that_is_away_makes_everybody_wait(
     finally:
         await vault.close()
         await away.close()
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY, sqlite3.SQLITE_BUSY_SNAPSHOT])
+async def test_why_ever_sqlite_is_busy_what_is_erased_is_overwritten_the_next_time(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """A reader, a log that is being recovered, somebody who has written meanwhile: told alike, and no error."""
+    database = Database(sqlite_url)
+    plain = aiosqlite.Connection.execute_fetchall
+
+    async def busy(self: aiosqlite.Connection, sql: str, *given: Any) -> Any:
+        if sql == "VACUUM":
+            error = sqlite3.OperationalError("database is locked")
+            error.sqlite_errorcode = code
+            raise error
+        return await plain(self, sql, *given)
+
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(aiosqlite.Connection, "execute_fetchall", busy)
+            assert not await erasing.overwritten(database)
+        assert await erasing.overwritten(database)
+    finally:
+        await database.close()

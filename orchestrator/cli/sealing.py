@@ -59,10 +59,11 @@ def sealed(settings: OrchestratorSettings, message: Message, *, for_show: bool) 
     if settings.subject_keys is None or not sealed_for(type(message)):
         return None
 
-    async def written() -> str:
+    async def written() -> str | None:
         async with sealing_of(settings) as sealing:
-            used = Sealing(MemoryKeys()) if for_show or sealing is None else sealing
-            (text,) = await used.written([message])
-        return text
+            # A key that nobody keeps is for what nobody keeps either.
+            used = Sealing(MemoryKeys()) if for_show else sealing
+            return None if used is None else (await used.written([message]))[0]
 
-    return loads(asyncio.run(written()).encode())
+    text = asyncio.run(written())
+    return None if text is None else loads(text.encode())

@@ -27,7 +27,6 @@ from messaging.received import Received
 from messaging.work import Work
 from orchestrator import history, moments, parked, search, timers
 from orchestrator.catalog import Catalog, Target
-from orchestrator.history import Said
 from orchestrator.instance import (
     COLUMNS,
     HISTORY,
@@ -47,6 +46,7 @@ from orchestrator.saga.state import SagaState
 from orchestrator.saga.story import story
 from orchestrator.schema import saga as saga_table
 from orchestrator.schema import saga_history
+from orchestrator.texts import Said
 
 
 class Watch(Protocol):

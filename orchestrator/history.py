@@ -17,13 +17,12 @@ from pydantic_core import SchemaValidator, core_schema, from_json, to_json
 
 from contracts.message import Command, Event, Message
 from contracts.registry import Registry, in_words
-from contracts.value import value
 from messaging.envelope import text_of
 from orchestrator.saga import facts as f
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, Input, PersonActed, ReadFailed
 from orchestrator.saga.state import Direction, SagaState, Send, Status, StepState, StepStatus
-from orchestrator.texts import moment, quoted
+from orchestrator.texts import Said, moment, quoted
 
 _KINDS: dict[type[f.Fact], str] = {
     f.Started: "started",
@@ -175,14 +174,6 @@ def _writer(kind: type[f.Fact]) -> Callable[[Any], str]:
 
 # Nearly all facts are of a few kinds: those are written without a dictionary, at a third of the price.
 _WRITERS = {kind: _writer(kind) for kind in _KINDS}
-
-
-@value
-class Said:
-    """What stands of a sent message in the history and in the message alike: its id, and its data's JSON."""
-
-    id: str
-    data: str
 
 
 def said(send: Send) -> Said:

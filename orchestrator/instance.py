@@ -13,13 +13,13 @@ from messaging.envelope import Envelope
 from messaging.outbox_rows import OutboxRow, outgoing
 from messaging.telemetry.traceparent import same_trace
 from orchestrator import history, timers
-from orchestrator.history import Said
 from orchestrator.parked import ParkedEvent
 from orchestrator.remembered import Texts
 from orchestrator.saga.attributes import attributes
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.facts import DataChanged, Fact, Migrated, Started
 from orchestrator.saga.state import SagaState, Send, Status
+from orchestrator.texts import Said
 
 SOURCE = "orchestrator"
 _ENDED = frozenset(status.value for status in Status if status.terminal)

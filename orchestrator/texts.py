@@ -7,6 +7,16 @@ from functools import lru_cache
 
 from pydantic_core import to_json
 
+from contracts.value import value
+
+
+@value
+class Said:
+    """What stands of a sent message in the history and in the message alike: its id, and its data's JSON."""
+
+    id: str
+    data: str
+
 
 @lru_cache(maxsize=1024)  # names of steps, wire types, sources: a few, again and again
 def quoted(text: str | None) -> str:

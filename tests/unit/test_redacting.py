@@ -591,8 +591,7 @@ patients = st.builds(
     email=emails,
     patient=st.uuids(version=4),
     name=long_words,
-    # Of fewer digits it would now and then stand in a token of another value by chance.
-    number=st.integers(10**8, 2**53),
+    number=st.integers(10_000, 2**53),
     born=st.none() | st.dates(date(1800, 1, 1), date(1940, 1, 1)),
     vip=st.booleans(),
     homes=st.lists(st.builds(Address, street=long_words, city=st.just("Rome")), max_size=2).map(tuple),
@@ -646,7 +645,6 @@ def test_no_sensitive_value_survives_and_it_replays(
         str(patient.patient),
         patient.patient.hex,
         patient.name,
-        str(patient.number),
         policy,
         str(play.id),
         *([patient.born.isoformat()] if patient.born else []),
@@ -656,6 +654,9 @@ def test_no_sensitive_value_survives_and_it_replays(
     for value in values:
         for written in {value, repr(value)[1:-1], json.dumps(value)[1:-1]}:
             assert [] == [each for each in shown if written.casefold() in each.casefold()], written
+    # Few digits stand now and then among the hexadecimal ones of a token, by chance: there they tell nothing.
+    number = re.compile(rf"(?<![0-9a-f]){patient.number}(?![0-9a-f])")
+    assert [] == [each for each in shown if number.search(each)]
     replayed = replay(made.recorded, Catalog([SAGA]))
     assert replay(play.recorded, Catalog([SAGA])).difference is None
     assert (replayed.transitions, replayed.difference) == (len(play.lines), None)

@@ -13,7 +13,7 @@ with this message), `traceparent`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -80,8 +80,18 @@ class Envelope:
     compensates: UUID | None = None
     traceparent: str | None = None
     redrives: UUID | None = None
-    text: str = field(default="", compare=False, repr=False)
-    """The id as it stands in every message, where somebody knows that."""
+    text: str = field(default="", init=False, compare=False, repr=False)
+    """The id as it stands in every message, where somebody has said so (`known_as`). What `replace` makes knows none: its
+    id may be another."""
+
+
+_set_text: Callable[[Envelope, str], None] = vars(Envelope)["text"].__set__
+
+
+def known_as(envelope: Envelope, text: str) -> Envelope:
+    """The same envelope, which now knows that `text` is what `text_of` makes of its id."""
+    _set_text(envelope, text)
+    return envelope
 
 
 def encode(envelope: Envelope, message: Message, data: str | None = None) -> str:
@@ -233,14 +243,14 @@ def _envelope(found: Mapping[str, Any]) -> Envelope:
     source, identity, wire_type, compensates, time, correlation_id, causation_id, key, traceparent, redrives = texts
     if not identity or not wire_type or not source:
         raise MalformedMessage("malformed", "a message needs an id, a type and a source")
-    own, written = _own(identity, source)
     version = found.get("dataversion", 1)
     if isinstance(version, str) and version.isascii() and version.isdigit() and len(version) < 6:
         version = int(version)
     if not isinstance(version, int) or isinstance(version, bool):
         raise MalformedMessage("malformed", "dataversion is not a number")
-    return Envelope(
-        own,
+    ours = _ours(identity)
+    envelope = Envelope(
+        ours or _identity(identity, source),
         wire_type,
         version,
         source,
@@ -251,8 +261,8 @@ def _envelope(found: Mapping[str, Any]) -> Envelope:
         _identity(compensates, source) if compensates else None,
         traceparent,
         _letter(redrives) if redrives else None,
-        written,
     )
+    return envelope if ours is None else known_as(envelope, identity)
 
 
 def _are_short(texts: Sequence[Any]) -> bool:
@@ -270,14 +280,15 @@ def _check_texts(texts: Sequence[Any]) -> None:
             raise MalformedMessage("malformed", f"the attribute {name} is no text of at most {MAX_ATTRIBUTE} bytes")
 
 
-def _own(text: str, source: str) -> tuple[UUID, str]:
-    """A message's id, and the text where that is what we would write for it: other forms and ids of others are not."""
-    if len(text) == _UUID_LENGTH and text.islower():
-        try:
-            return _parse_uuid(text), text
-        except ValidationError:
-            pass
-    return _identity(text, source), ""
+def _ours(text: str) -> UUID | None:
+    """The UUID that `text_of` writes so; None for any other text, and where that cannot be told at once."""
+    if len(text) != _UUID_LENGTH or not text.islower():
+        return None
+    try:
+        found: UUID = _parse_uuid(text)
+    except ValidationError:
+        return None
+    return found
 
 
 def _identity(text: str, source: str) -> UUID:

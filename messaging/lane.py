@@ -24,6 +24,7 @@ from messaging.database import (
     DATABASE_ERRORS,
     Conflict,
     Database,
+    Unforeseen,
     collided,
     in_words,
     is_transient,
@@ -137,17 +138,21 @@ class Lane:
     ) -> Exception | None:
         """One transaction, tried again while what fails passes by itself; returns what does not."""
         failures = 0
+        alone = len(arrivals) == 1
         # What comes again may have been handled.
         careful = any(each.delivery is not None and each.delivery.redelivered for each in arrivals)
         try:
             while True:
                 self._reached = False
                 try:
-                    alone = len(arrivals) == 1 and not failures
-                    await self._transact(arrivals, begin, alone=alone, careful=careful)
+                    await self._transact(arrivals, begin, alone=alone and not failures, careful=careful)
                 except CannotGoOn:
                     raise
                 except Exception as error:  # noqa: BLE001 - the one boundary: whatever fails, is one message's fault or passes
+                    if alone and isinstance(error, Unforeseen):
+                        # No conflict yet: mostly a row of its key that another process has sent and not deleted.
+                        alone = False
+                        continue
                     if not careful and there_already(error):
                         careful = True
                         self._station.conflicts += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import field
 from datetime import datetime
 from typing import Protocol, TypeVar
@@ -41,8 +41,11 @@ class OutboxRow:
     correlation_id: str | None
     body: str
     created_at: datetime
-    text: str = field(default="", compare=False, repr=False)
-    """The message's id as it stands in the body, where somebody knows that."""
+    text: str = field(default="", init=False, compare=False, repr=False)
+    """The message's id as it stands in the body, where its envelope knows that; never in what `replace` makes."""
+
+
+_set_text: Callable[[OutboxRow, str], None] = vars(OutboxRow)["text"].__set__
 
 
 @value
@@ -80,7 +83,7 @@ def outgoing(message: Message, envelope: Envelope, data: str | None = None) -> O
     `data` is the message's JSON, where the caller has written it already.
     """
     # In the order of its fields: there are as many as messages, and by their names they would take twice as much.
-    return OutboxRow(
+    row = OutboxRow(
         envelope.key,
         envelope.id,
         COMMANDS if isinstance(message, Command) else EVENTS,
@@ -90,8 +93,9 @@ def outgoing(message: Message, envelope: Envelope, data: str | None = None) -> O
         envelope.correlation_id,
         encode(envelope, message, data),
         envelope.time,
-        envelope.text,
     )
+    _set_text(row, envelope.text)
+    return row
 
 
 def waves(rows: Sequence[K]) -> list[Sequence[K]]:

@@ -28,7 +28,7 @@ from messaging.consumer import Act, Batch
 from messaging.database import is_transient
 from messaging.dead_letters import of_received
 from messaging.deferred import FIRST_WAIT, backoff
-from messaging.envelope import Envelope, decode_stored, text_of
+from messaging.envelope import Envelope, decode_stored, known_as, text_of
 from messaging.inbox import Answer, Entry, Status
 from messaging.outbox import INFO, NOT_YET, Emitting
 from messaging.outbox_rows import OutboxRow, outgoing
@@ -311,8 +311,8 @@ class ParticipantConsumer:
             causation_id=command.text or text_of(command.id),
             key=answer.ordering_key or command.correlation_id,
             traceparent=command.traceparent,
-            text=text_of(identity),
         )
+        known_as(envelope, text_of(identity))
         later = self._sealing is not None and answer.subject_field is not None
         if later:
             work.unsealed.append(UnsealedAnswer(len(work.sends), answer, envelope, command.id))

@@ -72,6 +72,8 @@ class Work:
                 info={**info, WRITES: self.writes},
                 join_transaction_mode="rollback_only",
                 expire_on_commit=False,
+                # The connection is another batch's afterwards: who has kept the session can do nothing with it.
+                close_resets_only=False,
             )
         return self._session
 

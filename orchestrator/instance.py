@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from contracts.value import value
-from messaging.envelope import Envelope
+from messaging.envelope import Envelope, known_as
 from messaging.outbox_rows import OutboxRow, outgoing
 from messaging.telemetry.traceparent import same_trace
 from orchestrator import history, timers
@@ -203,7 +203,5 @@ def outgoing_of(
         identity,
         send.compensates,
         traceparent,
-        None,
-        said.id,
     )
-    return outgoing(message, envelope, said.data)
+    return outgoing(message, known_as(envelope, said.id), said.data)

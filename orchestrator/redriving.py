@@ -84,7 +84,6 @@ def corrected(letter: Letter, data: object, registry: Registry, now: datetime) -
         causation_id=before.causation_id or letter.message_id or str(letter.id),
         key=key,
         redrives=letter.id,
-        text="",
     )
     body = frame(envelope, text)
     if len(body.encode()) > MAX_BODY:

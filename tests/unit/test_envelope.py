@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
@@ -25,6 +26,7 @@ from messaging.envelope import (
     encode,
     frame,
 )
+from messaging.outbox_rows import as_message, outgoing
 from messaging.received import Received, Unreadable, read, read_stored
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -42,6 +44,10 @@ class PaintedTwice(Event, type="fence.painted", version=2, key="fence"):
 
 def _delivery(body: bytes, **properties: Any) -> Delivery:
     return Delivery(queue="q", tag=1, body=body, exchange="amends.events", routing_key="fence.painted", **properties)
+
+
+def _event(**attributes: str) -> dict[str, str]:
+    return {"specversion": "1.0", "source": "shop", "type": "fence.painted", "id": "1"} | attributes
 
 
 def _structured(body: str | bytes) -> Delivery:
@@ -172,6 +178,17 @@ def test_an_id_as_long_as_a_uuid_is_written_as_the_uuid_it_is(said: str, written
     again = json.loads(frame(envelope, "{}"))
     assert (again["id"], again["source"], str(envelope.id)) == (written, "shop", written)
     assert decode_stored(frame(envelope, "{}"))[0].id == envelope.id
+
+
+def test_an_envelope_with_another_id_does_not_know_the_first_ones_text() -> None:
+    """Nor does the row that carries it."""
+    envelope, _ = decode(_structured(json.dumps(_event(id="018e0000-0000-7000-8000-00000000000a"))))
+    other = replace(envelope, id=UUID("018e0000-0000-7000-8000-00000000000b"))
+    row = replace(outgoing(Painted(fence="n"), envelope), message_id=other.id)
+
+    assert envelope.text == "018e0000-0000-7000-8000-00000000000a"
+    assert json.loads(frame(other, "{}"))["id"] == "018e0000-0000-7000-8000-00000000000b"
+    assert as_message(row).message_id == "018e0000-0000-7000-8000-00000000000b"
 
 
 _NEEDS = "a message needs an id, a type and a source"

@@ -8,6 +8,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from structlog.testing import capture_logs
 
 from messaging import schema
 from messaging.appending import append_last
@@ -65,14 +66,19 @@ async def test_a_strangers_row_is_not_passed_by(bench: Bench) -> None:
 
 
 async def test_a_message_that_meets_a_strangers_row_is_handled_again_and_its_answer_left(bench: Bench) -> None:
-    """The same transaction once more, with a look before the commit; everything in it is done once."""
+    """The same transaction once more, with a look before the commit; everything in it is done once.
+
+    It is no conflict: with a second process of a service this is how it is most of the time.
+    """
     await bench.serve(packer())
     await bench.handle(bench.delivery(Unpack(parcel="p2")))  # from now on its statements are prepared
     await bench.commit_rows([row(99, "p1")], available_in=10)
-    await bench.handle(bench.delivery(Pack(parcel="p1")))
+    with capture_logs() as logs:
+        await bench.handle(bench.delivery(Pack(parcel="p1")))
     await bench.flush()
     assert await done(bench.database) == [("p2", "unpacked"), ("p1", "packed")]
-    assert (bench.worker.conflicts, [each.type for each in bench.bus.published]) == (1, ["parcel.unpacked"])
+    assert [each.type for each in bench.bus.published] == ["parcel.unpacked"]
+    assert (bench.worker.conflicts, [each["event"] for each in logs]) == (0, [])
     bench.clock.advance(10)
     await bench.relay.sweep()
     await bench.relay.sweep()

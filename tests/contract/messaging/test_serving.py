@@ -10,6 +10,7 @@ from functools import partial
 from uuid import UUID, uuid5
 
 import pytest
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from contracts.message import Event
@@ -330,3 +331,21 @@ async def test_a_command_put_off_in_the_batch_of_its_compensation_is_dropped(ben
 
     assert await bench.statuses() == {7: "tombstone", 8: "done"}
     assert await bench.rows(schema.deferred) == []
+
+
+async def test_whoever_keeps_a_batchs_session_can_do_nothing_with_it(bench: Bench) -> None:
+    """The connection that it was on is another batch's by then."""
+    kept: list[AsyncSession] = []
+    participant = Participant("depot")
+
+    @participant.handles(Pack)
+    async def pack(command: Pack, db: AsyncSession) -> Packed | Refused:
+        kept.append(db)
+        return Packed(parcel=command.parcel)
+
+    await bench.serve(participant)
+    await bench.handle(bench.delivery(Pack(parcel="p1")))
+    with pytest.raises(InvalidRequestError, match="closed"):
+        await note(kept[0], "p1", "late")
+    await bench.handle(bench.delivery(Pack(parcel="p2")))
+    assert (await done(bench.database), await bench.letters()) == ([], [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -12,10 +13,11 @@ from sqlalchemy import update
 
 from messaging import schema
 from messaging.database import Database
-from orchestrator import Retry, Saga, hours, seconds
+from messaging.envelope import CONTENT_TYPE
+from orchestrator import Retry, Saga, history, hours, seconds
 from orchestrator.catalog import Catalog
 from orchestrator.operations.action import Operator, Result
-from orchestrator.saga.inputs import Action, PersonActed
+from orchestrator.saga.inputs import Action, EventArrived, PersonActed
 from orchestrator.saga.state import Direction, command_id, saga_id
 from orchestrator.schema import parked_event, saga_history
 from orchestrator.schema import saga as saga_table
@@ -51,6 +53,20 @@ async def test_a_second_start_with_the_same_key_is_a_duplicate(office: Office) -
         str(command_id(saga_id("work", number), "dig", Direction.ACTION, 1)) for number in (1, 2)
     ]
     assert await office.audit() == 2
+
+
+async def test_a_foreign_id_as_long_as_a_uuid_is_told_as_the_one_made_of_it(office: Office) -> None:
+    """A history is read again, whatever its events were called where they came from."""
+    engine = await office.employ(_two())
+    foreign = 'evt_"0123456789abcdef0123456789abcde'
+    said = {"specversion": "1.0", "id": foreign, "source": "shop", "type": "work.begun", "data": {"id": 1}}
+    await office.handle(office.raw(json.dumps(said).encode(), content_type=CONTENT_TYPE))
+
+    (line,) = await office.rows(saga_history)
+    (known,) = await office.rows(schema.inbox)
+    given = history.load_input(line.input, engine.registry)
+    assert isinstance(given, EventArrived)
+    assert (len(foreign), given.message_id) == (36, known.message_id)
 
 
 async def test_a_batch_with_a_whole_saga_in_it_moves_it_to_its_end(office: Office) -> None:

@@ -81,8 +81,7 @@ class Envelope:
     traceparent: str | None = None
     redrives: UUID | None = None
     text: str = field(default="", init=False, compare=False, repr=False)
-    """The id as it stands in every message, where somebody has said so (`known_as`). What `replace` makes knows none: its
-    id may be another."""
+    """The id as it stands in every message, where somebody has said so (`known_as`); never in what `replace` makes."""
 
 
 _set_text: Callable[[Envelope, str], None] = vars(Envelope)["text"].__set__

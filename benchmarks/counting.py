@@ -31,8 +31,9 @@ FILE = "AMENDS_BENCH_COUNTS"
 class Counts:
     """What was asked of the database.
 
-    A round trip is a statement, a BEGIN, a COMMIT or a ROLLBACK: each is sent alone and waited for. The first use of a
-    statement on a connection, which prepares it, counts no more than any other.
+    A round trip is a statement, a BEGIN, a COMMIT or a ROLLBACK. That is at most: BEGIN and a lone batch's
+    COMMIT mostly go in one write with a statement. The first use of a statement on a connection, which prepares it,
+    counts no more than any other.
     """
 
     statements: int

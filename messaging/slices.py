@@ -21,10 +21,7 @@ class Slices:
         self._said: list[Receipt] = []
 
     async def start(self, messages: Sequence[Outgoing]) -> None:
-        """Hand all of them to the bus; of the last slice it need not have said anything then.
-
-        What others hand to it from now on, it writes behind these.
-        """
+        """Hand all of them to the bus; of the last slice it need not have said anything then."""
         for first in range(0, len(messages), SLICE):
             self._under_way.append(asyncio.create_task(self._bus.publish(messages[first : first + SLICE])))
             await self._wait(for_all_but=1)

@@ -92,7 +92,7 @@ class Work:
     def check(self, check: Callable[[], None], *outcomes: Outcome) -> None:
         """Have it called when everything is written; what it raises undoes the batch.
 
-        Where all `outcomes` have a guard, the database may look at those in its stead.
+        Where all `outcomes` have a guard, the database may look at those in its stead. Without any it is always called.
         """
         self._checks.append((check, outcomes))
 
@@ -163,9 +163,8 @@ class Work:
     def _looked_at_by_the_database(self) -> bool:
         """Whether nothing has to be looked at between what is written last and the commit."""
         for _, outcomes in self._checks:
-            for each in outcomes:
-                if each.guard is None or not each.waits:
-                    return False
+            if not outcomes or any(each.guard is None or not each.waits for each in outcomes):
+                return False
         return driver.dialect(self.connection) == "postgresql"
 
     async def _claim(self) -> None:

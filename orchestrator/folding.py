@@ -300,7 +300,8 @@ class Folding:
             counted.extend(((inserted, fresh), (told, self.history)))
         for outcome, rows in counted:
             outcome.guard = exactly(len(rows))
-        self._work.check(check, *(outcome for outcome, rows in counted if rows))
+        if looked_at := [outcome for outcome, rows in counted if rows]:
+            self._work.check(check, *looked_at)
         for aside in loading.set_aside:
             self._log.error("saga_unreadable", saga=aside.name, saga_id=str(aside.id), error=aside.reason)
         found = {each.id: each.attributes for each in touched if each.attributes is not None}

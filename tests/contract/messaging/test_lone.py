@@ -14,8 +14,9 @@ from messaging import schema
 from messaging.appending import append_last
 from messaging.bulk import Writes
 from messaging.bus import Delivery, Outgoing, Receipt
-from messaging.database import Unforeseen
+from messaging.database import Conflict, Unforeseen
 from messaging.outbox_rows import Pending
+from messaging.work import Work
 from tests.contract.messaging.bench import Bench, numbers, row
 from tests.contract.messaging.parcels import Pack, Unpack, done, packer
 
@@ -63,6 +64,24 @@ async def test_a_strangers_row_is_not_passed_by(bench: Bench) -> None:
     with pytest.raises(Unforeseen):
         await _append(bench, known={known}, arrived={str(UUID(int=1))})
     assert [each.message_id.int for each in await bench.rows(schema.outbox)] == [1, 2]
+
+
+async def test_a_check_that_the_database_cannot_make_is_made_before_the_commit(bench: Bench) -> None:
+    """Though nothing that was written has to be looked at for it."""
+
+    def refuse() -> None:
+        raise Conflict("not so")
+
+    async def write() -> None:
+        async with bench.database.transaction() as connection:
+            work = Work(connection, bench.clock.now(), "depot", "depot", careful=False)
+            work.sends.append(row(5, "c"))
+            work.check(refuse)
+            await work.write(bench.relay, timedelta(seconds=10), alone=True)
+
+    with pytest.raises(Conflict, match="not so"):
+        await write()
+    assert await bench.rows(schema.outbox) == []
 
 
 async def test_a_message_that_meets_a_strangers_row_is_handled_again_and_its_answer_left(bench: Bench) -> None:

@@ -57,16 +57,22 @@ class Prometheus:
         """Wait until a query gives something; `what` is told where it never does."""
         try:
             async with asyncio.timeout(PATIENCE):
-                while not await self._answered(query):  # noqa: ASYNC110 - it is another process
+                while not await self.ask(query):  # noqa: ASYNC110 - it is another process
                     await asyncio.sleep(0.2)
         except TimeoutError:
             pytest.fail(f"{what or 'a query'} found nothing in {PATIENCE:g} s: {query}")
 
-    async def _answered(self, query: str) -> bool:
+    async def started(self) -> None:
+        """Wait until it answers queries: for a while it listens and refuses them, because its storage is being opened."""
+        async with asyncio.timeout(PATIENCE):
+            while not await self._ready():  # noqa: ASYNC110 - it is another process
+                await asyncio.sleep(0.1)
+
+    async def _ready(self) -> bool:
         try:
-            return bool(await self.ask(query))
+            return (await self._http.get("/-/ready")).is_success
         except httpx.TransportError:
-            return False  # it is just starting
+            return False  # it does not listen yet
 
     async def evaluated(self) -> list[dict[str, Any]]:
         """The alert rules it has loaded, once it has looked at each."""
@@ -122,6 +128,7 @@ async def prometheus(running: tuple[Shop, dict[str, str]], tmp_path: Path) -> As
         )
         found = Prometheus(f"http://127.0.0.1:{port}")
         try:
+            await found.started()
             yield found
         finally:
             await found.close()

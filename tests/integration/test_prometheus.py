@@ -63,7 +63,7 @@ class Prometheus:
             pytest.fail(f"{what or 'a query'} found nothing in {PATIENCE:g} s: {query}")
 
     async def started(self) -> None:
-        """Wait until it answers queries: for a while it listens and refuses them, because its storage is being opened."""
+        """Wait until it answers queries: at first it listens and refuses them, while its storage is being opened."""
         async with asyncio.timeout(PATIENCE):
             while not await self._ready():  # noqa: ASYNC110 - it is another process
                 await asyncio.sleep(0.1)

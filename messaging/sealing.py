@@ -86,10 +86,24 @@ class Sealing:
         keys = await self._keys.ensure(subjects) if subjects else {}
         return [self._written(each, keys) for each in messages]
 
+    async def rewritten(self, message: Message, data: Any) -> Any:
+        """Parsed JSON that was read as this message, sealed in the same way; what its contract does not know stays.
+
+        Raises what `written` raises.
+        """
+        root = places(type(message))
+        if root is None:
+            return data
+        keys = await self._keys.ensure({check_subject(message)})
+        return from_json(self._sealed(message, root, data, keys))
+
     def _written(self, message: Message, keys: Mapping[str, SubjectKey | None]) -> str:
         root = places(type(message))
         if root is None:
             return message.__pydantic_serializer__.to_json(message, by_alias=True).decode()
+        return self._sealed(message, root, _content(message), keys)
+
+    def _sealed(self, message: Message, root: Place, content: Any, keys: Mapping[str, SubjectKey | None]) -> str:
         subject = subject_of(message)
         key = keys[subject]
 
@@ -98,7 +112,6 @@ class Sealing:
                 return value  # it is passed on
             return ERASED.token if key is None else self._token(key, subject, message.wire_type, place.path, value)
 
-        content = message.__pydantic_serializer__.to_python(message, mode="json", by_alias=True)
         sealed = to_json(root.rebuilt(content, leaf)).decode()
         check_tokens(type(message), sealed)
         return sealed
@@ -220,6 +233,25 @@ def sealing_in_a_thread(keys: Callable[[], Keys]) -> Iterator[Sealing]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+def in_plain_text(message: Message) -> list[str]:
+    """Which places of this message, told as in tokens, hold what its contract would have sealed, and are not."""
+    root = places(type(message))
+    found: dict[str, None] = {}
+
+    def leaf(place: Place, value: Any) -> Any:
+        if not is_token(value):
+            found[place.path] = None
+        return value
+
+    if root is not None:
+        root.rebuilt(_content(message), leaf)
+    return list(found)
+
+
+def _content(message: Message) -> Any:
+    return message.__pydantic_serializer__.to_python(message, mode="json", by_alias=True)
 
 
 def check_subject(message: Message) -> str:

@@ -31,6 +31,8 @@ from orchestrator.settings import OrchestratorSettings
 T = TypeVar("T")
 Choose = Callable[[AsyncConnection], Awaitable[list[Chosen]]]
 See = Callable[[Outcome], None]
+Actions = Callable[[bool], Sequence[tuple[Chosen, PersonActed]]]
+"""What is to be done, with each instance; given True where it is only shown, so that nothing may be made for it."""
 MANY = 20
 """From so many instances on, a terminal sees a bar."""
 
@@ -131,13 +133,15 @@ class Opened:
         return Operator(database, self.catalog, SystemClock(), self.settings.accept_changed)
 
 
-def carry_out(opened: Opened, given: Sequence[tuple[Chosen, PersonActed]], manner: Manner) -> NoReturn:
+def carry_out(opened: Opened, actions: Actions, manner: Manner) -> NoReturn:
     """Show, ask where --yes does not, act, and end the command: with 1 where anything was refused."""
     if manner.dry_run:
-        dry_run(opened, given, manner.output)
+        dry_run(opened, actions(True), manner.output)
     if manner.yes:
+        given = actions(False)
         finish(opened, given, [None] * len(given), Telling(manner.output, page=SCREENFUL))
     # For whoever is to say yes; the output proper is what has happened.
+    given = actions(True)
     shown = Telling(Output.TABLE, screen() if manner.output is Output.TABLE else Console(stderr=True))
     seen: list[int | None] = []
 
@@ -153,7 +157,7 @@ def carry_out(opened: Opened, given: Sequence[tuple[Chosen, PersonActed]], manne
             dry_run(opened, given, manner.output)
         end(shown)
     _ask(given[0][1], possible)
-    finish(opened, given, seen, Telling(manner.output, page=SCREENFUL))
+    finish(opened, actions(False), seen, Telling(manner.output, page=SCREENFUL))
 
 
 def dry_run(opened: Opened, given: Sequence[tuple[Chosen, PersonActed]], output: Output) -> NoReturn:

@@ -13,6 +13,7 @@ from typing import Any
 
 from contracts.withheld import for_people
 from orchestrator import redriving
+from orchestrator.changed import changes as changed_places
 from orchestrator.cli.changes import changes
 from orchestrator.cli.opening import fail, json_given
 from orchestrator.letters import Letter
@@ -78,14 +79,20 @@ def changed(letter: Letter, assignments: list[str]) -> object:
     return data
 
 
-def difference(before: object, after: object) -> list[str]:
-    """What a correction changes, field by field as a diff; all of both where either is no object."""
-    if not isinstance(before, dict) or not isinstance(after, dict):
-        return [] if before == after else [f"- {_text(before)}", f"+ {_text(after)}"]
+def difference(before: object, typed: object, sent: object) -> list[str]:
+    """What a correction changes, field by field as a diff; all of both where either is no object.
+
+    What is typed and sent sealed is shown as it is typed, and says so.
+    """
+    if not isinstance(before, dict) or not isinstance(typed, dict):
+        return [] if before == typed else [f"- {_text(before)}", f"+ {_text(typed)}"]
+    hidden = [each.path for each in changed_places(typed, sent)]
     lines = []
-    for each in changes(before, after):
+    for each in changes(before, typed):
         lines += [] if each.kind == "added" else [f"- {each.path}: {_text(each.before)}"]
-        lines += [] if each.kind == "removed" else [f"+ {each.path}: {_text(each.after)}"]
+        if each.kind != "removed":
+            within = any(each.path == path or each.path.startswith((f"{path}.", f"{path}[")) for path in hidden)
+            lines.append(f"+ {each.path}: {_text(each.after)}{' (sent sealed)' if within else ''}")
     return lines
 
 

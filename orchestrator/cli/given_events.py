@@ -10,7 +10,7 @@ from contracts.registry import InvalidMessage
 from orchestrator.catalog import Catalog
 from orchestrator.cli.carrying_out import Opened
 from orchestrator.cli.opening import fail, json_given
-from orchestrator.cli.sealing import sealed
+from orchestrator.cli.sealing import sealed, seals, warn_of_plain
 from orchestrator.operations.action import no_such_step
 from orchestrator.operations.choice import Chosen
 from orchestrator.saga.definition import Saga
@@ -18,30 +18,33 @@ from orchestrator.saga.steps import Wait
 
 
 class GivenEvents:
-    """One text, and an event of each definition that it is given to; `wanted` says of which type.
+    """One text, and an event of each definition that it is given to; `wanted` says of which type."""
 
-    With `dry_run` nothing is kept, so no key is made for whom it is about.
-    """
-
-    def __init__(
-        self, opened: Opened, text: str | None, wanted: Callable[[Saga[Any]], type[Event]], *, dry_run: bool
-    ) -> None:
+    def __init__(self, opened: Opened, text: str | None, wanted: Callable[[Saga[Any]], type[Event]]) -> None:
         self._settings = opened.settings
         self._catalog = opened.catalog
-        self._dry_run = dry_run
         self._given = text is not None
         self._content = json_given(text) if text is not None else None
         self._wanted = wanted
-        self._made: dict[tuple[str, int], Event] = {}
+        self._read: dict[tuple[str, int], Event] = {}
+        self._sealed: dict[tuple[str, int, bool], Event] = {}
 
-    def of(self, chosen: Chosen) -> Event | None:
-        """For this instance; ends the command with 1 where the data does not fit."""
+    def of(self, chosen: Chosen, *, for_show: bool) -> Event | None:
+        """For this instance; ends the command with 1 where the data does not fit.
+
+        What is only shown is not kept, so no key is made for whom it is about.
+        """
         if not self._given:
             return None
-        place = (chosen.name, chosen.version)
-        if place not in self._made:
-            self._made[place] = self._event(chosen)
-        return self._made[place]
+        name, version = chosen.name, chosen.version
+        if (name, version) not in self._read:
+            self._read[name, version] = self._event(chosen)
+        event = self._read[name, version]
+        if not seals(self._settings, event):
+            return event
+        if (name, version, for_show) not in self._sealed:
+            self._sealed[name, version, for_show] = self._seal(event, for_show=for_show)
+        return self._sealed[name, version, for_show]
 
     def _event(self, chosen: Chosen) -> Event:
         kind = self._wanted(definition(self._catalog, chosen.name, chosen.version))
@@ -51,12 +54,11 @@ class GivenEvents:
             fail(f"--with does not fit its contract: {error}", 1)
         if not isinstance(event, Event):
             fail(f"--with: {kind.wire_type} is no event", 1)
-        return self._sealed(event)
+        warn_of_plain(self._settings, event)
+        return event
 
-    def _sealed(self, event: Event) -> Event:
-        data = sealed(self._settings, event, for_show=self._dry_run)
-        if data is None:
-            return event
+    def _seal(self, event: Event, *, for_show: bool) -> Event:
+        data = sealed(self._settings, event, for_show=for_show)
         # Of the version that it is by now, as an upcaster has left it.
         token = self._catalog.registry.parse(event.wire_type, event.wire_version, data)
         return cast("Event", token)

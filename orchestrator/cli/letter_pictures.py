@@ -204,10 +204,10 @@ class Telling:
             typer.echo("in the outbox; they leave with the running service's relay", err=True)
 
 
-def correction(told: Letter, before: object, after: object, sagas: Sequence[Target]) -> list[str]:
+def correction(told: Letter, before: object, typed: object, sent: object, sagas: Sequence[Target]) -> list[str]:
     """What a corrected message stands for, changes and concerns, in lines for whoever is to say yes."""
     lines = [f"in the place of {told.message_id or 'one without an id'}, dead letter {told.id}"]
-    lines += difference(before, after) or ["its data is as it was"]
+    lines += difference(before, typed, sent) or ["its data is as it was"]
     lines += [f"for {_named(each)}" for each in sagas]
     return [plain(line) for line in lines]
 

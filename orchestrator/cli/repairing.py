@@ -79,9 +79,13 @@ def skip(
     manner = Manner(who, reason, dry_run, yes, output)
     name = _one_step(place, step)
     opened, chosen = _choose(wanted, _stuck(all_stuck, saga, name), saga, name, manner)
-    events = GivenEvents(opened, answer, lambda found: answer_of(found, name), dry_run=dry_run)
+    events = GivenEvents(opened, answer, lambda found: answer_of(found, name))
     given = manner.person(Action.SKIP, name)
-    carry_out(opened, [(each, replace(given, answer=events.of(each))) for each in chosen], manner)
+    carry_out(
+        opened,
+        lambda shown: [(each, replace(given, answer=events.of(each, for_show=shown))) for each in chosen],
+        manner,
+    )
 
 
 def resolve(
@@ -154,9 +158,13 @@ def cancel(
     """
     manner = Manner(who, reason, dry_run, yes, output)
     opened, chosen = _choose(wanted, _stuck_at(all_stuck, saga, step), saga, step, manner)
-    events = GivenEvents(opened, event, cancellation_of, dry_run=dry_run)
+    events = GivenEvents(opened, event, cancellation_of)
     given = manner.person(Action.CANCEL)
-    carry_out(opened, [(each, replace(given, answer=events.of(each))) for each in chosen], manner)
+    carry_out(
+        opened,
+        lambda shown: [(each, replace(given, answer=events.of(each, for_show=shown))) for each in chosen],
+        manner,
+    )
 
 
 def abandon(
@@ -212,7 +220,7 @@ def reschedule(
 
     opened, chosen = _choose(wanted, waiting if all_waiting else None, saga, name, manner, option="--all-waiting")
     given = replace(manner.person(Action.RESCHEDULE, name), due=None if to is None else moment_ahead(to))
-    carry_out(opened, [(each, given) for each in chosen], manner)
+    carry_out(opened, lambda _: [(each, given) for each in chosen], manner)
 
 
 def migrate_instances(
@@ -299,7 +307,7 @@ def _plain(
 ) -> None:
     given = manner.person(action, step)
     opened, chosen = _choose(wanted, many, saga, at or step, manner)
-    carry_out(opened, [(each, given) for each in chosen], manner)
+    carry_out(opened, lambda _: [(each, given) for each in chosen], manner)
 
 
 def _stuck(wanted: bool, saga: str | None, step: str | None) -> Choose | None:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from contracts.message import Message
-from contracts.places import sealed_for
+from contracts.places import Misplaced, sealed_for
 from messaging.clock import SystemClock
 from messaging.keys import UnusableKey
 from messaging.memory_keys import MemoryKeys
@@ -33,7 +33,7 @@ async def sealing_of(settings: OrchestratorSettings) -> AsyncIterator[Sealing | 
     try:
         store = store_of(settings, SystemClock())
         yield None if store is None else Sealing(store)
-    except (DamagedKey, NoKeyYet, UnusableSubject) as error:
+    except (DamagedKey, Misplaced, NoKeyYet, UnusableSubject) as error:
         fail(str(error), 1)
     except KeysUnavailable as error:
         fail(str(error), EX_UNAVAILABLE)
@@ -50,20 +50,37 @@ def warn_of_plain(settings: OrchestratorSettings, message: Message) -> None:
         warn(f"{message.wire_type} is written in plain text: AMENDS_SUBJECT_KEYS says with which keys it is sealed")
 
 
-def sealed(settings: OrchestratorSettings, message: Message, *, for_show: bool) -> Any:
-    """The data of this message as it is to be kept, where it has something to be sealed; None where it stays as it is.
+def seals(settings: OrchestratorSettings, message: Message) -> bool:
+    """Whether this message has something to be sealed, and this command the keys to do it."""
+    return settings.subject_keys is not None and bool(sealed_for(type(message)))
 
-    What is only shown is sealed with a key that nobody keeps: that makes none in the store of keys.
+
+def sealed(settings: OrchestratorSettings, message: Message, data: object = None, *, for_show: bool) -> Any:
+    """The data of this message, which `seals`, as it is to be kept; `data` is what a person typed, of which all stays.
+
+    What is only shown makes nobody a key: of who has none yet it is sealed with one that nobody keeps.
     """
-    warn_of_plain(settings, message)
-    if settings.subject_keys is None or not sealed_for(type(message)):
-        return None
 
-    async def written() -> str | None:
-        async with sealing_of(settings) as sealing:
-            # A key that nobody keeps is for what nobody keeps either.
-            used = Sealing(MemoryKeys()) if for_show else sealing
-            return None if used is None else (await used.written([message]))[0]
+    async def written(sealing: Sealing) -> Any:
+        return (
+            loads((await sealing.written([message]))[0].encode())
+            if data is None
+            else (await sealing.rewritten(message, data))
+        )
 
-    text = asyncio.run(written())
-    return None if text is None else loads(text.encode())
+    async def look() -> Any:
+        # A key that nobody keeps is for what nobody keeps either; and not for what would be refused.
+        anew = for_show and settings.make_subject_keys
+        async with sealing_of(
+            settings.model_copy(update={"make_subject_keys": False}) if anew else settings
+        ) as sealing:
+            if sealing is None:
+                return data
+            try:
+                return await written(sealing)
+            except NoKeyYet:
+                if not anew:
+                    raise
+                return await written(Sealing(MemoryKeys()))
+
+    return asyncio.run(look())

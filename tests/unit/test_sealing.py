@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from pydantic import model_validator
 
 from contracts import Erased, Event, Personal, Registry, Sealed, Sensitive, Upcaster, Withheld
 from contracts.message import Message
@@ -19,7 +20,15 @@ from messaging.envelope import Envelope
 from messaging.keys import decoded, encoded
 from messaging.memory_keys import MemoryKeys
 from messaging.received import Received
-from messaging.sealing import Sealing, Unopenable, UnusableSubject, authenticated, hiding, sealing_in_a_thread
+from messaging.sealing import (
+    Sealing,
+    Unopenable,
+    UnusableSubject,
+    authenticated,
+    hiding,
+    in_plain_text,
+    sealing_in_a_thread,
+)
 from messaging.subject_keys import KeysUnavailable
 from tests.contract.messaging.bench import NOON
 from tests.unit.mailing import Ordered, Parcel, SendReceipt
@@ -343,3 +352,30 @@ async def test_marks_without_a_subject_are_written_as_they_are() -> None:
     keys = _keys()
     assert [{"name": "Ada"}] == await _written(keys, Plain(name="Ada"))
     assert keys.looks == 0
+
+
+class Renamed(Event, type="shop.renamed", subject="customer_id"):
+    """Read under two names."""
+
+    customer_id: str
+    email: Sensitive[str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return {"email": given.get("mail"), **given}
+
+
+async def test_what_a_person_typed_is_sealed_with_all_that_its_contract_does_not_know() -> None:
+    """What is given under a name that nobody writes is not found, and told; the rest of a message is sealed."""
+    keys = _keys()
+    typed = {"customer_id": "ada", "email": "ada@example.com", "loyalty": {"since": 2019}}
+    rewritten = await _sealing(keys).rewritten(Renamed.model_validate(typed), typed)
+    assert rewritten | {"email": ""} == typed | {"email": ""}
+    assert rewritten["email"]["field"] == "email"
+    assert in_plain_text(Renamed.model_validate(rewritten)) == []
+
+    typed = {"customer_id": "ada", "mail": "ada@example.com"}
+    rewritten = await _sealing(keys).rewritten(Renamed.model_validate(typed), typed)
+    assert in_plain_text(Renamed.model_validate(rewritten)) == ["email"]
+    assert in_plain_text(ADA) == ["email", "parcels.*.recipient"]

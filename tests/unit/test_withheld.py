@@ -140,9 +140,15 @@ def test_people_are_shown_a_word() -> None:
 def test_what_differs_is_told_by_words() -> None:
     """A token is one value: of what somebody corrects, and of what a fork changes, its parts are not told."""
     other = TOKEN | {"nonce": "CCCC", "data": "DDDD"}
-    assert ['- email: "<sealed>"', '+ email: "<sealed>"', '- to: "x"', '+ to: "<erased>"'] == difference(
-        {"email": TOKEN, "to": "x", "same": TOKEN}, {"email": other, "to": GONE, "same": TOKEN}
-    )
+    typed = {"email": other, "to": GONE, "same": TOKEN, "lines": [{"name": "Bo"}]}
+    sent = typed | {"lines": [{"name": other}]}
+    assert [
+        '- email: "<sealed>"',
+        '+ email: "<sealed>"',
+        '- to: "x"',
+        '+ to: "<erased>"',
+        '+ lines[0].name: "Bo" (sent sealed)',
+    ] == difference({"email": TOKEN, "to": "x", "same": TOKEN}, typed, sent)
     assert [Change("email", "changed", TOKEN, "x")] == list(changes({"email": TOKEN}, {"email": "x"}))
     (found,) = changed.changes(Person(name="Ada"), Person(name=SEALED))
     assert ("name", "Ada", TOKEN) == (found.path, found.before, found.after)

@@ -198,7 +198,10 @@ async def test_the_saga_of_a_corrected_event_is_named(post: Post) -> None:
 
 
 async def test_what_is_corrected_is_sealed_where_there_are_keys(post: Post, tmp_path: Path) -> None:
-    """What was sealed before stays as it was, and who is to say yes sees what was typed; without keys it is said."""
+    """All that was typed is sent, what no contract knows too, and what was sealed before stays as it was.
+
+    Who is to say yes sees what was typed, and no id that no message will have; without keys it is said.
+    """
     keys = {
         "AMENDS_SAGAS": "tests.unit.mailing",
         "AMENDS_SUBJECT_KEYS": f"sqlite:///{tmp_path / 'keys.db'}",
@@ -208,19 +211,25 @@ async def test_what_is_corrected_is_sealed_where_there_are_keys(post: Post, tmp_
     token = Sealed("shop.ordered", "email", key="k" * 22, nonce="n", data="d")
     ordered = Ordered(order_id=UUID(int=5), customer_id="c", email=token, phone="1", greeting="hi")
     await collected(Office(post.database), died(ordered, UUID(int=16), queue="report.events", minutes=1, saga_id="z"))
-    words = ("redrive", str(UUID(int=16)), "--set", "phone=+43 1 234", "--reason", "typo")
+    words = ("redrive", str(UUID(int=16)), "--reason", "typo", "--set", "phone=+43 1 234", "--set", "loyalty=gold")
 
     plain = await post.amends(*words, "--dry-run", AMENDS_SAGAS="tests.unit.mailing")
     assert "shop.ordered is written in plain text: AMENDS_SUBJECT_KEYS says with which keys" in plain.stderr
     tried = await post.amends(*words, "--dry-run", "-o", "json", **keys)
+    refused = await post.amends(*words, typed="n\n", **keys)
+    assert "nobody has made a key for 'c'" in (await asyncio.to_thread(_subjects, keys, "show", "c")).stderr
     sent = await post.amends(*words, "--yes", "-o", "json", **keys)
 
-    assert (tried.exit_code, sent.exit_code) == (0, 0), sent.stderr
+    assert (tried.exit_code, refused.exit_code, sent.exit_code) == (0, 1, 0), sent.stderr
+    (would,) = json.loads(tried.stdout)
+    assert (would["sent_as"], would["after"]["phone"], would["after"]["loyalty"]) == (None, "<sealed>", "gold")
+    assert "send to every reader of shop.ordered a new message\n" in refused.stderr
     (row,) = await post.outbox()
     said = json.loads(row.body)["data"]
     assert said["email"] == token.token
+    assert said["loyalty"] == "gold"
     assert said["phone"].keys() == {"$sealed", "type", "field", "key", "nonce", "data"}
-    assert '+ phone: "+43 1 234"' in sent.stderr
+    assert '+ phone: "+43 1 234" (sent sealed)\n  + loyalty: "gold"\n' in sent.stderr
     told = json.loads(sent.stdout)[0]
     assert (told["after"], told["sent_as"]) == (said, json.loads(row.body)["id"])
     assert "+43 1 234" not in row.body + sent.stdout + tried.stdout

@@ -121,7 +121,7 @@ class House:
             emit(session, ordered)
         return saga_id("mailing", str(UUID(int=number)))
 
-    async def amends(self, *words: str, code: int = 0, keys: bool = False) -> str:
+    async def amends(self, *words: str, code: int = 0, keys: bool = False, typed: str | None = None) -> str:
         """What the command prints, as the orchestrator's operator calls it; with `keys` as one who has them."""
         environment = {
             "DATABASE_URL": f"sqlite:///{self.folder / 'orchestrator.db'}",
@@ -133,7 +133,7 @@ class House:
                 "AMENDS_SUBJECT_KEYS": f"sqlite:///{self.folder / 'keys.db'}",
                 "AMENDS_MASTER_KEYS": str(self.folder / "master"),
             }
-        ran = await asyncio.to_thread(lambda: CliRunner().invoke(app, words, env=environment))
+        ran = await asyncio.to_thread(lambda: CliRunner().invoke(app, words, typed, env=environment))
         assert ran.exit_code == code, ran.output
         return ran.output
 
@@ -233,7 +233,7 @@ async def test_a_person_is_nowhere_in_plain_text_and_is_erased(house: House) -> 
 
 
 async def test_what_a_person_gives_for_an_answer_is_sealed_where_they_have_keys(house: House) -> None:
-    """Also what is only tried, which makes nobody a key; without keys a line says that it is plain."""
+    """Also what is only tried or asked about, which makes nobody a key; without keys a line says that it is plain."""
     await house.amends("migrate")
     await house.amends("subjects", "migrate")
     async with house.open() as services:
@@ -248,8 +248,10 @@ async def test_what_a_person_gives_for_an_answer_is_sealed_where_they_have_keys(
     tried = await house.amends(*skip[:4], for_another, *skip[5:], "--dry-run", "--output", "json", keys=True)
     assert "plain text" not in tried
     assert "$sealed" in tried
+    asked = await house.amends(*skip[:4], for_another, *skip[5:], keys=True, typed="n\n", code=1)
+    assert "skip this saga as" in asked
     assert "nobody has made a key for 'bob'" in await house.amends("subjects", "show", "bob", code=1)
-    await house.amends(*skip, "--yes", keys=True)
+    await house.amends(*skip, keys=True, typed="y\n")
 
     assert b"ovelace" not in house.kept()
     assert 'server: "<sealed>"' in await house.amends("show", str(failed), "--data", "--messages")

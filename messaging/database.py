@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 from sqlalchemy.pool import PoolResetState
 
 from messaging import database_tls, driver_sqlite
-from messaging.transaction import Kept, Transaction
+from messaging.transaction import KeptConnection, Transaction
 
 SQLITE_BUSY_SECONDS = 30
 """How long another *process* may hold SQLite's write lock before we give up and try again."""
@@ -101,7 +101,7 @@ class Database:
         if certificates:
             options["connect_args"]["dsn"] = certificates
         self.engine: AsyncEngine = create_async_engine(plain, **options)
-        self.kept = Kept()
+        self.kept = KeptConnection()
         """What writes on PostgreSQL leaves for what writes next."""
         self._writer = asyncio.Lock() if self.dialect == "sqlite" else None
         if self.dialect == "sqlite":

@@ -5,7 +5,7 @@ speak to the server. Only the first statement and the commit do, as long as all 
 SQLAlchemy's.
 
 To get a connection from the pool and to give it back takes as long as to begin and to commit on it. So the last one
-that has written leaves its own for the next one (`Kept`), while they follow each other.
+that has written leaves its own for the next one (`KeptConnection`), while they follow each other.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ UNUSED = 1.0
 """Seconds, to twice as many, after which a connection goes back that nobody has written on."""
 
 
-class Kept:
+class KeptConnection:
     """At most one connection of a database's, at rest between two transactions."""
 
     __slots__ = ("_checked", "_closing", "_driver", "_resting", "_timer", "_used")
@@ -101,7 +101,7 @@ class Transaction:
 
     __slots__ = ("_begun", "_connection", "_engine", "_kept")
 
-    def __init__(self, engine: AsyncEngine, kept: Kept) -> None:
+    def __init__(self, engine: AsyncEngine, kept: KeptConnection) -> None:
         self._engine = engine
         self._kept = kept
         self._connection: AsyncConnection

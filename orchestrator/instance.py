@@ -142,7 +142,7 @@ COLUMNS = (
 
 
 @value
-class Kept:
+class KeptInstance:
     """An instance as it will be kept: its row in `saga`, or what changes in that, and what these say of its state."""
 
     row: tuple[Any, ...]
@@ -150,7 +150,7 @@ class Kept:
     deadline: datetime | None
 
 
-def kept(instance: Instance) -> Kept:
+def kept(instance: Instance) -> KeptInstance:
     """The instance that was loaded as `timers.update_instances` takes it, a new one as its row in the order of COLUMNS.
 
     Raises LookupError for one that has not moved yet.
@@ -180,7 +180,7 @@ def kept(instance: Instance) -> Kept:
             at,
             instance.traceparent,
         )
-    return Kept(row, texts, deadline)
+    return KeptInstance(row, texts, deadline)
 
 
 def outgoing_of(

@@ -25,7 +25,7 @@ STATEMENT_MILLISECONDS = 2000
 Find = Callable[[], Awaitable[Sequence[Family]]]
 
 
-class Kept:
+class KeptFigures:
     """What one kind of look has found last."""
 
     def __init__(self, what: str, find: Find, clock: Clock) -> None:
@@ -73,7 +73,7 @@ class Kept:
             self._found_at = self._clock.monotonic()
 
 
-def told(looks: Iterable[Kept]) -> Iterable[Family]:
+def told(looks: Iterable[KeptFigures]) -> Iterable[Family]:
     """How the looks fare."""
     labels = ("what",)
     kept = tuple(looks)

@@ -12,7 +12,7 @@ from messaging.bus import Bus
 from messaging.clock import Clock
 from messaging.database import Database
 from messaging.telemetry.families import Family, Look, Meter
-from messaging.telemetry.looking import BrokerLook, DatabaseLook, Kept, told
+from messaging.telemetry.looking import BrokerLook, DatabaseLook, KeptFigures, told
 
 if TYPE_CHECKING:
     from messaging.telemetry.exposition import Page
@@ -40,8 +40,8 @@ class Metrics:
         self._obstacles = obstacles
         self._meters: list[Meter] = []
         self._looks = (
-            Kept("database", DatabaseLook(database, looks, clock), clock),
-            Kept("broker", BrokerLook(bus, queues), clock),
+            KeptFigures("database", DatabaseLook(database, looks, clock), clock),
+            KeptFigures("broker", BrokerLook(bus, queues), clock),
         )
 
     def add(self, meter: Meter) -> None:

@@ -17,7 +17,7 @@ from messaging.database import Database
 from messaging.telemetry import depths, looking
 from messaging.telemetry.depths import Depths
 from messaging.telemetry.families import Family
-from messaging.telemetry.looking import DatabaseLook, Kept, told
+from messaging.telemetry.looking import DatabaseLook, KeptFigures, told
 from orchestrator import depths as saga_depths
 from tests.contract.messaging.bench import NOON, StillClock
 from tests.contract.orchestrator.conftest import make_tables
@@ -50,7 +50,7 @@ def _seen(found: Sequence[Family]) -> object:
 async def test_whoever_asks_often_gets_what_was_found_before() -> None:
     """A look every ten seconds, however many ask."""
     clock, sight = StillClock(), Sight()
-    kept = Kept("sight", sight, clock)
+    kept = KeptFigures("sight", sight, clock)
     assert [_seen(await kept.fresh()) for _ in range(3)] == [[1], [1], [1]]
     clock.advance(9.9)
     assert _seen(await kept.fresh()) == [1]
@@ -62,7 +62,7 @@ async def test_whoever_asks_often_gets_what_was_found_before() -> None:
 async def test_what_was_found_stays_with_its_age_while_looks_fail(error: Exception) -> None:
     """And the failures are counted."""
     clock, sight = StillClock(), Sight()
-    kept = Kept("sight", sight, clock)
+    kept = KeptFigures("sight", sight, clock)
     await kept.fresh()
     sight.error = error
     for _ in range(2):
@@ -77,7 +77,7 @@ async def test_before_anything_was_found_there_is_no_age() -> None:
     """A look that has never succeeded tells of nothing but its failures."""
     sight = Sight()
     sight.error = ConnectionRefusedError("away")
-    kept = Kept("sight", sight, StillClock())
+    kept = KeptFigures("sight", sight, StillClock())
     assert _seen(await kept.fresh()) == []
     found = list(told([kept]))
     assert values(found, "amends_look_age_seconds") == {}
@@ -88,7 +88,7 @@ async def test_a_mistake_in_a_look_is_told_to_whoever_asks() -> None:
     """It passes for no database that is away."""
     sight = Sight()
     sight.error = ZeroDivisionError("a mistake")
-    kept = Kept("sight", sight, StillClock())
+    kept = KeptFigures("sight", sight, StillClock())
     with pytest.raises(ZeroDivisionError):
         await kept.fresh()
     assert kept.failures == 0
@@ -98,7 +98,7 @@ async def test_a_slow_look_holds_nobody_up_and_is_not_begun_twice(monkeypatch: p
     """Whoever asks meanwhile gets what there is; what it finds is there for the next."""
     monkeypatch.setattr(looking, "PATIENCE", 0.01)
     clock, sight = StillClock(), Sight()
-    kept = Kept("sight", sight, clock)
+    kept = KeptFigures("sight", sight, clock)
     sight.gate = asyncio.Event()
     assert _seen(await kept.fresh()) == []
     clock.advance(60)

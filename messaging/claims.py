@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from contracts.value import value
 from messaging import bulk, driver
 from messaging.bus import Outgoing, Receipt
-from messaging.outbox_rows import COLUMNS, Pending, message_of
+from messaging.outbox_rows import OF_MESSAGE, Pending, message_of
 from messaging.schema import UTCDateTime, outbox, outbox_claim
 from messaging.shapes import among, pack
 
@@ -34,21 +34,28 @@ LEASE = timedelta(seconds=30)
 LONGEST_WAIT = timedelta(minutes=1)
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
-_ROW = COLUMNS[:-1]
+_READ = ("id", "available_at", *OF_MESSAGE)
+"""What is read of a row, in this order."""
+_ID, _AVAILABLE_AT, _KEY, _BODY = (_READ.index(name) for name in ("id", "available_at", "key", "body"))
+# What a row mostly says twice comes once: NULL is a type that is the routing key, and a correlation id that is the key.
+# A moment is said as the database does it best.
+_SAID = {
+    "type": "NULLIF(type, routing_key)",
+    "correlation_id": "NULLIF(correlation_id, key)",
+    "available_at": "{available_at}",
+    "created_at": "{created_at}",
+}
 # A row behind one of its key that is claimed, or becomes available later than itself, is left out, also when both are
 # available by now: in this order the younger ones would come first, and enough of them would fill every claim with rows
 # nobody may send. The limit stands in the text: a plan for any number of rows would read the whole table.
-# What a row mostly says twice comes once: NULL is a type that is the routing key, and a correlation id that is the key.
 _TAKE = f"""
 WITH l AS {{materialized}} (
     {{leased}}
 )
-SELECT id, {{available_at}} AS available_at, key, message_id, exchange, routing_key,
-    NULLIF(type, routing_key) AS type, source, NULLIF(correlation_id, key) AS correlation_id, body,
-    {{created_at}} AS created_at
+SELECT {", ".join(f"{_SAID.get(name, name)} AS {name}" for name in _READ)}
 FROM (
     SELECT *, sum(size) OVER (ORDER BY available_at, id ROWS UNBOUNDED PRECEDING) - size AS before FROM (
-        SELECT o.id, o.available_at, {{size}} AS size, {", ".join(f"o.{name}" for name in _ROW)} FROM outbox AS o
+        SELECT {", ".join(f"o.{name}" for name in _READ)}, {{size}} AS size FROM outbox AS o
         WHERE o.available_at >= {{since}} AND o.available_at <= {{now}} AND o.id NOT IN (SELECT id FROM l)
         AND NOT EXISTS (
             SELECT 1 FROM outbox AS p WHERE p.key = o.key AND p.id < o.id
@@ -74,7 +81,7 @@ _TAKE_LITE = (
         )
     )
     .bindparams(*(bindparam(name, type_=UTCDateTime()) for name in ("since", "now")))
-    .columns(outbox.c.id, outbox.c.available_at, *(outbox.c[name] for name in _ROW))
+    .columns(*(outbox.c[name] for name in _READ))
 )
 _TAKE_THERE = _TAKE.format(
     since="$1",
@@ -106,8 +113,6 @@ WITH ended AS (
     DELETE FROM outbox_claim WHERE id IN (SELECT id FROM outbox_claim WHERE ends_at <= $1 FOR UPDATE SKIP LOCKED)
 ) INSERT INTO outbox_claim (ends_at, ids) VALUES ($2, $3::bigint[]) RETURNING id
 """
-_ID, _AVAILABLE_AT, _KEY, _BODY = 0, 1, 2, 9
-"""Where these stand in a row."""
 
 
 @value
@@ -165,7 +170,7 @@ async def claim(
     )
 
 
-def _claimed(
+def _claimed(  # in the order of _READ
     identity: int,
     _available_at: datetime | float,
     key: str | None,

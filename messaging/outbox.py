@@ -26,7 +26,7 @@ from messaging.appending import append
 from messaging.bulk import Writes
 from messaging.clock import Clock, Entropy, SystemClock, SystemEntropy
 from messaging.envelope import Envelope, encode
-from messaging.outbox_rows import COLUMNS, OutboxRow, Pending, outgoing
+from messaging.outbox_rows import OF_MESSAGE, OutboxRow, Pending, outgoing
 from messaging.telemetry import traceparent
 
 if TYPE_CHECKING:
@@ -278,9 +278,7 @@ def _remember(_mapper: Mapper[Any], connection: Connection, row: OutboxMessage) 
     session = object_session(row)
     if session is None:
         return
-    copy = OutboxRow(
-        **{name: getattr(row, name) for name in COLUMNS[:-1]},
-    )
+    copy = OutboxRow(**{name: getattr(row, name) for name in OF_MESSAGE})
     held: _Written = session.info.setdefault(_WRITTEN, _Written(connection, connection.get_transaction()))
     held.rows.append(Pending(row.id, copy))
 

@@ -14,7 +14,7 @@ from messaging.bus import Outgoing
 from messaging.envelope import CONTENT_TYPE, Envelope, encode, text_of
 from messaging.topology import COMMANDS, EVENTS
 
-COLUMNS = (
+OF_MESSAGE = (
     "key",
     "message_id",
     "exchange",
@@ -24,8 +24,10 @@ COLUMNS = (
     "correlation_id",
     "body",
     "created_at",
-    "available_at",
 )
+"""What a row says of its message: the columns of an `OutboxRow`, in the order of its fields."""
+COLUMNS = (*OF_MESSAGE, "available_at")
+"""What is written of a row that is new."""
 
 
 @value

@@ -40,7 +40,7 @@ from orchestrator.instance import (
     written_by,
 )
 from orchestrator.loading import Loading
-from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, Input, PersonActed
+from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, Input, PersonActed, known_as
 from orchestrator.saga.machine import Transition, Verdict, fold, move, stuck
 from orchestrator.saga.state import SagaState
 from orchestrator.saga.story import story
@@ -324,4 +324,4 @@ def _arrived(envelope: Envelope, event: Event, now: datetime) -> EventArrived:
         cause = uuid_of(envelope.causation_id) if envelope.causation_id else None
     except ValueError:
         cause = None
-    return EventArrived(now, envelope.id, event, envelope.source, cause, envelope.text)
+    return known_as(EventArrived(now, envelope.id, event, envelope.source, cause), envelope.text)

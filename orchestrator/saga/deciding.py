@@ -51,7 +51,7 @@ class Deciding(Acting):
             return Transition(Verdict.DUPLICATE)
         if self.state.status is Status.STUCK:
             return Transition(Verdict.PARKED, note="the saga is stuck at its start")
-        self._fact(f.Started(*self._stored(self.saga.starts_on.begin(event))))
+        self._fact(f.started(*self._stored(self.saga.starts_on.begin(event))))
         self._advance()
         return self._applied()
 

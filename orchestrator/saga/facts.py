@@ -5,7 +5,7 @@ Facts name steps and carry whatever the state will hold, so that folding them ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from datetime import datetime
 from typing import Any
@@ -17,18 +17,38 @@ from orchestrator.saga.state import Direction
 
 @value
 class Started:
-    """The instance exists, with this data, whose JSON is `text`, if that has been written already."""
+    """The instance exists, with this data."""
 
     data: Any
-    text: str = field(default="", compare=False, repr=False)
+    text: str = field(default="", init=False, compare=False, repr=False)
+    """The JSON of the data, where that has been written already; never in what `replace` makes."""
 
 
 @value
 class DataChanged:
-    """The data is now this, whose JSON is `text`, if that has been written already."""
+    """The data is now this."""
 
     data: Any
-    text: str = field(default="", compare=False, repr=False)
+    text: str = field(default="", init=False, compare=False, repr=False)
+    """As above."""
+
+
+_set_started: Callable[[Started, str], None] = vars(Started)["text"].__set__
+_set_changed: Callable[[DataChanged, str], None] = vars(DataChanged)["text"].__set__
+
+
+def started(data: Any, text: str) -> Started:
+    """The fact, which knows that `text` is the JSON of this data."""
+    fact = Started(data)
+    _set_started(fact, text)
+    return fact
+
+
+def data_changed(data: Any, text: str) -> DataChanged:
+    """As above."""
+    fact = DataChanged(data)
+    _set_changed(fact, text)
+    return fact
 
 
 @value

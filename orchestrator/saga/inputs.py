@@ -5,6 +5,7 @@ History keeps every input, so that a history alone says all that a replay needs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
@@ -23,8 +24,17 @@ class EventArrived:
     event: Event
     source: str
     causation_id: UUID | None = None
-    id_text: str = field(default="", compare=False, repr=False)
-    """The message's id as text, where somebody knows that."""
+    id_text: str = field(default="", init=False, compare=False, repr=False)
+    """The message's id as text, where somebody knows that; never in what `replace` makes."""
+
+
+_set_text: Callable[[EventArrived, str], None] = vars(EventArrived)["id_text"].__set__
+
+
+def known_as(given: EventArrived, text: str) -> EventArrived:
+    """The same input, which now knows that `text` is its message's id."""
+    _set_text(given, text)
+    return given
 
 
 @value

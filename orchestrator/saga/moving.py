@@ -184,7 +184,7 @@ class Moving:
             return
         stored, text = self._stored(data)
         if differ(stored, before):
-            self._fact(f.DataChanged(stored, text))
+            self._fact(f.data_changed(stored, text))
 
     def _ask(self, function: Callable[..., R], data: Any, *more: object) -> R:
         return unchanged(function, data, *more) if self.saga.guarded else function(data, *more)

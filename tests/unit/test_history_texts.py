@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, get_args
 from uuid import UUID
@@ -12,8 +13,9 @@ from pydantic_core import PydanticSerializationError
 
 from contracts.money import Money
 from contracts.payment import PaymentCaptured, VoidPayment
-from orchestrator.history import dump_facts, dump_progress, dump_sends
+from orchestrator.history import dump_facts, dump_input, dump_progress, dump_sends
 from orchestrator.saga import facts as f
+from orchestrator.saga.inputs import EventArrived, known_as
 from orchestrator.saga.state import Direction, SagaState, Send, Status, StepState, StepStatus
 
 ID = UUID("6d1c6f4e-8a9b-4a53-9d52-0b8f5a3e7c11")
@@ -123,3 +125,16 @@ def test_progress_is_written_so() -> None:
         r'"pay":["running",1,2,"2026-03-01T12:00:00.007000Z",1,{"number":7,"note":"say \"no\""}],'
         r'"ship":["in_doubt",1,0,null,0,null,false,"send"]}}'
     )
+
+
+def test_what_is_made_of_another_does_not_know_the_others_text() -> None:
+    """Of a fact with other data, and of an event with another id, the text is made anew; the first is as it was."""
+    other = Order(number=8)
+    for fact in (f.started(DATA, '{"n":7}'), f.data_changed(DATA, '{"n":7}')):
+        assert '"data":{"n":7}' in dump_facts([fact])
+        assert '"data":{"number":8,"note":""}' in dump_facts([replace(fact, data=other)])
+
+    captured = PaymentCaptured(order_id=ID, amount=Money(amount=1, currency="EUR"))
+    given = known_as(EventArrived(NOON, ID, captured, "payment"), "an id")
+    assert '"message_id":"an id"' in dump_input(given)
+    assert '"message_id":"00000000-0000-0000-0000-000000000001"' in dump_input(replace(given, message_id=UUID(int=1)))

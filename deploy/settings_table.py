@@ -9,7 +9,8 @@ from pathlib import Path
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from messaging.settings import ServiceSettings, as_written
+from messaging.environment import as_written
+from messaging.settings import ServiceSettings
 from orchestrator.settings import OrchestratorSettings
 from services.order.settings import OrderSettings
 from services.payment.settings import PaymentSettings

@@ -26,7 +26,7 @@ from sqlalchemy.exc import ArgumentError
 
 from deploy.servers import PostgresServer, RabbitServer, ServerUnavailable, free_ports
 from messaging.commandline import without_password
-from messaging.settings import from_file
+from messaging.environment import from_file
 
 HOST = "127.0.0.1"
 READY_SECONDS = 90.0

@@ -16,10 +16,11 @@ from sqlalchemy.exc import ArgumentError
 from messaging import migrate as migrations_of
 from messaging.bus import Bus
 from messaging.database import DATABASE_ERRORS, does_not_answer, held_up, in_words, may_not, no_database
+from messaging.environment import as_written, misspelled
 from messaging.privileges import NoSuchRole, NotGranted, Part, Roles
 from messaging.process import EX_CONFIG, EX_UNAVAILABLE, bus_of, load, main
 from messaging.service import Service
-from messaging.settings import ServiceSettings, as_written, misspelled
+from messaging.settings import ServiceSettings
 
 S = TypeVar("S", bound=ServiceSettings)
 

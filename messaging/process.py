@@ -22,13 +22,14 @@ from starlette.types import ASGIApp
 
 from messaging import https, loading, logging
 from messaging.bus import Bus, BusUnavailable, TopologyMismatch
+from messaging.environment import misspelled
 from messaging.keys import UnusableKey
 from messaging.memory_broker import MemoryBroker
 from messaging.migrate import MigrationsPending
 from messaging.privileges import NotGranted
 from messaging.reached import DatabaseUnavailable, WrongDatabase
 from messaging.service import Service
-from messaging.settings import MEMORY, ServiceSettings, misspelled
+from messaging.settings import MEMORY, ServiceSettings
 from messaging.telemetry.configuring import CannotTrace, exporting
 
 EX_UNAVAILABLE = 69

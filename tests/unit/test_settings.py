@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 
 from messaging.commandline import described
-from messaging.settings import ServiceSettings, as_written, misspelled
+from messaging.environment import as_written, misspelled
+from messaging.settings import ServiceSettings
 from orchestrator.settings import OrchestratorSettings
 from services.order.settings import OrderSettings
 from services.payment.settings import PaymentSettings

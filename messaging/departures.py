@@ -90,7 +90,7 @@ class Departures:
             self._forgotten = max(self._forgotten, forgotten)
 
     def arrived(self, ids: Collection[int]) -> None:
-        """These were confirmed, some perhaps after they had failed."""
+        """These were confirmed, or answered, some perhaps after they had failed: nothing waits for them any more."""
         self.confirmed.update(ids)
         if self._failed:
             for identity in ids:

@@ -99,7 +99,7 @@ class Relay:
 
     def arrived(self, ids: Sequence[int]) -> None:
         """Whoever sent these rows, their messages have been answered: they are deleted with what we have sent."""
-        self.confirmed.update(ids)
+        self._departures.arrived(ids)
 
     async def room(self) -> None:
         """Wait a while when far more is offered than the broker takes, so that the outbox does not outgrow it.

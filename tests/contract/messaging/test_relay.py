@@ -198,6 +198,23 @@ async def test_rows_offered_behind_a_failed_one_wait_for_the_sweeper(bench: Benc
     assert await _ids(bench) == [1, 2]
 
 
+async def test_rows_offered_behind_a_failed_one_leave_once_that_has_been_answered(bench: Bench) -> None:
+    """The broker had it, whatever it said: nothing is pending any more that they could overtake."""
+    bench.bus.says = _refusing(1)  # type: ignore[assignment]  # a function all the same
+    first = await _append(bench, row(1, "a"))
+    bench.relay.offer(first)
+    second = await _append(bench, row(2, "a"))
+    await bench.flush()
+    assert numbers(bench.bus.published) == [1]
+
+    bench.relay.arrived([first[0].id])
+    bench.relay.offer(second)
+    await bench.flush()
+
+    assert numbers(bench.bus.published) == [1, 2]
+    assert await _ids(bench) == []
+
+
 async def test_a_row_behind_a_strangers_is_not_offered(bench: Bench) -> None:
     """A row whose key has an older row that this process is not sending is left to the sweepers."""
     await bench.commit_rows([row(1, "a")], available_in=10)

@@ -74,7 +74,8 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     # Hypothesis draws from what it finds written in the modules that are loaded: what `derandomize` promises to repeat
-    # would depend on which other tests a process has collected.
+    # would depend on which other tests a process has collected. No setting, profile or database of its says otherwise
+    # (6.170): only this name does, and a version without it ends every run here.
     providers = sys.modules.get("hypothesis.internal.conjecture.providers")
     if providers is not None:
         nothing = providers.Constants()

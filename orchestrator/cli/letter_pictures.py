@@ -20,7 +20,7 @@ from orchestrator.cli.editing import difference
 from orchestrator.cli.json_array import JsonArray
 from orchestrator.cli.json_values import plain_json
 from orchestrator.cli.opening import Output
-from orchestrator.cli.pictures import plain, plain_lines, safe, sentence
+from orchestrator.cli.pictures import WHOLE, identity, plain, plain_lines, safe, sentence
 from orchestrator.letter_decisions import Outcome
 from orchestrator.letters import Counted, Letter, State, Waiting
 from orchestrator.saga.story import times
@@ -46,9 +46,11 @@ def listing(found: Sequence[Letter], totals: Sequence[Counted], now: datetime, w
 
 
 def _table(found: Sequence[Letter], now: datetime, room: int, *, several_states: bool) -> Table:
-    widths = {"id": 8, "age": 4} | ({"state": 9} if several_states else {})
-    widths |= {"reason": 17, "type": min(max(len(each.type or "?") for each in found), 40)}
-    widths |= {"service": min(max(len(each.service) for each in found), 20), "saga": 8, "times": 5}
+    id_width = len(identity(found[0].id, room))
+    longest_type, longest_service = (room, room) if room >= WHOLE else (40, 20)
+    widths = {"id": id_width, "age": 4} | ({"state": 9} if several_states else {})
+    widths |= {"reason": 17, "type": min(max(len(each.type or "?") for each in found), longest_type)}
+    widths |= {"service": min(max(len(each.service) for each in found), longest_service), "saga": id_width, "times": 5}
     # A narrow terminal does without the less needed columns: how the error ends says more.
     while len(widths) > 4 and sum(widths.values()) + 2 * len(widths) + _LEAST_ERROR > room:
         widths.popitem()
@@ -60,13 +62,13 @@ def _table(found: Sequence[Letter], now: datetime, room: int, *, several_states:
     table.add_column("error", no_wrap=True, overflow="ellipsis", max_width=left)
     for each in found:
         cells = {
-            "id": str(each.id)[:8],
+            "id": identity(each.id, room),
             "age": coarse(now - each.at),
             "reason": safe(each.reason),
             "type": safe(each.type or "?"),
             "state": f"[{_COLORS[each.state]}]{each.state.value}[/]",
             "service": safe(each.service),
-            "saga": safe((each.correlation_id or "")[:8]),
+            "saga": safe(identity(each.correlation_id or "", room)),
             "times": str(each.failures),
         }
         table.add_row(*(cells[name] for name in widths), safe(last_line(each.error)))

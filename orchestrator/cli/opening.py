@@ -25,7 +25,7 @@ from messaging.settings import ServiceSettings
 from messaging.strict_json import NotStrictJson, loads
 from orchestrator import catalog as catalogs
 from orchestrator.catalog import Catalog
-from orchestrator.cli.pictures import plain_lines
+from orchestrator.cli.pictures import WHOLE, plain_lines
 from orchestrator.saga.steps import InvalidSaga
 from orchestrator.settings import OrchestratorSettings
 
@@ -138,7 +138,7 @@ def screen() -> Console:
     console = Console()
     if console.is_terminal:
         return console
-    return Console(file=_Trimmed(), width=None if "COLUMNS" in os.environ else 250)
+    return Console(file=_Trimmed(), width=None if "COLUMNS" in os.environ else WHOLE)
 
 
 class _Trimmed(StringIO):

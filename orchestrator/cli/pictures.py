@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
+from uuid import UUID
 
 from rich.console import Console
 from rich.markup import escape
@@ -25,6 +26,8 @@ _COLORS = {
 }
 
 
+WHOLE = 10_000
+"""Columns of what is no terminal: a program reads it, so that nothing there is cut or left out."""
 _COLUMNS = ("id", "key", "status", "took", "moved", "saga")
 _GAP = 2
 _SHORTEST_STEP = 8
@@ -39,15 +42,16 @@ def listing(found: Sequence[Listed], totals: Mapping[tuple[str, str], int], cons
     left_out: list[str] = []
     if found:
         table = Table(box=None, pad_edge=False, header_style="bold")
-        columns, step_width = _fitting(found, console.width)
+        doing = [each.step or _short(each.reason, console.width) for each in found]
+        columns, step_width = _fitting(found, doing, console.width)
         left_out = [each for each in _COLUMNS if each not in columns] + ([] if step_width else ["step"])
         for column, width in columns.items():
             table.add_column(column, no_wrap=True, min_width=width)
         if step_width:
             table.add_column("step", no_wrap=True, overflow="ellipsis", max_width=step_width)
-        for each in found:
+        for each, words in zip(found, doing, strict=True):
             cells = (
-                str(each.id)[:8],
+                identity(each.id, console.width),
                 safe(each.key),
                 status(each.status),
                 short(each.updated_at - each.started_at),
@@ -55,8 +59,7 @@ def listing(found: Sequence[Listed], totals: Mapping[tuple[str, str], int], cons
                 f"{safe(each.name)} v{each.version}",
             )
             shown = dict(zip(_COLUMNS, cells, strict=True))
-            doing = [safe(each.step or _short(each.reason))] if step_width else []
-            table.add_row(*(shown[column] for column in columns), *doing)
+            table.add_row(*(shown[column] for column in columns), *([safe(words)] if step_width else []))
         # A key that is longer than the terminal is wide is whole all the same: the terminal breaks the line.
         whole = sum(columns.values()) + _GAP * len(columns) + step_width
         console.print(table, width=max(console.width, whole), crop=False)
@@ -69,18 +72,23 @@ def listing(found: Sequence[Listed], totals: Mapping[tuple[str, str], int], cons
         sentence(console, f"no room for {', '.join(left_out)}: see a wider terminal, or --output json", style="dim")
 
 
-def _fitting(found: Sequence[Listed], width: int) -> tuple[dict[str, int], int]:
+def identity(id: UUID | str, room: int) -> str:
+    """The beginning of an id, which every command takes for it; all of it where a program reads it."""
+    return str(id) if room >= WHOLE else str(id)[:8]
+
+
+def _fitting(found: Sequence[Listed], doing: Sequence[str], width: int) -> tuple[dict[str, int], int]:
     """Which columns a terminal of this width has room for, how wide each is, and how wide the step may be (0: none).
 
     Ids, keys and statuses are copied from here, so they are never cut; the others give way, the step last.
     """
     columns = {
-        "id": 8,
+        "id": len(identity(found[0].id, width)),
         "key": max(3, *(len(each.key) for each in found)),
         "status": max(6, *(len(each.status) for each in found)),
     }
     room = width - sum(columns.values()) - _GAP * (len(columns) - 1)
-    step = max(4, *(len(each.step or _short(each.reason)) for each in found))
+    step = max(4, *map(len, doing))
     for column, wide in (("took", 8), ("moved", 19), ("saga", max(len(each.name) for each in found) + 4)):
         if room < wide + step + 2 * _GAP:
             break
@@ -106,9 +114,9 @@ def status(status: str) -> str:
     return f"[{_COLORS.get(status, 'default')}]{safe(status)}[/]"
 
 
-def _short(text: str) -> str:
+def _short(text: str, room: int) -> str:
     line = last_line(text)
-    return line if len(line) <= 40 else f"{line[:39]}…"
+    return line if len(line) <= 40 or room >= WHOLE else f"{line[:39]}…"
 
 
 def plain(text: str) -> str:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from messaging.envelope import stamp
 from orchestrator.cli import timeline
-from orchestrator.cli.pictures import safe
+from orchestrator.cli.pictures import identity, safe
 from orchestrator.operations.action import Outcome, Result
 from orchestrator.words import last_line
 
@@ -25,7 +25,7 @@ _COLORS = {Result.DONE: "green", Result.POSSIBLE: "cyan", Result.REFUSED: "bold 
 def outcomes(found: Sequence[Outcome], console: Console) -> None:
     """A line an instance: what moves and what is sent, or why not."""
     cells = {
-        "id": [str(each.id)[:8] for each in found],
+        "id": [identity(each.id, console.width) for each in found],
         "key": [safe(each.key) for each in found],
         "saga": [f"{safe(each.name)} v{each.version}" if each.name else "" for each in found],
         "result": [f"[{_COLORS[each.result]}]{each.result}[/]" for each in found],

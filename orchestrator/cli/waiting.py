@@ -30,7 +30,7 @@ from messaging.waiting import (
 )
 from orchestrator.cli.json_values import in_json
 from orchestrator.cli.opening import Output, OutputOption, length_of, screen, with_database
-from orchestrator.cli.pictures import safe_lines, sentence
+from orchestrator.cli.pictures import identity, safe_lines, sentence
 from orchestrator.parked_list import ParkedWaiting, parked_waiting
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.times import clock, short
@@ -80,7 +80,7 @@ def list_parked(
         return (
             short(each.age),
             each.type,
-            f"{each.saga} {str(each.saga_id)[:8]}",
+            f"{each.saga} {identity(each.saga_id, screen().width)}",
             behind,
             clock(each.retry_at),
             each.reason,
@@ -132,7 +132,7 @@ def list_deferred(
 
     def cells(each: DeferredWaiting) -> tuple[str, ...]:
         behind = "its call outside" if each.started else f"the time, {clock(each.due_at)}"
-        saga = (each.correlation_id or "")[:8]
+        saga = identity(each.correlation_id or "", screen().width)
         return (short(each.age), each.type, each.consumer, saga, str(each.attempts), behind, each.last_error)
 
     _list(deferred_waiting, _filter(type, older_than, limit), output, columns, cells, "deferred")

@@ -364,7 +364,7 @@ class Service:
             "broker": self._started and not self.bus.connected,
             "consumers": self._started and not all(worker.attached for worker in self.workers),
             "worker": not all(worker.moving for worker in self.workers),
-            **({} if self._store is None else {"subject_keys": self._store.lacks is not None}),
+            **({} if self._store is None else {"master_key": self._store.lacks is not None}),
         }
 
     def _queues(self) -> list[str]:

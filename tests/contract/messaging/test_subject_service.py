@@ -163,7 +163,7 @@ async def test_a_missing_master_key_is_seen_until_it_comes(sqlite_url: str, tmp_
 async def _measured(service: Service) -> float:
     """What the alert looks at."""
     page, _ = await service.telemetry.page("text/plain")
-    (found,) = re.findall(r'^amends_obstacle\{[^}]*obstacle="subject_keys"[^}]*\} (\S+)$', page.decode(), re.MULTILINE)
+    (found,) = re.findall(r'^amends_obstacle\{[^}]*obstacle="master_key"[^}]*\} (\S+)$', page.decode(), re.MULTILINE)
     return float(found)
 
 

@@ -70,6 +70,8 @@ class Station:
     poller: Poller
     subscriptions: dict[str, Subscription]
     settling: Settling
+    finishes: bool
+    """Whether what is in hand is handled before the end, instead of going back to its queue, as long as it can be."""
     slow: Slow = field(default_factory=Slow)
     busy: set[str] = field(default_factory=set)
     """Queues of which something was handled."""
@@ -167,9 +169,10 @@ class Lane:
                     structlog.get_logger().warning(
                         "batch_waits", consumer=self._station.consumer.name, failures=failures, error=self.waiting_for
                     )
-                    if self._station.stopping:
+                    if self._station.stopping and not (self._station.finishes and isinstance(_cause(error), Conflict)):
                         # Unacknowledged: the broker hands them to somebody else when we close.
                         self._station.poller.release(arrivals)
+                        self._station.finishes = False
                         return None
                     # Whoever was in the way has committed by then: the same again finds what that left.
                     if failures > 1 or not isinstance(_cause(error), Conflict):

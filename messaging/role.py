@@ -22,8 +22,9 @@ class Role:
     `left_over` finds what an earlier configuration has left on the broker: its queues are read until they are empty.
     Queues with a single active consumer are shared with all processes that read the queue `common`. `also` is what is
     declared with them and not read. `meters` and `looks` are figures of its own, `watched` queues of others that it
-    depends on. `lanes` is how many transactions there may be at a time. `answers` are the types of what it publishes in
-    answer to what it reads.
+    depends on. `lanes` is how many transactions there may be at a time. With `finishes` a process that ends handles all
+    that it has in hand, instead of giving it back. `answers` are the types of what it publishes in answer to what it
+    reads.
     """
 
     consumer: Consumer
@@ -32,6 +33,7 @@ class Role:
     left_over: Callable[[Bus], Awaitable[Sequence[Queue | Spread]]] | None = None
     common: str | None = None
     lanes: int = 1
+    finishes: bool = False
     also: Topology = Topology(exchanges=())  # noqa: RUF009 - a value
     meters: tuple[Meter, ...] = ()
     looks: tuple[Look, ...] = ()

@@ -183,6 +183,7 @@ class Service:
             entropy=self.entropy,
             batch_size=self.settings.batch_size,
             lanes=role.lanes,
+            finishes=role.finishes,
             grace=self.settings.outbox_grace,
             interval=interval,
             checkpoint=checkpoint,

@@ -37,7 +37,7 @@ SHARE = 2
 
 
 class Worker:
-    """Runs one consumer on its queues."""
+    """Runs one consumer on its queues. With `finishes` it handles all that it has in hand before it ends."""
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class Worker:
         entropy: Entropy,
         batch_size: int = 500,
         lanes: int = 1,
+        finishes: bool = False,
         grace: timedelta = timedelta(seconds=10),
         interval: float = 1.0,
         checkpoint: Checkpoint = no_checkpoint,
@@ -87,6 +88,7 @@ class Worker:
             self._poller,
             self._subscriptions,
             Settling(self._subscriptions, batch_size),
+            finishes=finishes,
         )
         self._lanes = [Lane(self._station, batch_size) for _ in range(lanes)]
         self._under_way = 0
@@ -147,7 +149,7 @@ class Worker:
 
     async def _work(self, lane: Lane) -> None:
         """Take and handle batches until `stop`."""
-        while not self._station.stopping:
+        while not self._station.stopping or (self._station.finishes and len(self._hand)):
             taken = self._hand.take(lane.sizing.now) if self._worthwhile() else []
             if not taken:
                 resting = asyncio.get_running_loop().create_future()
@@ -163,6 +165,8 @@ class Worker:
                 # What had to wait for this batch may be taken now, by another lane too.
                 self._look()
             await self._relay.room()
+        # The next one may rest although there is nothing left for it.
+        self._wake()
 
     def _look(self) -> None:
         """Something is in hand: a lane that rests looks at it, and what is not taken at once is read meanwhile.
@@ -203,15 +207,21 @@ class Worker:
         """Take no more deliveries and let `run` end after the batches in hand.
 
         What has arrived and is in no batch goes back to its queue at once: whoever else reads it need not wait for us.
+        Who `finishes` handles it instead: each time that it went back would count towards the delivery limit.
         """
         self._station.stopping = True
         await self._leave(*self._subscriptions)
         self._end()
 
     async def _leave(self, *queues: str) -> None:
-        """Read these no more, and give back what is in no batch."""
+        """Read these no more, and give back what is in no batch, unless it will be handled."""
         for queue in queues:
             await self._subscriptions[queue].cancel()
+        if self._station.finishes:
+            return
+        await self._give_back()
+
+    async def _give_back(self) -> None:
         left: dict[str, list[Delivery]] = {}
         for each in self._hand.leave():
             left.setdefault(each.queue, []).append(each)

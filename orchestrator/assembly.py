@@ -82,4 +82,5 @@ def _dead_letters(settings: OrchestratorSettings) -> list[Role]:
     """Who keeps everybody's dead letters: of several shards the first."""
     if settings.placement.number != 0:
         return []
-    return [Role(Collector(settings.allowed), (collected_queue(settings.queue_type),))]
+    # The broker counts what goes back, and drops what has come back too often: here that goes to no other queue.
+    return [Role(Collector(settings.allowed), (collected_queue(settings.queue_type),), finishes=True)]

@@ -176,7 +176,9 @@ class Bench:
         self._running: list[asyncio.Task[None]] = []
         self._ids = count(1)
 
-    async def serve(self, consumer: Participant | Consumer, *, batch_size: int = 100, lanes: int = 1) -> Worker:
+    async def serve(
+        self, consumer: Participant | Consumer, *, batch_size: int = 100, lanes: int = 1, finishes: bool = False
+    ) -> Worker:
         """Start a worker on `depot.in`."""
         if isinstance(consumer, Participant):
             participant = ParticipantConsumer(consumer, clock=self.clock, entropy=self.entropy)
@@ -194,6 +196,7 @@ class Bench:
             entropy=self.entropy,
             batch_size=batch_size,
             lanes=lanes,
+            finishes=finishes,
         )
         if isinstance(self.consumer, ParticipantConsumer):
             self.consumer.calls.connect(self.worker.submit)

@@ -334,6 +334,46 @@ async def test_stopping_finishes_the_batch_in_hand_and_acknowledges_it(bench: Be
     assert await done(bench.database) == [("p0", "packed"), ("p1", "packed")]
 
 
+async def test_who_finishes_handles_all_that_it_has_in_hand_before_it_ends(bench: Bench) -> None:
+    """Nothing goes back, which would count towards the queue's delivery limit."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    participant = Participant("depot")
+
+    @participant.handles(Pack)
+    async def pack(command: Pack, db: AsyncSession) -> Packed | Refused:
+        begun.set()
+        await go_on.wait()
+        await note(db, command.parcel, "packed")
+        return Packed(parcel=command.parcel)
+
+    worker = await bench.serve(participant, batch_size=2, finishes=True)
+    deliveries = [bench.delivery(Pack(parcel=f"p{number}")) for number in range(5)]
+    bench.bus.hand_over(deliveries)
+    await begun.wait()
+    await worker.stop()
+    go_on.set()
+    await asyncio.gather(*bench._running)
+
+    assert bench.bus.settled == [each.tag for each in deliveries]
+    assert bench.bus.requeued == []
+    assert len(await done(bench.database)) == 5
+
+
+async def test_who_finishes_ends_where_the_database_is_away(bench: Bench) -> None:
+    """What it cannot store stays on the queue, and only the first batch is tried."""
+    worker = await bench.serve(packer(), batch_size=2, finishes=True)
+    away = Away(bench)
+    bench.bus.hand_over([bench.delivery(Pack(parcel=f"p{number}")) for number in range(5)])
+    await until(lambda: not worker.moving, "a batch waits")
+    await worker.stop()
+    refused = away.refused
+    await bench.pass_time(lambda: all(each.done() for each in bench._running), "it ends")
+
+    assert away.refused - refused <= 1
+    assert bench.bus.settled == bench.bus.requeued == []
+    away.away = False
+
+
 async def test_messages_of_one_key_are_handled_in_the_order_in_which_they_came(bench: Bench) -> None:
     """Grouping a batch by type never swaps two messages of one key."""
     await bench.serve(packer())

@@ -13,22 +13,29 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import update
+from pydantic import SecretStr
+from sqlalchemy import select, update
 from sqlalchemy.engine import Row
 
 from messaging import dead_letters, schema
-from messaging.bus import Delivery
+from messaging.bus import Delivery, Outgoing, Receipt
 from messaging.database import Database
 from messaging.dead_letters import letter_id
 from messaging.envelope import CONTENT_TYPE
+from messaging.memory import MemoryBroker, MemoryBus
+from messaging.topology import COLLECTED_QUEUE, DEAD_LETTERS
+from orchestrator.assembly import orchestrator
+from orchestrator.catalog import Catalog
 from orchestrator.dead_letters import Collector
 from orchestrator.schema import collected_letter
+from orchestrator.settings import OrchestratorSettings
 from tests.contract.messaging.bench import NOON
 from tests.contract.orchestrator.conftest import make_tables
 from tests.contract.orchestrator.letters import LETTER, announced, dead_letter
 from tests.contract.orchestrator.office import Office
 from tests.unit.work import Done, pivot, step, work_saga
 
+PATIENCE = 30.0
 DIED = datetime(2026, 3, 1, 11, 0, tzinfo=UTC)
 
 
@@ -331,3 +338,35 @@ async def test_what_the_broker_gave_up_may_have_long_headers(office: Office) -> 
         LONG[:40],
     )
     assert len(long.service) <= 255
+
+
+async def test_an_orchestrator_that_ends_collects_what_it_has_in_hand(database_url: str) -> None:
+    """Given back often enough, a letter would be dropped by the broker: its queue has no dead-letter exchange."""
+    settings = OrchestratorSettings(
+        database_url=SecretStr(database_url),
+        amqp_url=SecretStr("memory://"),
+        port=0,
+        migrate_on_start=True,
+        batch_size=3,
+    )
+    broker = MemoryBroker()
+    service = orchestrator(settings, Catalog([]), MemoryBus(broker, service="orchestrator"))
+    tester = MemoryBus(broker, service="tester")
+    strays = [
+        Outgoing(DEAD_LETTERS, "tester.lost", f"stray-{number}", b"{}", "", DIED, "tester", None, CONTENT_TYPE)
+        for number in range(5)
+    ]
+    async with asyncio.timeout(PATIENCE):
+        await service.start()
+        await tester.start()
+        collecting = service.workers[1]
+        publishing = asyncio.create_task(tester.publish(strays))
+        while collecting.in_hand_since is None:  # noqa: ASYNC110 - the worker has a task of its own
+            await asyncio.sleep(0)
+        await service.finish()
+        assert await publishing == [Receipt.CONFIRMED] * 5
+    assert broker.depth(COLLECTED_QUEUE) == 0
+    async with service.database.reading() as connection:
+        kept = list((await connection.execute(select(collected_letter.c.message_id))).scalars())
+    assert sorted(kept) == [each.message_id for each in strays]
+    await service.close()

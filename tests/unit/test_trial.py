@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from deploy.containers import waits
 from deploy.containers.__main__ import Result, written
 from deploy.containers.page import PAGE, commands
 from deploy.containers.trial import Wrong
@@ -46,3 +47,15 @@ def test_a_page_without_a_place_for_results_is_refused() -> None:
     """Instead of losing them."""
     with pytest.raises(Wrong, match="no place for the results"):
         written("a page\n", [])
+
+
+def test_a_message_waits_from_when_it_was_made_until_it_was_handled() -> None:
+    """Of those made since then; one that was made before, or is not handled yet, counts for nothing."""
+    made = {"before": 1.0, "short": 10.0, "long": 10.5, "not yet": 11.0}
+    assert waits.longest_wait(made, {"older": 99.0, "short": 10.125, "long": 10.75}) == 0.25
+
+
+def test_an_id_that_has_its_time_says_when_a_message_was_made() -> None:
+    """What a service says of itself has such an id; an answer's id is derived."""
+    assert waits.made_at("01a21755-6c2c-7305-94c0-56cf8bccb320") == 1795687803.948
+    assert waits.made_at("9db6ecdb-ff59-5614-90e1-3ca1e1ac12c8") is None

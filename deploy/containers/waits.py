@@ -1,0 +1,65 @@
+"""How long messages have waited for their service, by what the tables say: from when one was made to its handling.
+
+A saga waits for one message at a time. So where none waits for long, no saga is held up, and of a saga that takes long
+this says who was waited for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from deploy.containers.stack import SERVICES, Stack
+
+_SENT = """
+SELECT json_object_agg(id, extract(epoch FROM at)) FROM (
+    SELECT command ->> 'id' AS id, min(at) AS at FROM saga_history, json_array_elements(commands::json) AS command
+    WHERE at >= :'since' AND command ->> 'kind' = 'command' GROUP BY command ->> 'id'
+) AS sent
+"""
+_ANSWERED = """
+SELECT json_object_agg(
+    message_id, json_build_array(answer_id, extract(epoch FROM (answer_body::json ->> 'time')::timestamptz))
+) FROM inbox WHERE consumer = :'consumer' AND answer_id IS NOT NULL AND received_at >= :'since'
+"""
+_RECEIVED = """
+SELECT json_object_agg(message_id, extract(epoch FROM received_at))
+FROM inbox WHERE consumer = :'consumer' AND received_at >= :'since'
+"""
+_ORCHESTRATOR, *_PARTICIPANTS = SERVICES
+
+
+def now(stack: Stack) -> str:
+    """The moment, as the database has it."""
+    return stack.sql(_ORCHESTRATOR, "SELECT now()")
+
+
+def longest(stack: Stack, since: str) -> dict[str, float]:
+    """For each service how many seconds the message waited that waited longest for it, of those made since then."""
+    found: dict[str, float] = {}
+    commands = _read(stack, _ORCHESTRATOR, _SENT, since)
+    received = _read(stack, _ORCHESTRATOR, _RECEIVED, since)
+    events = {message: made for message in received if (made := made_at(message)) is not None}
+    for participant in _PARTICIPANTS:
+        answers = _read(stack, participant, _ANSWERED, since)
+        found[participant] = longest_wait(commands, {command: at for command, (_, at) in answers.items()})
+        events |= {answer: at for command, (answer, at) in answers.items() if command in commands}
+    return {_ORCHESTRATOR: longest_wait(events, received), **found}
+
+
+def longest_wait(made: Mapping[str, float], handled: Mapping[str, float]) -> float:
+    """Of the messages that are in both. Raises ValueError where none is."""
+    return max(at - made[message] for message, at in handled.items() if message in made)
+
+
+def made_at(message: str) -> float | None:
+    """When a message was made whose id says so, in seconds since 1970; None where it does not."""
+    identity = UUID(message)
+    return (identity.int >> 80) / 1000 if identity.version == 7 else None
+
+
+def _read(stack: Stack, service: str, query: str, since: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(stack.sql(service, query, since=since, consumer=service) or "{}")
+    return found

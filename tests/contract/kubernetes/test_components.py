@@ -14,7 +14,9 @@ from tests.contract.kubernetes.manifests import (
     PLATFORM,
     PRODUCTION,
     SERVICES,
+    Pod,
     Resource,
+    may_speak,
     named,
     of_kind,
     overlaid,
@@ -69,6 +71,20 @@ def test_each_service_signs_with_a_key_of_its_own(tmp_path: Path) -> None:
             },
         )
     assert len(resources) == len(rendered(PRODUCTION))
+
+
+def test_services_that_trace_say_where_to_and_may_go_there(tmp_path: Path) -> None:
+    """Without the component nobody leaves the namespace for a collector."""
+    resources = _with(tmp_path, PRODUCTION, "components/tracing")
+    collector = Pod({"app": "collector"}, "monitoring", {})
+    before = of_kind([*rendered(PLATFORM), *rendered(PRODUCTION)], "NetworkPolicy")
+    after = of_kind([*rendered(PLATFORM), *resources], "NetworkPolicy")
+    for name in SERVICES:
+        plain, traced = (named(each, "Deployment", name) for each in (rendered(PRODUCTION), resources))
+        assert _added(plain, traced) == ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.monitoring:4318"}, {})
+        pod = Pod.of(traced["spec"]["template"], "amends")
+        assert [may_speak(each, pod, collector, 4318) for each in (before, after)] == [False, True]
+        assert not may_speak(after, pod, collector, 9090)
 
 
 def test_services_that_seal_get_the_keys_of_persons_and_the_orchestrator_none(tmp_path: Path) -> None:

@@ -297,6 +297,15 @@ def test_a_roll_out_and_a_drained_node_leave_enough_of_them(service: str) -> Non
         assert selector["matchLabels"]["app.kubernetes.io/name"] == service
 
 
+def test_a_drained_node_takes_one_of_the_brokers_nodes_at_most() -> None:
+    """Its operator makes no budget for them; the databases' makes one."""
+    budget = named(rendered(PLATFORM), "PodDisruptionBudget", "rabbitmq")["spec"]
+    assert budget["maxUnavailable"] == 1
+    # As the Cluster Operator labels them.
+    labels = {f"app.kubernetes.io/{key}": "rabbitmq" for key in ("name", "component", "part-of")}
+    assert selects(budget["selector"], labels)
+
+
 @pytest.mark.parametrize(("service", "port"), [("order", 8001), ("payment", 8002)])
 def test_a_service_with_an_api_has_an_address(service: str, port: int) -> None:
     """Its name leads to the port of its pods."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,7 +143,7 @@ def three_processes(found: Backends, wanted: Sequence[Service], environment: Map
 
 def embedded(environment: Mapping[str, str], data: Path) -> System:
     """All three services in one process, the one to be killed; its SQLite files and its log lie in `data`."""
-    first = _three_ports_in_a_row()
+    first = free_ports(3, in_a_row=True)[0]
     command = [sys.executable, "-m", "deploy", "run", "--data", str(data), "--port", str(first)]
     names = ("orchestrator", "order", "payment")
     return System(
@@ -154,18 +152,6 @@ def embedded(environment: Mapping[str, str], data: Path) -> System:
         {name: f"sqlite:///{data / name}.db" for name in names},
         ["embedded"],
     )
-
-
-def _three_ports_in_a_row() -> int:
-    while True:
-        (first,) = free_ports(1)
-        with ExitStack() as stack:
-            try:
-                for port in range(first, first + 3):
-                    stack.enter_context(socket.socket()).bind((HOST, port))
-            except OSError:
-                continue
-            return first
 
 
 @dataclass(frozen=True, slots=True)

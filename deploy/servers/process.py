@@ -166,52 +166,66 @@ class PortLease:
     restarts: otherwise the next server to be started may well be given the port of one that is down for a moment.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, in_a_row: bool = False) -> None:
         self.ports: list[int] = []
         self._locks: list[socket.socket] = []
         while len(self.ports) < count:
-            port = random.randrange(20_000, 32_000)  # noqa: S311 - any number will do
+            first = random.randrange(20_000, 32_000)  # noqa: S311 - any number will do
+            self._take(range(first, first + (count if in_a_row else 1)))
+
+    def _take(self, ports: range) -> None:
+        """All of these, or none where somebody has one of them."""
+        locks = []
+        for port in ports:
             lock = _lock(port)
             if lock is None:
-                continue
-            if not _is_free(port):
-                lock.close()
-                continue
-            self.ports.append(port)
-            self._locks.append(lock)
+                break
+            locks.append(lock)
+        if len(locks) == len(ports):
+            self.ports.extend(ports)
+            self._locks.extend(locks)
+        else:
+            _close(locks)
 
     def release(self) -> None:
         """Let others have them."""
+        _close(self._locks)
+        self._locks.clear()
+
+    def keep(self) -> None:
+        """Let nobody else have them before this process ends."""
         for lock in self._locks:
-            lock.close()
+            lock.detach()
         self._locks.clear()
 
 
 def _lock(port: int) -> socket.socket | None:
+    """What keeps a port from other leases; None where somebody else has it, or listens there."""
     lock = socket.socket(socket.AF_UNIX)
-    if sys.platform == "linux":
-        # An abstract socket is a lock that no crash leaves behind.
-        try:
+    try:
+        if sys.platform == "linux":
+            # An abstract socket is a lock that no crash leaves behind.
             lock.bind(f"\0amends-port-{port}")
-        except OSError:
-            lock.close()
-            return None
+        with socket.socket() as listener:
+            listener.bind((HOST, port))
+    except OSError:
+        lock.close()
+        return None
     return lock
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as listener:
-        try:
-            listener.bind((HOST, port))
-        except OSError:
-            return False
-        return True
+def _close(locks: Sequence[socket.socket]) -> None:
+    for lock in locks:
+        lock.close()
 
 
-def free_ports(count: int) -> list[int]:
-    """Loopback ports nobody listens on now, all different."""
-    lease = PortLease(count)
-    lease.release()
+def free_ports(count: int, *, in_a_row: bool = False) -> list[int]:
+    """Loopback ports nobody listens on, all different; no lease on the machine has them before this process ends.
+
+    Whoever is given one may be down for a moment, and what is started meanwhile must not be given the same.
+    """
+    lease = PortLease(count, in_a_row=in_a_row)
+    lease.keep()
     return lease.ports
 
 

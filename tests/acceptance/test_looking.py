@@ -24,7 +24,7 @@ from orchestrator.catalog import Catalog
 from orchestrator.cli.app import app
 from orchestrator.replay.recorded import Recorded
 from tests import laying
-from tests.acceptance.programs import AMENDS, environment, eventually
+from tests.acceptance.programs import AMENDS, BOUND, environment, eventually
 from tests.contract.messaging.bench import NOON, Bench, row
 from tests.contract.orchestrator.letters import collected, dead_letter
 from tests.contract.orchestrator.office import Office
@@ -153,7 +153,7 @@ def test_watching_ends_by_interrupt_without_a_traceback(amends: Amends, database
         )
         assert eventually(lambda: "running=1" in log.read_text())
         process.send_signal(signal.SIGINT)
-        _, complaints = process.communicate(timeout=20)
+        _, complaints = process.communicate(timeout=BOUND)
     assert process.returncode == 130
     assert complaints.strip() == ""
 

@@ -93,7 +93,7 @@ class RabbitBench(_Named):
         *,
         passive: bool = False,
         url: str | None = None,
-        publish_timeout: timedelta = timedelta(seconds=5),
+        publish_timeout: timedelta = timedelta(seconds=PATIENCE),
         heartbeat: int = 30,
     ) -> RabbitBus:
         bus = RabbitBus(
@@ -101,7 +101,7 @@ class RabbitBench(_Named):
             service=service,
             passive=passive,
             publish_timeout=publish_timeout,
-            connect_timeout=timedelta(seconds=10),
+            connect_timeout=timedelta(seconds=PATIENCE),
             heartbeat=heartbeat,
         )
         await bus.start()

@@ -20,6 +20,7 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = asyncio.Event()
         self._open.set()
+        self._cuts = 0
         self.accepted = 0
 
     @property
@@ -57,6 +58,7 @@ class Proxy:
 
     def reset(self) -> None:
         """Cut every connection; the next attempt succeeds."""
+        self._cuts += 1
         for pair in self._links:
             for writer in pair:
                 writer.transport.abort()
@@ -89,8 +91,14 @@ class Proxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        cuts = self._cuts
         broker_reader, broker_writer = await asyncio.open_connection(self._target.host, self._target.port)
         pair = (writer, broker_writer)
+        if self._server is None or self._cuts > cuts:
+            # Cut before it was one: nobody is to get through to a broker that is away.
+            for each in pair:
+                each.transport.abort()
+            return
         self._links.add(pair)
         for source, sink in ((reader, broker_writer), (broker_reader, writer)):
             task = asyncio.create_task(self._forward(source, sink))

@@ -17,7 +17,7 @@ import asyncpg
 import psutil
 import pytest
 
-from deploy.servers import PostgresServer, RabbitServer, ServerUnavailable
+from deploy.servers import PostgresServer, RabbitServer, ServerUnavailable, free_ports
 
 BOUND = 60.0
 
@@ -232,6 +232,15 @@ async def test_rabbitmq_nodes_beside_each_other_are_a_cluster() -> None:
             await received.ack()
         with pytest.raises(ServerUnavailable, match="no RabbitMQ node beside"):
             first.join()
+
+
+def test_a_port_that_was_given_away_is_not_given_to_anybody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether somebody listens there or not: who has it may be down for a moment."""
+    first, second, third = free_ports(3, in_a_row=True)
+    assert (second, third) == (first + 1, first + 2)
+    drawn = iter((second, third, *range(third + 1, 32_000)))
+    monkeypatch.setattr("random.randrange", lambda *_: next(drawn))
+    assert free_ports(1)[0] > third
 
 
 async def test_a_rabbitmq_that_cannot_start_says_why() -> None:

@@ -84,14 +84,14 @@ def test_an_answer_without_an_end_is_exit_code_1(
     assert capsys.readouterr().err == f"{url}: timed out\n"
 
 
-def test_nobody_there_is_exit_code_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nobody_there_is_exit_code_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], deaf_port: int
+) -> None:
     """Without a URL it asks at the port that the service itself is told."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
     monkeypatch.delenv("AMENDS_HEALTH_PORT", raising=False)
-    monkeypatch.setenv("PORT", str(port))
+    monkeypatch.setenv("PORT", str(deaf_port))
     assert probe.main([]) == 1
-    assert f"http://127.0.0.1:{port}/readyz: " in capsys.readouterr().err
+    assert f"http://127.0.0.1:{deaf_port}/readyz: " in capsys.readouterr().err
 
 
 def test_the_port_for_probes_goes_before(monkeypatch: pytest.MonkeyPatch) -> None:

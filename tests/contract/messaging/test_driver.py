@@ -453,7 +453,8 @@ async def test_the_servers_bounds_are_told_from_other_errors(database: Database)
 
 async def test_our_own_bound_is_a_timeout(postgres_url: str, database: Database) -> None:
     """A server that does not answer in time raises the same TimeoutError."""
-    impatient = Database(postgres_url, command_seconds=0.2)
+    # Long enough for whatever does not wait.
+    impatient = Database(postgres_url, command_seconds=2)
     await _prepare(impatient)
 
     async def slow(connection: AsyncConnection) -> None:

@@ -6,6 +6,7 @@ Each holds both for what is spoken to the driver and for what goes through SQLAl
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -120,19 +121,25 @@ async def test_a_lock_that_another_process_holds_passes(database: Database, tmp_
 @pytest.mark.parametrize("database", ["direct"], indirect=True)
 async def test_a_task_that_ends_in_a_statement_commits_nothing(database: Database) -> None:
     """Its connection goes with it, and with that its lock; the next one works."""
-    begun = asyncio.Event()
-    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000000) SELECT max(i) FROM n"
+    loop, begun, over = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def wait() -> int:
+        loop.call_soon_threadsafe(begun.set)
+        assert over.wait(30)
+        return 1
 
     async def write() -> None:
         async with database.transaction() as connection:
+            driver = (await connection.get_raw_connection()).driver_connection
+            assert driver is not None
+            await driver.create_function("wait", 0, wait)
             await _insert(connection, 3)
-            begun.set()
-            await bulk.select(connection, (shelf.c.id,), shelf.c.id, [1], computed=(("slow", f"({numbers})"),))
+            await bulk.select(connection, (shelf.c.id,), shelf.c.id, [1], computed=(("slow", "wait()"),))
 
     task = asyncio.create_task(write())
     await begun.wait()
-    await asyncio.sleep(0.05)
     task.cancel()
+    over.set()
     with pytest.raises(asyncio.CancelledError):
         await task
     async with database.transaction() as connection:

@@ -64,8 +64,8 @@ class Program:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """What it has logged, one JSON object a line."""
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        """What it has logged, one JSON object a line; not one that is just being written and has no end yet."""
+        return [json.loads(line) for line in self.log.read_text().split("\n")[:-1] if line.startswith("{")]
 
     def wait_for(self, what: Callable[[], Any]) -> Any:
         """Wait until it has said so; fails at once when it has ended instead."""

@@ -21,6 +21,7 @@ from messaging.participant import Participant
 from messaging.received import Received, Tick, Unreadable, read
 from messaging.serving import ParticipantConsumer
 from messaging.work import Work
+from tests import laying
 from tests.contract.messaging import parcels
 from tests.contract.messaging.bench import Bench
 from tests.contract.messaging.parcels import Ordered, Pack, Packed, Refused, done, note, packer
@@ -151,14 +152,12 @@ async def test_a_message_that_is_too_slow_for_ever_becomes_a_dead_letter_with_th
 
 async def test_a_message_whose_rows_somebody_holds_rests_and_stops_nobody(postgres_url: str) -> None:
     """Not even its dead letter could be written: it stays unacknowledged, and is done when its rows are free."""
-    bench = Bench(Database(postgres_url, command_seconds=0.3))
-    async with bench.database.transaction() as connection:
-        await connection.run_sync(schema.metadata.create_all)
-        await connection.run_sync(parcels.metadata.create_all)
+    bench, patient = Bench(Database(postgres_url, command_seconds=0.3)), Database(postgres_url)
+    await laying.create(patient, schema.metadata, parcels.metadata)
     worker = await bench.serve(packer())
     held = bench.delivery(Pack(parcel="held"), id=UUID(int=7))
     others = [bench.delivery(Pack(parcel=f"p{number}")) for number in range(3)]
-    async with bench.database.engine.connect() as holder:
+    async with patient.engine.connect() as holder:
         await inbox.claim(holder, "depot", [UUID(int=7)], bench.clock.now())
         bench.bus.hand_over([others[0], held, others[1]])
         await bench.pass_time(lambda: len(bench.bus.settled) == 2, "its neighbors are done", step=1)
@@ -170,6 +169,7 @@ async def test_a_message_whose_rows_somebody_holds_rests_and_stops_nobody(postgr
     assert sorted(await done(bench.database)) == [(name, "packed") for name in ("held", "p0", "p1", "p2")]
     assert (bench.bus.rejected, bench.bus.requeued, await bench.letters()) == ([], [], [])
     await bench.close()
+    await patient.close()
 
 
 class _Shut(Database):

@@ -318,11 +318,11 @@ async def test_an_unforeseen_error_is_a_problem_too(database: Database) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-async def test_a_database_that_is_away_is_said(kind: str, tmp_path: Path, unused_tcp_port: int) -> None:
+async def test_a_database_that_is_away_is_said(kind: str, tmp_path: Path, deaf_port: int) -> None:
     """503 with Retry-After: the caller may send the same thing again."""
     url = {
         "sqlite": f"sqlite:///{tmp_path / 'missing' / 'order.db'}",
-        "postgresql": f"postgresql://nobody@127.0.0.1:{unused_tcp_port}/nothing",
+        "postgresql": f"postgresql://nobody@127.0.0.1:{deaf_port}/nothing",
     }[kind]
     database = Database(url)
     app = create_app(database, default_stock=1)

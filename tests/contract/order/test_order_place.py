@@ -272,11 +272,11 @@ async def test_the_command_tells_its_result_by_exit_code(app: FastAPI, database:
     ],
 )
 def test_what_the_command_cannot_do_it_says(
-    tmp_path: Path, unused_tcp_port: int, options: list[str], code: int, complaint: str
+    tmp_path: Path, deaf_port: int, options: list[str], code: int, complaint: str
 ) -> None:
     """One line on stderr with the cause, nothing on stdout, and the exit code for it."""
     path = str(written(tmp_path, "A,c,1,1.00").path)
-    names = {"FILE": path, "URL": f"http://127.0.0.1:{unused_tcp_port}"}
+    names = {"FILE": path, "URL": f"http://127.0.0.1:{deaf_port}"}
     result = CliRunner().invoke(command(), [names.get(each, each) for each in options])
     assert (result.exit_code, result.stdout) == (code, "")
     assert complaint in " ".join(result.stderr.split())

@@ -18,7 +18,7 @@ from services.payment.handlers import participant
 HISTORY = "services.payment:migrations"
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LIMIT = 1000
-PATIENT = timedelta(seconds=20)
+PATIENT = timedelta(seconds=30)
 HASTY = timedelta(seconds=0.3)
 
 

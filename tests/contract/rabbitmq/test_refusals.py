@@ -14,16 +14,16 @@ from tests.contract.buses import LATE, PATIENCE
 from tests.contract.proxy import Proxy
 
 
-async def test_no_broker_at_start(unused_tcp_port: int) -> None:
+async def test_no_broker_at_start(deaf_port: int) -> None:
     """Without a broker start gives up within its bound, naming the address and never the password."""
     bus = RabbitBus(
-        f"amqp://alice:very-secret@127.0.0.1:{unused_tcp_port}/",
+        f"amqp://alice:very-secret@127.0.0.1:{deaf_port}/",
         service="tester",
         connect_timeout=timedelta(seconds=0.7),
     )
     loop = asyncio.get_running_loop()
     started = loop.time()
-    with pytest.raises(BusUnavailable, match=f"127.0.0.1:{unused_tcp_port}") as raised:
+    with pytest.raises(BusUnavailable, match=f"127.0.0.1:{deaf_port}") as raised:
         await bus.start()
     assert loop.time() - started < PATIENCE
     assert "very-secret" not in str(raised.value)

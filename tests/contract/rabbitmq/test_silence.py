@@ -86,7 +86,7 @@ async def test_a_peer_that_half_closes_and_does_not_read(bench: RabbitBench, pro
     proxy.blackhole()
     proxy.half_close()
     # Sooner than one connection alone could try twice.
-    async with asyncio.timeout(9):
+    async with asyncio.timeout(PATIENCE - 1):
         await until(lambda: proxy.accepted >= accepted + 2, "both connections to be made anew")
     proxy.let_through()
     assert await sending == [UNKNOWN] * 60

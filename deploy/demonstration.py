@@ -21,6 +21,8 @@ from rich.text import Text
 CURRENCY = "USD"
 SAGAS = "deploy.hasty"
 """Where the demo's saga is, so that whoever looks further replays with the very same one."""
+TIME_LIMIT = 30.0
+"""Seconds that an answer may take, which comes from this machine: the environment's proxy would lead away from it."""
 PATIENCE = 60.0
 """Seconds after which the demo stops waiting: far more than the slowest kind of order takes."""
 
@@ -87,7 +89,10 @@ async def show(urls: Mapping[str, str], count: int, data: Path) -> int:
     """Run the demo against running services; returns 0 if every order ended as it should and the money is right."""
     console = Console()
     began = time.monotonic()
-    async with httpx.AsyncClient(base_url=urls["order"]) as shop, httpx.AsyncClient(base_url=urls["payment"]) as bank:
+    async with (
+        httpx.AsyncClient(base_url=urls["order"], timeout=TIME_LIMIT, trust_env=False) as shop,
+        httpx.AsyncClient(base_url=urls["payment"], timeout=TIME_LIMIT, trust_env=False) as bank,
+    ):
         every_kind = kinds(datetime.now(UTC))
         await _prepare(shop, bank, every_kind)
         console.print(f"Placing {count} orders at {urls['order']}/orders", highlight=False)

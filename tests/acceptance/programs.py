@@ -88,6 +88,6 @@ def running(
 def answers(url: str) -> bool:
     """Whether a GET of this address succeeds."""
     try:
-        return httpx.get(url, trust_env=False).is_success
+        return httpx.get(url, trust_env=False, timeout=BOUND).is_success
     except httpx.TransportError:
         return False

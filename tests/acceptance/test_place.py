@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.acceptance.programs import finished
+from tests.acceptance.programs import BOUND, finished
 from tests.acceptance.test_run import house
 
 ORDERS = """\
@@ -44,8 +44,8 @@ def test_placing_a_file_twice_places_every_order_once(tmp_path: Path) -> None:
         code, printed, complained = _place(tmp_path, here.urls["order"], "--output", "json")
         assert code == 1, complained
         second = json.loads(printed)
-        audit = httpx.get(f"{here.urls['payment']}/audit", trust_env=False).json()
-        page = httpx.get(f"{here.urls['order']}/orders", trust_env=False).json()
+        audit = httpx.get(f"{here.urls['payment']}/audit", trust_env=False, timeout=BOUND).json()
+        page = httpx.get(f"{here.urls['order']}/orders", trust_env=False, timeout=BOUND).json()
     ended = {
         "ok": False,
         "rows": 6,

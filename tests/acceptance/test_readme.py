@@ -22,7 +22,7 @@ from deploy.servers import free_ports
 from messaging import migrate
 from messaging.database import Database
 from tests.acceptance.pages import ROOT, blocks
-from tests.acceptance.programs import AMENDS, answers, eventually, finished, running
+from tests.acceptance.programs import AMENDS, BOUND, answers, eventually, finished, running
 from tests.acceptance.travel import GETTING_STARTED, README, ended, ends, files, importable
 
 
@@ -155,7 +155,7 @@ def test_the_four_processes_of_the_readme_book_trips(tmp_path: Path, amqp_url: s
             "compensated: authorize_payment was refused: payment.failed (card_declined)": 1,
             "compensated: book_room was refused: hotel.full (no_room)": 1,
         }
-        audit = httpx.get(f"http://127.0.0.1:{ports[1]}/audit", trust_env=False).json()
+        audit = httpx.get(f"http://127.0.0.1:{ports[1]}/audit", trust_env=False, timeout=BOUND).json()
         listed = finished((*AMENDS, "list"), tmp_path, DATABASE_URL="sqlite:///orchestrator.db")
         _grow(stack, tmp_path, amqp_url, {commands[place][0]["PORT"]: processes[place] for place in (0, 2)})
     assert audit["held"] in ({}, {"USD": 0}), audit

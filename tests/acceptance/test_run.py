@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 
 from tests.acceptance.pages import ROOT, blocks
-from tests.acceptance.programs import AMENDS, answers, eventually, finished, running
+from tests.acceptance.programs import AMENDS, BOUND, answers, eventually, finished, running
 
 RUN = (sys.executable, "-m", "deploy", "run", "--port", "0")
 
@@ -62,7 +62,9 @@ def test_the_printed_order_is_fulfilled_and_can_be_looked_at(tmp_path: Path) -> 
         assert answers(f"{here.urls['order']}/docs")
         assert answers(f"{here.urls['payment']}/audit")
         address, body = _printed_order(here.said())
-        placed = httpx.post(address, content=body, headers={"Content-Type": "application/json"}, trust_env=False)
+        placed = httpx.post(
+            address, content=body, headers={"Content-Type": "application/json"}, trust_env=False, timeout=BOUND
+        )
         assert placed.status_code == 201, placed.text
         order = str(httpx.URL(address).join(placed.headers["Location"]))
         assert eventually(lambda: _order(order)["status"] == "completed"), _order(order)
@@ -85,7 +87,11 @@ def test_the_order_of_the_readme_fails_and_is_told_as_it_says(tmp_path: Path) ->
         words = shlex.split(order)
         address = str(httpx.URL(words[1]).copy_with(port=httpx.URL(here.urls["order"]).port))
         placed = httpx.post(
-            address, content=words[-1].encode(), headers={"Content-Type": "application/json"}, trust_env=False
+            address,
+            content=words[-1].encode(),
+            headers={"Content-Type": "application/json"},
+            trust_env=False,
+            timeout=BOUND,
         )
         assert placed.status_code == 201, placed.text
         key = placed.json()["id"]
@@ -123,18 +129,20 @@ def test_the_next_run_goes_on_where_this_one_was_killed(tmp_path: Path) -> None:
     """An order that was accepted before a `kill -9` is completed by the next run on the same files."""
     with house(tmp_path) as here:
         address, body = _printed_order(here.said())
-        placed = httpx.post(address, content=body, headers={"Content-Type": "application/json"}, trust_env=False)
+        placed = httpx.post(
+            address, content=body, headers={"Content-Type": "application/json"}, trust_env=False, timeout=BOUND
+        )
         here.process.kill()
         here.process.wait()
     assert placed.status_code == 201, placed.text
     with house(tmp_path) as here:
         order = f"{here.urls['order']}/orders/{placed.json()['id']}"
         assert eventually(lambda: _order(order)["status"] == "completed"), _order(order)
-        audit = httpx.get(f"{here.urls['payment']}/audit", trust_env=False).json()
+        audit = httpx.get(f"{here.urls['payment']}/audit", trust_env=False, timeout=BOUND).json()
         assert audit["captured"] == {"USD": placed.json()["total"]}
         assert audit["findings"] == []
 
 
 def _order(url: str) -> dict[str, object]:
-    found: dict[str, object] = httpx.get(url, trust_env=False).json()
+    found: dict[str, object] = httpx.get(url, trust_env=False, timeout=BOUND).json()
     return found

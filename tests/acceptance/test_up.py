@@ -136,10 +136,16 @@ def test_the_printed_order_is_fulfilled(up: Up, tmp_path: Path) -> None:
     first = up.read_until("curl -i")
     words = shlex.split(first.rstrip().rstrip("\\") + up.read_until("-d "))
     address, body = words[2], words[-1]
-    placed = httpx.post(address, content=body, headers={"Content-Type": "application/json"})
+    placed = httpx.post(
+        address, content=body, headers={"Content-Type": "application/json"}, trust_env=False, timeout=BOUND
+    )
     assert placed.status_code == 201, placed.text
     order = str(httpx.URL(address).join(placed.headers["Location"]))
-    assert _eventually(lambda: httpx.get(order).json()["status"] == "completed"), httpx.get(order).text
+
+    def told() -> httpx.Response:
+        return httpx.get(order, trust_env=False, timeout=BOUND)
+
+    assert _eventually(lambda: told().json()["status"] == "completed"), told().text
     _try_the_printed_commands(up, tmp_path)
     children = psutil.Process(up.process.pid).children(recursive=True)
     up.process.send_signal(signal.SIGINT)

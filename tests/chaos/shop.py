@@ -77,7 +77,7 @@ async def open_accounts(urls: dict[str, str]) -> None:
         "hank": rich | {"held_until": (now + timedelta(hours=1)).isoformat()},
         "emil": rich | {"issuer_offline_until": (now + timedelta(seconds=8)).isoformat()},
     }
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(timeout=30, trust_env=False) as http:
         (await http.put(f"{urls['order']}/stock/RARE", json={"on_hand": RARE_STOCK})).raise_for_status()
         for customer, each in terms.items():
             (await http.put(f"{urls['payment']}/accounts/{customer}", json=each)).raise_for_status()

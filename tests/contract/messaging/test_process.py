@@ -232,7 +232,7 @@ def test_config_shows_every_setting_and_no_secret(start: Start, tmp_path: Path) 
 
 async def _http(program: Program, path: str) -> tuple[int, Any]:
     listening = await asyncio.to_thread(program.wait_for, lambda: program.logged("listening"))
-    async with httpx.AsyncClient(base_url=listening["url"]) as client:
+    async with httpx.AsyncClient(base_url=listening["url"], timeout=PATIENCE, trust_env=False) as client:
         answer = await client.get(path)
         return answer.status_code, answer.json()
 

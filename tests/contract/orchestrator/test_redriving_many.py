@@ -206,8 +206,11 @@ async def test_a_redrive_and_the_collector_wait_for_each_other_in_one_order(post
 
 
 async def _somebody_waits(connection: AsyncConnection) -> None:
-    """Until some other session waits for a row."""
-    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    """Until some other session of this database waits for a row."""
+    waiting = text(
+        "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND datname = "
+        "current_database()"
+    )
     async with asyncio.timeout(30):
         while not (await connection.execute(waiting)).scalar_one():  # noqa: ASYNC110 - nobody announces it
             await asyncio.sleep(0.01)

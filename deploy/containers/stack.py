@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -91,6 +92,28 @@ class Stack:
         )
         if ended.returncode != 0:
             raise CommandFailed(f"{REPLACE.name} {service} ended with {ended.returncode}:\n{ended.stderr[-2000:]}")
+
+    def endings(self, service: str, since: float) -> list[tuple[float, float]]:
+        """When its processes got SIGTERM, and when they had ended, of those that Docker has ended since then.
+
+        Docker keeps its latest 256 events only, and each health check is three.
+        """
+        words = [
+            f"label=com.docker.compose.{key}={value}" for key, value in (("project", self._name), ("service", service))
+        ]
+        said = self._engine.says(
+            *("events", "--since", f"{since:.3f}", "--until", f"{time.time():.3f}", "--format", "{{json .}}"),
+            *(word for each in ("event=kill", "event=die", *words) for word in ("--filter", each)),
+        )
+        told: dict[str, float] = {}
+        found: list[tuple[float, float]] = []
+        for event in map(json.loads, said.splitlines()):
+            at = event["timeNano"] / 1e9
+            if event["Action"] == "die":
+                found.append((told[event["Actor"]["ID"]], at))
+            else:
+                told.setdefault(event["Actor"]["ID"], at)
+        return found
 
     def prune(self, service: str, *words: str) -> str:
         """What `prune` of a service says, as its role for pruning. Raises CommandFailed."""

@@ -14,12 +14,11 @@ import httpx
 from deploy.containers import waits
 from deploy.containers.customers import Customers, Told, ends
 from deploy.containers.stack import SERVICES, Stack
-from messaging.sizing import SOON
 
 PACE = 20.0
 """Orders a second while something is being done to the services."""
-BATCHES = 2
-"""How many batches a message may wait for when a process is replaced: the last of the old one, one of the new one."""
+ENDED = 2
+"""How many processes end where a service is replaced: the old one, and the one that has worked beside it meanwhile."""
 USER = "10001"
 OBSERVED_SECONDS = 90.0
 """How long figures and traces may take: Prometheus looks every 15 s, spans leave every 5."""
@@ -159,26 +158,35 @@ class Trial:
         return f"the version before went on with the new tables, and came up on them; {self._told(told)}"
 
     def replaced(self, tag: str) -> str:
-        """Each service gets another version, one after the other, and no message waits for longer than two batches."""
+        """Each service gets another version, one after the other, and what waits for one that ends another handles."""
         with self._customers(at_least=200):
             # What a container costs that starts, on this machine as busy as it is, and takes nothing from any queue.
             for service in SERVICES:
                 self._stack.prune(service, "--older-than", "365d", "--dry-run")
-        usual = max(waits.longest(self._stack, self._since).values())
+        usual = max(each.seconds for found in waits.since(self._stack, self._since).values() for each in found)
+        endings: dict[str, list[waits.Ending]] = {}
         with self._customers() as told:
             for service in SERVICES:
+                began = time.time()
                 self._stack.replace(service, tag)
-        bound, found = usual + BATCHES * SOON, waits.longest(self._stack, self._since)
-        longest = ", ".join(f"{seconds:.2f} s for {service}" for service, seconds in found.items())
-        if max(found.values()) > bound:
-            raise Wrong(
-                f"while services were replaced a message waited {longest}, and {usual:.2f} s at most while other "
-                "containers started"
-            )
+                endings[service] = [waits.Ending(*each) for each in self._stack.endings(service, began)]
+                _same(f"how many processes of {service} have ended", len(endings[service]), ENDED)
+        found = waits.since(self._stack, self._since)
+        met = 0
+        for service, ended in endings.items():
+            met += sum(each.met(wait) for each in ended for wait in found[service])
+            for each in ended:
+                if held := [wait.seconds for wait in found[service] if each.held(wait)]:
+                    raise Wrong(
+                        f"{len(held)} messages waited for {service} until a process of it had ended, "
+                        f"{max(held):.2f} s at most"
+                    )
+        longest = ", ".join(f"{max(each.seconds for each in found[name]):.2f} s for {name}" for name in SERVICES)
         return (
-            f"{self._told(told)}; no message waited longer than {longest}, and {usual:.2f} s while other containers "
-            f"started (it may be {bound:.2f} s); the slowest saga took {self._slowest():.2f} s; placing an order took "
-            f"{told.longest:.1f} s at most, while the order service was replaced"
+            f"{self._told(told)}; {met} messages waited when a process was told to end, and none when it had; one "
+            f"waited at most {longest}, and {usual:.2f} s while other containers started; the slowest saga took "
+            f"{self._slowest():.2f} s; placing an order took {told.longest:.1f} s at most, while the order service was "
+            "replaced"
         )
 
     def pruned(self) -> str:

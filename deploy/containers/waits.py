@@ -1,6 +1,6 @@
 """How long messages have waited for their service, by what the tables say: from when one was made to its handling.
 
-A saga waits for one message at a time. So where none waits for long, no saga is held up, and of a saga that takes long
+A saga waits for one message at a time. So where none waits for long, no saga is held up, and of one that takes long
 this says who was waited for.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from deploy.containers.stack import SERVICES, Stack
@@ -31,27 +31,53 @@ FROM inbox WHERE consumer = :'consumer' AND received_at >= :'since'
 _ORCHESTRATOR, *_PARTICIPANTS = SERVICES
 
 
+class Wait(NamedTuple):
+    """When a message was made, and when it was handled, in seconds since 1970."""
+
+    made: float
+    handled: float
+
+    @property
+    def seconds(self) -> float:
+        return self.handled - self.made
+
+
+class Ending(NamedTuple):
+    """When a process was told to end, and when it had, in seconds since 1970."""
+
+    told: float
+    over: float
+
+    def met(self, wait: Wait) -> bool:
+        """Whether the message waited when the process was told."""
+        return wait.made < self.told < wait.handled
+
+    def held(self, wait: Wait) -> bool:
+        """Whether it waited then, and still when the process had ended: nobody else took it."""
+        return self.met(wait) and self.over < wait.handled
+
+
 def now(stack: Stack) -> str:
     """The moment, as the database has it."""
     return stack.sql(_ORCHESTRATOR, "SELECT now()")
 
 
-def longest(stack: Stack, since: str) -> dict[str, float]:
-    """For each service how many seconds the message waited that waited longest for it, of those made since then."""
-    found: dict[str, float] = {}
-    commands = _read(stack, _ORCHESTRATOR, _SENT, since)
-    received = _read(stack, _ORCHESTRATOR, _RECEIVED, since)
+def since(stack: Stack, moment: str) -> dict[str, list[Wait]]:
+    """For each service the waits of the messages that it has handled, of those made since then."""
+    found: dict[str, list[Wait]] = {}
+    commands = _read(stack, _ORCHESTRATOR, _SENT, moment)
+    received = _read(stack, _ORCHESTRATOR, _RECEIVED, moment)
     events = {message: made for message in received if (made := made_at(message)) is not None}
     for participant in _PARTICIPANTS:
-        answers = _read(stack, participant, _ANSWERED, since)
-        found[participant] = longest_wait(commands, {command: at for command, (_, at) in answers.items()})
+        answers = _read(stack, participant, _ANSWERED, moment)
+        found[participant] = paired(commands, {command: at for command, (_, at) in answers.items()})
         events |= {answer: at for command, (answer, at) in answers.items() if command in commands}
-    return {_ORCHESTRATOR: longest_wait(events, received), **found}
+    return {_ORCHESTRATOR: paired(events, received), **found}
 
 
-def longest_wait(made: Mapping[str, float], handled: Mapping[str, float]) -> float:
-    """Of the messages that are in both. Raises ValueError where none is."""
-    return max(at - made[message] for message, at in handled.items() if message in made)
+def paired(made: Mapping[str, float], handled: Mapping[str, float]) -> list[Wait]:
+    """Of the messages that are in both."""
+    return [Wait(made[message], at) for message, at in handled.items() if message in made]
 
 
 def made_at(message: str) -> float | None:
@@ -60,6 +86,6 @@ def made_at(message: str) -> float | None:
     return (identity.int >> 80) / 1000 if identity.version == 7 else None
 
 
-def _read(stack: Stack, service: str, query: str, since: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(stack.sql(service, query, since=since, consumer=service) or "{}")
+def _read(stack: Stack, service: str, query: str, moment: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(stack.sql(service, query, since=moment, consumer=service) or "{}")
     return found

@@ -52,7 +52,20 @@ def test_a_page_without_a_place_for_results_is_refused() -> None:
 def test_a_message_waits_from_when_it_was_made_until_it_was_handled() -> None:
     """Of those made since then; one that was made before, or is not handled yet, counts for nothing."""
     made = {"before": 1.0, "short": 10.0, "long": 10.5, "not yet": 11.0}
-    assert waits.longest_wait(made, {"older": 99.0, "short": 10.125, "long": 10.75}) == 0.25
+    found = waits.paired(made, {"older": 99.0, "short": 10.125, "long": 10.75})
+    assert [each.seconds for each in found] == [0.125, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("made", "handled", "met", "held"),
+    [(9, 9.5, False, False), (9, 11, True, False), (9, 13, True, True), (11, 13, False, False)],
+)
+def test_a_message_was_held_that_waited_for_a_process_from_its_signal_to_its_end(
+    made: float, handled: float, met: bool, held: bool
+) -> None:
+    """One that was handled meanwhile was in other hands; one that came later was never this one's."""
+    ending, wait = waits.Ending(10, 12), waits.Wait(made, handled)
+    assert (ending.met(wait), ending.held(wait)) == (met, held)
 
 
 def test_an_id_that_has_its_time_says_when_a_message_was_made() -> None:

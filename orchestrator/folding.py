@@ -185,8 +185,9 @@ class Folding:
 
     def _apply(self, instance: Instance, given: Input, *, from_parking: bool = False) -> Transition:
         if instance.saga is None:
-            what = f"no definition of {instance.name or 'its saga'} in its version is loaded here"
-            return Transition(Verdict.PARKED, note=instance.unreadable or what)
+            loaded = f"no definition of {instance.name} in its version is loaded here"
+            why = instance.unreadable or (loaded if instance.name else "no saga of this id has been started")
+            return Transition(Verdict.PARKED, note=why)
         try:
             transition, state = move(instance.saga, instance.id, instance.state, given)
             moved = self._moved(instance, given, transition, state)

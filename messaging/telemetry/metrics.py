@@ -81,7 +81,7 @@ class Metrics:
     def _work(self) -> Family:
         return Family(
             "amends_obstacle",
-            "1 for what keeps this process from its work, as /readyz tells it, 0 for what does not.",
+            "1 for what keeps this process, or a batch of its, from work, 0 for what does not.",
             "gauge",
             ("obstacle",),
             {(name,): float(there) for name, there in self._obstacles().items()},

@@ -125,7 +125,9 @@ async def test_what_is_parked_too_long_is_a_dead_letter_with_the_reason(office: 
     await office.employ(_two(), patience=timedelta(hours=1))
     early = office.answer(1, "dig", Done())
     await office.handle(early)
-    assert [row.retry_at - NOON for row in await office.parked()] == [timedelta(seconds=2)]
+    assert [(row.retry_at - NOON, row.reason) for row in await office.parked()] == [
+        (timedelta(seconds=2), "no saga of this id has been started")
+    ]
 
     async with asyncio.timeout(30):
         while await office.parked():

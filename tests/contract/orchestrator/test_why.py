@@ -434,9 +434,8 @@ async def test_an_answer_with_a_mistyped_correlation_id(office: Office) -> None:
 
     assert (await told(office, 9))["Most likely"] == [
         (
-            "work.done came at 2026-03-01 12:00:00 and is parked (no definition of its saga in its version is loaded "
-            f"here), meant for this saga, it seems: its correlation id is '{typed}', this saga's is '{mine}', one "
-            "character different."
+            "work.done came at 2026-03-01 12:00:00 and is parked (no saga of this id has been started), meant for this "
+            f"saga, it seems: its correlation id is '{typed}', this saga's is '{mine}', one character different."
         )
     ]
 

@@ -33,6 +33,8 @@ Choose = Callable[[AsyncConnection], Awaitable[list[Chosen]]]
 See = Callable[[Outcome], None]
 Actions = Callable[[bool], Sequence[tuple[Chosen, PersonActed]]]
 """What is to be done, with each instance; given True where it is only shown, so that nothing may be made for it."""
+ENOUGH = 8
+"""Digits with which a number is taken for the beginning of an id where nobody is asked: as many as listings show."""
 MANY = 20
 """From so many instances on, a terminal sees a bar."""
 
@@ -54,7 +56,7 @@ class Manner:
         return PersonActed(SystemClock().now(), action, self.who or login(), self.why.strip(), step)
 
 
-def meant(wanted: str | None, choose: Choose | None, *, option: str, saga: str | None) -> Choose:
+def meant(wanted: str | None, choose: Choose | None, *, option: str, saga: str | None, asks: bool) -> Choose:
     """One instance by its id or key, or all that `choose` finds, which `option` asks for.
 
     Ends the command with 2 where it is unclear which.
@@ -67,17 +69,27 @@ def meant(wanted: str | None, choose: Choose | None, *, option: str, saga: str |
         return choose
     if wanted is None:
         fail(f"name one saga by its id or key, or say {option}", 2)
-    return one(wanted)
+    return one(wanted, asks=asks)
 
 
-def one(wanted: str) -> Choose:
-    """The instance with this id, beginning of an id, or key; asked for, it ends the command with 1 if there is none."""
+def one(wanted: str, *, asks: bool) -> Choose:
+    """The instance with this id, beginning of an id, or key; asked for, it ends the command with 1 if there is none.
+
+    With 2 where a short number, which may well be the key of another one, is the beginning of its id, and nobody sees
+    which it is before it is acted on: `asks` says whether somebody does.
+    """
 
     async def find(connection: AsyncConnection) -> list[Chosen]:
         try:
             row = await queries.find(connection, wanted)
         except queries.NoSuchSaga as error:
             only_in_database(wanted, error)
+        if not asks and row.key != wanted and wanted.isdecimal() and len(wanted) < ENOUGH:
+            fail(
+                f"no saga has the key {wanted!r}; {row.id} of key {row.key!r} begins with it: if that is meant, give "
+                f"{ENOUGH} digits of its id, or leave --yes out",
+                2,
+            )
         return [Chosen(row.id, row.name, row.version)]
 
     return find

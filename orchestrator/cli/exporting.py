@@ -31,7 +31,7 @@ def export(
     wanted: RecordedArgument,
     *,
     target: Annotated[
-        Path | None, typer.Option("--output-file", "-o", metavar="FILE", help="Write to this file.")
+        Path | None, typer.Option("--output-file", "-o", metavar="FILE", help="Write to this file; - is stdout.")
     ] = None,
     redact: Annotated[bool, typer.Option("--redact", help="Replace what is marked sensitive by tokens.")] = False,
     as_test: Annotated[
@@ -54,7 +54,7 @@ def export(
         bundle = _redacted(bundle, saga, catalog)
     if as_test:
         _write_test(settings, catalog, bundle, target, force=force)
-    elif target is None:
+    elif target is None or str(target) == "-":
         typer.echo(as_text(bundle), nl=False)
     else:
         _write({target: as_text(bundle)}, force=force)

@@ -249,7 +249,7 @@ def migrate_instances(
 
     opened = Opened(wanted)
     _can_migrate(opened.catalog, saga, start, to)
-    chosen = opened.choose(one(wanted) if wanted else in_flight, manner.output)
+    chosen = opened.choose(one(wanted, asks=not manner.yes) if wanted else in_flight, manner.output)
     if chosen[0].name != saga:
         fail(f"{wanted} is an instance of {chosen[0].name}, not of {saga}", 1)
     given = replace(manner.person(Action.MIGRATE), from_version=start, to_version=to)
@@ -333,7 +333,7 @@ def _choose(
     *,
     option: str = "--all-stuck",
 ) -> tuple[Opened, list[Chosen]]:
-    find = meant(wanted, many, option=option, saga=saga)
+    find = meant(wanted, many, option=option, saga=saga, asks=not manner.yes)
     opened = Opened(wanted)
     if saga is not None and saga not in opened.catalog.names():
         fail(f"there is no saga {saga!r}; AMENDS_SAGAS loads {', '.join(opened.catalog.names())}", 1)

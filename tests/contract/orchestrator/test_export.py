@@ -108,6 +108,7 @@ async def test_a_bundle_replays_without_a_database(treated: str, tmp_path: Path)
     """What was exported from either database is the same to this checkout, and so is what was redacted."""
     plain, redacted = tmp_path / "plain.json", tmp_path / "redacted.json"
     exported = await _amends("export", KEY, "-o", plain, url=treated)
+    assert (await _amends("export", KEY, "-o", "-", url=treated)).stdout == plain.read_text()
     assert (exported.exit_code, exported.stdout, exported.stderr) == (0, "", f"written: {plain}\n")
     assert (await _amends("export", KEY, "--redact", "-o", redacted, url=treated)).stderr == f"written: {redacted}\n"
     for path in (plain, redacted):

@@ -262,6 +262,25 @@ async def test_a_mistake_is_one_line(
     assert (ended.returncode, ended.stdout, ended.stderr) == (code, "", f"amends: {complaint}\n")
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_number_that_is_no_key_is_not_taken_for_an_id_unasked(office: Office, amends: Amends) -> None:
+    """It may be the key of one that was pruned: who is asked sees which it is; eight digits of an id are enough."""
+    await office.employ(FIRST)
+    await office.handle(office.begun(6))
+
+    unasked = await amends("abandon", "11", *WHY, "--yes")
+    asked = await amends("abandon", "11", *WHY, stdin="n\n")
+    assert (unasked.returncode, unasked.stdout) == (2, "")
+    assert unasked.stderr == (
+        "amends: no saga has the key '11'; 11129d8c-cc71-5bba-9c34-5487aa770000 of key '6' begins with it: if that is "
+        "meant, give 8 digits of its id, or leave --yes out\n"
+    )
+    assert (asked.returncode, "abandon this saga as" in asked.stderr) == (1, True)
+    assert await office.status_of(6) == "running"
+    assert (await amends("abandon", "11129d8c", *WHY, "--yes")).returncode == 0
+    assert await office.status_of(6) == "abandoned"
+
+
 @pytest.mark.parametrize(
     "words",
     [

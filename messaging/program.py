@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from messaging import interrupts
@@ -45,8 +46,13 @@ def run(program: str, command: Callable[[], object]) -> None:
 def _printing() -> Iterator[None]:
     """Meanwhile `sys.stdout` raises CannotPrint, at the latest in the end."""
     usual = sys.stdout
-    # None where the shell has closed it. Whatever else lies in its place (a test's capture, a notebook) belongs to
-    # whoever put it there, and need not be a file.
+    if usual is None:
+        # The shell has closed it. Libraries write to it all the same, and what the command does is done.
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+            yield
+        return
+    # Whatever else lies in its place (a test's capture, a notebook) belongs to whoever put it there, and need not be a
+    # file.
     if usual is not sys.__stdout__ or not isinstance(usual, io.TextIOWrapper):
         yield
         return

@@ -19,6 +19,7 @@ import typer
 from messaging import interrupts
 from messaging.program import run
 from orchestrator.cli import main
+from orchestrator.cli.opening import screen
 from tests.acceptance.pages import ROOT
 
 
@@ -55,6 +56,19 @@ def test_a_notebook_shows_what_is_printed() -> None:
     with redirect_stdout(shown):
         run("amends", lambda: typer.echo("12 sagas"))
     assert shown.getvalue() == "12 sagas\n"
+
+
+def test_where_standard_output_is_closed_a_table_goes_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As other output does: what the command has done is done."""
+    monkeypatch.setattr(sys, "stdout", None)
+    told: list[str] = []
+
+    def command() -> None:
+        screen().print("12 sagas")
+        told.append("done")
+
+    run("amends", command)
+    assert (told, sys.stdout) == (["done"], None)
 
 
 def test_a_test_of_a_users_captures_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

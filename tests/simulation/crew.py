@@ -12,6 +12,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 
+from tests.simulation.files import Files
 from tests.simulation.mutations import MUTATIONS, broken
 from tests.simulation.plan import draw
 from tests.simulation.simulate import Simulator
@@ -94,7 +95,7 @@ def _end_with(sentinel: int) -> None:
 @cache
 def simulator() -> Simulator:
     """This process's own, with the template databases it copies for each seed."""
-    made = Simulator()
+    made = Simulator(Files())
     atexit.register(made.close)
     return made
 

@@ -8,12 +8,10 @@ from functools import partial
 from typing import TypeVar
 from uuid import UUID, uuid5
 
-from sqlalchemy.exc import DBAPIError
-
 from contracts.money import Money
 from docs.examples.trip import desk as travel_desk
 from docs.examples.trip.desk import NotPossible
-from messaging.database import is_transient
+from messaging.database import DATABASE_ERRORS, is_transient
 from messaging.service import Service
 from messaging.subject_keys import KeysUnavailable
 from services.order.api import OrderDesk
@@ -159,4 +157,4 @@ async def _withdraw(identity: UUID, service: Service) -> None:
 
 
 def _passes(error: BaseException) -> bool:
-    return isinstance(error, KeysUnavailable) or (isinstance(error, DBAPIError) and is_transient(error))
+    return isinstance(error, KeysUnavailable) or (isinstance(error, DATABASE_ERRORS) and is_transient(error))

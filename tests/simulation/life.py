@@ -125,6 +125,11 @@ class Life:
         self.gone.set_result([repr(task) for task in self._tasks])
 
 
+def life_of_this_task() -> Life | None:
+    """The process whose code is running."""
+    return _LIFE.get()
+
+
 def adopting(
     loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], *, context: Context | None = None, **given: Any
 ) -> asyncio.Task[T]:

@@ -78,6 +78,8 @@ class Broker:
         self.mailboxes: dict[str, Mailbox] = {}
         self.confirmed: dict[tuple[str, str], None] = {}
         """What was confirmed: queue and message id."""
+        self.handed_out: set[str] = set()
+        """Ids of messages that some consumer has got."""
         self.confirmed_to: dict[str, dict[str, None]] = {}
         """The same by sender: the message ids a service need not send again."""
         self.given_up: list[str] = []
@@ -162,6 +164,7 @@ class Broker:
                 return
             letter = mailbox.waiting.popleft()
             letter.handed_out += 1
+            self.handed_out.add(letter.delivery.message_id or "")
             limit = mailbox.definition.delivery_limit
             if limit is not None and letter.handed_out > limit + 1:
                 self.given_up.append(f"{mailbox.definition.name}: {letter.delivery.type} {letter.delivery.message_id}")

@@ -134,6 +134,11 @@ class Plan:
     """Whether the travel service has keys, and everybody else carries tokens."""
     keyless: tuple[Spell, ...] = ()
     """When the store of keys does not answer."""
+    broken_lines: float = 0.0
+    """Chance that a request to a database server loses its connection: before it, in its midst, or before its answer.
+    This and what follows are of no account on SQLite."""
+    hang_ups: tuple[Spell, ...] = ()
+    """When a database server ends a service's connections: one, or all of them where it takes long."""
 
     @property
     def services(self) -> tuple[str, ...]:
@@ -143,6 +148,7 @@ class Plan:
 
 def draw(seed: int) -> Plan:
     """The plan of a seed."""
+    lines = random.Random(f"lines {seed}")
     dice = random.Random(f"plan {seed}")
     calm_after = dice.uniform(10, 30)
     travel = dice.random() < 0.25
@@ -187,6 +193,8 @@ def draw(seed: int) -> Plan:
         lanes=dice.choice((1, 1, 2, 3)),
         sealed=travel and dice.random() < 0.5,
         keyless=_spells(dice, calm_after, ("keys",), 3, 5.0),
+        broken_lines=lines.choice((0.0, 0.0, 0.005, 0.02)),
+        hang_ups=_spells(lines, calm_after, services, 3, 1.0),
     )
 
 

@@ -5,22 +5,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import structlog
 
 from tests.simulation.checks import check
 from tests.simulation.customers import Customers
-from tests.simulation.driver import Engines
 from tests.simulation.plan import Plan, draw
+from tests.simulation.stores import Ground
 from tests.simulation.virtual import NothingWillHappen, TimeStandsStill
-from tests.simulation.wiring import make_templates
 from tests.simulation.world import World
 
 
@@ -51,25 +47,20 @@ class Run:
 class Simulator:
     """Runs seeds one after the other; needs a process without other users of structlog."""
 
-    def __init__(self) -> None:
-        self._directory = Path(tempfile.mkdtemp(prefix="amends-simulation-", dir=_fast()))
-        self._templates = self._directory / "templates"
-        self._templates.mkdir()
-        make_templates(self._templates)
-        self._engines = Engines()
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
         # A killed process never gives its connections back; one that drains must (see World.stop).
         logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
         warnings.filterwarnings("ignore", message="The garbage collector is trying to clean up")
 
     def close(self) -> None:
-        """Remove every file."""
-        shutil.rmtree(self._directory)
+        """No run will follow."""
+        self._ground.close()
 
     def run(self, seed: int, vary: Callable[[Plan], Plan] | None = None) -> Run:
         """One seed, with everything that happens under it; `vary` makes another plan of that which is drawn."""
         plan = draw(seed) if vary is None else vary(draw(seed))
-        directory = Path(tempfile.mkdtemp(dir=self._directory))
-        world = World(plan, self._templates, directory, self._engines)
+        world = World(plan, self._ground)
         _log_into(world)
         ends: dict[str, int] = {}
         try:
@@ -78,7 +69,6 @@ class Simulator:
             world.problem(f"{type(error).__name__}: {error}")
         finally:
             world.close()
-            shutil.rmtree(directory)
         return Run(seed, tuple(world.problems), tuple(world.trace), ends)
 
 
@@ -109,9 +99,3 @@ def _log_into(world: World) -> None:
         raise structlog.DropEvent
 
     structlog.configure(processors=[structlog.contextvars.merge_contextvars, note], cache_logger_on_first_use=False)
-
-
-def _fast() -> str | None:
-    # Thousands of small files that live for a tenth of a second: memory is the place for them, where there is one.
-    shared = Path("/dev/shm")
-    return str(shared) if shared.is_dir() else None

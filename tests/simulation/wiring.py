@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import SecretStr
@@ -19,8 +15,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from contracts.message import Event, Message
 from docs.examples.trip.participant import travel
 from docs.examples.trip.saga import BOOK_TRIP
-from docs.examples.trip.store import Table as TripTable
-from messaging import migrate
 from messaging.bus import Bus
 from messaging.clock import Checkpoint, Clock, Entropy
 from messaging.database import Database
@@ -60,67 +54,6 @@ effect = Table(
     Column("subject", Text, nullable=False),
 )
 """Written by the simulation in a handler's own transaction: a row for each time a message took effect."""
-
-
-def make_templates(directory: Path) -> None:
-    """Databases with every table and no row, to be copied for each run."""
-
-    async def make(service: str) -> None:
-        database = Database(f"sqlite:///{directory / service}.db")
-        await migrate.upgrade(database, (migrate.MESSAGING, *MIGRATIONS[service]))
-        async with database.transaction() as connection:
-            await connection.run_sync(effect.metadata.create_all)
-            if service == TRAVEL:
-                await connection.run_sync(TripTable.metadata.create_all)
-        await database.close()
-
-    for service in MIGRATIONS:
-        asyncio.run(make(service))
-        # One file, with nothing left beside it.
-        raw = sqlite3.connect(directory / f"{service}.db")
-        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        raw.close()
-
-
-def lay_out(templates: Path, directory: Path, plan: Plan, start: datetime) -> None:
-    """The databases of one run, with the customers' accounts and the stock in them."""
-    for service in plan.services:
-        shutil.copyfile(templates / f"{service}.db", directory / f"{service}.db")
-    if plan.travel:
-        _lay_out_travel(directory / f"{TRAVEL}.db", plan)
-    else:
-        _lay_out_payment(directory / f"{PAYMENT}.db", plan, start)
-        _fill(directory / f"{ORDER}.db", "INSERT INTO stock (sku, on_hand) VALUES (?, ?)", list(plan.stock.items()))
-
-
-def _lay_out_payment(path: Path, plan: Plan, start: datetime) -> None:
-    rows = []
-    for account in plan.accounts:
-        moments = [
-            (start + timedelta(seconds=length)).replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
-            for length in (account.review, account.offline, 0.0)
-        ]
-        rows.append((f"USD:{account.customer}", account.customer, account.limit, *moments))
-    _fill(
-        path,
-        "INSERT INTO account (id, customer_id, currency, credit_limit, held_until, issuer_offline_until, opened_at) "
-        "VALUES (?, ?, 'USD', ?, ?, ?, ?)",
-        rows,
-    )
-
-
-def _lay_out_travel(path: Path, plan: Plan) -> None:
-    offers = [(kind, name, free) for (kind, name), free in plan.offers.items()]
-    _fill(path, "INSERT INTO travel_offer (kind, name, free) VALUES (?, ?, ?)", offers)
-    travelers = list(plan.travelers.items())
-    _fill(path, "INSERT INTO travel_traveler (name, balance, currency) VALUES (?, ?, 'USD')", travelers)
-
-
-def _fill(path: Path, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    raw = sqlite3.connect(path)
-    raw.executemany(statement, rows)
-    raw.commit()
-    raw.close()
 
 
 def catalog(plan: Plan) -> Catalog:

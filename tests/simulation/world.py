@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sqlite3
 import traceback
 from collections.abc import Coroutine, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -20,76 +18,34 @@ from messaging.bus import BusUnavailable, Outgoing
 from messaging.database import is_transient
 from messaging.reached import DatabaseUnavailable
 from messaging.service import Service
-from tests.simulation.driver import Engines
 from tests.simulation.issuer import Issuer
 from tests.simulation.keys import SimKeys
 from tests.simulation.life import Doom, Killed, Life, adopting
 from tests.simulation.network import CALM, Broker, SimBus
 from tests.simulation.plan import Crash, Plan, Spell
-from tests.simulation.virtual import EPOCH, SeededEntropy, SimClock, VirtualLoop
-from tests.simulation.wiring import build, lay_out
+from tests.simulation.stores import Ground
+from tests.simulation.virtual import EPOCH, SeededEntropy, SimClock
+from tests.simulation.wiring import build
 
 PATIENCE = 3_000.0
 """Virtual seconds after the last fault in which everything must have become quiet."""
 LOOK_EVERY = 2.0
 
 
-class Store:
-    """One service's database: its faults, and what is committed in its outbox."""
-
-    def __init__(self, world: World, name: str) -> None:
-        self.path = world.directory / f"{name}.db"
-        self.away = 0
-        self.promised: set[str] = set()
-        """Message ids that were ever committed to the outbox."""
-        self._world = world
-        self._looking = sqlite3.connect(self.path, isolation_level=None)
-
-    def failing(self) -> bool:
-        return self.away > 0
-
-    def uncertain(self) -> bool:
-        return self._world.stormy and self._world.chance.random() < self._world.plan.uncertain_commits
-
-    def committed(self) -> None:
-        self.promised.update(message_id for (message_id,) in self._looking.execute("SELECT message_id FROM outbox"))
-
-    def outbox(self) -> list[tuple[int, str | None, str]]:
-        """Row number, key and message id of every committed row."""
-        return self._looking.execute("SELECT id, key, message_id FROM outbox ORDER BY id").fetchall()
-
-    def rows(self, statement: str) -> list[dict[str, Any]]:
-        """What a query finds, as it is committed now."""
-        cursor = self._looking.execute(statement)
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor]
-
-    def count(self, statement: str) -> int:
-        """The one number a query gives."""
-        found: int = self._looking.execute(statement).fetchone()[0]
-        return found
-
-    def close(self) -> None:
-        """Stop looking."""
-        self._looking.close()
-
-
 class World:
     """Everything of one run."""
 
-    def __init__(self, plan: Plan, templates: Path, directory: Path, engines: Engines) -> None:
+    def __init__(self, plan: Plan, ground: Ground) -> None:
         self.plan = plan
-        self._engines = engines
-        self.directory = directory
-        self.loop = VirtualLoop()
+        self._ground = ground
+        self.loop = ground.loop()
         self.loop.set_task_factory(adopting)  # type: ignore[arg-type]  # typeshed's protocol knows no keywords
         self.loop.set_exception_handler(self._unhandled)
         self.trace: list[tuple[float, str, str]] = []
         self.problems: list[str] = []
         self.stormy = True
         self.chance = random.Random(f"world {plan.seed}")
-        lay_out(templates, directory, plan, EPOCH)
-        self.stores = {name: Store(self, name) for name in plan.services}
+        self.stores = ground.lay_out(self, EPOCH)
         self.broker = Broker(self.loop, random.Random(f"network {plan.seed}"), self.note)
         self.broker.weather = plan.weather
         self.issuer = Issuer(self.loop, random.Random(f"issuer {plan.seed}"), plan.accounts)
@@ -124,7 +80,7 @@ class World:
         set_anew = random.Random(f"clock {plan.seed} {self._births}").uniform(-plan.unsteady, plan.unsteady)
         clock = SimClock(self.loop, plan.skew[name] + timedelta(seconds=set_anew))
         bus = SimBus(self.broker, life, self._sending)
-        database = self._engines.database(name, self.stores[name].path, life, self.stores[name])
+        database = self._ground.database(name, life)
         service = build(
             name,
             plan,
@@ -219,9 +175,13 @@ class World:
         await asyncio.sleep(spell.at)
         store = self.stores[spell.what]
         self.note("disk", f"of {spell.what} fails for {spell.length:.2f} s")
-        store.away += 1
+        store.go_away()
         await asyncio.sleep(spell.length)
-        store.away -= 1
+        store.come_back()
+
+    async def _hang_up(self, spell: Spell) -> None:
+        await asyncio.sleep(spell.at)
+        self.stores[spell.what].hang_up(all_of_them=spell.length > 0.5)
 
     async def _calm(self) -> None:
         await asyncio.sleep(self.plan.calm_after)
@@ -243,6 +203,8 @@ class World:
             self._spawn(self._unbind(spell))
         for spell in self.plan.outages:
             self._spawn(self._outage(spell))
+        for spell in self.plan.hang_ups:
+            self._spawn(self._hang_up(spell))
         self._spawn(self._calm())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -268,7 +230,9 @@ class World:
             identity, key = number[plain]
             for other, other_key, other_id in rows:
                 older = other < identity and key is not None and other_key == key and other_id != plain
-                if older and str(UUID(other_id)) not in confirmed:
+                told = str(UUID(other_id))
+                answered = store.answered_rows_stay and told in self.broker.handed_out
+                if older and told not in confirmed and not answered:
                     self.problem(
                         f"{sender} published {message.type} {message.message_id} before the older row {other} "
                         f"({other_id}) of its key"

@@ -1,0 +1,92 @@
+"""PostgreSQL's protocol, as far as one must understand it who stands between a driver and a server."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_CANCEL = 80877102
+_ASKS_BACK = (3, 5, 10, 11)
+"""What the server says of a login that is not over: it wants a password, or the next part of an exchange."""
+
+READY, DESCRIBED, GREETED, GONE = "ready", "described", "greeted", "gone"
+"""What ends an answer: ReadyForQuery, a description, that or a question about the login, the connection's end."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a driver has written at once."""
+
+    awaits: tuple[str, ...]
+    """What will end each of its answers."""
+    begins: bool = False
+    executes: bool = False
+    commits: bool = False
+    """Whether COMMIT is in it, alone or behind a statement."""
+
+
+def messages(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Kind and content of each whole message."""
+    at = 0
+    while at + 5 <= len(data):
+        (length,) = struct.unpack_from("!I", data, at + 1)
+        if at + 1 + length > len(data):
+            return
+        yield chr(data[at]), data[at + 5 : at + 1 + length]
+        at += 1 + length
+
+
+def request(data: bytes, *, logging_in: bool) -> Request:
+    """What a driver wants with this."""
+    if logging_in and len(data) == 16 and struct.unpack_from("!I", data, 4) == (_CANCEL,):
+        return Request((GONE,))
+    if logging_in:
+        return Request((GREETED,))
+    awaits: list[str] = []
+    begins = executes = commits = False
+    for kind, content in messages(data):
+        match kind:
+            case "S" | "Q":
+                awaits.append(READY)
+            case "H":
+                awaits.append(DESCRIBED)
+            case "X":
+                awaits.append(GONE)
+            case _:
+                pass
+        words = content.split(b"\0")[1] if kind == "P" else content.split(b"\0")[0] if kind == "Q" else b""
+        match words.rstrip(b";"):
+            case b"BEGIN":
+                begins = True
+            case b"COMMIT":
+                commits = True
+            case b"" if kind == "B":
+                executes = executes or content.split(b"\0")[1] != b""
+            case _:
+                pass
+    return Request(tuple(awaits), begins, executes, commits)
+
+
+def ends(awaited: str, kind: str, content: bytes) -> bool:
+    """Whether this message of the server's is the last of the answer that is awaited."""
+    match awaited:
+        case "ready":
+            return kind == "Z"
+        case "described":
+            return kind in "TnE"
+        case "greeted":
+            return kind in "ZE" or (kind == "R" and struct.unpack_from("!I", content) in {(n,) for n in _ASKS_BACK})
+        case _:
+            return False
+
+
+def state_of(content: bytes) -> str:
+    """The SQLSTATE of an error."""
+    return next((field[1:].decode() for field in content.split(b"\0") if field[:1] == b"C"), "")
+
+
+def backend_of(content: bytes) -> int:
+    """The number of the server's process, of the message that tells it."""
+    (number,) = struct.unpack_from("!I", content)
+    return int(number)

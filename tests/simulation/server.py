@@ -22,7 +22,7 @@ from sqlalchemy.engine import URL, make_url
 
 from messaging.database import COMMAND_SECONDS, CONNECT_SECONDS, Database
 from messaging.service import CONNECTIONS
-from messaging.transaction import Kept
+from messaging.transaction import KeptConnection
 from tests.simulation.laying import first_rows, make_tables
 from tests.simulation.life import Life
 from tests.simulation.lines import DEADLOCK, Lines, ServedLoop
@@ -74,7 +74,7 @@ class ServedDatabase(Database):
     def anew(self) -> ServedDatabase:
         """The same with an empty pool: whatever an earlier life held is gone with it."""
         made = copy(self)
-        made.kept = Kept()
+        made.kept = KeptConnection()
         self.engine.sync_engine.dispose(close=False)
         return made
 

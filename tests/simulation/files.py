@@ -39,6 +39,8 @@ class FileStore(Store):
 class Files:
     """The files of one run after another."""
 
+    several = False
+
     def __init__(self) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="amends-simulation-", dir=_fast()))
         self._templates = self._directory / "templates"

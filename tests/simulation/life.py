@@ -17,6 +17,10 @@ from typing import Any, Protocol, TypeVar
 T = TypeVar("T")
 
 
+TWIN = "'"
+"""What a service's second process is named with."""
+
+
 class Killed(BaseException):
     """The process that makes this call is dead. No `except Exception` may hear of it."""
 
@@ -68,6 +72,11 @@ class Life:
 
     def __repr__(self) -> str:
         return f"{self.name}#{self.number}"
+
+    @property
+    def service(self) -> str:
+        """Of which service it is a process."""
+        return self.name.rstrip(TWIN)
 
     def spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Run something inside this process."""

@@ -82,7 +82,7 @@ class Lines:
         assert life is not None, "only services speak to the database"
         life.reached("connect")
         await life.pause()
-        store = self._stores[life.name]
+        store = self._stores[life.service]
         if store.failing():
             raise ConnectionRefusedError("the simulation has taken this database away")
         driver = factory()
@@ -101,7 +101,7 @@ class Lines:
 
     def hang_up(self, name: str, *, all_of_them: bool) -> None:
         """The server ends backends of a service's, as an administrator's command or a restart does."""
-        found = [wire for wire in self._wires if wire.life.name == name and wire.backend is not None]
+        found = [wire for wire in self._wires if wire.life.service == name and wire.backend is not None]
         for wire in found if all_of_them else found[:1]:
             assert wire.backend is not None
             self.tally["ended by the server"] += 1

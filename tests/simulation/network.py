@@ -280,15 +280,15 @@ class SimBus:
         if not self.connected or not messages:
             await asyncio.sleep(0.01)
             return [Receipt.UNKNOWN] * len(messages)
-        self._sending(self.life.name, messages)
+        self._sending(self.life.service, messages)
         cuts = self._cuts
-        answers = [self.broker.send(self.life.name, message) for message in messages]
+        answers = [self.broker.send(self.life.service, message) for message in messages]
         await asyncio.sleep(max(sent.after for sent in answers))
         self.life.reached("after publish")
         if self._cuts != cuts:
             return [Receipt.UNKNOWN] * len(messages)
         for message, sent in zip(messages, answers, strict=True):
-            self.broker.confirm(self.life.name, message, sent)
+            self.broker.confirm(self.life.service, message, sent)
         return [sent.receipt for sent in answers]
 
     async def subscribe(self, queue: str, *, prefetch: int, deliver: Callable[[Delivery], None]) -> SimSubscription:

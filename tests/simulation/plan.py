@@ -137,6 +137,8 @@ class Plan:
     broken_lines: float = 0.0
     """Chance that a request to a database server loses its connection: before it, in its midst, or before its answer.
     This and what follows are of no account on SQLite."""
+    twins: tuple[str, ...] = ()
+    """Services of which a second process runs beside the first."""
     hang_ups: tuple[Spell, ...] = ()
     """When a database server ends a service's connections: one, or all of them where it takes long."""
 
@@ -194,6 +196,7 @@ def draw(seed: int) -> Plan:
         sealed=travel and dice.random() < 0.5,
         keyless=_spells(dice, calm_after, ("keys",), 3, 5.0),
         broken_lines=lines.choice((0.0, 0.0, 0.005, 0.02)),
+        twins=lines.choice(((), (), (ORCHESTRATOR,), services[:1] + services[-1:])),
         hang_ups=_spells(lines, calm_after, services, 3, 1.0),
     )
 

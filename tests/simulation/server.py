@@ -24,7 +24,7 @@ from messaging.database import COMMAND_SECONDS, CONNECT_SECONDS, Database
 from messaging.service import CONNECTIONS
 from messaging.transaction import KeptConnection
 from tests.simulation.laying import first_rows, make_tables
-from tests.simulation.life import Life
+from tests.simulation.life import TWIN, Life
 from tests.simulation.lines import DEADLOCK, Lines, ServedLoop
 from tests.simulation.stores import Sky, Store
 from tests.simulation.virtual import VirtualLoop
@@ -82,6 +82,8 @@ class ServedDatabase(Database):
 class Server:
     """A database of this process's own on a server, dropped at the end."""
 
+    several = True
+
     def __init__(self, url: str) -> None:
         self._maintenance = make_url(url).set(drivername="postgresql")
         self._url = self._maintenance.set(database=f"amends_simulation_{uuid4().hex}")
@@ -102,7 +104,7 @@ class Server:
         found = self._control.execute(_TABLES, (list(MIGRATIONS),)).fetchall()
         self._empty = f"TRUNCATE {', '.join(table for (table,) in found)} RESTART IDENTITY".encode()
         self._looking = {service: _connect(self._url, service) for service in MIGRATIONS}
-        self._databases = {service: self._made(service) for service in MIGRATIONS}
+        self._databases = {name: self._made(name) for service in MIGRATIONS for name in (service, service + TWIN)}
         self._lines: Lines | None = None
         self._loop: ServedLoop | None = None
 
@@ -147,7 +149,7 @@ class Server:
         return self._databases[name].anew()
 
     def _made(self, name: str) -> ServedDatabase:
-        made = ServedDatabase(self._url, name)
+        made = ServedDatabase(self._url, name.rstrip(TWIN))
         # The first connection is asked what kind of server that is, and no other.
         asyncio.run(_visit(made))
         return made

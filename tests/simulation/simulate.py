@@ -74,7 +74,7 @@ class Simulator:
 
 async def _live(world: World, ends: dict[str, int]) -> None:
     customers = Customers(world)
-    for name in world.stores:
+    for name in world.processes:
         world.begin(name)
     world.befall()
     wishing = asyncio.ensure_future(customers.act())

@@ -82,6 +82,9 @@ class Store:
 class Ground(Protocol):
     """Databases of one kind for run after run, one run at a time."""
 
+    several: bool
+    """Whether several processes of a service may use one."""
+
     def loop(self) -> VirtualLoop:
         """The loop of a run that begins."""
 

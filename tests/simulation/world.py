@@ -20,7 +20,7 @@ from messaging.reached import DatabaseUnavailable
 from messaging.service import Service
 from tests.simulation.issuer import Issuer
 from tests.simulation.keys import SimKeys
-from tests.simulation.life import Doom, Killed, Life, adopting
+from tests.simulation.life import TWIN, Doom, Killed, Life, adopting
 from tests.simulation.network import CALM, Broker, SimBus
 from tests.simulation.plan import Crash, Plan, Spell
 from tests.simulation.stores import Ground
@@ -46,6 +46,7 @@ class World:
         self.stormy = True
         self.chance = random.Random(f"world {plan.seed}")
         self.stores = ground.lay_out(self, EPOCH)
+        self.processes = (*plan.services, *(f"{name}{TWIN}" for name in plan.twins if ground.several))
         self.broker = Broker(self.loop, random.Random(f"network {plan.seed}"), self.note)
         self.broker.weather = plan.weather
         self.issuer = Issuer(self.loop, random.Random(f"issuer {plan.seed}"), plan.accounts)
@@ -78,11 +79,11 @@ class World:
         life = Life(name, self._births, self.loop, chance, self.note)
         life.latency = plan.latency if self.stormy else 0.0
         set_anew = random.Random(f"clock {plan.seed} {self._births}").uniform(-plan.unsteady, plan.unsteady)
-        clock = SimClock(self.loop, plan.skew[name] + timedelta(seconds=set_anew))
+        clock = SimClock(self.loop, plan.skew[life.service] + timedelta(seconds=set_anew))
         bus = SimBus(self.broker, life, self._sending)
         database = self._ground.database(name, life)
         service = build(
-            name,
+            life.service,
             plan,
             bus,
             clock=clock,
@@ -241,7 +242,7 @@ class World:
     @property
     def quiet(self) -> bool:
         """Whether there is nothing left to do anywhere."""
-        if self.stormy or len(self.running) < len(self.stores) or not self.broker.quiet:
+        if self.stormy or len(self.running) < len(self.processes) or not self.broker.quiet:
             return False
         if any(
             store.count("SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM deferred)")

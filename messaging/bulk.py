@@ -281,13 +281,13 @@ async def _together(
     at = 0
     for part, (_, _, outcome) in zip(parts, given, strict=True):
         if part.counted:
-            outcome.count = row[at]
+            outcome.count = row[at] or 0
             at += 1
         elif part.width:
-            columns = row[at : at + part.width]
+            cells = row[at : at + part.width]
             at += part.width
-            if columns[0] is not None:  # which is what no row at all makes of an array
-                _fill(outcome, part, list(zip(*columns, strict=True)))
+            if cells[0] is not None:  # which is what no row at all makes of a cell
+                _fill(outcome, part, (cells,) if part.single else list(zip(*cells, strict=True)))
 
 
 async def _fetch(

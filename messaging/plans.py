@@ -21,7 +21,7 @@ Read = Callable[[Sequence[Sequence[Any]]], list[Any]]
 class Part:
     """One shape on one database; equal to nothing but itself, so that to look for it takes nothing."""
 
-    __slots__ = ("bind", "counted", "read", "shape", "width", "words")
+    __slots__ = ("bind", "counted", "read", "shape", "single", "width", "words")
 
     def __init__(self, shape: Shape, dialect: str) -> None:
         self.shape = shape
@@ -29,9 +29,20 @@ class Part:
         """Its text where it is sent alone."""
         self.bind = shape.binder(dialect)
         self.counted = shape.counted
+        self.single = shape.single
+        """Whether there is one row at the most, whose values are its cells: NULL, where there is none. Otherwise these
+        are an array for each of its columns. What is counted has one cell in either case: how many there are, or NULL
+        for none."""
         self.width = len(shape.returned)
         """How many columns its result has."""
         self.read = _reader(shape, dialect) if shape.returned else None
+
+    def cells(self) -> list[str]:
+        """What is selected of it where it is sent with others."""
+        if self.counted:
+            return ["1" if self.single else "count(*)"]
+        names = [name for name, _ in self.shape.returned]
+        return names if self.single else [f"array_agg({name})" for name in names]
 
 
 UNFORESEEN = "22012"
@@ -54,16 +65,21 @@ class Guard:
         self.width = 0 if known is None else 2
         """How many parameters it has."""
 
-    def words(self, shape: Shape, cell: int, first: int) -> str:
-        """The condition, where the part's result begins in this cell and its own parameters with this number."""
-        if shape.counted:
-            return f"c{cell} = {self.rows}"
-        names = [name for name, _ in shape.returned]
+    def among(self, first: int) -> str | None:
+        """Of one of the part's rows whether it is known, where its own parameters begin with this number."""
         if self.known is None or self.proven is None:
-            return f"c{cell} IS NULL" if self.rows == 0 else f"cardinality(c{cell}) = {self.rows}"
-        known, proven = (f"c{cell + names.index(name)}" for name in (self.known, self.proven))
-        either = f"one = ANY(${first}::bigint[]) OR other::text = ANY(${first + 1}::text[])"
-        return f"({known} IS NULL OR (SELECT bool_and({either}) FROM unnest({known}, {proven}) AS each(one, other)))"
+            return None
+        return f"{self.known} = ANY(${first}::bigint[]) OR {self.proven}::text = ANY(${first + 1}::text[])"
+
+    def words(self, part: Part, cell: str, known: str) -> str:
+        """The condition, where this is the part's first cell, and that tells whether its rows are known."""
+        if self.known is not None:
+            return f"{known} IS NOT FALSE"
+        if part.single:
+            return f"num_nonnulls({cell}) = {self.rows}"
+        if part.counted:
+            return f"{cell} = {self.rows}"
+        return f"{cell} IS NULL" if self.rows == 0 else f"cardinality({cell}) = {self.rows}"
 
 
 @lru_cache(maxsize=512)
@@ -102,33 +118,45 @@ def plan(kind: Callable[..., Shape], *given: object) -> Plan:
 
 @lru_cache(maxsize=512)
 def joined(parts: tuple[Part, ...], guards: tuple[Guard | None, ...] = ()) -> str:
-    """One statement whose row has a cell for each part's count or an array for each of its columns.
+    """One statement whose row has the cells of all parts; see `Part.single`.
 
-    The cells are worked out from left to right, and so the parts in their order, those without a cell (a deletion of
-    which nothing is asked) behind all others: everybody locks in the same order. With `guards`, one for each part, one
-    more cell fails (`UNFORESEEN`) where one of them does not hold; their parameters follow those of the parts.
+    What locks or writes, and has a cell, is done in the order of the parts, what has none (a deletion of which nothing
+    is asked) behind all others: everybody locks in the same order. With `guards`, one for each part, one more cell
+    fails (`UNFORESEEN`) where one of them does not hold; their parameters follow those of the parts.
     """
     texts: list[str] = []
     cells: list[str] = []
+    sources: list[str] = []
     conditions: list[str] = []
     first = 1
     after = first + sum(part.shape.width for part in parts)
+    before = ""
     for number, (part, guard) in enumerate(zip_longest(parts, guards)):
-        shape = part.shape
-        texts.append(f"w{number} AS ({shape.words('postgresql', first)})")
-        wanted = ["count(*)"] if shape.counted else [f"array_agg({name})" for name, _ in shape.returned]
+        texts.append(f"w{number} AS ({part.shape.words('postgresql', first)})")
+        first += part.shape.width
+        wanted = part.cells()
+        if not wanted:
+            if guard is not None:
+                raise ValueError("what has no result cannot be looked at")
+            continue
+        own = [f"c{cell}" for cell in range(len(cells), len(cells) + len(wanted))]
+        picked = [f"{each} AS {name}" for each, name in zip(wanted, own, strict=True)]
         if guard is not None:
-            conditions.append(guard.words(shape, len(cells), after))
+            among = guard.among(after)
             after += guard.width
-        cells.extend(f"(SELECT {each} FROM w{number})" for each in wanted)
-        first += shape.width
-    selected = ", ".join(cells or ["1"])
+            if among is not None:
+                picked.append(f"{among if part.single else f'bool_and({among})'} AS g{number}")
+            conditions.append(guard.words(part, own[0], f"g{number}"))
+        # A join may be done in any order, but for what needs something of another one's.
+        behind = f" WHERE num_nulls({before}) >= 0" if before and part.shape.acts else ""
+        sources.append(f" LEFT JOIN LATERAL (SELECT {', '.join(picked)} FROM w{number}{behind}) AS r{number} ON true")
+        if part.shape.acts:
+            before = f"r{number}.{own[0]}"
+        cells.extend(own)
     if conditions:
-        # In a table of its own, so that each cell is worked out once; OFFSET keeps the planner from taking it apart.
-        named = ", ".join(f"{each} AS c{number}" for number, each in enumerate(cells))
-        held = f"1 / CASE WHEN {' AND '.join(conditions)} THEN 1 ELSE 0 END"
-        selected = f"*, {held} FROM (SELECT {named} OFFSET 0) AS cells"
-    return f"WITH {', '.join(texts)} SELECT {selected}"
+        cells.append(f"1 / CASE WHEN {' AND '.join(conditions)} THEN 1 ELSE 0 END")
+    source = f" FROM (SELECT 1) AS one{''.join(sources)}" if sources else ""
+    return f"WITH {', '.join(texts)} SELECT {', '.join(cells or ['1'])}{source}"
 
 
 def _reader(shape: Shape, dialect: str) -> Read:

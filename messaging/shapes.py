@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic_core import SchemaValidator, core_schema
-from sqlalchemy import Column, Table, Uuid
+from sqlalchemy import Column, FromClause, Table, Uuid
 from sqlalchemy.engine import Dialect, make_url
 
 from contracts.value import value
@@ -51,6 +51,12 @@ class Insert:
     returning: str | None = None
     alike: tuple[str, ...] = ()
     counted: bool = False
+
+    acts = True
+
+    @property
+    def single(self) -> bool:
+        return len(self.alike) == len(self.columns)
 
     @property
     def returned(self) -> Columns:
@@ -88,6 +94,13 @@ class Update:
     renamed: tuple[tuple[str, str], ...] = ()
     alike: tuple[str, ...] = ()
 
+    acts = True
+
+    @property
+    def single(self) -> bool:
+        names = (*self.keys, *self.columns, *(name for _, name in self.renamed))
+        return set(names) == set(self.alike) and _identified(self.table, self.keys)
+
     @property
     def returned(self) -> Columns:
         return ()
@@ -121,6 +134,12 @@ class Delete:
     column: Column[Any]
     returning: bool = True
     lone: bool = False
+
+    acts = True
+
+    @property
+    def single(self) -> bool:
+        return self.lone and _identified(self.column.table, (self.column.name,))
 
     @property
     def returned(self) -> Columns:
@@ -160,6 +179,15 @@ class Select:
     lone: bool = False
 
     @property
+    def acts(self) -> bool:
+        return _LOCK.search(self.suffix) is not None
+
+    @property
+    def single(self) -> bool:
+        found = self.lone and self.by is None and _identified(self.where.table, (self.where.name,))
+        return found and bool(self.columns) and not self.columns[0].nullable
+
+    @property
     def returned(self) -> Columns:
         return (*((each.name, each) for each in self.columns), *((name, None) for name, _ in self.computed))
 
@@ -188,10 +216,17 @@ class Select:
 Shape = Insert | Update | Delete | Select
 """One statement, without its rows.
 
-`returned` are the columns of its result; `counted` says that its result is how many rows it has changed. `width` is how
-many parameters PostgreSQL gets, `words` its text where `first` is the number of its first parameter, `binder` makes
-what makes its parameters of records or values.
+`returned` are the columns of its result; `counted` says that its result is how many rows it has changed; `single`, that
+these are one row at the most, whose first column is not NULL; `acts`, that it writes or locks. `width` is how many
+parameters PostgreSQL gets, `words` its text where `first` is the number of its first parameter, `binder` makes what
+makes its parameters of records or values.
 """
+
+
+def _identified(table: FromClause, names: Sequence[str]) -> bool:
+    """Whether at most one row of the table has certain values in these columns."""
+    key = {each.name for each in table.primary_key}
+    return bool(key) and key <= set(names)
 
 
 def for_one(shape: Shape) -> Shape:

@@ -23,8 +23,12 @@ START_SECONDS = 120.0
 _POLL = 0.05
 _LOG_LINES = 80
 
-# Blocks until our end of the pipe closes, which the kernel does however we die.
-_WATCHDOG = 'read -r _; kill -9 "$1" 2>/dev/null; sleep 0.2; rm -rf "$2" || { sleep 1; rm -rf "$2"; }'
+# Blocks until our end of the pipe closes, which the kernel does however we die. Children of the server may still write.
+_WATCHDOG = """
+read -r _
+kill -9 "$1" 2>/dev/null
+for pause in 0.2 0.5 1 2 4 8 16; do sleep $pause; rm -rf "$2" && break; done
+"""
 
 
 class ServerUnavailable(Exception):

@@ -68,7 +68,7 @@ class RabbitServer:
         if self._beside is None and not self._epmd.running:
             # Ours, and not the one Erlang starts by itself: that would be nobody's child and stay behind.
             self._epmd.start([_find_epmd(), "-port", str(self.epmd_port), "-address", HOST], self._environment)
-            self._epmd.wait_until(lambda: accepts(self.epmd_port), 10)
+            self._epmd.wait_until(lambda: accepts(self.epmd_port), START_SECONDS)
         self._process.start([str(self._scripts / "rabbitmq-server")], self._environment)
 
     def wait(self) -> None:

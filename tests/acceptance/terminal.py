@@ -63,6 +63,6 @@ class Terminal:
 def told(text: str) -> str:
     """Without what is another each time: tokens, how long it took, the number of a line of code."""
     text = re.sub(r"redacted-[0-9a-f]{16}", "redacted-0", text)
-    text = re.sub(r"\bin [0-9.]+s$", "in 0s", text, flags=re.MULTILINE)
+    text = re.sub(r"\bin [0-9.]+s( \([0-9:]+\))?$", "in 0s", text, flags=re.MULTILINE)
     text = re.sub(r"(transitions?), [0-9.]+ s:", r"\1, 0 s:", text)
     return re.sub(r"\.py\(\d+\)", ".py(0)", text.strip())

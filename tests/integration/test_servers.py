@@ -19,7 +19,7 @@ import pytest
 
 from deploy.servers import PostgresServer, RabbitServer, ServerUnavailable, free_ports
 
-BOUND = 60.0
+BOUND = 120.0
 
 # Tells where the servers are and waits; ends by itself if nobody ends it.
 REPORT_AND_WAIT = (

@@ -123,7 +123,7 @@ def fresh_vhost(broker_url: str) -> Callable[[], str] | None:
             names = [f"{run}-{number}" for number in range(made, made + _VHOSTS_AT_ONCE)]
             quoted = ", ".join(f'<<"{name}">>' for name in names)
             script = _ADD_VHOSTS.format(user=url.user, names=quoted)
-            subprocess.run([control, "eval", script], check=True, capture_output=True, timeout=60)
+            subprocess.run([control, "eval", script], check=True, capture_output=True, timeout=180)
             made += len(names)
             ready.extend(reversed(names))
         return str(url.with_path("/" + quote(ready.pop(), safe=""), encoded=True))

@@ -114,7 +114,7 @@ class ServerProcess:
         """What a power cut looks like to it: SIGKILL, at once."""
         self.stop(signal.SIGKILL)
 
-    def run(self, command: Sequence[str], environment: Mapping[str, str], *, seconds: float = 60) -> str:
+    def run(self, command: Sequence[str], environment: Mapping[str, str], *, seconds: float = START_SECONDS) -> str:
         """Run one of the server's own tools as its user and return what it printed.
 
         Raises ServerUnavailable with the tool's words when it fails.

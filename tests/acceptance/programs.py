@@ -16,7 +16,7 @@ import httpx
 from tests.acceptance import zygote
 from tests.acceptance.pages import ROOT
 
-BOUND = 90.0
+BOUND = 180.0
 AMENDS = (sys.executable, "-c", "from orchestrator.cli import script; script()")
 """The console script, also where Amends is not installed."""
 

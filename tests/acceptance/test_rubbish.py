@@ -20,7 +20,7 @@ def test_an_argument_that_is_no_text(tmp_path: Path) -> None:
     """Bytes that are not UTF-8 name nothing, whatever they are an argument of."""
     for words in ([b"show", b"\xff"], [b"list", b"--key", b"\xff"]):
         ended = subprocess.run(
-            [*AMENDS, *words], cwd=tmp_path, env=environment(), capture_output=True, check=False, timeout=60
+            [*AMENDS, *words], cwd=tmp_path, env=environment(), capture_output=True, check=False, timeout=180
         )
         number = len(words)
         assert (ended.returncode, ended.stdout) == (2, b"")

@@ -19,7 +19,7 @@ import pytest
 from deploy.up import Backends, CannotStart, Service, commands, environment
 from tests.acceptance.programs import AMENDS, finished
 
-BOUND = 90.0
+BOUND = 180.0
 UP = (sys.executable, "-m", "deploy.up")
 
 

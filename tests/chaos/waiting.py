@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-BOUND = 90.0
+BOUND = 180.0
 
 
 async def eventually(holds: Callable[[], Awaitable[bool]]) -> bool:

@@ -82,7 +82,7 @@ def guard(broker_url: str, directory: Path, many: int) -> list[Guarded]:
     made = directory / "definitions.json"
     made.write_text(json.dumps(together))
     # Once for all: starting it takes longer than what it does.
-    subprocess.run([control(), "import_definitions", str(made)], check=True, capture_output=True, timeout=60)
+    subprocess.run([control(), "import_definitions", str(made)], check=True, capture_output=True, timeout=180)
     return found
 
 

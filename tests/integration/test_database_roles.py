@@ -64,7 +64,7 @@ def initialize(server: URL, services: Sequence[str], secrets: Path) -> None:
         "SECRETS": str(secrets),
     }
     environment = os.environ | {name: value for name, value in where.items() if value is not None}
-    ended = subprocess.run(["sh", SCRIPT], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(["sh", SCRIPT], env=environment, capture_output=True, text=True, timeout=180, check=False)
     assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr
 
 

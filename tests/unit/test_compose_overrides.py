@@ -48,7 +48,7 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
             env={"PATH": "/usr/bin:/bin", "AMENDS": str(Path(sys.executable).with_name("amends"))},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             check=False,
         )
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
@@ -77,7 +77,7 @@ def test_the_script_makes_keys_that_services_take(secrets: Path) -> None:
 def test_the_script_knows_what_it_can_make() -> None:
     """Anything else is a mistake, and makes nothing."""
     ended = subprocess.run(
-        ["sh", ROOT / "deploy" / "secrets.sh", "signatures"], capture_output=True, text=True, timeout=60, check=False
+        ["sh", ROOT / "deploy" / "secrets.sh", "signatures"], capture_output=True, text=True, timeout=180, check=False
     )
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == "secrets.sh: signatures is neither signing nor subjects\n"

@@ -292,7 +292,7 @@ def test_every_process_finds_the_same_fingerprint() -> None:
             env=os.environ | {"PYTHONHASHSEED": seed},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             check=True,
         )
         found.add(done.stdout.strip())

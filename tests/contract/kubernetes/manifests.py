@@ -29,7 +29,7 @@ Resource: TypeAlias = dict[str, Any]
 def _rendered(folder: Path) -> list[Resource]:
     # A wheel of the development environment's, so that it is there, and the same, everywhere.
     kubectl = Path(sys.prefix) / "bin" / "kubectl"
-    ended = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True, timeout=180, check=False)
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == ""
     return list(yaml.load_all(ended.stdout, yaml.CSafeLoader))

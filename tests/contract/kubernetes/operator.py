@@ -54,7 +54,7 @@ def allow(url: str, resources: Sequence[Resource], name: str, control: str | Non
     topics = [each["spec"]["permissions"] for each in of_kind(mine, "TopicPermission")]
     steps = [_ADD_USER.format(**_erlang(words | granted))]
     steps += [_ADD_TOPIC.format(**_erlang(words | each)) for each in topics]
-    subprocess.run([control, "eval", ",".join(steps) + "."], check=True, capture_output=True, timeout=60)
+    subprocess.run([control, "eval", ",".join(steps) + "."], check=True, capture_output=True, timeout=180)
     return str(address.with_user(words["user"]).with_password(words["password"]))
 
 

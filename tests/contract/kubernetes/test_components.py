@@ -145,7 +145,7 @@ def test_the_database_of_keys_lets_in_who_needs_it(tmp_path: Path) -> None:
 def test_the_script_prints_secrets_for_what_is_named(words: tuple[str, ...], databases: int, brokers: int) -> None:
     """Each valid, with a password of its own; no broker knows the keys of persons."""
     script = KUBERNETES / "secrets.sh"
-    ended = subprocess.run(["sh", script, *words], capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(["sh", script, *words], capture_output=True, text=True, timeout=180, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
     made = list(yaml.safe_load_all(ended.stdout))
     assert [found for each in made for found in problems(each)] == []

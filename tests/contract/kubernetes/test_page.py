@@ -44,7 +44,7 @@ def test_what_needs_no_cluster_runs(block: Block, tmp_path: Path) -> None:
 
 def _help(*words: str) -> str:
     command = [str(TOOLS / "kubectl"), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=True).stdout
 
 
 def test_what_needs_a_cluster_names_what_is_there() -> None:

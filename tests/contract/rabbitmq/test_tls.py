@@ -63,7 +63,7 @@ def listeners(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
         ).replace(").", "), " if port == opened else ").")
         for port in lease.ports
     )
-    subprocess.run([control(), "eval", script], check=True, capture_output=True, timeout=60)
+    subprocess.run([control(), "eval", script], check=True, capture_output=True, timeout=180)
     yield Listeners(yarl.URL(broker_url), opened, mutual, authority, stranger, authority.issue("payment"))
     lease.release()
 

@@ -72,7 +72,7 @@ bench-plots: venv-dev servers bench-tools ## Pictures and tables of docs/perform
 	@$(bin)/python -m benchmarks.plotting
 	@$(bin)/python -m benchmarks.documenting
 
-audit: venv ## What is known of the locked packages' vulnerabilities, and a bill of materials in build/
+audit: venv ## What is known of the locked packages' vulnerabilities, and bills of materials in build/
 	@sh deploy/setup.sh audit
 	@$(bin)/python -m deploy.vulnerabilities $(ARGS)
 

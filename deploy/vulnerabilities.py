@@ -1,8 +1,9 @@
-"""python -m deploy.vulnerabilities: what is known to be wrong with the locked packages, and a bill of materials.
+"""python -m deploy.vulnerabilities: what is known to be wrong with the locked packages, and bills of materials.
 
-Asks PyPI about every package of the locks (pip-audit), and writes build/sbom.cdx.json (CycloneDX) of what Amends runs
-with. Exit codes: 0 nothing known, 1 something known, 69 not all packages could be asked about. pip-audit itself calls
-that a success: it says "No known vulnerabilities found" of packages that it could not look up.
+Asks PyPI about every package of the locks (pip-audit), and writes two bills (CycloneDX): build/sbom.cdx.json of what
+Amends itself needs, build/sbom-image.cdx.json of what is in the images, which bring its extras along. Exit codes: 0
+nothing known, 1 something known, 69 not all packages could be asked about. pip-audit itself calls that a success: it
+says "No known vulnerabilities found" of packages that it could not look up.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TOOLS = ROOT / ".venv-audit" / "bin"
-LOCKS = ("requirements.lock", "requirements-dev.lock")
-BILL = ROOT / "build" / "sbom.cdx.json"
+LOCKS = ("requirements.lock", "requirements-image.lock", "requirements-dev.lock")
+BILLS = {"sbom.cdx.json": "requirements.lock", "sbom-image.cdx.json": "requirements-image.lock"}
+"""The bills, below `build`, and the locks that they are of."""
+BUILD = ROOT / "build"
 UNAVAILABLE = 69
 _SECONDS = 600
 
@@ -54,11 +57,12 @@ def _ask(lock: str) -> Findings | str:
         return (ended.stderr.strip().splitlines() or [f"pip-audit ended with {ended.returncode}"])[-1]
 
 
-def _write_bill() -> None:
-    BILL.parent.mkdir(exist_ok=True)
-    words = ("requirements", str(ROOT / LOCKS[0]), "--pyproject", str(ROOT / "pyproject.toml"))
-    how = ("--output-reproducible", "--short-PURLs", "--validate", "-o", str(BILL))
+def _write_bill(name: str, lock: str) -> None:
+    BUILD.mkdir(exist_ok=True)
+    words = ("requirements", str(ROOT / lock), "--pyproject", str(ROOT / "pyproject.toml"))
+    how = ("--output-reproducible", "--short-PURLs", "--validate", "-o", str(BUILD / name))
     subprocess.run([str(TOOLS / "cyclonedx-py"), *words, *how], check=True, capture_output=True, timeout=_SECONDS)
+    print(f"wrote {(BUILD / name).relative_to(ROOT)}")
 
 
 def conclude(asked: dict[str, Findings | str]) -> int:
@@ -84,9 +88,9 @@ def conclude(asked: dict[str, Findings | str]) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the bill, then ask; with `--bill` only write it."""
-    _write_bill()
-    print(f"wrote {BILL.relative_to(ROOT)}")
+    """Write the bills, then ask; with `--bill` only write them."""
+    for name, lock in BILLS.items():
+        _write_bill(name, lock)
     return 0 if list(arguments) == ["--bill"] else conclude({lock: _ask(lock) for lock in LOCKS})
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
-from deploy.vulnerabilities import Findings, conclude, findings
+from deploy.vulnerabilities import BILLS, LOCKS, ROOT, Findings, conclude, findings
 
 CLEAN = {"name": "yarl", "version": "1.25.1", "vulns": []}
 BAD = {"name": "jinja2", "version": "2.0", "vulns": [{"id": "PYSEC-2019-217", "fix_versions": ["2.10.1"]}]}
@@ -36,3 +37,11 @@ def test_silence_is_not_taken_for_good_news(
     """A package that could not be looked up is no clean one."""
     assert conclude({"a.lock": found}) == code
     assert words in capsys.readouterr().out
+
+
+def test_what_the_images_are_built_from_is_in_a_bill_and_asked_about() -> None:
+    """They bring packages along that Amends itself does not need: those of its extras."""
+    (lock,) = set(re.findall(r"-r /build/(requirements-image\.lock)", (ROOT / "deploy" / "Dockerfile").read_text()))
+    assert lock in BILLS.values()
+    assert {*BILLS.values()} <= {*LOCKS}
+    assert {path.name for path in ROOT.glob("requirements*.lock")} >= {*LOCKS}

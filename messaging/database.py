@@ -208,10 +208,11 @@ def shown(url: str | URL) -> str:
 
 
 def no_database(url: str | URL, error: BaseException, variable: str = "DATABASE_URL") -> str | None:
-    """One line for people where `variable` names a file that is no database; None where it is anything else."""
-    if in_words(error) != "file is not a database":
-        return None
-    return f"{shown(url)} is no SQLite database; set {variable} to one"
+    """One line for people where `variable` names a file that is no database, or none any more; else None."""
+    said = in_words(error)
+    if said == "file is not a database":
+        return f"{shown(url)} is no SQLite database; set {variable} to one"
+    return f"{shown(url)} is damaged ({said}); restore it from a backup" if "malformed" in said else None
 
 
 def turns_away(error: BaseException) -> bool:
@@ -224,11 +225,19 @@ def may_not(error: BaseException) -> bool:
     return _state(error) == _MAY_NOT
 
 
+_IN_THE_WAY = {
+    "locked": f"another process has held it for {SQLITE_BUSY_SECONDS} s: let that end, or end it",
+    "full": "make room on its disk",
+}
+
+
 def does_not_answer(url: str | URL, error: BaseException, variable: str = "DATABASE_URL") -> str:
     """One line for people: which database is not to be had, what it said, what to do. Never a password."""
     plain = shown(url)
     if plain.startswith("sqlite"):
-        return f"{plain} cannot be used: {in_words(error)}; let us read and write there, or set {variable}"
+        said = in_words(error)
+        way = next((words for sign, words in _IN_THE_WAY.items() if sign in said), "let us read and write there")
+        return f"{plain} cannot be used: {said}; {way}, or set {variable}"
     mend = database_tls.hint(make_url(url), in_words(error))
     if _state(error) in _UNKNOWN_USER:
         mend = mend or "check the user and password"

@@ -71,8 +71,6 @@ def _refusal(error: BaseException, program: str) -> tuple[str, int]:
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
     if "readonly database" in said or state in _MAY_NOT:
         return f"may not be written by you ({said}); use a user who may", EX_CONFIG
-    if "malformed" in said:
-        return f"is damaged ({said}); restore it from a backup", EX_CONFIG
     if state in _NO_TABLE or said.startswith(("no such table", "no such column")):
         return f"has not our tables ({said}); run `{program} migrate` first", EX_CONFIG
     return f"refused that: {said}", 1

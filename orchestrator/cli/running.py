@@ -104,7 +104,7 @@ def start(
     if dry_run:
         typer.echo(f"would {words}")
         return
-    if not yes and not typer.confirm(f"{words}?"):
+    if not yes and not typer.confirm(f"{words}?", err=True):
         raise typer.Exit(1)
 
     async def publish(database: Database) -> None:

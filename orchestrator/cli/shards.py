@@ -73,7 +73,7 @@ def reshard(*, dry_run: DryRunOption = False, yes: YesOption = False, output: Ou
         fail("AMENDS_SHARDS names no databases; set it to all of them, those that are there already first", EX_CONFIG)
     if settings.shard is not None:
         fail("AMENDS_SHARD names one shard, and this is about all of them; unset it", 2)
-    if not dry_run and not yes and not typer.confirm("Has every orchestrator ended?"):
+    if not dry_run and not yes and not typer.confirm("Has every orchestrator ended?", err=True):
         raise typer.Exit(1)
     urls = [each.database for each in settings.each_shard()]
 

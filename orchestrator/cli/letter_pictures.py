@@ -152,6 +152,11 @@ class Telling:
         """Whether any could not be sent."""
         return bool(self._counted or self._unlisted)
 
+    @property
+    def told(self) -> int:
+        """How many letters anything has become of."""
+        return self._good + self._counted.total() + self._unlisted
+
     def add(self, outcomes: Sequence[Outcome]) -> None:
         """A page more, which is committed."""
         named = self._named(outcomes)

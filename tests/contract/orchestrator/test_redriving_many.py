@@ -22,6 +22,7 @@ from messaging.database import Database
 from messaging.dead_letters import letter_id
 from orchestrator import letter_decisions, letters
 from orchestrator.assembly import MIGRATIONS
+from orchestrator.cli.letter_orders import LetterOrder
 from orchestrator.dead_letters import Collector
 from orchestrator.letter_decisions import Outcome
 from orchestrator.letters import Criteria, Decision, State
@@ -29,7 +30,7 @@ from orchestrator.schema import collected_letter
 from tests import laying
 from tests.contract.orchestrator.letters import announced, collected
 from tests.contract.orchestrator.office import Office
-from tests.contract.orchestrator.post import COMMAND, ORDER, Post, died
+from tests.contract.orchestrator.post import COMMAND, EVENT, OLD, ORDER, Post, died
 
 
 async def test_many_letters_are_redriven_page_by_page_and_each_once(post: Post) -> None:
@@ -203,6 +204,26 @@ async def test_a_redrive_and_the_collector_wait_for_each_other_in_one_order(post
     await database.close()
 
     assert [each.sent_as for each in found] == [UUID(int=12), UUID(int=11)]
+
+
+async def test_what_somebody_else_has_decided_meanwhile_is_told(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the question and the answer: what was shown and not done is no success."""
+
+    async def discard() -> None:
+        database = Database(post.url)
+        async with database.transaction() as connection:
+            mine = collected_letter.c.message_id == str(EVENT)
+            await connection.execute(update(collected_letter).where(mine).values(state=State.DISCARDED))
+        await database.close()
+
+    monkeypatch.setattr(LetterOrder, "confirm", lambda _: asyncio.run(discard()))
+    result = await post.amends("redrive", "--type", "payment.failed", "--reason", "mended")
+
+    assert result.exit_code == 1
+    assert [row.message_id for row in await post.outbox()] == [OLD]
+    assert result.stderr.endswith(
+        "amends: 1 of them is no longer open: decided about, or handled, since they were shown; look at them again\n"
+    )
 
 
 async def _somebody_waits(connection: AsyncConnection) -> None:

@@ -39,12 +39,12 @@ def dialect(connection: AsyncConnection) -> str:
 class Ahead:
     """A statement on PostgreSQL that is done for its effect before another one, in one write with it where that can be.
 
-    `plain` is the same without parameters, and has no rows; None: there is none. It is parsed each time.
+    `plain` is the same with its parameters as text, and has no rows; None: there is none.
     """
 
     words: str
     parameters: Sequence[Any]
-    plain: str | None
+    plain: tuple[str, str] | None
 
 
 async def fetch(
@@ -98,12 +98,14 @@ async def fetch_behind(
         line = _line_of(within, driver)
         prepared = None if line is None else line.prepared(words)
         if line is not None and prepared is not None and ahead.plain is not None:
-            first = _alone(ahead.plain.encode())
+            first, done = line.beside(*ahead.plain)
             try:
-                return await _written(driver, line, prepared, parameters, first.__add__)
+                rows = await _written(driver, line, prepared, parameters, first.__add__)
             except BaseException as error:
                 await connection.run_sync(raise_translated, adapter, words, error)
                 raise
+            done()
+            return rows
     await fetch(connection, ahead.words, ahead.parameters)
     return await fetch(connection, words, parameters)
 
@@ -194,27 +196,7 @@ def _started(connection: AsyncConnection) -> Connection:
     return within
 
 
-def _message(kind: bytes, content: bytes) -> bytes:
-    """A message to PostgreSQL: its kind, its length, what it says."""
-    return kind + (len(content) + 4).to_bytes(4, "big") + content
-
-
-_NAMELESS = b"\0"
-
-
-def _alone(words: bytes) -> bytes:
-    """What executes a statement without parameters, before somebody else's Sync: Parse, Bind, Execute."""
-    return b"".join(
-        (
-            _message(b"P", _NAMELESS + words + b"\0" + bytes(2)),
-            _message(b"B", _NAMELESS * 2 + bytes(6)),
-            _message(b"E", _NAMELESS + bytes(4)),
-        )
-    )
-
-
-_BEGIN, _COMMIT = _alone(b"BEGIN"), _alone(b"COMMIT")
-_SYNC = _message(b"S", b"")
+_SYNC = b"S\0\0\0\4"
 
 
 BEGINS_WITH = ("0.32.0",)
@@ -263,12 +245,15 @@ async def _begin_with(
     asyncpg takes what BEGIN answers for more of what the statement does, and an error of either for the statement's.
     It is the write that begins: parameters that cannot be sent leave no transaction behind.
     """
+    begin, done = line.beside("BEGIN")
 
     def begin_and(said: bytes) -> bytes:
         adapter._transaction = _Transaction(driver)  # noqa: SLF001
-        return _BEGIN + said
+        return begin + said
 
-    return await _written(driver, line, statement, parameters, begin_and)
+    rows = await _written(driver, line, statement, parameters, begin_and)
+    done()
+    return rows
 
 
 async def _written(
@@ -300,10 +285,11 @@ async def _commit_with(
 
     asyncpg takes what COMMIT answers for more of what the statement does, and an error of either for the statement's.
     """
+    commit, done = line.beside("COMMIT")
 
     def and_commit(said: bytes) -> bytes:
         # Without the Sync that it ends with there is nothing to put anything before: COMMIT then goes alone.
-        return said[: -len(_SYNC)] + _COMMIT + _SYNC if said.endswith(_SYNC) else said
+        return said[: -len(_SYNC)] + commit + _SYNC if said.endswith(_SYNC) else said
 
     try:
         rows = await _written(driver, line, statement, parameters, and_commit)
@@ -312,6 +298,8 @@ async def _commit_with(
             # Committed, or undone by a COMMIT that has failed: in neither case is there anything left to end.
             adapter._transaction = None  # noqa: SLF001
     ended = within.get_transaction()
+    if adapter._transaction is None:  # noqa: SLF001
+        done()
     if adapter._transaction is None and ended is not None:  # noqa: SLF001
         # Its block goes on, and takes no further statement; see `commit`.
         ended.commit()

@@ -160,12 +160,13 @@ def _lock(order_ids: Collection[UUID]) -> Ahead:
     at once. SQLite has one writer anyway.
     """
     keys = sorted({_lock_key(each) for each in order_ids})
-    # Nothing is ever returned by it, and so there is nothing to read.
-    plain = f"SELECT 1 WHERE pg_advisory_xact_lock({keys[0]}) IS NULL" if len(keys) == 1 else None
+    plain = (_LOCK_ONE, str(keys[0])) if len(keys) == 1 else None
     return Ahead(_LOCK, (keys,), plain)
 
 
 _LOCK = "SELECT count(pg_advisory_xact_lock(key)) FROM unnest($1::bigint[]) AS key"
+_LOCK_ONE = "SELECT 1 WHERE pg_advisory_xact_lock($1::bigint) IS NULL"
+"""Nothing is ever returned by it, and so there is nothing to read."""
 _ACCOUNT_ID = "currency || ':' || customer_id"
 """What `domain.account_id` makes of an authorization."""
 

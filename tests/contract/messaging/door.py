@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -10,6 +11,7 @@ from typing import Self
 from sqlalchemy.engine import URL, make_url
 
 CHUNK = 1 << 16
+_ALONG = re.compile(rb"B.{4}\0COMMIT \d+\0", re.DOTALL)
 
 
 class Door:
@@ -73,8 +75,8 @@ class _Conversation:
             while content := await source.read(CHUNK):
                 self._taken += self._answered
                 self._answered = False
-                # Alone it is a query of its own; otherwise it is parsed behind a statement.
-                if b"COMMIT" in content and (content.startswith(b"Q") or b"P\0\0\0\x0e\0COMMIT\0" in content):
+                # Alone it is a query of its own; otherwise it is bound by its name, behind a statement.
+                if b"COMMIT" in content and (content.startswith(b"Q") or _ALONG.search(content)):
                     self._trips.append(self._taken)
                     self._taken = 0
                     self._cut, self._door.cutting = self._door.cutting, False

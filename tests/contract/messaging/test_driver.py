@@ -233,7 +233,7 @@ async def test_what_goes_ahead_is_done_before_what_it_goes_ahead_of_begins(datab
             await _insert(connection, 3)
             reads = bulk.Writes()
             found = reads.select((shelf.c.name,), shelf.c.id, [1])
-            plain = "SELECT 1 WHERE pg_advisory_xact_lock(7) IS NULL"
+            plain = "SELECT 1 WHERE pg_advisory_xact_lock($1::bigint) IS NULL", "7"
             await reads.run(connection, ahead=Ahead("SELECT pg_advisory_xact_lock($1)", (7,), plain))
             return found.values
 
@@ -257,7 +257,7 @@ async def test_what_fails_ahead_is_the_statements_error(database: Database) -> N
         await _insert(connection, 3)
         reads = bulk.Writes()
         reads.select((shelf.c.id,), shelf.c.id, [9])
-        await reads.run(connection, ahead=Ahead("SELECT 1 / $1::int", (0,), "SELECT 1 WHERE 1 / 0 = 1"))
+        await reads.run(connection, ahead=Ahead("SELECT 1 / $1::int", (0,), ("SELECT 1 WHERE 1 / $1::int = 9", "0")))
 
     error = await _failing(database, act)
     assert (_state(error), is_transient(error)) == ("22012", False)
@@ -314,6 +314,31 @@ async def test_a_commit_that_goes_along_and_fails_says_so(database: Database) ->
     assert isinstance(error, IntegrityError)
     assert (_state(error), is_transient(error), error.connection_invalidated) == ("23505", False, False)
     assert await _ids(database) == [1, 2]
+
+
+async def test_what_failed_beside_a_statement_goes_beside_the_next(database: Database) -> None:
+    """BEGIN, COMMIT and what goes ahead are parsed once a connection, whatever failed in their first write."""
+    async with database.transaction() as connection:
+        await connection.execute(text("ALTER TABLE shelf ADD UNIQUE (name) DEFERRABLE INITIALLY DEFERRED"))
+        await bulk.select(connection, (shelf.c.id,), shelf.c.id, [9])
+
+    async def act(connection: AsyncConnection, divisor: int, name: str) -> None:
+        await _insert(connection, 3)
+        reads = bulk.Writes()
+        reads.select((shelf.c.id,), shelf.c.id, [9])
+        plain = "SELECT 1 WHERE 1 / $1::int = 9", str(divisor)
+        await reads.run(connection, ahead=Ahead("SELECT 1 / $1::int", (divisor,), plain))
+        await _finish(connection, 3, name)
+
+    assert _state(await _failing(database, lambda connection: act(connection, 0, "free"))) == "22012"
+    for _ in range(2):
+        assert _state(await _failing(database, lambda connection: act(connection, 1, "usable"))) == "23505"
+    for name in ("free", "as free"):
+        async with database.transaction() as connection:
+            await act(connection, 1, name)
+        assert await _names(database) == {1: "usable", 2: None, 3: name}
+        async with database.transaction() as connection:
+            await bulk.delete(connection, shelf.c.id, [3])
 
 
 async def test_what_is_written_last_within_a_savepoint_is_committed_with_the_rest(database: Database) -> None:

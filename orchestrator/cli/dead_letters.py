@@ -253,10 +253,7 @@ def _carry_out(order: LetterOrder, words: str, state: State, act: Act) -> None:
         # Also where the database has gone, or somebody has pressed Ctrl-C: what was done until then must be known.
         telling.close()
     if missed := len(criteria.ids) - telling.told:
-        fail(
-            f"{missed} of them {'is' if missed == 1 else 'are'} no longer {chosen.which.value}: decided about, or handled, "
-            "since they were shown; look at them again",
-            1,
-        )
+        no_longer = f"{'is' if missed == 1 else 'are'} no longer {chosen.which.value}"
+        fail(f"{missed} of them {no_longer}: decided about, or handled, since they were shown; look at them again", 1)
     if telling.failed:
         raise typer.Exit(1)

@@ -61,7 +61,8 @@ def _printing() -> Iterator[None]:
     sys.stdout = io.TextIOWrapper(
         _Unbuffered(output) if usual.write_through else io.BufferedWriter(output),
         encoding=usual.encoding,
-        errors=usual.errors,
+        # What a terminal of another age cannot show is named, as on stderr, and ends nothing.
+        errors="backslashreplace" if usual.errors == "strict" else usual.errors,
         line_buffering=usual.line_buffering,
         write_through=usual.write_through,
     )

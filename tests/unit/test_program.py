@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import signal
+import subprocess
 import sys
 import threading
 import tomllib
@@ -69,6 +71,19 @@ def test_where_standard_output_is_closed_a_table_goes_nowhere(monkeypatch: pytes
 
     run("amends", command)
     assert (told, sys.stdout) == (["done"], None)
+
+
+def test_what_an_output_cannot_show_is_named() -> None:
+    """Where the locale has an encoding of another age: a command that has done something must be able to say so."""
+    program = "from messaging.program import run; run('amends', lambda: print('3 \u2026'))"
+    ended = subprocess.run(
+        (sys.executable, "-c", program),
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"3 \\u2026\n", b"")
 
 
 def test_a_test_of_a_users_captures_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import traceback
+from contextlib import suppress
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -35,12 +36,15 @@ def client() -> tuple[str, ...]:
     folder = Path(tempfile.mkdtemp(prefix="amends-zygote-"))
     address = folder / "socket"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen((sys.executable, "-m", __name__, str(address)), cwd=folder, env=environment)
+    # It ends when our end of the pipe is closed, which the kernel does however we end.
+    process = subprocess.Popen(
+        (sys.executable, "-m", __name__, str(address)), cwd=folder, env=environment, stdin=subprocess.PIPE
+    )
 
     def end() -> None:
-        process.terminate()
+        assert process.stdin is not None
+        process.stdin.close()
         process.wait()
-        shutil.rmtree(folder)
 
     atexit.register(end)
     give_up = time.monotonic() + 60
@@ -53,22 +57,26 @@ def client() -> tuple[str, ...]:
 
 
 def serve(address: str) -> None:
-    """Load Amends once, then fork for each client, until terminated."""
+    """Load Amends once, then fork for each client, until whoever started this is gone; its folder goes with it."""
     import orchestrator.cli.app  # noqa: F401 - loaded here, so that no command has to
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    # A Ctrl-C at a terminal is meant for whoever started us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     listener = socket.socket(socket.AF_UNIX)
     # Under another name first: who finds the address finds somebody listening.
     listener.bind(f"{address}.new")
     listener.listen(64)
     Path(f"{address}.new").rename(address)
-    while True:
+    while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
         connection, _ = listener.accept()
         if os.fork() == 0:
             listener.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             _attend(connection)
         connection.close()
+    listener.close()
+    shutil.rmtree(Path(address).parent)
 
 
 def _attend(connection: socket.socket) -> None:
@@ -87,11 +95,14 @@ def _attend(connection: socket.socket) -> None:
     if ended not in select.select([ended, connection.fileno()], [], [])[0]:
         os.kill(command, signal.SIGKILL)
     _, status = os.waitpid(command, 0)
-    connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+    # The client may be gone.
+    with suppress(BrokenPipeError):
+        connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
     os._exit(0)
 
 
 def _become(asked: dict[str, Any], streams: list[int]) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)

@@ -92,7 +92,11 @@ class Proxy:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         cuts = self._cuts
-        broker_reader, broker_writer = await asyncio.open_connection(self._target.host, self._target.port)
+        try:
+            broker_reader, broker_writer = await asyncio.open_connection(self._target.host, self._target.port)
+        except OSError:
+            writer.transport.abort()
+            return
         pair = (writer, broker_writer)
         if self._server is None or self._cuts > cuts:
             # Cut before it was one: nobody is to get through to a broker that is away.

@@ -51,7 +51,11 @@ class Door:
         await asyncio.gather(*self._passing, return_exceptions=True)
 
     async def _accept(self, client: asyncio.StreamReader, answering: asyncio.StreamWriter) -> None:
-        server, asking = await asyncio.open_connection(self._behind.host, self._behind.port or 5432)
+        try:
+            server, asking = await asyncio.open_connection(self._behind.host, self._behind.port or 5432)
+        except OSError:
+            answering.close()
+            return
         passing = _Conversation(self)
         for each in (passing.ask(client, asking), passing.answer(server, answering)):
             task = asyncio.create_task(each)

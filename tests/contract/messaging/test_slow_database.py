@@ -121,7 +121,8 @@ async def test_a_message_that_is_too_slow_alone_waits_and_is_handled_when_it_can
     await bench.pass_time(lambda: len(bench.bus.settled) == 4, "all are settled", step=0.1)
 
     (waiting,) = await bench.rows(schema.deferred)
-    assert (waiting.attempts, waiting.last_error) == (1, "TimeoutError")
+    # Its next try may have come meanwhile: the time does not wait for the database.
+    assert (waiting.attempts >= 1, waiting.last_error) == (True, "TimeoutError")
     assert sorted(await done(bench.database)) == [("p1", "packed"), ("p2", "packed"), ("p3", "packed")]
 
     before = len(consumer.batches)

@@ -24,7 +24,8 @@ async def test_an_event_that_the_engine_is_too_slow_for_waits_and_is_applied_lat
     await office.pass_time(lambda: answer.tag in office.bus.settled, "it is put off", step=0.1)
 
     (waiting,) = await office.rows(schema.deferred)
-    assert (str(waiting.message_id), waiting.attempts) == (answer.message_id, 1)
+    # Its next try may have come meanwhile: the time does not wait for the database.
+    assert (str(waiting.message_id), waiting.attempts >= 1) == (answer.message_id, True)
     assert (await office.sagas())["1"].step == "dig"
     history.slow = False
     async with asyncio.timeout(30):

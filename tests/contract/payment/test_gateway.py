@@ -120,7 +120,12 @@ async def spoiling(server: GatewayServer, answers: int) -> AsyncIterator[str]:
         task = asyncio.current_task()
         assert task is not None
         relays.add(task)
-        from_gateway, to_gateway = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+        try:
+            from_gateway, to_gateway = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+        except OSError:
+            # Whoever was taken so late finds the gateway gone.
+            writer.close()
+            return
         try:
             while True:
                 to_gateway.write(await message(reader))

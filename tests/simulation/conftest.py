@@ -1,4 +1,5 @@
-"""`--seed N` runs one seed of the simulation; AMENDS_SIMULATION_SEEDS says how many the default run takes.
+"""`--seed N` runs one seed of the simulation; AMENDS_SIMULATION_SEEDS says how many the default run takes, and
+AMENDS_SIMULATION_SERVER_SEEDS how many it takes on PostgreSQL, where a seed takes five times as long.
 
 Seeds need processors and nothing else, most other tests wait for servers: so the seeds are begun as soon as it is known
 that they are wanted and run beside the other tests, behind which they stand back. They live in processes of their own
@@ -17,6 +18,7 @@ import pytest
 
 from tests.simulation.crew import Crew
 
+SERVER_SEEDS = int(os.environ.get("AMENDS_SIMULATION_SERVER_SEEDS", "3"))
 HERE = Path(__file__).parent
 CREW = pytest.StashKey[Crew]()
 
@@ -46,10 +48,11 @@ def _one_of_several(config: pytest.Config) -> bool:
 
 
 def _begin(session: pytest.Session) -> None:
+    server = os.environ.get("TEST_DATABASE_URL")
     wanted = [item for item in session.items if item.path.parent == HERE and isinstance(item, pytest.Function)]
     if not wanted:
         return
-    crew = session.config.stash[CREW] = Crew()
+    crew = session.config.stash[CREW] = Crew(server, SERVER_SEEDS)
     if _one_of_several(session.config):
         # Whoever shares the tests out may be killed: nobody then tells us that the seeds are not wanted any more.
         threading.Thread(target=_give_up_with, args=(os.pidfd_open(os.getppid()), crew), daemon=True).start()
@@ -60,6 +63,10 @@ def _begin(session: pytest.Session) -> None:
                 crew.report(seeds)
             case {"mutation": str() as mutation}:
                 crew.search(mutation)
+            case {"server_seeds": range() as seeds} if server:
+                crew.report(seeds, served=True)
+            case {"server_mutation": str() as mutation} if server:
+                crew.search(mutation, served=True)
 
 
 def _give_up_with(process: int, crew: Crew) -> None:

@@ -215,9 +215,9 @@ MUTATIONS = {
 
 
 @contextmanager
-def broken(name: str) -> Iterator[None]:
+def broken(mutation: Mutation) -> Iterator[None]:
     """The real code with one of the mutations in it."""
-    where, attribute, replacement = MUTATIONS[name].patch()
+    where, attribute, replacement = mutation.patch()
     original = getattr(where, attribute)
     setattr(where, attribute, replacement)
     try:

@@ -134,6 +134,8 @@ class Plan:
     """Whether the travel service has keys, and everybody else carries tokens."""
     keyless: tuple[Spell, ...] = ()
     """When the store of keys does not answer."""
+    patience: float = 3_000.0
+    """Seconds after the last fault in which everything must have become quiet."""
     broken_lines: float = 0.0
     """Chance that a request to a database server loses its connection: before it, in its midst, or before its answer.
     This and what follows are of no account on SQLite."""

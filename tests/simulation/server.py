@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import copy
@@ -87,8 +86,6 @@ class Server:
     def __init__(self, url: str) -> None:
         self._maintenance = make_url(url).set(drivername="postgresql")
         self._url = self._maintenance.set(database=f"amends_simulation_{uuid4().hex}")
-        self.tally: Counter[str] = Counter()
-        """What was seen on the wires of all runs."""
         name = sql.Identifier(str(self._url.database))
         with _connect(self._maintenance) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
@@ -121,6 +118,11 @@ class Server:
         self._control.execute(_END, (backend,))
 
     # -- a run -----------------------------------------------------------------------------------------------
+
+    @property
+    def seen(self) -> Mapping[str, int]:
+        """How often what was seen on the wires of this run."""
+        return {} if self._lines is None else dict(self._lines.tally)
 
     def loop(self) -> VirtualLoop:
         """The loop of a run that begins."""
@@ -155,9 +157,8 @@ class Server:
         return made
 
     def _forget(self) -> None:
-        """End whoever is left of the run before, and keep what was seen."""
+        """End whoever is left of the run before."""
         if self._lines is not None:
-            self.tally.update(self._lines.tally)
             self._lines.close()
             self._lines = None
 

@@ -29,6 +29,8 @@ class Run:
     trace: tuple[tuple[float, str, str], ...]
     ends: Mapping[str, int]
     """How many sagas ended in each status."""
+    seen: Mapping[str, int]
+    """How often what was seen on the way to the database."""
 
     @property
     def digest(self) -> str:
@@ -57,19 +59,26 @@ class Simulator:
         """No run will follow."""
         self._ground.close()
 
-    def run(self, seed: int, vary: Callable[[Plan], Plan] | None = None) -> Run:
-        """One seed, with everything that happens under it; `vary` makes another plan of that which is drawn."""
+    def run(self, seed: int, vary: Callable[[Plan], Plan] | None = None, until: str | None = None) -> Run:
+        """One seed, with everything that happens under it; `vary` makes another plan of that which is drawn.
+
+        It ends with the first problem that has the words `until` in it: what is broken may never become quiet.
+        """
         plan = draw(seed) if vary is None else vary(draw(seed))
         world = World(plan, self._ground)
         _log_into(world)
         ends: dict[str, int] = {}
         try:
-            world.loop.run_until_complete(_live(world, ends))
+            living = world.loop.create_task(_live(world, ends))
+            world.end_with(until, living)
+            world.loop.run_until_complete(living)
+        except asyncio.CancelledError:
+            pass  # the problem has been seen
         except (NothingWillHappen, TimeStandsStill) as error:
             world.problem(f"{type(error).__name__}: {error}")
         finally:
             world.close()
-        return Run(seed, tuple(world.problems), tuple(world.trace), ends)
+        return Run(seed, tuple(world.problems), tuple(world.trace), ends, self._ground.seen)
 
 
 async def _live(world: World, ends: dict[str, int]) -> None:
@@ -81,8 +90,8 @@ async def _live(world: World, ends: dict[str, int]) -> None:
     await asyncio.wait([wishing], timeout=world.plan.calm_after + 300)
     if not wishing.done():
         world.problem("a customer is still without an answer 300 s after the last fault")
-    else:
-        wishing.result()
+    elif (error := wishing.exception()) is not None:
+        world.problem(f"a customer was told of {type(error).__name__}: {error}")
     await world.settle()
     ends |= check(world, customers.placed)
     await world.end()

@@ -85,6 +85,10 @@ class Ground(Protocol):
     several: bool
     """Whether several processes of a service may use one."""
 
+    @property
+    def seen(self) -> Mapping[str, int]:
+        """How often what was seen on the way to the databases of this run."""
+
     def loop(self) -> VirtualLoop:
         """The loop of a run that begins."""
 

@@ -27,8 +27,6 @@ from tests.simulation.stores import Ground
 from tests.simulation.virtual import EPOCH, SeededEntropy, SimClock
 from tests.simulation.wiring import build
 
-PATIENCE = 3_000.0
-"""Virtual seconds after the last fault in which everything must have become quiet."""
 LOOK_EVERY = 2.0
 
 
@@ -57,6 +55,8 @@ class World:
         self._buses: dict[str, SimBus] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._births = 0
+        self._sought: str | None = None
+        self._living: asyncio.Task[None] | None = None
         self._ending = False
         self._down: dict[str, float] = {}
 
@@ -68,6 +68,12 @@ class World:
         """Something that must not be."""
         self.note("PROBLEM", what)
         self.problems.append(what)
+        if self._sought is not None and self._sought in what and self._living is not None:
+            self._living.cancel()
+
+    def end_with(self, words: str | None, living: asyncio.Task[None]) -> None:
+        """End a run when a problem has these words in it."""
+        self._sought, self._living = words, living
 
     # -- services --------------------------------------------------------------------------------------------
 
@@ -256,10 +262,10 @@ class World:
 
     async def settle(self) -> None:
         """Wait until everything is quiet, and say so where it never is."""
-        end = self.plan.calm_after + PATIENCE
+        end = self.plan.calm_after + self.plan.patience
         while not self.quiet:
             if self.loop.time() > end:
-                self.problem(f"not quiet {PATIENCE:.0f} s after the last fault")
+                self.problem(f"not quiet {self.plan.patience:.0f} s after the last fault")
                 return
             await asyncio.sleep(LOOK_EVERY)
         self.note("world", "is quiet")

@@ -1,0 +1,91 @@
+"""Deliberate breakages of what is done only on PostgreSQL, as `mutations` has them of the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from messaging import bulk, driver, lane, plans
+from messaging.plans import Guard, Part
+from messaging.shapes import Shape
+from messaging.transaction import Transaction
+from tests.simulation.mutations import MUTATIONS, Mutation, Patch
+
+
+class _Unguarded(Guard):
+    """A guard that is never in the way, and still takes its parameters."""
+
+    def words(self, _shape: Shape, _cell: int, first: int) -> str:
+        """True, whatever came of the part."""
+        return f"(${first}::bigint[] IS NULL OR ${first + 1}::text[] IS NULL OR true)" if self.width else "true"
+
+
+def _commit_without_a_guard() -> Patch:
+    joined = plans.joined.__wrapped__
+
+    def heedless(parts: tuple[Part, ...], guards: tuple[Guard | None, ...] = ()) -> str:
+        return joined(parts, tuple(each and _Unguarded(each.rows, each.known, each.proven) for each in guards))
+
+    return bulk, "joined", heedless
+
+
+def _forget_the_careful_try() -> Patch:
+    return lane, "there_already", lambda _error: False
+
+
+def _take_the_statements_answer_for_the_commits() -> Patch:
+    async def early(
+        within: Any, adapter: Any, asyncpg: Any, line: Any, statement: Any, parameters: Sequence[Any]
+    ) -> Sequence[Sequence[Any]]:
+        rows: Sequence[Sequence[Any]] = await line.fetch(statement, parameters)
+        adapter._transaction = None
+        within.get_transaction().commit()
+        return rows
+
+    return driver, "_commit_with", early
+
+
+def _believe_that_a_transaction_has_begun() -> Patch:
+    async def not_begun(
+        adapter: Any, asyncpg: Any, line: Any, statement: Any, parameters: Sequence[Any]
+    ) -> Sequence[Sequence[Any]]:
+        adapter._transaction = driver._Transaction(asyncpg)
+        found: Sequence[Sequence[Any]] = await line.fetch(statement, parameters)
+        return found
+
+    return driver, "_begin_with", not_begun
+
+
+def _keep_a_connection_that_has_failed() -> Patch:
+    leave = Transaction.__aexit__
+
+    async def careless(self: Transaction, kind: Any, error: Any, trace: Any) -> None:
+        within = self._connection.sync_connection
+        if error is None or within is None or within.invalidated or self._kept.resting:
+            await leave(self, kind, error, trace)
+            return
+        adapter: Any = within.connection.dbapi_connection
+        adapter._transaction = None
+        self._begun.rollback()
+        driver.leave(self._begun)
+        self._kept._resting, self._kept._driver = self._connection, adapter.driver_connection
+
+    return Transaction, "__aexit__", careless
+
+
+SERVER_MUTATIONS = {
+    "commit without a guard": Mutation(_commit_without_a_guard, "before the older row", begin=1),
+    "forget the careful try": Mutation(_forget_the_careful_try, "messages the broker gave up", begin=4),
+    "take the statement's answer for the commit's": Mutation(
+        _take_the_statements_answer_for_the_commits, "which is not committed", begin=4
+    ),
+    "believe that a transaction has begun": Mutation(
+        _believe_that_a_transaction_has_begun, "violates foreign key", begin=4
+    ),
+    "keep a connection that has failed": Mutation(
+        _keep_a_connection_that_has_failed, "not quiet", begin=4, vary=lambda plan: replace(plan, patience=150.0)
+    ),
+    "acknowledge before the commit": replace(MUTATIONS["acknowledge before the commit"], begin=5),
+    "publish before the commit": replace(MUTATIONS["publish before the commit"], begin=4),
+}

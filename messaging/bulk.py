@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from messaging import driver, driver_sqlite
 from messaging.database import Unforeseen
 from messaging.driver import Ahead
-from messaging.plans import UNFORESEEN, Guard, Part, Plan, joined, plan
+from messaging.plans import UNFORESEEN, UNFORESEEN_WORDS, Guard, Part, Plan, joined, plan
 from messaging.shapes import Delete, Insert, Record, Select, Shape, Update, among, pack
 
 __all__ = ["Outcome", "Record", "Writes", "alike", "among", "delete", "insert", "pack", "select", "update"]
@@ -243,7 +243,7 @@ class Writes:
         try:
             await _together(connection, given, last=True)
         except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) == UNFORESEEN:
+            if getattr(error.orig, "sqlstate", None) == UNFORESEEN and UNFORESEEN_WORDS in str(error.orig):
                 raise Unforeseen("what a lone message has written met something else") from error
             raise
 

@@ -45,8 +45,10 @@ class Part:
         return names if self.single else [f"array_agg({name})" for name in names]
 
 
-UNFORESEEN = "22012"
-"""The SQLSTATE with which a statement fails of which a guard does not hold: it divides by zero."""
+UNFORESEEN = "22P02"
+"""The SQLSTATE with which a statement fails of which a guard does not hold: it takes a text for a number."""
+UNFORESEEN_WORDS = "amends: no fault, undone to be done again with a look at what another process has written"
+"""That text. PostgreSQL quotes it in its error, and in its log, where somebody will want to know what it means."""
 
 
 class Guard:
@@ -154,7 +156,8 @@ def joined(parts: tuple[Part, ...], guards: tuple[Guard | None, ...] = ()) -> st
             before = f"r{number}.{own[0]}"
         cells.extend(own)
     if conditions:
-        cells.append(f"1 / CASE WHEN {' AND '.join(conditions)} THEN 1 ELSE 0 END")
+        held = f"CASE WHEN {' AND '.join(conditions)} THEN '1' ELSE '{UNFORESEEN_WORDS}' END"
+        cells.append(f"CAST({held} AS integer)")
     source = f" FROM (SELECT 1) AS one{''.join(sources)}" if sources else ""
     return f"WITH {', '.join(texts)} SELECT {', '.join(cells or ['1'])}{source}"
 

@@ -283,20 +283,29 @@ async def test_what_was_not_foreseen_undoes_all(database: Database) -> None:
     error = await _failing(database, act)
     assert (type(error), is_transient(error)) == (Unforeseen, True)
     assert await _ids(database) == [1, 2]
+    # What stands in the server's log, where an operator finds it.
+    assert "amends: no fault, undone to be done again" in in_words(error.__cause__ or error)
 
 
 async def test_an_error_in_what_is_written_last_is_its_own(database: Database) -> None:
-    """A number by which its guard does not divide is told from one of its own; COMMIT is left out."""
+    """COMMIT is left out; a cast of the statement's own that fails is not taken for its guard's."""
     async with database.transaction() as connection:
         await connection.execute(text("ALTER TABLE shelf ADD CHECK (name <> 'refused')"))
+        await connection.execute(text("ALTER TABLE shelf ADD CHECK (name <> '1 / 0' OR 1 / (length(name) - 5) = 1)"))
+        await connection.execute(text("ALTER TABLE shelf ADD CHECK (name <> 'one' OR name::int = 1)"))
 
-    async def act(connection: AsyncConnection) -> None:
-        await _insert(connection, 3)
-        await _finish(connection, 1, "refused")
+    async def fail(name: str) -> DBAPIError:
+        async def act(connection: AsyncConnection) -> None:
+            await _insert(connection, 3)
+            await _finish(connection, 1, name)
 
-    error = await _failing(database, act)
-    assert isinstance(error, IntegrityError)
-    assert (_state(error), is_transient(error), error.connection_invalidated) == ("23514", False, False)
+        error = await _failing(database, act)
+        assert isinstance(error, DBAPIError), error
+        return error
+
+    errors = [await fail(name) for name in ("refused", "1 / 0", "one")]
+    assert [_state(error) for error in errors] == ["23514", "22012", "22P02"]
+    assert not any(is_transient(error) or error.connection_invalidated for error in errors)
     assert await _ids(database) == [1, 2]
 
 

@@ -93,6 +93,8 @@ class Worker:
         self._lanes = [Lane(self._station, batch_size) for _ in range(lanes)]
         self._under_way = 0
         """How many messages the lanes have taken."""
+        self._left = False
+        """Whether nothing more will come from the broker."""
 
     @property
     def batches(self) -> int:
@@ -142,14 +144,14 @@ class Worker:
 
     def _end(self) -> None:
         """Let everything end that goes on by itself, after the batches in hand."""
-        self._station.stopping = True
+        self._station.stopping = self._left = True
         while self._resting:
             self._wake()
         self._poller.stop()
 
     async def _work(self, lane: Lane) -> None:
         """Take and handle batches until `stop`."""
-        while not self._station.stopping or (self._station.finishes and len(self._hand)):
+        while not self._station.stopping or (self._station.finishes and (len(self._hand) or not self._left)):
             taken = self._hand.take(lane.sizing.now) if self._worthwhile() else []
             if not taken:
                 resting = asyncio.get_running_loop().create_future()

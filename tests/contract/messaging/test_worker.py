@@ -359,6 +359,31 @@ async def test_who_finishes_handles_all_that_it_has_in_hand_before_it_ends(bench
     assert len(await done(bench.database)) == 5
 
 
+async def test_who_finishes_handles_what_comes_until_the_broker_has_heard_that_it_leaves(bench: Bench) -> None:
+    """What the broker has sent before it hears so is in hand as well, also where nothing was."""
+    leaving, heard = asyncio.Event(), asyncio.Event()
+
+    async def cancel() -> None:
+        leaving.set()
+        await heard.wait()
+
+    worker = await bench.serve(packer(), finishes=True)
+    bench.bus.cancel = cancel  # type: ignore[method-assign]
+    stopping = asyncio.create_task(worker.stop())
+    await leaving.wait()
+    await bench.handle(bench.delivery(Pack(parcel="p1")))
+    await asyncio.sleep(0)
+    late = bench.delivery(Pack(parcel="p2"))
+    bench.bus.hand_over([late])
+    heard.set()
+    await stopping
+    await asyncio.gather(*bench._running)
+
+    assert late.tag in bench.bus.settled
+    assert bench.bus.requeued == []
+    assert await done(bench.database) == [("p1", "packed"), ("p2", "packed")]
+
+
 async def test_who_finishes_ends_where_the_database_is_away(bench: Bench) -> None:
     """What it cannot store stays on the queue, and only the first batch is tried."""
     worker = await bench.serve(packer(), batch_size=2, finishes=True)

@@ -304,6 +304,8 @@ class Folding:
         if looked_at := [outcome for outcome, rows in counted if rows]:
             self._work.check(check, *looked_at)
         for aside in loading.set_aside:
+            if self.watch is not None:
+                self.watch.moved(self._instances[aside.id], aside.transition, self._work.now)
             self._log.error("saga_unreadable", saga=aside.name, saga_id=str(aside.id), error=aside.reason)
         found = {each.id: each.attributes for each in touched if each.attributes is not None}
         begun = {each.id for each in starting}

@@ -18,7 +18,7 @@ from sqlalchemy import Row
 from orchestrator import history, timers
 from orchestrator.remembered import Texts
 from orchestrator.saga.inputs import ReadFailed
-from orchestrator.saga.machine import unreadable
+from orchestrator.saga.machine import Transition, unreadable
 from orchestrator.saga.state import Status
 
 LONGEST_REASON = 1000
@@ -31,6 +31,7 @@ class SetAside:
 
     id: UUID
     name: str
+    transition: Transition
     row: tuple[Any, ...]
     line: tuple[Any, ...]
     reason: str
@@ -54,7 +55,7 @@ def set_aside(row: Row[Any], error: history.CorruptHistory, now: datetime) -> Se
         history.dump_facts(transition.facts),
         history.dump_sends(transition.sends),
     )
-    return SetAside(row.id, row.name, changed, line, reason)
+    return SetAside(row.id, row.name, transition, changed, line, reason)
 
 
 def _remembering(row: Row[Any]) -> str:

@@ -72,6 +72,19 @@ async def test_a_command_that_is_sent_again_counts_from_its_first_sending(office
     assert values(told, "amends_saga_step_retries") == {("work", "dig", "action"): 1}
 
 
+async def test_one_whose_row_cannot_be_read_has_become_stuck_once(office: Office) -> None:
+    """As one that a definition of its own made stuck; what comes for it later changes nothing."""
+    engine = await _employ(office)
+    await office.handle(office.begun(1))
+    async with office.database.transaction() as connection:
+        await connection.execute(saga_table.update().values(progress="?"))
+    await office.handle(office.answer(1, "dig", Done()))
+    assert await office.status_of(1) == "stuck"
+    await office.handle(office.answer(1, "dig", Done()))
+
+    assert values(engine.meter.families(), "amends_sagas_became_stuck") == {("work",): 1}
+
+
 async def test_before_anybody_looks_no_transition_is_counted(office: Office) -> None:
     """Nobody pays for figures that nobody wants."""
     engine = await office.employ(_saga())

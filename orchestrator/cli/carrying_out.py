@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
+from uuid import UUID
 
 import typer
 from rich.console import Console
@@ -34,7 +35,7 @@ See = Callable[[Outcome], None]
 Actions = Callable[[bool], Sequence[tuple[Chosen, PersonActed]]]
 """What is to be done, with each instance; given True where it is only shown, so that nothing may be made for it."""
 ENOUGH = 8
-"""Digits with which a number is taken for the beginning of an id where nobody is asked: as many as listings show."""
+"""Digits with which anything is taken for the beginning of an id where nobody is asked: as many as listings show."""
 MANY = 20
 """From so many instances on, a terminal sees a bar."""
 
@@ -75,8 +76,8 @@ def meant(wanted: str | None, choose: Choose | None, *, option: str, saga: str |
 def one(wanted: str, *, asks: bool) -> Choose:
     """The instance with this id, beginning of an id, or key; asked for, it ends the command with 1 if there is none.
 
-    With 2 where a short number, which may well be the key of another one, is the beginning of its id, and nobody sees
-    which it is before it is acted on: `asks` says whether somebody does.
+    With 2 where what may well be the key of another one, a short number or `A-1`, gives the first digits of its id, and
+    nobody sees which it is before it is acted on: `asks` says whether somebody does.
     """
 
     async def find(connection: AsyncConnection) -> list[Chosen]:
@@ -84,15 +85,20 @@ def one(wanted: str, *, asks: bool) -> Choose:
             row = await queries.find(connection, wanted)
         except queries.NoSuchSaga as error:
             only_in_database(wanted, error)
-        if not asks and row.key != wanted and wanted.isdecimal() and len(wanted) < ENOUGH:
+        if not asks and row.key != wanted and _may_be_key(wanted, row.id):
             fail(
-                f"no saga has the key {wanted!r}; {row.id} of key {row.key!r} begins with it: if that is meant, give "
-                f"{ENOUGH} digits of its id, or leave --yes out",
+                f"no saga has the key {wanted!r}; {row.id} of key {row.key!r} begins with its digits: if that is "
+                f"meant, give {ENOUGH} digits of its id, or leave --yes out",
                 2,
             )
         return [Chosen(row.id, row.name, row.version)]
 
     return find
+
+
+def _may_be_key(wanted: str, id: UUID) -> bool:
+    """Whether what gives the first digits of an id may as well have been meant for a key."""
+    return len(wanted.replace("-", "")) < ENOUGH and (wanted.isdecimal() or not str(id).startswith(wanted))
 
 
 class Opened:

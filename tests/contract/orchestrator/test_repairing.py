@@ -272,10 +272,12 @@ async def test_a_number_that_is_no_key_is_not_taken_for_an_id_unasked(office: Of
     asked = await amends("abandon", "11", *WHY, stdin="n\n")
     assert (unasked.returncode, unasked.stdout) == (2, "")
     assert unasked.stderr == (
-        "amends: no saga has the key '11'; 11129d8c-cc71-5bba-9c34-5487aa770000 of key '6' begins with it: if that is "
-        "meant, give 8 digits of its id, or leave --yes out\n"
+        "amends: no saga has the key '11'; 11129d8c-cc71-5bba-9c34-5487aa770000 of key '6' begins with its digits: "
+        "if that is meant, give 8 digits of its id, or leave --yes out\n"
     )
     assert (asked.returncode, "abandon this saga as" in asked.stderr) == (1, True)
+    for typed in ("1-1", "111-29D"):
+        assert (await amends("abandon", typed, *WHY, "--yes")).returncode == 2
     assert await office.status_of(6) == "running"
     assert (await amends("abandon", "11129d8c", *WHY, "--yes")).returncode == 0
     assert await office.status_of(6) == "abandoned"

@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -82,18 +83,24 @@ def changed(letter: Letter, assignments: list[str]) -> object:
 def difference(before: object, typed: object, sent: object) -> list[str]:
     """What a correction changes, field by field as a diff; all of both where either is no object.
 
-    What is typed and sent sealed is shown as it is typed, and says so.
+    What is sent sealed is shown as it is typed, and says so; so does what is not sent, because its person is erased.
     """
     if not isinstance(before, dict) or not isinstance(typed, dict):
         return [] if before == typed else [f"- {_text(before)}", f"+ {_text(typed)}"]
-    hidden = [each.path for each in changed_places(typed, sent)]
+    tokens = {each.path: each.after for each in changed_places(typed, sent)}
     lines = []
     for each in changes(before, typed):
         lines += [] if each.kind == "added" else [f"- {each.path}: {_text(each.before)}"]
-        if each.kind != "removed":
-            within = any(each.path == path or each.path.startswith((f"{path}.", f"{path}[")) for path in hidden)
-            lines.append(f"+ {each.path}: {_text(each.after)}{' (sent sealed)' if within else ''}")
+        lines += [] if each.kind == "removed" else [f"+ {each.path}: {_text(each.after)}{_instead(each.path, tokens)}"]
     return lines
+
+
+def _instead(path: str, tokens: Mapping[str, Any]) -> str:
+    """What becomes of a value that is typed here, or within one of these places."""
+    for place, token in tokens.items():
+        if path == place or path.startswith((f"{place}.", f"{place}[")):
+            return " (not sent: whom it is about is erased)" if "erased" in token else " (sent sealed)"
+    return ""
 
 
 def _text(value: object) -> str:

@@ -149,6 +149,7 @@ def test_what_differs_is_told_by_words() -> None:
         '+ to: "<erased>"',
         '+ lines[0].name: "Bo" (sent sealed)',
     ] == difference({"email": TOKEN, "to": "x", "same": TOKEN}, typed, sent)
+    assert ['+ to: "x" (not sent: whom it is about is erased)'] == difference({}, {"to": "x"}, {"to": GONE})
     assert [Change("email", "changed", TOKEN, "x")] == list(changes({"email": TOKEN}, {"email": "x"}))
     (found,) = changed.changes(Person(name="Ada"), Person(name=SEALED))
     assert ("name", "Ada", TOKEN) == (found.path, found.before, found.after)

@@ -253,7 +253,8 @@ def _carry_out(order: LetterOrder, words: str, state: State, act: Act) -> None:
         # Also where the database has gone, or somebody has pressed Ctrl-C: what was done until then must be known.
         telling.close()
     if missed := len(criteria.ids) - telling.told:
-        no_longer = f"{'is' if missed == 1 else 'are'} no longer {chosen.which.value}"
-        fail(f"{missed} of them {no_longer}: decided about, or handled, since they were shown; look at them again", 1)
+        verb = "is" if missed == 1 else "are"
+        since = "decided about, handled, failed again or pruned since they were shown"
+        fail(f"{missed} of them {verb} no longer like that: {since}; look at them again", 1)
     if telling.failed:
         raise typer.Exit(1)

@@ -222,7 +222,8 @@ async def test_what_somebody_else_has_decided_meanwhile_is_told(post: Post, monk
     assert result.exit_code == 1
     assert [row.message_id for row in await post.outbox()] == [OLD]
     assert result.stderr.endswith(
-        "amends: 1 of them is no longer open: decided about, or handled, since they were shown; look at them again\n"
+        "amends: 1 of them is no longer like that: decided about, handled, failed again or pruned since they were "
+        "shown; look at them again\n"
     )
 
 

@@ -96,7 +96,8 @@ class Stack:
     def endings(self, service: str, since: float) -> list[tuple[float, float]]:
         """When its processes got SIGTERM, and when they had ended, of those that Docker has ended since then.
 
-        Docker keeps its latest 256 events only, and each health check is three.
+        Docker keeps its latest 256 events only, and each health check is three. Raises CommandFailed where one has
+        ended of which no event says that it was told to.
         """
         words = [
             f"label=com.docker.compose.{key}={value}" for key, value in (("project", self._name), ("service", service))
@@ -108,11 +109,13 @@ class Stack:
         told: dict[str, float] = {}
         found: list[tuple[float, float]] = []
         for event in map(json.loads, said.splitlines()):
-            at = event["timeNano"] / 1e9
-            if event["Action"] == "die":
-                found.append((told[event["Actor"]["ID"]], at))
+            at, container = event["timeNano"] / 1e9, event["Actor"]["ID"]
+            if event["Action"] != "die":
+                told.setdefault(container, at)
+            elif container in told:
+                found.append((told[container], at))
             else:
-                told.setdefault(event["Actor"]["ID"], at)
+                raise CommandFailed(f"a process of {service} has ended, and nothing says that Docker told it to")
         return found
 
     def prune(self, service: str, *words: str) -> str:

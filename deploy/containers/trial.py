@@ -158,7 +158,10 @@ class Trial:
         return f"the version before went on with the new tables, and came up on them; {self._told(told)}"
 
     def replaced(self, tag: str) -> str:
-        """Each service gets another version, one after the other, and what waits for one that ends another handles."""
+        """Each service gets another version, one after the other, and what waits for one that ends another handles.
+
+        What comes meanwhile waits for nobody to start either.
+        """
         with self._customers(at_least=200):
             # What a container costs that starts, on this machine as busy as it is, and takes nothing from any queue.
             for service in SERVICES:
@@ -174,6 +177,11 @@ class Trial:
         found = waits.since(self._stack, self._since)
         met = 0
         for service, ended in endings.items():
+            if alone := [wait.seconds for wait in waits.unattended(found[service], usual)]:
+                raise Wrong(
+                    f"{len(alone)} messages waited for {service} as if nobody worked there, {max(alone):.2f} s at "
+                    f"most; {usual:.2f} s while other containers started"
+                )
             met += sum(each.met(wait) for each in ended for wait in found[service])
             for each in ended:
                 if held := [wait.seconds for wait in found[service] if each.held(wait)]:

@@ -7,7 +7,7 @@ this says who was waited for.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -29,6 +29,8 @@ SELECT json_object_agg(message_id, extract(epoch FROM received_at))
 FROM inbox WHERE consumer = :'consumer' AND received_at >= :'since'
 """
 _ORCHESTRATOR, *_PARTICIPANTS = SERVICES
+UNATTENDED_SECONDS = 5.0
+"""Compose by itself leaves a service without anybody for twice as long."""
 
 
 class Wait(NamedTuple):
@@ -78,6 +80,15 @@ def since(stack: Stack, moment: str) -> dict[str, list[Wait]]:
 def paired(made: Mapping[str, float], handled: Mapping[str, float]) -> list[Wait]:
     """Of the messages that are in both."""
     return [Wait(made[message], at) for message, at in handled.items() if message in made]
+
+
+def unattended(found: Sequence[Wait], usual: float) -> list[Wait]:
+    """Those that waited so much longer than usual that nobody can have worked there meanwhile.
+
+    A message that was made when the process had been told is not `held` by it, and waits all the same where there is
+    nobody else.
+    """
+    return [each for each in found if each.seconds > usual + UNATTENDED_SECONDS]
 
 
 def made_at(message: str) -> float | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 
 from deploy.containers import waits
 from deploy.containers.__main__ import Result, written
+from deploy.containers.engine import CommandFailed, Engine
 from deploy.containers.page import PAGE, commands
+from deploy.containers.stack import Stack
 from deploy.containers.trial import Wrong
 from tests.acceptance.pages import ROOT, blocks
 
@@ -66,6 +69,35 @@ def test_a_message_was_held_that_waited_for_a_process_from_its_signal_to_its_end
     """One that was handled meanwhile was in other hands; one that came later was never this one's."""
     ending, wait = waits.Ending(10, 12), waits.Wait(made, handled)
     assert (ending.met(wait), ending.held(wait)) == (met, held)
+
+
+def test_a_message_waited_for_nobody_that_waited_seconds_longer_than_usual() -> None:
+    """Whether it came before a process was told to end or after that."""
+    short, long = waits.Wait(9, 14.5), waits.Wait(11, 16.625)
+    assert waits.unattended([short, long], usual=0.5) == [long]
+
+
+class _Docker(Engine):
+    """Says of containers what a test wants."""
+
+    def __init__(self, *events: tuple[str, str, float]) -> None:
+        self._events = events
+
+    def says(self, *arguments: str, seconds: float = 120.0) -> str:
+        assert arguments[0] == "events"
+        said = (
+            {"Action": what, "Actor": {"ID": container}, "timeNano": int(at * 1e9)}
+            for container, what, at in self._events
+        )
+        return "\n".join(map(json.dumps, said))
+
+
+def test_a_process_ends_from_its_first_signal_on() -> None:
+    """Docker kills what does not end; of one that ended by itself it is said, as nobody knows what waited for it."""
+    told = (("a", "kill", 10.0), ("b", "kill", 11.0), ("a", "kill", 12.0), ("a", "die", 12.5), ("b", "die", 13.0))
+    assert Stack(_Docker(*told), {}, (), "shop").endings("order", 0.0) == [(10.0, 12.5), (11.0, 13.0)]
+    with pytest.raises(CommandFailed, match="a process of order has ended, and nothing says that Docker told it to"):
+        Stack(_Docker(("a", "die", 12.5)), {}, (), "shop").endings("order", 0.0)
 
 
 def test_an_id_that_has_its_time_says_when_a_message_was_made() -> None:

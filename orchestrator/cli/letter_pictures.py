@@ -47,9 +47,11 @@ def listing(found: Sequence[Letter], totals: Sequence[Counted], now: datetime, w
 
 def _table(found: Sequence[Letter], now: datetime, room: int, *, several_states: bool) -> Table:
     id_width = len(identity(found[0].id, room))
-    longest_type, longest_service = (room, room) if room >= WHOLE else (40, 20)
+    reason, longest_type, longest_service = (
+        (max(len(each.reason) for each in found), room, room) if room >= WHOLE else (17, 40, 20)
+    )
     widths = {"id": id_width, "age": 4} | ({"state": 9} if several_states else {})
-    widths |= {"reason": 17, "type": min(max(len(each.type or "?") for each in found), longest_type)}
+    widths |= {"reason": reason, "type": min(max(len(each.type or "?") for each in found), longest_type)}
     widths |= {"service": min(max(len(each.service) for each in found), longest_service), "saga": id_width, "times": 5}
     # A narrow terminal does without the less needed columns: how the error ends says more.
     while len(widths) > 4 and sum(widths.values()) + 2 * len(widths) + _LEAST_ERROR > room:

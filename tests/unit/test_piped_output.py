@@ -56,7 +56,7 @@ def test_a_piped_listing_has_every_column_and_whole_ids(capsys: pytest.CaptureFi
 
 
 def test_a_piped_listing_of_letters_has_whole_ids_and_errors(capsys: pytest.CaptureFixture[str]) -> None:
-    """And whole types."""
+    """And whole types and reasons, which may be those of somebody else's library."""
     wire_type, error = f"shop.{'t' * 60}", "ValueError: " + "e" * 400
     letter = Letter(
         id=UUID("11988144-ac02-5393-9959-f12f680b68b5"),
@@ -70,7 +70,7 @@ def test_a_piped_listing_of_letters_has_whole_ids_and_errors(capsys: pytest.Capt
         type=wire_type,
         message_id="m",
         correlation_id="fefbadb7-136f-4bae-a34b-5215e4658c59",
-        reason="handler_failed",
+        reason="refused_by_a_filter_of_theirs",
         error=error,
         attempts=0,
         properties={},
@@ -86,6 +86,7 @@ def test_a_piped_listing_of_letters_has_whole_ids_and_errors(capsys: pytest.Capt
     line = capsys.readouterr().out.splitlines()[1]
     assert line.split()[0] == "11988144-ac02-5393-9959-f12f680b68b5"
     assert wire_type in line
+    assert "refused_by_a_filter_of_theirs" in line
     assert "fefbadb7-136f-4bae-a34b-5215e4658c59" in line
     assert line.endswith(error)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
-from uuid import UUID
 
 import typer
 from rich.console import Console
@@ -23,6 +22,7 @@ from orchestrator.cli.json_array import JsonArray
 from orchestrator.cli.opening import Output, catalog_of, fail, login, screen, with_database
 from orchestrator.cli.shards import holding
 from orchestrator.cli.telling import SCREENFUL, Telling
+from orchestrator.cli.unasked import heed_key
 from orchestrator.instance import SOURCE
 from orchestrator.operations.action import Operator, Outcome, Result
 from orchestrator.operations.choice import Chosen
@@ -34,8 +34,6 @@ Choose = Callable[[AsyncConnection], Awaitable[list[Chosen]]]
 See = Callable[[Outcome], None]
 Actions = Callable[[bool], Sequence[tuple[Chosen, PersonActed]]]
 """What is to be done, with each instance; given True where it is only shown, so that nothing may be made for it."""
-ENOUGH = 8
-"""Digits with which anything is taken for the beginning of an id where nobody is asked: as many as listings show."""
 MANY = 20
 """From so many instances on, a terminal sees a bar."""
 
@@ -76,8 +74,8 @@ def meant(wanted: str | None, choose: Choose | None, *, option: str, saga: str |
 def one(wanted: str, *, asks: bool) -> Choose:
     """The instance with this id, beginning of an id, or key; asked for, it ends the command with 1 if there is none.
 
-    With 2 where what may well be the key of another one, a short number or `A-1`, gives the first digits of its id, and
-    nobody sees which it is before it is acted on: `asks` says whether somebody does.
+    `asks` says whether somebody sees which it is before it is acted on: if not, what may as well be the key of another
+    one ends it with 2.
     """
 
     async def find(connection: AsyncConnection) -> list[Chosen]:
@@ -85,20 +83,11 @@ def one(wanted: str, *, asks: bool) -> Choose:
             row = await queries.find(connection, wanted)
         except queries.NoSuchSaga as error:
             only_in_database(wanted, error)
-        if not asks and row.key != wanted and _may_be_key(wanted, row.id):
-            fail(
-                f"no saga has the key {wanted!r}; {row.id} of key {row.key!r} begins with its digits: if that is "
-                f"meant, give {ENOUGH} digits of its id, or leave --yes out",
-                2,
-            )
+        if not asks:
+            heed_key(wanted, row.id, row.key)
         return [Chosen(row.id, row.name, row.version)]
 
     return find
-
-
-def _may_be_key(wanted: str, id: UUID) -> bool:
-    """Whether what gives the first digits of an id may as well have been meant for a key."""
-    return len(wanted.replace("-", "")) < ENOUGH and (wanted.isdecimal() or not str(id).startswith(wanted))
 
 
 class Opened:

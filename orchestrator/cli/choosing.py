@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from orchestrator import letters, queries
 from orchestrator.cli.opening import moment
+from orchestrator.cli.unasked import heed_key
 from orchestrator.letters import Criteria, NoSuchLetter, Shelf, State
 from orchestrator.times import clock
 
@@ -80,8 +81,12 @@ def choice(
     )
 
 
-async def criteria_of(connection: AsyncConnection, shelf: Shelf, chosen: Choice) -> Criteria:
-    """The same with ids and sagas as this database knows them; raises NoSuchLetter and NoSuchSaga."""
+async def criteria_of(connection: AsyncConnection, shelf: Shelf, chosen: Choice, *, asks: bool = True) -> Criteria:
+    """The same with ids and sagas as this database knows them; raises NoSuchLetter and NoSuchSaga.
+
+    `asks` says whether somebody sees what was found before it is acted on: if not, what may as well be the key of
+    another saga ends the command with 2.
+    """
     states = frozenset(State) if chosen.which is Which.ALL else frozenset({State(chosen.which.value)})
     criteria = Criteria(
         service=chosen.service,
@@ -93,7 +98,7 @@ async def criteria_of(connection: AsyncConnection, shelf: Shelf, chosen: Choice)
         states=states,
     )
     if chosen.saga is not None and shelf.everybodys:
-        criteria = replace(criteria, saga=await _correlation_id(connection, chosen.saga))
+        criteria = replace(criteria, saga=await _correlation_id(connection, chosen.saga, asks=asks))
     ids: list[UUID] = []
     for wanted in chosen.ids:
         letter = await letters.find(connection, shelf, wanted)
@@ -106,11 +111,14 @@ async def criteria_of(connection: AsyncConnection, shelf: Shelf, chosen: Choice)
     return replace(criteria, ids=tuple(ids))
 
 
-async def _correlation_id(connection: AsyncConnection, wanted: str) -> str:
+async def _correlation_id(connection: AsyncConnection, wanted: str, *, asks: bool) -> str:
     try:
         return str(UUID(wanted))  # also of a saga that is pruned, or of another system
     except ValueError:
-        return str((await queries.find(connection, wanted)).id)
+        row = await queries.find(connection, wanted)
+        if not asks:
+            heed_key(wanted, row.id, row.key)
+        return str(row.id)
 
 
 def _story(letter: letters.Letter) -> str:

@@ -231,7 +231,7 @@ def _carry_out(order: LetterOrder, words: str, state: State, act: Act) -> None:
     async def plan(database: Database) -> tuple[Criteria, list[Counted]]:
         async with database.snapshot() as connection:
             shelf = await letters.shelf_of(connection)
-            criteria = await criteria_of(connection, shelf, chosen)
+            criteria = await criteria_of(connection, shelf, chosen, asks=not order.yes)
             # What is shown is what is acted on: not what comes while he thinks it over, or while we are at it.
             shown = replace(criteria, ids=await letters.chosen(connection, shelf, criteria))
             return shown, await letters.counts(connection, shelf, criteria)

@@ -122,6 +122,20 @@ async def test_a_letter_that_is_not_open_is_left_alone_unless_that_is_said(post:
     assert [row.message_id.int for row in await post.outbox()] == [11, 11]
 
 
+async def test_a_key_that_no_saga_has_is_not_taken_for_an_id_unasked(post: Post) -> None:
+    """It may be that of a saga that was pruned; what is written as ids are is one."""
+    unasked = await post.amends("discard", "--saga", "D-0", "--reason", "x", "--yes")
+    asked = await post.amends("discard", "--saga", "D-0", "--reason", "x", typed="n\n")
+
+    assert (unasked.exit_code, unasked.stdout, asked.exit_code) == (2, "", 1)
+    assert unasked.stderr == (
+        "amends: no saga has the key 'D-0'; d0e4fcfb-7bfd-5d10-892f-681e21c009ce of key 'A-1' begins with its digits: "
+        "if that is meant, give 8 digits of its id, or leave --yes out\n"
+    )
+    assert set((await post.states()).values()) == {"open"}
+    assert (await post.amends("discard", "--saga", "d0e4", "--reason", "x", "--yes")).exit_code == 0
+
+
 async def test_a_dry_run_and_a_no_change_nothing(post: Post) -> None:
     """What would happen is said; nothing is written."""
     dry = await post.amends("redrive", "--service", "payment", "--dry-run")

@@ -109,6 +109,7 @@ class Database:
         else:
             _keep_no_transaction(self.engine)
             _leave_standbys(self.engine)
+            _doubt_with_the_pool(self.engine, self.kept)
             if by_index:
                 _prefer_indexes(self.engine)
 
@@ -353,6 +354,13 @@ def _leave_standbys(engine: AsyncEngine) -> None:
         # is open, SQLAlchemy asks it whether it is closed.
         if context.connection is None and type(context.original_exception).__name__ == _UNUSABLE:
             context.is_disconnect = True
+
+
+def _doubt_with_the_pool(engine: AsyncEngine, kept: KeptConnection) -> None:
+    @event.listens_for(engine.sync_engine, "invalidate")
+    def lost(_connection: Any, _record: Any, error: BaseException | None) -> None:
+        if error is not None:
+            kept.doubt()
 
 
 def _prefer_indexes(engine: AsyncEngine) -> None:

@@ -233,7 +233,10 @@ class Lane:
                 self._reached = True
                 work = Work(connection, station.clock.now(), station.service, station.consumer.name, careful=careful)
                 self._opened = work.opened
-                sent = relay.delete_with(work.writes)
+                if not all(each.deferred for each in readable):
+                    # Deleted before a handler locks anything, or not with this batch. They may be another process's,
+                    # which deletes them as well: whoever does so first must not wait behind them for the other's locks.
+                    sent = relay.delete_with(work.writes)
                 try:
                     await claiming.bury(work, unreadable)
                     claim = await claiming.claim(work, readable)

@@ -25,7 +25,7 @@ UNUSED = 1.0
 class KeptConnection:
     """At most one connection of a database's, at rest between two transactions."""
 
-    __slots__ = ("_checked", "_closing", "_driver", "_resting", "_timer", "_used")
+    __slots__ = ("_checked", "_closing", "_doubted", "_driver", "_resting", "_timer", "_used")
 
     def __init__(self) -> None:
         self._resting: AsyncConnection | None = None
@@ -33,6 +33,8 @@ class KeptConnection:
         """The driver's connection of the one that rests."""
         self._checked: AsyncConnection | None = None
         """The one of which the pool had enough others when it was asked last."""
+        self._doubted = False
+        """Whether another one was lost while this one rested."""
         self._used = False
         """Whether somebody has written on it since the timer was set."""
         self._timer: asyncio.TimerHandle | None = None
@@ -46,10 +48,17 @@ class KeptConnection:
     def take(self) -> AsyncConnection | None:
         """The connection, if there is one and the server has not closed it meanwhile."""
         connection, self._resting = self._resting, None
-        if connection is None or not self._driver.is_closed():
+        if connection is None or not (self._doubted or self._driver.is_closed()):
             return connection
         driver.discard(connection)
         return None
+
+    def doubt(self) -> None:
+        """Another connection to the server was lost: as the pool's, the one that rests is not used again.
+
+        It may have been lost as well, and nobody has heard of it: whoever tries once more is to have a new one.
+        """
+        self._doubted = True
 
     def keep(self, connection: AsyncConnection) -> bool:
         """Keep this one, unless there is one, or it is in a transaction, or others need it; returns whether it is."""
@@ -62,7 +71,7 @@ class KeptConnection:
             if not driver.spare(connection):
                 return False
             self._checked = connection
-        self._resting, self._used = connection, True
+        self._resting, self._used, self._doubted = connection, True, False
         if self._timer is None:
             self._set()
         return True

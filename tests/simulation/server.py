@@ -17,6 +17,7 @@ import asyncpg
 import psycopg
 from psycopg import sql
 from psycopg.errors import InsufficientPrivilege
+from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 
 from messaging.database import COMMAND_SECONDS, CONNECT_SECONDS, Database
@@ -69,11 +70,18 @@ class ServedDatabase(Database):
         super().__init__(url, pool_size=CONNECTIONS + 2, by_index=True, async_creator=partial(_open, url, schema))
         # As it is shown: the same for every process that runs seeds.
         self.url = make_url("postgresql+asyncpg://simulated")
+        self._kept_now = self.kept
+
+        @event.listens_for(self.engine.sync_engine, "invalidate")
+        def lost(_connection: Any, _record: Any, error: BaseException | None) -> None:
+            # Whoever was made with the engine is told; that of the present life is another.
+            if error is not None:
+                self._kept_now.doubt()
 
     def anew(self) -> ServedDatabase:
         """The same with an empty pool: whatever an earlier life held is gone with it."""
         made = copy(self)
-        made.kept = KeptConnection()
+        made.kept = self._kept_now = KeptConnection()
         self.engine.sync_engine.dispose(close=False)
         return made
 

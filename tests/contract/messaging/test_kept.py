@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import QueuePool
 
@@ -92,6 +93,20 @@ async def test_one_that_the_server_has_closed_is_left_alone(
     async with database.reading() as connection:
         await connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": first})
     await until(database.kept._driver.is_closed, "the server has closed it")
+    assert await _write(database) != first
+
+
+async def test_it_is_not_trusted_any_more_when_another_was_lost(database: Database) -> None:
+    """As the pool does with those it has: whoever was told once that the server is gone is not told again."""
+    first = await _write(database)
+
+    async def lose() -> None:
+        async with database.reading() as connection:
+            await connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    with pytest.raises(DBAPIError) as lost:
+        await lose()
+    assert (lost.value.connection_invalidated, database.kept.resting) == (True, True)
     assert await _write(database) != first
 
 

@@ -8,17 +8,20 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.testing import capture_logs
 
 from messaging import schema
 from messaging.appending import append_last
 from messaging.bulk import Writes
 from messaging.bus import Delivery, Outgoing, Receipt
-from messaging.database import Conflict, Unforeseen
+from messaging.database import Conflict, Database, Unforeseen
 from messaging.outbox_rows import Pending
+from messaging.participant import Participant, RetryLater
 from messaging.work import Work
 from tests.contract.messaging.bench import Bench, numbers, row
-from tests.contract.messaging.parcels import Pack, Unpack, done, packer
+from tests.contract.messaging.parcels import Pack, Packed, Refused, Unpack, done, packer
 
 
 @pytest.fixture
@@ -114,6 +117,48 @@ async def test_a_strangers_row_that_has_arrived_is_deleted_with_the_next_message
     assert bench.worker.conflicts == 0
     await bench.flush()
     assert [each.type for each in bench.bus.published] == ["parcel.packed"]
+
+
+async def test_rows_that_have_arrived_are_deleted_before_a_handler_locks_anything_or_not_with_it(bench: Bench) -> None:
+    """Their own process deletes them with a message of its own, and then may wait for what our handler has locked."""
+    locked, waited_for = asyncio.Event(), asyncio.Event()
+    participant = Participant("depot")
+    tries: list[str] = []
+
+    @participant.handles(Pack)
+    async def pack(command: Pack, db: AsyncSession) -> Packed | Refused:
+        tries.append(command.parcel)
+        if len(tries) == 1:
+            raise RetryLater("not yet")
+        await db.execute(text("SELECT pg_advisory_xact_lock(7)"))
+        locked.set()
+        await waited_for.wait()
+        return Packed(parcel=command.parcel)
+
+    await bench.serve(participant)
+    (arrived,) = await bench.commit_rows([row(99, "p9")], available_in=600)
+    await bench.handle(bench.delivery(Pack(parcel="p1")))
+    bench.relay.arrived([arrived])
+    theirs = Database(bench.database.url)
+    async with theirs.transaction() as connection:
+        await connection.execute(schema.outbox.delete().where(schema.outbox.c.id == arrived))
+        await bench.pass_time(locked.is_set, "what was put off is handled")
+        waiting = asyncio.create_task(connection.execute(text("SELECT pg_advisory_xact_lock(7)")))
+        await _until_one_waits(bench.database)
+        waited_for.set()
+        await waiting
+    await theirs.close()
+    await bench.until_status(1, "done")
+    assert (tries, bench.worker.conflicts) == (["p1", "p1"], 0)
+
+
+async def _until_one_waits(database: Database) -> None:
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    async with asyncio.timeout(30), database.reading() as connection:
+        while not (await connection.execute(waiting)).scalar_one():  # noqa: ASYNC110 - the server announces nothing
+            await asyncio.sleep(0.01)
 
 
 async def test_what_is_committed_leaves_before_its_cause_is_acknowledged(bench: Bench) -> None:

@@ -33,6 +33,7 @@ from messaging.database import (
     took_too_long,
 )
 from messaging.hand import Hand
+from messaging.lone import Lone
 from messaging.outbox_rows import Pending
 from messaging.polling import Poller
 from messaging.received import Arrival, Received, Tick, Unreadable
@@ -73,6 +74,7 @@ class Station:
     finishes: bool
     """Whether what is in hand is handled before the end, instead of going back to its queue, as long as it can be."""
     slow: Slow = field(default_factory=Slow)
+    lone: Lone = field(default_factory=Lone)
     busy: set[str] = field(default_factory=set)
     """Queues of which something was handled."""
     stopping: bool = False
@@ -140,7 +142,8 @@ class Lane:
     ) -> Exception | None:
         """One transaction, tried again while what fails passes by itself; returns what does not."""
         failures = 0
-        alone = len(arrivals) == 1
+        station = self._station
+        alone = len(arrivals) == 1 and station.lone.may(arrivals[0], station.clock.monotonic())
         # What comes again may have been handled.
         careful = any(each.delivery is not None and each.delivery.redelivered for each in arrivals)
         try:
@@ -153,6 +156,7 @@ class Lane:
                 except Exception as error:  # noqa: BLE001 - the one boundary: whatever fails, is one message's fault or passes
                     if alone and isinstance(error, Unforeseen):
                         # No conflict yet: mostly a row of its key that another process has sent and not deleted.
+                        station.lone.met(arrivals[0], station.clock.monotonic())
                         alone = False
                         continue
                     if not careful and there_already(error):

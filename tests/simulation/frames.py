@@ -37,14 +37,14 @@ def messages(data: bytes) -> Iterator[tuple[str, bytes]]:
         at += 1 + length
 
 
-def request(data: bytes, *, logging_in: bool) -> Request:
-    """What a driver wants with this."""
+def request(data: bytes, known: dict[bytes, bytes], *, logging_in: bool) -> Request:
+    """What a driver wants with this; what it gives a name is entered as `known`."""
     if logging_in and len(data) == 16 and struct.unpack_from("!I", data, 4) == (_CANCEL,):
         return Request((GONE,))
     if logging_in:
         return Request((GREETED,))
     awaits: list[str] = []
-    begins = executes = commits = False
+    does: set[bytes] = set()
     for kind, content in messages(data):
         match kind:
             case "S" | "Q":
@@ -53,19 +53,16 @@ def request(data: bytes, *, logging_in: bool) -> Request:
                 awaits.append(DESCRIBED)
             case "X":
                 awaits.append(GONE)
+            case "P":
+                name, words = content.split(b"\0")[:2]
+                known[name] = words
             case _:
                 pass
-        words = content.split(b"\0")[1] if kind == "P" else content.split(b"\0")[0] if kind == "Q" else b""
-        match words.rstrip(b";"):
-            case b"BEGIN":
-                begins = True
-            case b"COMMIT":
-                commits = True
-            case b"" if kind == "B":
-                executes = executes or content.split(b"\0")[1] != b""
-            case _:
-                pass
-    return Request(tuple(awaits), begins, executes, commits)
+        if kind == "B":
+            does.add(known.get(content.split(b"\0")[1], b""))
+        elif kind == "Q":
+            does.add(content.rstrip(b";\0"))
+    return Request(tuple(awaits), b"BEGIN" in does, bool(does - {b"BEGIN", b"COMMIT"}), b"COMMIT" in does)
 
 
 def ends(awaited: str, kind: str, content: bytes) -> bool:

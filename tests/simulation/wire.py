@@ -80,6 +80,8 @@ class Wire(asyncio.Transport):
         self._disk = disk
         self._loop = loop
         self._logging_in = True
+        self._known: dict[bytes, bytes] = {}
+        """Statements by their names."""
         self._asking = False
         """Whether the process waits for an answer."""
         self._lost = False
@@ -110,7 +112,7 @@ class Wire(asyncio.Transport):
         if self.closed:
             return
         said = bytes(data)
-        asked = frames.request(said, logging_in=self._logging_in)
+        asked = frames.request(said, self._known, logging_in=self._logging_in)
         assert asked.awaits, f"the driver says what the simulation does not know: {said[:40]!r}"
         if not self._logging_in:
             self.life.reached("before commit" if asked.commits else "statement")
@@ -208,7 +210,7 @@ class Wire(asyncio.Transport):
             while self._unread:
                 self._read_next()
             return
-        self.awaited.extend(frames.request(said, logging_in=self._logging_in).awaits)
+        self.awaited.extend(frames.request(said, self._known, logging_in=self._logging_in).awaits)
         self.behind = None
         self._transmit(said)
 

@@ -1,5 +1,5 @@
 """`--seed N` runs one seed of the simulation; AMENDS_SIMULATION_SEEDS says how many the default run takes, and
-AMENDS_SIMULATION_SERVER_SEEDS how many it takes on PostgreSQL, where a seed takes five times as long.
+TEST_SERVER_SEEDS how many it takes on PostgreSQL, where a seed takes five times as long.
 
 Seeds need processors and nothing else, most other tests wait for servers: so the seeds are begun as soon as it is known
 that they are wanted and run beside the other tests, behind which they stand back. They live in processes of their own
@@ -18,7 +18,7 @@ import pytest
 
 from tests.simulation.crew import Crew
 
-SERVER_SEEDS = int(os.environ.get("AMENDS_SIMULATION_SERVER_SEEDS", "3"))
+SERVER_SEEDS = int(os.environ.get("TEST_SERVER_SEEDS", "3"))
 HERE = Path(__file__).parent
 CREW = pytest.StashKey[Crew]()
 

@@ -21,7 +21,9 @@ class Request:
     awaits: tuple[str, ...]
     """What will end each of its answers."""
     begins: bool = False
+    """Whether BEGIN is in it, by whatever name the server knows it."""
     executes: bool = False
+    """Whether another statement is."""
     commits: bool = False
     """Whether COMMIT is in it, alone or behind a statement."""
 
@@ -38,31 +40,35 @@ def messages(data: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def request(data: bytes, known: dict[bytes, bytes], *, logging_in: bool) -> Request:
-    """What a driver wants with this; what it gives a name is entered as `known`."""
+    """What a driver wants with this; `known` are the statements that were parsed on its connection, by their names."""
     if logging_in and len(data) == 16 and struct.unpack_from("!I", data, 4) == (_CANCEL,):
         return Request((GONE,))
     if logging_in:
         return Request((GREETED,))
     awaits: list[str] = []
-    does: set[bytes] = set()
+    done: list[bytes] = []
     for kind, content in messages(data):
         match kind:
-            case "S" | "Q":
+            case "S":
                 awaits.append(READY)
+            case "Q":
+                awaits.append(READY)
+                done.append(content.split(b"\0")[0])
             case "H":
                 awaits.append(DESCRIBED)
             case "X":
                 awaits.append(GONE)
             case "P":
-                name, words = content.split(b"\0")[:2]
+                name, words, _ = content.split(b"\0", 2)
                 known[name] = words
+            case "B":
+                _, name, _ = content.split(b"\0", 2)
+                done.append(known[name])
             case _:
                 pass
-        if kind == "B":
-            does.add(known.get(content.split(b"\0")[1], b""))
-        elif kind == "Q":
-            does.add(content.rstrip(b";\0"))
-    return Request(tuple(awaits), b"BEGIN" in does, bool(does - {b"BEGIN", b"COMMIT"}), b"COMMIT" in does)
+    done = [words.rstrip(b";") for words in done]
+    others = [words for words in done if words not in (b"BEGIN", b"COMMIT")]
+    return Request(tuple(awaits), b"BEGIN" in done, bool(others), b"COMMIT" in done)
 
 
 def ends(awaited: str, kind: str, content: bytes) -> bool:

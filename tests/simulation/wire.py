@@ -81,7 +81,7 @@ class Wire(asyncio.Transport):
         self._loop = loop
         self._logging_in = True
         self._known: dict[bytes, bytes] = {}
-        """Statements by their names."""
+        """What was parsed here, by the names that it has since then."""
         self._asking = False
         """Whether the process waits for an answer."""
         self._lost = False

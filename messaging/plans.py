@@ -12,7 +12,8 @@ from functools import cached_property, lru_cache
 from itertools import zip_longest
 from typing import Any
 
-from messaging.shapes import Shape, for_one, result_processor
+from messaging.driver_values import result_processor
+from messaging.shapes import Shape, for_one
 
 Read = Callable[[Sequence[Sequence[Any]]], list[Any]]
 """Makes named tuples of rows as the driver gives them; there is one at least."""

@@ -9,17 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from itertools import chain
 from typing import Any
-from uuid import UUID
 
-from pydantic_core import SchemaValidator, core_schema
-from sqlalchemy import Column, FromClause, Table, Uuid
-from sqlalchemy.engine import Dialect, make_url
+from sqlalchemy import Column, FromClause, Table
+from sqlalchemy.engine import Dialect
 
 from contracts.value import value
-from messaging.schema import UTCDateTime
+from messaging.driver_values import Process, dialect_of, pg_type, processor
 
 Record = Mapping[str, Any] | tuple[Any, ...]
 """A row by its names; or its values, in the order in which the names are given where it is written. All rows of one
@@ -30,8 +27,6 @@ _LOCK = re.compile(r" ?FOR (UPDATE|SHARE)( SKIP LOCKED)?")
 
 Columns = tuple[tuple[str, Column[Any] | None], ...]
 """Columns of a result: each a name, and the table's column where it is one."""
-Process = Callable[[Any], Any] | None
-"""Makes a driver's value of a column's, or the other way round; None: it is one."""
 Fields = tuple[tuple[str, int, Process], ...]
 """What is taken of a record, and how."""
 Binder = Callable[[Sequence[Any]], list[Any]]
@@ -246,12 +241,12 @@ def for_one(shape: Shape) -> Shape:
 
 def among(dialect: str, column: Column[Any], name: str = "values") -> str:
     """The condition that `column` is one of what `pack` packed into the parameter `name`, for SQLAlchemy's `text`."""
-    return _among(dialect, column, f":{name}" if dialect == "sqlite" else f"CAST(:{name} AS {_pg_type(column)}[])")
+    return _among(dialect, column, f":{name}" if dialect == "sqlite" else f"CAST(:{name} AS {pg_type(column)}[])")
 
 
 def pack(dialect: Dialect, column: Column[Any], values: Sequence[Any]) -> Any:
     """Values as the one parameter that `among` reads."""
-    process = _processor(column, dialect)
+    process = processor(column, dialect)
     processed = list(values) if process is None else [process(value) for value in values]
     return json.dumps(processed) if dialect.name == "sqlite" else processed
 
@@ -265,13 +260,13 @@ def _among(dialect: str, column: Column[Any], array: str) -> str:
 def _matching(dialect: str, column: Column[Any], number: int, *, lone: bool) -> str:
     """The condition that `column` is one of the parameter's values, or the value that it is."""
     if lone:
-        return f"{column.name} = ${number}::{_pg_type(column)}"
+        return f"{column.name} = ${number}::{pg_type(column)}"
     return _among(dialect, column, _array(dialect, column, number))
 
 
 def _array(dialect: str, column: Column[Any], number: int) -> str:
     """The parameter of that number, as what `pack` packs or what `_bind` binds for a column; SQLite has one."""
-    return "?" if dialect == "sqlite" else f"${number}::{_pg_type(column)}[]"
+    return "?" if dialect == "sqlite" else f"${number}::{pg_type(column)}[]"
 
 
 def _same(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
@@ -303,7 +298,7 @@ class _Given:
             column, _ = many[0]
             self.bound = f" AND {table.name}.{column} = ANY({_array(dialect, table.c[column], first)})"
         for number, (column, name) in enumerate(one, first + len(many)):
-            self._alone[name] = f"${number}::{_pg_type(table.c[column])}"
+            self._alone[name] = f"${number}::{pg_type(table.c[column])}"
 
     def value(self, name: str) -> str:
         """What a record has by this name."""
@@ -337,7 +332,7 @@ def _columns(records: Sequence[Any], fields: Fields) -> list[Sequence[Any]]:
 
 
 def _packer(dialect: str, column: Column[Any], *, lone: bool) -> Binder:
-    process = _processor(column, _dialect(dialect))
+    process = processor(column, dialect_of(dialect))
     if lone:
         return list if process is None else lambda values: [process(value) for value in values]
 
@@ -351,56 +346,5 @@ def _packer(dialect: str, column: Column[Any], *, lone: bool) -> Binder:
 def _fields(dialect: str, table: Table, pairs: Sequence[tuple[str, str]]) -> Fields:
     """What is taken of a record: its name there or its place, and how it becomes the driver's value."""
     return tuple(
-        (name, place, _processor(table.c[column], _dialect(dialect))) for place, (column, name) in enumerate(pairs)
+        (name, place, processor(table.c[column], dialect_of(dialect))) for place, (column, name) in enumerate(pairs)
     )
-
-
-_POSTGRESQL: Dialect = make_url("postgresql+asyncpg://").get_dialect()()
-_processors: dict[tuple[Column[Any], str], Process] = {}
-
-
-def _processor(column: Column[Any], dialect: Dialect) -> Process:
-    """How a Python value of this column becomes a driver's value (the column type's own rule); None: as it is."""
-    key = column, dialect.name
-    if key not in _processors:
-        _processors[key] = column.type.dialect_impl(dialect).bind_processor(dialect)
-    return _processors[key]
-
-
-def result_processor(column: Column[Any], dialect: str) -> Process:
-    """How what the database's driver gives for a column becomes a Python value; None: it is one."""
-    if dialect == "sqlite":
-        if isinstance(column.type, Uuid):
-            return _uuid_of
-        lite = _sqlite()
-        found = column.type.dialect_impl(lite).result_processor(lite, None)
-        # The rows of a batch have few moments, as in `UTCDateTime`.
-        return lru_cache(maxsize=256)(found) if isinstance(column.type, UTCDateTime) and found is not None else found
-    if isinstance(column.type, UTCDateTime):
-        return None  # the driver's moments are aware, and in UTC
-    return column.type.dialect_impl(_POSTGRESQL).result_processor(_POSTGRESQL, None)
-
-
-_parse_uuid = SchemaValidator(core_schema.uuid_schema()).validate_python
-
-
-def _uuid_of(digits: str | None) -> UUID | None:
-    """A sixth of what `UUID(digits)` takes."""
-    return None if digits is None else _parse_uuid(digits)
-
-
-def _dialect(name: str) -> Dialect:
-    return _sqlite() if name == "sqlite" else _POSTGRESQL
-
-
-@lru_cache(maxsize=1)
-def _sqlite() -> Dialect:
-    return make_url("sqlite+aiosqlite://").get_dialect()()
-
-
-@lru_cache(maxsize=256)
-def _pg_type(column: Column[Any]) -> str:
-    compiled = str(column.type.compile(dialect=_POSTGRESQL)).upper()
-    if "CHAR" in compiled:
-        return "text"  # CHAR without its length would mean one character
-    return {"TIMESTAMP WITH TIME ZONE": "timestamptz"}.get(compiled, compiled.lower())

@@ -326,22 +326,27 @@ async def test_a_commit_that_goes_along_and_fails_says_so(database: Database) ->
 
 
 async def test_what_failed_beside_a_statement_goes_beside_the_next(database: Database) -> None:
-    """BEGIN, COMMIT and what goes ahead are parsed once a connection, whatever failed in their first write."""
+    """BEGIN, COMMIT and what goes ahead are known to the server or not, whatever failed in their first write."""
     async with database.transaction() as connection:
         await connection.execute(text("ALTER TABLE shelf ADD UNIQUE (name) DEFERRABLE INITIALLY DEFERRED"))
+        await connection.execute(text("ALTER TABLE shelf ADD CHECK (name <> 'refused')"))
         await bulk.select(connection, (shelf.c.id,), shelf.c.id, [9])
 
-    async def act(connection: AsyncConnection, divisor: int, name: str) -> None:
+    async def act(connection: AsyncConnection, divisor: int, name: str, wanted: object = 9) -> None:
         await _insert(connection, 3)
         reads = bulk.Writes()
-        reads.select((shelf.c.id,), shelf.c.id, [9])
+        reads.select((shelf.c.id,), shelf.c.id, [wanted])
         plain = "SELECT 1 WHERE 1 / $1::int = 9", str(divisor)
         await reads.run(connection, ahead=Ahead("SELECT 1 / $1::int", (divisor,), plain))
         await _finish(connection, 3, name)
 
-    assert _state(await _failing(database, lambda connection: act(connection, 0, "free"))) == "22012"
-    for _ in range(2):
-        assert _state(await _failing(database, lambda connection: act(connection, 1, "usable"))) == "23505"
+    async def state(divisor: int, name: str, wanted: object = 9) -> str:
+        return _state(await _failing(database, lambda connection: act(connection, divisor, name, wanted)))
+
+    assert await state(1, "free", "no number") == "22000"  # never sent, nor what goes ahead of it
+    assert await state(0, "free") == "22012"  # parsed, and then it fails itself
+    assert await state(1, "refused") == "23514"  # the server leaves out what comes behind: COMMIT is not parsed
+    assert [await state(1, "usable") for _ in range(2)] == ["23505", "23505"]  # COMMIT is parsed, and fails itself
     for name in ("free", "as free"):
         async with database.transaction() as connection:
             await act(connection, 1, name)

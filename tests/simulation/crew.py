@@ -61,9 +61,9 @@ class Crew:
     """
 
     def __init__(self, server: str | None = None, server_seeds: int = 0) -> None:
-        self._files = _pool(min(os.cpu_count() or 1, MOST_PROCESSES))
+        self._files = _pool(min(os.cpu_count() or 1, MOST_PROCESSES), None)
         self._server = server
-        self._serving = _pool(1 if server_seeds < MANY else os.cpu_count() or 1)
+        self._serving = _pool(1 if server_seeds < MANY else os.cpu_count() or 1, server)
         self._reports: dict[tuple[Sequence[int], bool], Future[Report]] = {}
         self._searches: dict[tuple[str, bool], Future[tuple[int | None, list[str]]]] = {}
 
@@ -93,27 +93,31 @@ class Crew:
         return pool.submit(work, given, self._server if served else None)
 
 
-def _pool(processes: int) -> ProcessPoolExecutor:
+def _pool(processes: int, server: str | None) -> ProcessPoolExecutor:
     # Its processes begin with the first that is asked of it.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(processes, mp_context=context, initializer=_stand_back)
+    return ProcessPoolExecutor(processes, mp_context=context, initializer=_stand_back, initargs=(server,))
 
 
-def _stand_back() -> None:
+def _stand_back(server: str | None) -> None:
     """Leave the processors to others, and do not outlive whoever asked, however that one ends."""
     os.nice(NICENESS)
     parent = multiprocessing.parent_process()
     assert parent is not None
-    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent.sentinel, server), daemon=True).start()
 
 
-def _end_with(sentinel: int) -> None:
+def _end_with(sentinel: int, server: str | None) -> None:
     multiprocessing.connection.wait([sentinel])
-    os._exit(1)
+    try:
+        if simulator.cache_info().currsize:
+            simulator(server).drop()
+    finally:
+        os._exit(1)
 
 
 @cache
-def simulator(server: str | None = None) -> Simulator:
+def simulator(server: str | None) -> Simulator:
     """This process's own, on files or on a server, with the tables that it empties for each seed."""
     if server is None:
         made = Simulator(Files())
@@ -140,7 +144,7 @@ def run_seeds(seeds: Sequence[int], server: str | None = None) -> Report:
 
 def tell(seed: int) -> tuple[str, str]:
     """A seed's digest and story."""
-    run = simulator().run(seed)
+    run = simulator(None).run(seed)
     return run.digest, run.story(draw(seed))
 
 

@@ -84,6 +84,10 @@ class Files:
         """Remove every file."""
         shutil.rmtree(self._directory)
 
+    def drop(self) -> None:
+        """Remove every file that nobody else removes just now."""
+        shutil.rmtree(self._directory, ignore_errors=True)
+
 
 async def _make_template(directory: Path, service: str) -> None:
     database = Database(f"sqlite:///{directory / service}.db")

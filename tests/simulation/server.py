@@ -175,9 +175,13 @@ class Server:
         self._forget()
         for connection in (self._control, *self._looking.values()):
             connection.close()
+        self.drop()
+
+    def drop(self) -> None:
+        """Drop the database, whoever is connected to it."""
         with _connect(self._maintenance) as connection:
             name = sql.Identifier(str(self._url.database))
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
 
 
 def _connect(url: URL, schema: str = "public") -> psycopg.Connection[Any]:

@@ -59,6 +59,10 @@ class Simulator:
         """No run will follow."""
         self._ground.close()
 
+    def drop(self) -> None:
+        """Leave nothing behind, from another thread, while a run may go on: it is in vain."""
+        self._ground.drop()
+
     def run(self, seed: int, vary: Callable[[Plan], Plan] | None = None, until: str | None = None) -> Run:
         """One seed, with everything that happens under it; `vary` makes another plan of that which is drawn.
 

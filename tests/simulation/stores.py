@@ -100,3 +100,6 @@ class Ground(Protocol):
 
     def close(self) -> None:
         """No run will follow."""
+
+    def drop(self) -> None:
+        """Remove what would be left behind, whoever uses it at the moment."""

@@ -41,8 +41,9 @@ def test_guards_are_looked_at_last() -> None:
     known = Guard(known="id", proven="name")
     parts = _name.lone, _name_all.lone, _by_kind.lone, _by_kind.many
     assert joined(parts, (exactly(1), exactly(2), exactly(0), known)).endswith(
-        "SELECT c0, c1, c2, c3, c4, c5, 1 / CASE WHEN num_nonnulls(c0) = 1 AND c1 = 2 AND c2 IS NULL "
-        "AND g3 IS NOT FALSE THEN 1 ELSE 0 END FROM (SELECT 1) AS one "
+        "SELECT c0, c1, c2, c3, c4, c5, CAST(CASE WHEN num_nonnulls(c0) = 1 AND c1 = 2 AND c2 IS NULL "
+        "AND g3 IS NOT FALSE THEN '1' ELSE 'amends: no fault, undone to be done again with a look at what another "
+        "process has written' END AS integer) FROM (SELECT 1) AS one "
         "LEFT JOIN LATERAL (SELECT 1 AS c0 FROM w0) AS r0 ON true "
         "LEFT JOIN LATERAL (SELECT count(*) AS c1 FROM w1 WHERE num_nulls(r0.c0) >= 0) AS r1 ON true "
         "LEFT JOIN LATERAL (SELECT array_agg(id) AS c2, array_agg(name) AS c3 FROM w2) AS r2 ON true "

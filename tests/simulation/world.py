@@ -158,7 +158,8 @@ class World:
                 self.note(repr(life), _told(error))
         elif not life.dead and self.loop.time() - before > service.settings.drain_timeout.total_seconds() + 5:
             self.problem(f"{life!r} took {self.loop.time() - before:.0f} s to drain")
-        elif not life.dead and isinstance(pool, QueuePool) and pool.checkedout():
+        # Less than none is what a pool says that was closed before the last came back: for another order to stop.
+        elif not life.dead and isinstance(pool, QueuePool) and pool.checkedout() > 0:
             self.problem(f"{life!r} has drained, but {pool.checkedout()} of its connections were never given back")
         life.kill("the end of its drain")
 

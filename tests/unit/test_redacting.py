@@ -556,7 +556,8 @@ def test_of_every_kind_of_fact_it_is_known_what_it_says() -> None:
     kinds: tuple[Any, ...] = get_args(f.Fact)
     due = datetime(2026, 1, 2, tzinfo=UTC)
     empty: Any = [
-        kind(**{field.name: due if field.name == "due" else 0 for field in fields(kind) if field.init}) for kind in kinds
+        kind(**{field.name: due if field.name == "due" else 0 for field in fields(kind) if field.init})
+        for kind in kinds
     ]
     written = {each.pop("fact"): set(each) for each in json.loads(dump_facts(empty))}
     assert written == {kind: set(said) for kind, said in FACTS.items()}

@@ -24,7 +24,7 @@ async def mill(amqp_url: str, fresh_postgres: Callable[[], str]) -> AsyncIterato
 
 
 async def test_two_processes_share_a_queue_and_hardly_ever_meet(mill: Mill, postgres_url: str) -> None:
-    """Every saga ends right, each process has its part in it, and hardly a batch is done twice."""
+    """Every saga ends right, each process has its part in it, and less than a batch in a hundred is done twice."""
     both = [mill.orchestrator(postgres_url) for _ in range(2)]
     await mill.start(*both)
 
@@ -36,9 +36,8 @@ async def test_two_processes_share_a_queue_and_hardly_ever_meet(mill: Mill, post
     assert await mill.audit(postgres_url) == SAGAS
     engines = [each.workers[0] for each in both]
     assert min(each.batches for each in engines) > 0
-    # Two processes that want the same row wait for it; only what could not be done that way is counted. That
-    # may be one of two hundred batches, or two, on a busy machine.
-    assert sum(each.conflicts for each in engines) * 20 <= sum(each.batches for each in engines)
+    # Two processes that want the same row wait for it; only what could not be done that way is counted.
+    assert sum(each.conflicts for each in engines) * 100 <= sum(each.batches for each in engines)
 
 
 async def test_two_processes_hold_back_nothing_of_each_other(mill: Mill, postgres_url: str) -> None:

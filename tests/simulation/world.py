@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import traceback
+from collections import Counter
 from collections.abc import Coroutine, Sequence
 from datetime import timedelta
 from typing import Any
@@ -55,6 +56,7 @@ class World:
         self._buses: dict[str, SimBus] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._births = 0
+        self._told_to_stop: Counter[str] = Counter()
         self._sought: str | None = None
         self._living: asyncio.Task[None] | None = None
         self._ending = False
@@ -148,6 +150,7 @@ class World:
     async def stop(self, life: Life, service: Service) -> None:
         """What SIGTERM does; ends the life whatever the service makes of it."""
         self.note(repr(life), "is asked to stop")
+        self._told_to_stop[repr(life)] += 1
         before = self.loop.time()
         pool = service.database.engine.sync_engine.pool
         task = life.spawn(service.drain(), f"drain {life!r}")
@@ -158,10 +161,15 @@ class World:
                 self.note(repr(life), _told(error))
         elif not life.dead and self.loop.time() - before > service.settings.drain_timeout.total_seconds() + 5:
             self.problem(f"{life!r} took {self.loop.time() - before:.0f} s to drain")
-        # Less than none is what a pool says that was closed before the last came back: for another order to stop.
-        elif not life.dead and isinstance(pool, QueuePool) and pool.checkedout() > 0:
-            self.problem(f"{life!r} has drained, but {pool.checkedout()} of its connections were never given back")
+        elif not life.dead and isinstance(pool, QueuePool) and (out := self._kept_back(life, pool)):
+            self.problem(f"{life!r} has drained, but {out} of its connections were never given back")
         life.kill("the end of its drain")
+
+    def _kept_back(self, life: Life, pool: QueuePool) -> int:
+        """How many connections a pool has not got back; less than none is one that came after it was closed."""
+        out = pool.checkedout()
+        # Who is told twice closes its pool for the second time while the first is still ending.
+        return 0 if out < 0 and self._told_to_stop[repr(life)] > 1 else out
 
     async def _disconnect(self, spell: Spell) -> None:
         await asyncio.sleep(spell.at)

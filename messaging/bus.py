@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -48,6 +48,10 @@ class Receipt(Enum):
     """No queue is bound for it: returned, kept, tried again later."""
     UNKNOWN = "unknown"
     """Refused, timed out or cut off: it may have arrived or not; send it again."""
+
+
+Answers = Callable[[], Awaitable[Sequence[Receipt]]]
+"""Waits for what the broker says of messages that are written; called once."""
 
 
 @value
@@ -127,6 +131,13 @@ class Bus(Protocol):
 
         Never raises for a broker's fault: that is Receipt.UNKNOWN. Concurrent calls are allowed, and the
         messages of an earlier call are written first.
+        """
+
+    def send_now(self, messages: Sequence[Outgoing]) -> Answers | None:
+        """The first half of `publish`: write them before this returns; the second half is what it returns.
+
+        None: nothing was written, because that would take waiting (for an earlier call, a connection, room), or because
+        this bus does not write in halves. `publish` does all then.
         """
 
     async def subscribe(self, queue: str, *, prefetch: int, deliver: Callable[[Delivery], None]) -> Subscription:

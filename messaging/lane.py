@@ -232,6 +232,7 @@ class Lane:
         ticks, readable, unreadable = self._sorted(arrivals)
         sent: set[int] = set()
         pending: list[Pending] = []
+        committed = False
         try:
             async with station.database.transaction() as connection:
                 self._reached = True
@@ -253,15 +254,18 @@ class Lane:
                 # From the commit on, another lane may find these rows, and must know that they leave by themselves.
                 # What is alone is committed already: who met its rows meanwhile leaves what follows to the sweepers.
                 relay.expect(pending)
+                if not connection.in_transaction():
+                    # Others wait for what leaves; nobody for this connection.
+                    committed = True
+                    written = self._committed(sent, pending)
         except BaseException:
-            relay.kept(sent)
-            relay.withdraw(pending)
+            if not committed:
+                relay.kept(sent)
+                relay.withdraw(pending)
             raise
-        station.batches += 1
-        relay.deleted(sent)
-        relay.offer(pending)
-        station.checkpoint("committed")
-        if pending:
+        if not committed:
+            written = self._committed(sent, pending)
+        if not written:
             # What others wait for goes first: the relay's turn of the loop, and then the broker's disk.
             await asyncio.sleep(0)
         for act_now in work.after_commit:
@@ -270,6 +274,14 @@ class Lane:
         station.poller.hint(work.wake_at)
         await self._settle(arrivals)
         station.checkpoint("acknowledged")
+
+    def _committed(self, sent: set[int], pending: Sequence[Pending]) -> bool:
+        """A transaction has: what it wrote leaves. Returns whether it is on its way already."""
+        station = self._station
+        station.batches += 1
+        station.relay.deleted(sent)
+        station.checkpoint("committed")
+        return station.relay.offer(pending)
 
     def _sorted(self, arrivals: Sequence[Arrival]) -> tuple[list[Tick], list[Received], list[Unreadable]]:
         """What a batch is made of."""

@@ -15,7 +15,7 @@ from datetime import timedelta
 from yarl import URL
 
 from messaging import rabbitmq_topology
-from messaging.bus import BusUnavailable, Delivery, Outgoing, QueueState, Receipt
+from messaging.bus import Answers, BusUnavailable, Delivery, Outgoing, QueueState, Receipt
 from messaging.rabbitmq_consuming import RabbitSubscription
 from messaging.rabbitmq_link import BrokerConnection, Link, address
 from messaging.rabbitmq_publishing import Publisher
@@ -89,6 +89,9 @@ class RabbitBus:
 
     async def publish(self, messages: Sequence[Outgoing]) -> Sequence[Receipt]:
         return await self._publisher.publish(messages)
+
+    def send_now(self, messages: Sequence[Outgoing]) -> Answers | None:
+        return self._publisher.send_now(messages)
 
     async def subscribe(self, queue: str, *, prefetch: int, deliver: Callable[[Delivery], None]) -> RabbitSubscription:
         if not 1 <= prefetch <= MAX_PREFETCH:

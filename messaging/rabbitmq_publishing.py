@@ -12,7 +12,7 @@ rebuilt.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from functools import partial
 
@@ -21,9 +21,9 @@ from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import AMQPChannelError
 
 from messaging.bound import Bound
-from messaging.bus import Outgoing, Receipt
+from messaging.bus import Answers, Outgoing, Receipt
 from messaging.rabbitmq_link import LOST, BrokerConnection, ConnectionLost, is_blocked, lost_means_error
-from messaging.rabbitmq_writing import Call, InFlight, Writer, writer_for
+from messaging.rabbitmq_writing import Call, FrameWriter, InFlight, Writer, writer_for
 
 WINDOW = 500
 """Unconfirmed messages on the channel; more bring no throughput and fill the broker's memory."""
@@ -88,9 +88,36 @@ class Publisher:
             self._say_blocked()
             return call.receipts
         self._said_blocked = False
+        return await self._answered(call, partial(self._send_all, call, messages))
+
+    def send_now(self, messages: Sequence[Outgoing]) -> Answers | None:
+        """Write them before this returns, and return what waits for the answers, as `publish` does.
+
+        None, and nothing is written, where somebody else is writing, or something unanswered, or there is no channel.
+        """
+        if self._turn.locked() or self._in_flight or not isinstance(self._writer, FrameWriter) or not self.ready:
+            return None
+        ids = {each.message_id for each in messages}
+        if len(ids) < len(messages) or len(ids) > WINDOW or sum(len(each.body) for each in messages) > _WRITE_BYTES:
+            return None
+        call = Call(len(messages))
+        call.expect(len(messages))
+        call.had_something_new = True
+        self._said_blocked = False
+        flying = [self._fly(each, index, call) for index, each in enumerate(messages)]
+        try:
+            self._writer.put(flying)
+        except BaseException:
+            for entry in flying:
+                entry.settle(Receipt.UNKNOWN, answered=False)
+            raise
+        return partial(self._answered, call, partial(self._finished, call, messages))
+
+    async def _answered(self, call: Call, answer: Callable[[], Awaitable[None]]) -> list[Receipt]:
+        """What the broker has said of a call when its answer has come, or its time is over."""
         answers = self._answers
         try:
-            await self._bounded().wait(partial(self._send_all, call, messages), self._timeout)
+            await self._bounded().wait(answer, self._timeout)
         except TimeoutError:
             self._unanswered(call, answers)
         finally:
@@ -107,6 +134,10 @@ class Publisher:
 
     async def _send_all(self, call: Call, messages: Sequence[Outgoing]) -> None:
         await self._send(call, list(enumerate(messages)))
+        await self._finished(call, messages)
+
+    async def _finished(self, call: Call, messages: Sequence[Outgoing]) -> None:
+        await call.finished()
         if call.take_refusal() is not None:
             await self._send_one_by_one(call, messages)
 
@@ -114,7 +145,6 @@ class Publisher:
         call.expect(len(messages))
         async with self._turn:
             await self._write_all(call, messages)
-        await call.finished()
 
     async def _send_one_by_one(self, call: Call, messages: Sequence[Outgoing]) -> None:
         """The broker closed the channel over one of these: find it, and let its neighbors through."""
@@ -153,15 +183,17 @@ class Publisher:
                     if not self._may_write(message):
                         call.count_down()
                         continue
-                entry = InFlight(message, index, call, self._release)
-                self._in_flight[message.message_id] = entry
-                self._bytes += len(message.body)
+                chunk.append(self._fly(message, index, call))
                 size += len(message.body) + 512
-                chunk.append(entry)
             await self._flush(chunk)
         finally:
             for entry in chunk:
                 entry.settle(Receipt.UNKNOWN, answered=False)
+
+    def _fly(self, message: Outgoing, index: int, call: Call) -> InFlight:
+        entry = self._in_flight[message.message_id] = InFlight(message, index, call, self._release)
+        self._bytes += len(message.body)
+        return entry
 
     async def _flush(self, chunk: list[InFlight]) -> None:
         # What the loss of the channel has settled meanwhile must not be sent on the next one.

@@ -138,6 +138,10 @@ class FrameWriter:
         self._by_id: dict[str, InFlight] = {}
 
     async def write(self, messages: Sequence[InFlight]) -> None:
+        self.put(messages)
+
+    def put(self, messages: Sequence[InFlight]) -> None:
+        """The same: it never waits."""
         payload = []
         for each in messages:
             try:

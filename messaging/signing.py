@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from messaging.bus import Bus, Delivery, Outgoing, QueueState, Receipt, Subscription
+from messaging.bus import Answers, Bus, Delivery, Outgoing, QueueState, Receipt, Subscription
 from messaging.envelope import is_structured
 from messaging.keys import PrivateKey, PublicKey, UnusableKey, decoded, encoded, require_library
 from messaging.senders import Unproven
@@ -129,6 +129,11 @@ class SigningBus:
                 if number % SIGNED_AT_ONCE == 0:
                     await asyncio.sleep(0)
         return await self._bus.publish(signed)
+
+    def send_now(self, messages: Sequence[Outgoing]) -> Answers | None:
+        if self._turn.locked() or len(messages) >= SIGNED_AT_ONCE:
+            return None
+        return self._bus.send_now([self._signer.signed(each) for each in messages])
 
     async def subscribe(self, queue: str, *, prefetch: int, deliver: Callable[[Delivery], None]) -> Subscription:
         return await self._bus.subscribe(queue, prefetch=prefetch, deliver=deliver)

@@ -16,7 +16,7 @@ from datetime import datetime
 import structlog
 
 from contracts.message import Event
-from messaging.bus import Bus, Delivery, Outgoing, QueueState, Receipt, Subscription
+from messaging.bus import Answers, Bus, Delivery, Outgoing, QueueState, Receipt, Subscription
 from messaging.clock import Clock, Entropy
 from messaging.envelope import CONTENT_TYPE
 from messaging.outbox_rows import OutboxRow
@@ -125,6 +125,9 @@ class RoutingBus:
 
     async def publish(self, messages: Sequence[Outgoing]) -> Sequence[Receipt]:
         return await self._bus.publish(messages)
+
+    def send_now(self, messages: Sequence[Outgoing]) -> Answers | None:
+        return self._bus.send_now(messages)
 
     async def subscribe(self, queue: str, *, prefetch: int, deliver: Callable[[Delivery], None]) -> Subscription:
         if queue in self._apart:

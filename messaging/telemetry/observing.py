@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts.registry import Registry
-from messaging.bus import Bus, Delivery, Outgoing, QueueState, Receipt, Subscription
+from messaging.bus import Answers, Bus, Delivery, Outgoing, QueueState, Receipt, Subscription
 from messaging.clock import Clock
 from messaging.consumer import Act, Batch, Consumer
 from messaging.received import Received, Tick, Unreadable
@@ -21,6 +21,8 @@ from messaging.topology import Topology
 from messaging.work import Work
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
     from messaging.telemetry.tracing import Tracing
 
 _MOST_AGAIN = 10_000
@@ -122,9 +124,20 @@ class ObservedBus:
     async def publish(self, messages: Sequence[Outgoing]) -> Sequence[Receipt]:
         if not messages:
             return await self._bus.publish(messages)
-        spans = None if self._tracing is None else self._tracing.publishing(messages)
+        return await self._observed(
+            self._clock.monotonic(), self._spans(messages), partial(self._bus.publish, messages)
+        )
+
+    def send_now(self, messages: Sequence[Outgoing]) -> Answers | None:
         began = self._clock.monotonic()
-        receipts = await self._bus.publish(messages)
+        answers = self._bus.send_now(messages)
+        return None if answers is None else partial(self._observed, began, self._spans(messages), answers)
+
+    def _spans(self, messages: Sequence[Outgoing]) -> list[Span | None] | None:
+        return None if self._tracing is None else self._tracing.publishing(messages)
+
+    async def _observed(self, began: float, spans: list[Span | None] | None, answers: Answers) -> Sequence[Receipt]:
+        receipts = await answers()
         self._meter.published(receipts, self._clock.monotonic() - began)
         if self._tracing is not None and spans is not None:
             self._tracing.published(spans, receipts)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from messaging.bus import Delivery, Outgoing, QueueState, Receipt
+from messaging.bus import Answers, Delivery, Outgoing, QueueState, Receipt
 from messaging.memory import MemoryBus, MemorySubscription
 from messaging.memory_broker import MemoryBroker
 from messaging.topology import DEAD_LETTERS, Topology
@@ -148,6 +148,9 @@ class WatchedBus:
             return receipts
         finally:
             self._wire.publishing -= 1
+
+    def send_now(self, messages: Sequence[Outgoing]) -> Answers | None:
+        return self._bus.send_now(messages)
 
     async def subscribe(
         self, queue: str, *, prefetch: int, deliver: Callable[[Delivery], None]

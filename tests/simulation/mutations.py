@@ -205,7 +205,10 @@ MUTATIONS = {
         _put_off_what_is_undone, "though it was undone before", begin=13, vary=_nobody_answers_for_a_while
     ),
     "look only behind the oldest row of a key": Mutation(
-        _look_only_behind_the_oldest_of_a_key, "before the older row", vary=_commits_in_doubt_while_the_broker_is_slow
+        _look_only_behind_the_oldest_of_a_key,
+        "before the older row",
+        begin=90,
+        vary=_commits_in_doubt_while_the_broker_is_slow,
     ),
     "go by the own clock whatever came before": Mutation(
         _go_by_the_own_clock, "moments of history", vary=_clocks_are_set_at_each_start

@@ -12,8 +12,9 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
-from messaging.bus import BusUnavailable, Delivery, Outgoing, QueueState, Receipt
+from messaging.bus import Answers, BusUnavailable, Delivery, Outgoing, QueueState, Receipt
 from messaging.memory_broker import matches
 from messaging.topology import Binding, Queue, Topology
 from tests.simulation.life import Life
@@ -280,9 +281,18 @@ class SimBus:
         if not self.connected or not messages:
             await asyncio.sleep(0.01)
             return [Receipt.UNKNOWN] * len(messages)
+        return await self._send(messages)()
+
+    def send_now(self, messages: Sequence[Outgoing]) -> Answers | None:
+        self.life.reached("before publish")
+        return self._send(messages) if self.connected else None
+
+    def _send(self, messages: Sequence[Outgoing]) -> Answers:
         self._sending(self.life.service, messages)
-        cuts = self._cuts
         answers = [self.broker.send(self.life.service, message) for message in messages]
+        return partial(self._answered, messages, answers, self._cuts)
+
+    async def _answered(self, messages: Sequence[Outgoing], answers: Sequence[Sent], cuts: int) -> Sequence[Receipt]:
         await asyncio.sleep(max(sent.after for sent in answers))
         self.life.reached("after publish")
         if self._cuts != cuts:

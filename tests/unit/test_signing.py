@@ -9,6 +9,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Never
 from uuid import UUID
@@ -21,7 +22,7 @@ from contracts.money import Money
 from contracts.order import OrderCreated
 from contracts.registry import Registry
 from messaging import keys
-from messaging.bus import Delivery, Outgoing, Receipt
+from messaging.bus import Answers, Delivery, Outgoing, Receipt
 from messaging.envelope import CONTENT_TYPE, Envelope, encode
 from messaging.keys import PrivateKey, UnusableKey
 from messaging.memory import MemoryBroker, MemoryBus
@@ -253,6 +254,36 @@ async def test_calls_keep_their_order_however_long_they_take_to_sign() -> None:
     await asyncio.gather(bus.publish(many), bus.publish([one]), bus.publish([]))
 
     assert inner.told == [*map(str, range(50)), "last"]
+
+
+class _Prompt(_Slow):
+    """It writes what it is told to send now."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[Outgoing] = []
+
+    def send_now(self, messages: Sequence[Outgoing]) -> Answers | None:
+        self.sent.extend(messages)
+        return partial(self.publish, messages)
+
+
+async def test_what_is_sent_now_is_signed_and_passes_no_call_that_is_being_signed() -> None:
+    """Nor is so much signed at once that everybody else waits for it."""
+    inner = _Prompt()
+    bus = SigningBus(inner, Signer(FENCE))
+    answers = bus.send_now([PAINTED])
+    assert answers is not None
+    assert await answers() == [Receipt.CONFIRMED]
+    assert [each.headers[KEY_HEADER] for each in inner.sent] == [FENCE.id]
+
+    many = [replace(PAINTED, message_id=str(number)) for number in range(50)]
+    assert bus.send_now(many) is None
+    publishing = asyncio.create_task(bus.publish(many))
+    await asyncio.sleep(0)
+    assert bus.send_now([PAINTED]) is None
+    await publishing
+    assert len(inner.sent) == 1
 
 
 def test_a_signature_leaves_everything_else_as_it_was() -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count
 from typing import Any
 from uuid import UUID
@@ -16,7 +17,7 @@ from sqlalchemy.engine import Row
 
 from contracts.message import Message
 from messaging import schema
-from messaging.bus import Delivery, Outgoing, QueueState, Receipt
+from messaging.bus import Answers, Delivery, Outgoing, QueueState, Receipt
 from messaging.clock import uuid7
 from messaging.consumer import Consumer
 from messaging.database import Database
@@ -91,6 +92,8 @@ class ScriptedBus:
         self.calls: list[list[str]] = []
         self.says: Callable[[Outgoing], Receipt] = lambda _message: Receipt.CONFIRMED
         self.gate: asyncio.Event | None = None
+        self.prompt = False
+        """Whether it writes what it is told to send now, as RabbitMQ's does."""
         self.settled: list[int] = []
         self.acknowledging = asyncio.Event()
         """Set at each acknowledgment, for who must not look again and again meanwhile."""
@@ -117,6 +120,16 @@ class ScriptedBus:
     async def publish(self, messages: Sequence[Outgoing]) -> Sequence[Receipt]:
         self.published.extend(messages)
         self.calls.append([each.message_id for each in messages])
+        return await self._answer(messages)
+
+    def send_now(self, messages: Sequence[Outgoing]) -> Answers | None:
+        if not self.prompt:
+            return None
+        self.published.extend(messages)
+        self.calls.append([each.message_id for each in messages])
+        return partial(self._answer, messages)
+
+    async def _answer(self, messages: Sequence[Outgoing]) -> Sequence[Receipt]:
         if self.gate is not None:
             await self.gate.wait()
         return [self.says(each) for each in messages]

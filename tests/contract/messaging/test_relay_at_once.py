@@ -1,0 +1,164 @@
+"""Committed rows are written at once where nothing stands before them; what the broker says of them is heard later."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+
+from messaging import schema
+from messaging.appending import append
+from messaging.bus import Receipt
+from messaging.outbox_rows import OutboxRow, Pending
+from messaging.transaction import KeptConnection
+from tests.contract.messaging.bench import Bench, numbers, row
+from tests.contract.messaging.parcels import Pack, packer
+
+
+@pytest.fixture
+def prompt(bench: Bench) -> Bench:
+    """On a bus that writes when it is told to send now, and waits for the gate before it answers."""
+    bench.bus.prompt, bench.bus.gate = True, asyncio.Event()
+    return bench
+
+
+def _gate(bench: Bench) -> asyncio.Event:
+    assert bench.bus.gate is not None
+    return bench.bus.gate
+
+
+async def _commit(bench: Bench, *rows: OutboxRow) -> list[Pending]:
+    async with bench.database.transaction() as connection:
+        return await append(
+            connection,
+            rows,
+            grace=timedelta(seconds=10),
+            on_their_way=set(bench.relay.on_their_way),
+            done=bench.relay.confirmed,
+        )
+
+
+async def _left(bench: Bench) -> list[int]:
+    return sorted(each.message_id.int for each in await bench.rows(schema.outbox))
+
+
+async def test_rows_are_on_the_wire_before_offer_returns(prompt: Bench) -> None:
+    """They stay rows until the broker has confirmed them, and leave then as all do."""
+    pending = await _commit(prompt, row(1, "a"), row(2, "b"), row(3))
+    assert prompt.relay.offer(pending)
+    assert numbers(prompt.bus.published) == [1, 2, 3]
+    assert prompt.relay.confirmed == set()
+    assert await _left(prompt) == [1, 2, 3]
+    _gate(prompt).set()
+    await prompt.flush()
+    assert await _left(prompt) == []
+    assert prompt.relay.on_their_way == set()
+    assert numbers(prompt.bus.published) == [1, 2, 3]
+
+
+async def test_the_relays_own_task_hears_what_the_broker_says(prompt: Bench) -> None:
+    """Nobody has to offer anything else for it."""
+    running = asyncio.create_task(prompt.relay.run())
+    pending = await _commit(prompt, row(1, "a"))
+    assert prompt.relay.offer(pending)
+    _gate(prompt).set()
+    await prompt.until(lambda: prompt.relay.confirmed == {pending[0].id}, "it is confirmed")
+    prompt.relay.stop()
+    async with asyncio.timeout(30):
+        while not running.done():
+            prompt.clock.advance(60)
+            await asyncio.sleep(0)
+    await running
+
+
+@pytest.mark.parametrize("receipt", [Receipt.UNKNOWN, Receipt.UNROUTABLE])
+async def test_what_is_not_confirmed_is_swept(prompt: Bench, receipt: Receipt) -> None:
+    """And what follows it with its key waits behind it."""
+    _gate(prompt).set()
+    prompt.bus.says = lambda _message: receipt
+    (first,) = await _commit(prompt, row(1, "a"))
+    assert prompt.relay.offer([first])
+    await prompt.flush()
+    prompt.bus.says = lambda _message: Receipt.CONFIRMED
+    (second,) = await _commit(prompt, row(2, "b"))
+    behind = Pending(second.id, second.row, frozenset({first.id}), checked=True)
+    assert not prompt.relay.offer([behind])
+    await prompt.flush()
+    assert numbers(prompt.bus.published) == [1]
+    prompt.clock.advance(10)
+    await prompt.relay.sweep()
+    await prompt.relay.sweep()
+    assert sorted(numbers(prompt.bus.published)) == [1, 1, 2]
+    assert await _left(prompt) == []
+
+
+async def test_who_comes_while_something_is_unanswered_waits_for_it(prompt: Bench) -> None:
+    """So a row never passes an older one of its key, whatever becomes of that."""
+    first = await _commit(prompt, row(1, "a"))
+    assert prompt.relay.offer(first)
+    second = await _commit(prompt, row(2, "a"), row(3, "b"))
+    assert [each.after for each in second] == [{first[0].id}, set()]
+    assert not prompt.relay.offer(second)
+    flushing = asyncio.create_task(prompt.flush())
+    await asyncio.sleep(0)
+    assert not prompt.relay.offer(await _commit(prompt, row(4, "c")))
+    assert numbers(prompt.bus.published) == [1]
+    _gate(prompt).set()
+    await flushing
+    assert numbers(prompt.bus.published) == [1, 2, 3, 4]
+    assert await _left(prompt) == []
+
+
+async def test_one_after_another_of_a_key_is_not_written_at_once(prompt: Bench) -> None:
+    """The second leaves when the first has been confirmed."""
+    _gate(prompt).set()
+    assert not prompt.relay.offer(await _commit(prompt, row(1, "a"), row(2, "a")))
+    assert prompt.bus.published == []
+    await prompt.flush()
+    assert [len(each) for each in prompt.bus.calls] == [1, 1]
+    assert numbers(prompt.bus.published) == [1, 2]
+
+
+async def test_what_nobody_has_looked_behind_is_looked_at_first(prompt: Bench) -> None:
+    """Another process may have an older row of its key."""
+    _gate(prompt).set()
+    await prompt.commit_rows([row(1, "a")], available_in=10)
+    (ours,) = await prompt.commit_rows([row(2, "a")], available_in=10)
+    assert not prompt.relay.offer([Pending(ours, row(2, "a"))])
+    await prompt.flush()
+    assert prompt.bus.published == []
+
+
+async def test_nothing_to_send_waits_for_nothing(prompt: Bench) -> None:
+    """Whoever offers no row need not let anybody else have a turn."""
+    assert prompt.relay.offer([])
+    assert prompt.bus.calls == []
+
+
+async def test_what_a_lone_message_has_committed_leaves_before_its_connection_is_put_away(
+    prompt: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """COMMIT went along with what was written last, so others need not wait; on SQLite it has to end first."""
+    said: list[str] = []
+    keep = KeptConnection.keep
+
+    def kept(self: KeptConnection, connection: object) -> bool:
+        said.append("put away")
+        return keep(self, connection)  # type: ignore[arg-type]
+
+    class Heard(list[object]):
+        def extend(self, sent: Sequence[object]) -> None:  # type: ignore[override]
+            said.append("sent")
+            super().extend(sent)
+
+    _gate(prompt).set()
+    await prompt.serve(packer())
+    await prompt.handle(prompt.delivery(Pack(parcel="p1")))  # from now on its statements are prepared
+    await prompt.flush()
+    monkeypatch.setattr(KeptConnection, "keep", kept)
+    prompt.bus.published = Heard()  # type: ignore[assignment]
+    await prompt.handle(prompt.delivery(Pack(parcel="p2")))
+    assert said == (["sent", "put away"] if prompt.database.url.get_backend_name() == "postgresql" else ["sent"])
+    await prompt.flush()

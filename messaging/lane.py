@@ -249,15 +249,16 @@ class Lane:
                     fresh, repeated = await claim.made()
                     await act(work, Batch(fresh, repeated, ticks))
                     pending = await work.write(relay, station.grace, alone=alone)
+                    # From the commit on, another lane may find these rows, and must know that they leave by themselves.
+                    # What is alone is committed already: who met its rows meanwhile leaves what follows to the
+                    # sweepers.
+                    relay.expect(pending)
+                    if not connection.in_transaction():
+                        # Others wait for what leaves; nobody for this connection.
+                        committed = True
+                        written = self._committed(sent, pending)
                 finally:
                     await work.close()
-                # From the commit on, another lane may find these rows, and must know that they leave by themselves.
-                # What is alone is committed already: who met its rows meanwhile leaves what follows to the sweepers.
-                relay.expect(pending)
-                if not connection.in_transaction():
-                    # Others wait for what leaves; nobody for this connection.
-                    committed = True
-                    written = self._committed(sent, pending)
         except BaseException:
             if not committed:
                 relay.kept(sent)

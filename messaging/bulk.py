@@ -205,12 +205,19 @@ class Writes:
         """As `bulk.select`; with `by`, `where` is a column of another table, and rows are found by way of it."""
         return self._add(values, Select, tuple(columns), where, suffix, computed, by)
 
-    def _add(self, rows: Sequence[Any], kind: Callable[..., Shape], *shape: object) -> Outcome:
+    def add(self, planned: Plan, rows: Sequence[Any]) -> Outcome:
+        """A part that somebody has planned once and for all: to look for a plan by its columns takes longer than that.
+
+        `rows` are records, or values of the column that a `Select` or a `Delete` goes by.
+        """
         outcome = Outcome()
         if rows:
             outcome.waits = True
-            self._given.append((plan(kind, *shape), rows, outcome))
+            self._given.append((planned, rows, outcome))
         return outcome
+
+    def _add(self, rows: Sequence[Any], kind: Callable[..., Shape], *shape: object) -> Outcome:
+        return self.add(plan(kind, *shape), rows) if rows else Outcome()
 
     async def run(self, connection: AsyncConnection, *, ahead: Ahead | None = None) -> None:
         """Do what was added since the last time; the outcomes then say what has come of it.

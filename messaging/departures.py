@@ -13,8 +13,10 @@ from messaging import schema
 from messaging.bulk import Writes
 from messaging.claims import Claimed
 from messaging.outbox_rows import Pending
+from messaging.plans import plan
+from messaging.shapes import Delete
 
-_ID = schema.outbox.c.id
+_DELETE = plan(Delete, schema.outbox.c.id, False)
 MOST_FAILED = 20_000
 """Failed rows that are remembered one by one."""
 
@@ -111,7 +113,7 @@ class Departures:
         """
         ids = self.confirmed - self._leaving
         self._leaving |= ids
-        writes.delete(_ID, sorted(ids))
+        writes.add(_DELETE, sorted(ids))
         return ids
 
     def leaving(self, ids: Collection[int]) -> bool:

@@ -23,8 +23,9 @@ from contracts.value import value
 from messaging import bulk
 from messaging.bulk import Outcome, Writes
 from messaging.database import Conflict
-from messaging.plans import exactly
+from messaging.plans import exactly, plan
 from messaging.schema import inbox
+from messaging.shapes import Insert, Select
 
 
 class Status(StrEnum):
@@ -59,6 +60,9 @@ _NUMBER = attrgetter("int")  # what UUIDs compare by, a tenth as dear as their o
 _SETTLED = ("status", "received_at", "answer_id", "answer_type", "answer_body")
 _ENTERED = ("message_id", "consumer", *_SETTLED)
 _DONE = Entry(Status.DONE)
+_LOOK = plan(Select, (inbox.c.message_id, inbox.c.consumer), inbox.c.message_id)
+_CLAIM = plan(Insert, inbox, _CLAIMED, False, None, _CLAIMED[1:])
+_CLAIM_CAREFULLY = plan(Insert, inbox, _CLAIMED, True, "message_id", _CLAIMED[1:])
 
 
 async def claim(
@@ -90,14 +94,12 @@ def claim_with(
     """
     # In one order everywhere, so that two workers with the same ids wait instead of deadlocking.
     records = [(identity, consumer, status, now) for identity in sorted(ids, key=_NUMBER)]
-    if not careful:
-        return writes.insert(inbox, _CLAIMED, records, alike=_CLAIMED[1:])
-    return writes.insert(inbox, _CLAIMED, records, ignore_conflicts=True, returning="message_id", alike=_CLAIMED[1:])
+    return writes.add(_CLAIM_CAREFULLY if careful else _CLAIM, records)
 
 
 def look(writes: Writes, ids: Collection[UUID]) -> Outcome:
     """Which of these ids anybody has an entry of, once `writes` has run: `known` then says which are a consumer's."""
-    return writes.select((inbox.c.message_id, inbox.c.consumer), inbox.c.message_id, sorted(ids, key=_NUMBER))
+    return writes.add(_LOOK, sorted(ids, key=_NUMBER))
 
 
 def known(found: Outcome, consumer: str) -> set[UUID]:

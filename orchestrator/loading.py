@@ -14,6 +14,8 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
+from messaging.plans import plan
+from messaging.shapes import Select
 from messaging.work import Work
 from orchestrator import history, moments, parked, stamping, versions
 from orchestrator.catalog import Catalog
@@ -52,9 +54,7 @@ class Loading:
         """What becomes of those whose row cannot be read."""
         reads = work.writes
         self._stamp = stamping.hold_with(reads, placement) if placement is not None and ids else None
-        self._rows = reads.select(
-            _READ, saga_table.c.id, self.ids, "ORDER BY id FOR UPDATE", computed=versions.FINGERPRINT
-        )
+        self._rows = reads.add(_READ, self.ids)
         self.parked = parked.look(reads, self.ids)
         """What was parked for these when we looked."""
         self._held = [saga for name in sorted(set(starting)) if (saga := catalog.newest(name)) is not None]
@@ -111,4 +111,5 @@ class Loading:
 
 
 _NUMBER = attrgetter("int")  # what UUIDs compare by, at a fraction of the price
-_READ = tuple(saga_table.c[name] for name in COLUMNS if name != "deadline")
+_COLUMNS = tuple(saga_table.c[name] for name in COLUMNS if name != "deadline")
+_READ = plan(Select, _COLUMNS, saga_table.c.id, "ORDER BY id FOR UPDATE", versions.FINGERPRINT)

@@ -18,13 +18,16 @@ from messaging.bulk import Outcome, Writes
 from messaging.database import Conflict
 from messaging.dead_letters import DeadLetter, letter_id
 from messaging.envelope import CONTENT_TYPE
-from messaging.plans import exactly
+from messaging.plans import exactly, plan
 from messaging.received import Received, read_stored
+from messaging.shapes import Select
 from orchestrator.schema import parked_event
 
 FIRST_LOOK = timedelta(seconds=2)
 LONGEST_WAIT = timedelta(minutes=10)
 _UNWRITTEN = 0
+_LOOK = plan(Select, tuple(parked_event.c), parked_event.c.saga_id)
+_LOOK_AGAIN = plan(Select, (parked_event.c.id,), parked_event.c.saga_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ def look(reads: Writes, ids: Sequence[UUID]) -> Outcome:
 
     That is as of before a lock was waited for, if one was in the same round trip; see `unchanged`.
     """
-    return reads.select(tuple(parked_event.c), parked_event.c.saga_id, ids)
+    return reads.add(_LOOK, ids)
 
 
 def events(found: Outcome) -> list[ParkedEvent]:
@@ -67,7 +70,7 @@ def unchanged(writes: Writes, found: Outcome, ids: Sequence[UUID]) -> tuple[Call
     Whoever parks or takes up an event of an instance holds the instance's row until its transaction ends. While we
     waited for that row, what we looked at has become old.
     """
-    again = writes.select((parked_event.c.id,), parked_event.c.saga_id, ids)
+    again = writes.add(_LOOK_AGAIN, ids)
 
     def check() -> None:
         if set(again.values) != {row.id for row in found.rows}:

@@ -9,9 +9,13 @@ from messaging import bulk
 from messaging.bulk import Outcome, Writes
 from messaging.consumer import CannotGoOn
 from messaging.database import Database, shown
+from messaging.plans import plan
 from messaging.process import BadConfiguration
+from messaging.shapes import Select
 from orchestrator.schema import saga, saga_shard
 from orchestrator.sharding import ALONE, Placement
+
+_HOLD = plan(Select, (saga_shard.c.number, saga_shard.c.shards), saga_shard.c.number, "FOR SHARE")
 
 
 class WrongShard(BadConfiguration, CannotGoOn):
@@ -51,8 +55,7 @@ async def stamp(connection: AsyncConnection, *, hold: bool = False, change: bool
 
 def hold_with(reads: Writes, placement: Placement) -> Outcome:
     """Keep the stamp as it is while a batch is handled, together with what else is read; `compare` what comes of it."""
-    number = saga_shard.c.number
-    return reads.select((number, saga_shard.c.shards), number, [placement.number], "FOR SHARE")
+    return reads.add(_HOLD, (placement.number,))
 
 
 async def compare(connection: AsyncConnection, held: Outcome, placement: Placement) -> None:

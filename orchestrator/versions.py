@@ -27,7 +27,9 @@ from messaging import bulk
 from messaging.bulk import Outcome, Writes
 from messaging.consumer import CannotGoOn
 from messaging.database import Database
+from messaging.plans import plan
 from messaging.process import BadConfiguration
+from messaging.shapes import Select
 from orchestrator.catalog import Catalog
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.fingerprint import describe, differences, fingerprint
@@ -179,6 +181,7 @@ FINGERPRINT = (
 is in flight, unless a person lets it, so nobody has to hold it.
 """
 _HELD = (saga_definition.c.name, saga_definition.c.version, saga_definition.c.fingerprint)
+_HOLD = plan(Select, _HELD, saga_definition.c.name, "ORDER BY name, version FOR SHARE")
 
 
 async def hold(connection: AsyncConnection, starting: Iterable[Saga[Any]]) -> None:
@@ -198,8 +201,7 @@ async def hold(connection: AsyncConnection, starting: Iterable[Saga[Any]]) -> No
 def hold_with(reads: Writes, starting: Iterable[Saga[Any]]) -> Outcome:
     """The same together with what else is read; `written_of` its outcome has to be compared afterwards."""
     # With the other versions of the same names, which hardly anybody changes, and in the order in which `check` goes.
-    names = sorted({each.name for each in starting})
-    return reads.select(_HELD, saga_definition.c.name, names, "ORDER BY name, version FOR SHARE")
+    return reads.add(_HOLD, sorted({each.name for each in starting}))
 
 
 def written_of(held: Outcome, starting: Iterable[Saga[Any]]) -> dict[tuple[str, int], str]:

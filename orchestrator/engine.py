@@ -60,6 +60,7 @@ class Engine:
         self._placement = placement
         self._patience = patience
         self._remembered = Remembered()
+        self._foresees = True
         self.meter = SagaMeter(catalog)
         self._known = [(saga.name, saga.version) for saga in catalog]
 
@@ -102,6 +103,8 @@ class Engine:
         ids = {target.saga_id for target in targets} | {each.saga_id for each in _ours(ticks)}
         starting = {target.name for target in targets if target.starts}
         loading = Loading(self._catalog, work, self._remembered, ids, starting, self._placement)
+        if len(messages) == len(targets) == 1 and not ticks and self._foresees:
+            loading.foresight.look_soon(self._catalog, work, self._remembered, messages[0], targets[0])
         return partial(self._act, loading, named)
 
     async def _act(self, loading: Loading, named: Named, work: Work, batch: Batch) -> None:
@@ -116,6 +119,8 @@ class Engine:
         ticks = _ours(batch.ticks)
         await loading.read()
         await versions.compare(work.connection, self._catalog, loading.written)
+        # Where this process traces, a message is handled as another one, within its span: foreseen would be in vain.
+        self._foresees = work.spans is None
         if work.spans is None:
             for received, targets in concerned:
                 for target in targets:

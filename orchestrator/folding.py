@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import lru_cache, partial
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -18,35 +19,33 @@ from contracts.message import Event
 from contracts.registry import InvalidMessage, UnknownMessage
 from messaging.bulk import Outcome, alike
 from messaging.database import Conflict
-from messaging.envelope import Envelope, MalformedMessage, text_of, uuid_of
+from messaging.envelope import MalformedMessage
 from messaging.inbox import Entry
 from messaging.inbox import Status as InboxStatus
-from messaging.outbox_rows import OutboxRow
 from messaging.plans import exactly
 from messaging.received import Received
 from messaging.work import Work
 from orchestrator import history, moments, parked, search, timers
 from orchestrator.catalog import Catalog, Target
+from orchestrator.foreseeing import Foreseen, arrived, meant
 from orchestrator.instance import (
     COLUMNS,
     HISTORY,
     SOURCE,
     Instance,
     Moved,
-    changed_attributes,
     kept,
-    outgoing_of,
+    moved_by,
     worth_waiting,
-    written_by,
 )
 from orchestrator.loading import Loading
-from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, Input, PersonActed, known_as
+from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, Input, PersonActed
 from orchestrator.saga.machine import Transition, Verdict, fold, move, stuck
 from orchestrator.saga.state import SagaState
 from orchestrator.saga.story import story
 from orchestrator.schema import saga as saga_table
 from orchestrator.schema import saga_history
-from orchestrator.texts import Said
+from orchestrator.texts import Texts
 
 
 class Watch(Protocol):
@@ -71,30 +70,22 @@ class Folding:
         """Told of every transition before it takes effect, where somebody wants to know."""
         self._parked = parked.Changes()
         self._unreadable: set[int] = set()
-        self._log = structlog.get_logger()
+        self._written: list[tuple[Instance, Texts]] = []
+        """Instances under way, with what is written of their states."""
         # Asked once: to tell nobody costs as much for each transition as to decide some.
-        self._tells = self._log.is_enabled_for(logging.DEBUG)
+        self._tells = _heard(structlog.get_config()["wrapper_class"])
 
     def event(self, received: Received, target: Target) -> None:
         """Apply a message to one instance."""
-        instance = self._instances.get(target.saga_id)
-        if instance is None and not target.certain:
-            return
-        if instance is None:
-            saga = self._catalog.newest(target.name)
-            instance = Instance(target.saga_id, target.name, saga, target.key or "")
-            self._instances[target.saga_id] = instance
-        if not instance.key and target.key:
-            instance.key = target.key
-        if instance.saga is None and not instance.loaded_revision and target.name:
-            # An early answer knows only the instance's id; whoever knows the key knows the saga too.
-            instance.name, instance.saga = target.name, self._catalog.newest(target.name)
+        instance = meant(self._catalog, target, self._instances.get(target.saga_id))
         event = received.message
-        if not isinstance(event, Event):
+        if instance is None or not isinstance(event, Event):
             return
-        given = _arrived(received.envelope, event, self._now(instance))
+        self._instances[target.saga_id] = instance
         instance.arrive(received.envelope.traceparent)
-        transition = self._apply(instance, given)
+        foreseen = self._loading.foresight.of(received, instance)
+        given = foreseen.given if foreseen is not None else arrived(received.envelope, event, self._now(instance))
+        transition = self._apply(instance, given, foreseen=foreseen)
         if transition.verdict is Verdict.PARKED:
             instance.parked.append(
                 self._parked.add(instance.id, instance.name, received, transition.note, self._work.now)
@@ -167,12 +158,14 @@ class Folding:
                     received = parked.received(event, self._catalog.registry)
                 except (MalformedMessage, UnknownMessage, InvalidMessage) as error:
                     # Parked by newer code: it waits for a process that can read it.
-                    self._log.error("parked_unreadable", message_id=str(event.message_id), error=str(error))
+                    structlog.get_logger().error(
+                        "parked_unreadable", message_id=str(event.message_id), error=str(error)
+                    )
                     self._unreadable.add(event.id)
                     continue
                 if not isinstance(received.message, Event):
                     continue
-                given = _arrived(received.envelope, received.message, self._now(instance))
+                given = arrived(received.envelope, received.message, self._now(instance))
                 transition = self._apply(instance, given, from_parking=True)
                 if transition.verdict is Verdict.PARKED:
                     continue
@@ -183,17 +176,22 @@ class Folding:
     def _now(self, instance: Instance) -> datetime:
         return moments.taken_up(self._work.now, instance.moved_at)
 
-    def _apply(self, instance: Instance, given: Input, *, from_parking: bool = False) -> Transition:
+    def _apply(
+        self, instance: Instance, given: Input, *, from_parking: bool = False, foreseen: Foreseen | None = None
+    ) -> Transition:
         if instance.saga is None:
             loaded = f"no definition of {instance.name} in its version is loaded here"
             why = instance.unreadable or (loaded if instance.name else "no saga of this id has been started")
             return Transition(Verdict.PARKED, note=why)
         try:
-            transition, state = move(instance.saga, instance.id, instance.state, given)
-            moved = self._moved(instance, given, transition, state)
+            if foreseen is not None:
+                transition, moved = foreseen.transition, foreseen.moved
+            else:
+                transition, state = move(instance.saga, instance.id, instance.state, given)
+                moved = moved_by(instance, given, transition, state, self._work.now)
         except Exception as error:  # noqa: BLE001 - DESIGN rule: what a definition raises makes that one instance stuck
             transition = self._failed(instance, given, error)
-            moved = self._moved(instance, given, transition, fold(instance.state, transition.facts))
+            moved = moved_by(instance, given, transition, fold(instance.state, transition.facts), self._work.now)
         if moved is not None:
             if self.watch is not None:
                 self.watch.moved(instance, transition, given.at)
@@ -210,47 +208,16 @@ class Folding:
             )
         return stuck(instance.state, given, story(error))
 
-    def _moved(self, instance: Instance, given: Input, transition: Transition, state: SagaState | None) -> Moved | None:
-        """The transition in the form it is stored and sent; raises where the definition's own values cannot be."""
-        if not transition.facts or state is None:
-            return None
-        said = [history.said(send) for send in transition.sends]
-        row = (
-            instance.id,
-            instance.revision + 1,
-            given.at,
-            history.dump_input(given),
-            history.dump_facts(transition.facts),
-            history.dump_sends(transition.sends, said),
-        )
-        written = written_by(transition.facts, instance.written) or history.dump_data(state.data)
-        sends = self._outgoing(instance, given, transition, said) if said else []
-        return Moved(state, written, row, sends, changed_attributes(instance, state))
-
-    def _outgoing(
-        self, instance: Instance, given: Input, transition: Transition, said: Sequence[Said]
-    ) -> list[OutboxRow]:
-        cause = given.id_text or text_of(given.message_id) if isinstance(given, EventArrived) else None
-        instance.text = instance.text or text_of(instance.id)
-        return [
-            outgoing_of(instance.text, send, self._work.now, cause=cause, said=each, traceparent=instance.place)
-            for send, each in zip(transition.sends, said, strict=True)
-        ]
-
     def _keep(self, instance: Instance, given: Input, moved: Moved) -> None:
-        instance.state, instance.written = moved.state, moved.written
-        instance.attributes = instance.attributes if moved.attributes is None else moved.attributes
-        instance.revision += 1
-        instance.started_at = instance.started_at or given.at
         moments.told(instance.name, instance.id, instance.moved_at, given.at)
-        instance.moved_at = given.at
+        instance.become(moved, given.at)
         self.history.append(moved.row)
         self._work.sends.extend(moved.sends)
         if self._tells:
             self._tell(instance, given, moved.state)
 
     def _tell(self, instance: Instance, given: Input, state: SagaState) -> None:
-        self._log.debug(
+        structlog.get_logger().debug(
             "saga_moved",
             saga=instance.name,
             saga_id=str(instance.id),
@@ -276,6 +243,8 @@ class Folding:
         starting = sorted((each for each in touched if not each.loaded_revision), key=lambda each: each.id.int)
         fresh = [self._row(each) for each in starting]
         changed = [self._row(each) for each in touched if each.loaded_revision]
+        # Nobody needs it before, and others wait for this commit.
+        self._work.after_commit.append(partial(loading.remembered.keep, self._written))
         changed.extend(each.row for each in loading.set_aside)
         self.history.extend(each.line for each in loading.set_aside)
         groups = (("name", "version", "status", "reason"), ("started_at", "updated_at"), ("traceparent",))
@@ -306,25 +275,23 @@ class Folding:
         for aside in loading.set_aside:
             if self.watch is not None:
                 self.watch.moved(self._instances[aside.id], aside.transition, self._work.now)
-            self._log.error("saga_unreadable", saga=aside.name, saga_id=str(aside.id), error=aside.reason)
+            structlog.get_logger().error("saga_unreadable", saga=aside.name, saga_id=str(aside.id), error=aside.reason)
         found = {each.id: each.attributes for each in touched if each.attributes is not None}
         begun = {each.id for each in starting}
         await search.write(self._work.connection, writes, found, fresh=begun, careful=careful)
         self._parked.write(writes)
 
     def _row(self, instance: Instance) -> tuple[Any, ...]:
-        """What is written of it, which is remembered for the next batch that it is in."""
-        found = kept(instance)
+        """What is written of it; an instance under way is remembered for the next batch that it is in."""
+        found = instance.kept or kept(instance)
         if found.deadline is not None:
             self._work.wake(found.deadline)
         if instance.saga is not None and instance.state is not None and not instance.ended:
-            self._loading.remembered.keep(instance.id, instance.saga, found.texts, instance.state)
+            self._written.append((instance, found.texts))
         return found.row
 
 
-def _arrived(envelope: Envelope, event: Event, now: datetime) -> EventArrived:
-    try:
-        cause = uuid_of(envelope.causation_id) if envelope.causation_id else None
-    except ValueError:
-        cause = None
-    return known_as(EventArrived(now, envelope.id, event, envelope.source, cause), envelope.text)
+@lru_cache(maxsize=8)
+def _heard(_loggers: type) -> bool:
+    """Whether loggers of this class tell of transitions; to make one takes as long as to fold three facts."""
+    return bool(structlog.get_logger().is_enabled_for(logging.DEBUG))

@@ -9,17 +9,18 @@ from typing import Any
 from uuid import UUID
 
 from contracts.value import value
-from messaging.envelope import Envelope, known_as
+from messaging.envelope import Envelope, known_as, text_of
 from messaging.outbox_rows import OutboxRow, outgoing
 from messaging.telemetry.traceparent import same_trace
 from orchestrator import history, timers
 from orchestrator.parked import ParkedEvent
-from orchestrator.remembered import Texts
 from orchestrator.saga.attributes import attributes
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.facts import DataChanged, Fact, Migrated, Started
+from orchestrator.saga.inputs import EventArrived, Input
 from orchestrator.saga.state import SagaState, Send, Status
-from orchestrator.texts import Said
+from orchestrator.saga.transition import Transition
+from orchestrator.texts import Said, Texts
 
 SOURCE = "orchestrator"
 _ENDED = frozenset(status.value for status in Status if status.terminal)
@@ -58,6 +59,8 @@ class Instance:
     """The JSON of its state's data, where that has been written already."""
     text: str = ""
     """Its id, as it stands in every message."""
+    kept: KeptInstance | None = None
+    """What is written of it, where its last transition has told."""
 
     def arrive(self, place: str | None) -> None:
         """It is moved by an input from this place of a trace: one of another trace does not take it over there."""
@@ -66,13 +69,27 @@ class Instance:
         self.traceparent = self.traceparent or place
         self.place = place if same_trace(place, self.traceparent) else self.traceparent
 
+    def become(self, moved: Moved, at: datetime) -> None:
+        """It is moved by this transition at this moment."""
+        self.state, self.written, self.kept = moved.state, moved.written, moved.kept
+        self.attributes = self.attributes if moved.attributes is None else moved.attributes
+        self.revision += 1
+        self.started_at = self.started_at or at
+        self.moved_at = at
+
+    def rest(self, texts: Texts) -> None:
+        """It is written, with these texts: from now on it is as it will be when its row is read the next time."""
+        self.loaded_revision, self.status, self.place = self.revision, texts.status, self.traceparent
+        self.version = self.version if self.saga is None else self.saga.version
+        self.parked, self.attributes, self.kept, self.text = [], None, None, ""
+
     @property
     def ended(self) -> bool:
         """Whether it awaits nothing any more; needs no definition."""
         return self.state.status.terminal if self.state is not None else self.status in _ENDED
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Moved:
     """A transition as it will be stored and sent."""
 
@@ -82,6 +99,35 @@ class Moved:
     """Of its history, in the order of HISTORY."""
     sends: list[OutboxRow]
     attributes: Mapping[str, str] | None
+    kept: KeptInstance | None = None
+    """What is written of the instance if nothing else moves it, where somebody has reckoned that already."""
+
+
+def moved_by(
+    instance: Instance, given: Input, transition: Transition, state: SagaState | None, now: datetime
+) -> Moved | None:
+    """The transition in the form it is stored and sent; raises where the definition's own values cannot be."""
+    if not transition.facts or state is None:
+        return None
+    said = [history.said(send) for send in transition.sends]
+    row = (
+        instance.id,
+        instance.revision + 1,
+        given.at,
+        history.dump_input(given),
+        history.dump_facts(transition.facts),
+        history.dump_sends(transition.sends, said),
+    )
+    written = written_by(transition.facts, instance.written) or history.dump_data(state.data)
+    sends: list[OutboxRow] = []
+    if said:
+        cause = given.id_text or text_of(given.message_id) if isinstance(given, EventArrived) else None
+        identity = instance.text = instance.text or text_of(instance.id)
+        sends = [
+            outgoing_of(identity, send, now, cause=cause, said=each, traceparent=instance.place)
+            for send, each in zip(transition.sends, said, strict=True)
+        ]
+    return Moved(state, written, row, sends, changed_attributes(instance, state))
 
 
 def written_by(facts: Sequence[Fact], before: str) -> str:

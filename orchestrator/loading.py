@@ -19,11 +19,13 @@ from messaging.shapes import Select
 from messaging.work import Work
 from orchestrator import history, moments, parked, stamping, versions
 from orchestrator.catalog import Catalog
+from orchestrator.foreseeing import Foresight
 from orchestrator.instance import COLUMNS, Instance
-from orchestrator.remembered import Remembered, Texts
+from orchestrator.remembered import Remembered
 from orchestrator.schema import saga as saga_table
 from orchestrator.setting_aside import SetAside, set_aside
 from orchestrator.sharding import Placement
+from orchestrator.texts import Texts
 
 
 class Loading:
@@ -46,6 +48,8 @@ class Loading:
         self._work = work
         self.remembered = remembered
         self._placement = placement
+        self.foresight = Foresight()
+        """What a lone message does, where that was foreseen while these were read."""
         self.ids = sorted(ids, key=_NUMBER)
         self.instances: dict[UUID, Instance] = {}
         self.written: dict[tuple[str, int], str | None] = {}

@@ -8,12 +8,14 @@ transaction was rolled back, or whether a person has changed the row by hand.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from orchestrator.instance import Instance
 from orchestrator.saga.definition import Saga
 from orchestrator.saga.state import SagaState
+from orchestrator.texts import Texts
 
 MOST = 4096
 """Instances remembered: more than are under way between two batches of one of them, unless participants fall behind.
@@ -26,27 +28,22 @@ memory.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Texts:
-    """What a row of `saga` says of its state."""
-
-    status: str
-    reason: str
-    data: str
-    progress: str
-
-
 class Remembered:
-    """The states of the instances that were moved last."""
+    """The instances that were moved last, as they were written."""
 
     def __init__(self, most: int = MOST, most_characters: int = MOST_CHARACTERS) -> None:
         self._most = most
         self._most_characters = most_characters
         self._characters = 0
-        self._known: dict[UUID, tuple[Saga[Any], Texts, SagaState]] = {}
+        self._known: dict[UUID, tuple[Instance, Texts]] = {}
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def last(self, identity: UUID) -> Instance | None:
+        """The instance as its row has it, if nobody has written that since; not to be changed."""
+        found = self._known.get(identity)
+        return None if found is None else found[0]
 
     def take(self, identity: UUID, saga: Saga[Any], texts: Texts) -> SagaState | None:
         """What these texts say to this definition, if they are what was kept; it has to be kept again afterwards."""
@@ -54,15 +51,15 @@ class Remembered:
         if found is None:
             return None
         self._characters -= _length(found[1])
-        return found[2] if found[0] is saga and found[1] == texts else None
+        return found[0].state if found[0].saga is saga and found[1] == texts else None
 
-    def keep(self, identity: UUID, saga: Saga[Any], texts: Texts, state: SagaState) -> None:
-        """Remember that a row with these texts says this to this definition."""
-        before = self._known.pop(identity, None)
-        if before is not None:
-            self._characters -= _length(before[1])
-        self._known[identity] = (saga, texts, state)
-        self._characters += _length(texts)
+    def keep(self, written: Sequence[tuple[Instance, Texts]]) -> None:
+        """Remember instances that are written, with these texts; nobody changes them any more."""
+        for instance, texts in written:
+            instance.rest(texts)
+            before = self._known.pop(instance.id, None)
+            self._known[instance.id] = (instance, texts)
+            self._characters += _length(texts) - (0 if before is None else _length(before[1]))
         while len(self._known) > self._most or self._characters > self._most_characters:
             oldest = next(iter(self._known))
             self._characters -= _length(self._known.pop(oldest)[1])

@@ -16,10 +16,10 @@ from pydantic_core import from_json, to_json
 from sqlalchemy import Row
 
 from orchestrator import history, timers
-from orchestrator.remembered import Texts
 from orchestrator.saga.inputs import ReadFailed
 from orchestrator.saga.machine import Transition, unreadable
 from orchestrator.saga.state import Status
+from orchestrator.texts import Texts
 
 LONGEST_REASON = 1000
 """Characters of what was wrong with a row."""

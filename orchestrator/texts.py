@@ -18,6 +18,16 @@ class Said:
     data: str
 
 
+@value
+class Texts:
+    """What a row of `saga` says of its state."""
+
+    status: str
+    reason: str
+    data: str
+    progress: str
+
+
 @lru_cache(maxsize=1024)  # names of steps, wire types, sources: a few, again and again
 def quoted(text: str | None) -> str:
     """A text or null."""

@@ -15,8 +15,8 @@ from sqlalchemy import bindparam, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging.bulk import Outcome, Record, Writes, alike
-from orchestrator.remembered import Texts
 from orchestrator.schema import SPAN, parked_event, saga
+from orchestrator.texts import Texts
 
 AHEAD = timedelta(seconds=2)
 """How far a look reads deadlines at least, so that what is due between two looks is known to the instant."""

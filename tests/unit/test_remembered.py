@@ -7,8 +7,10 @@ from uuid import UUID
 
 import pytest
 
-from orchestrator.remembered import Remembered, Texts
+from orchestrator.instance import Instance
+from orchestrator.remembered import Remembered
 from orchestrator.saga.state import SagaState, Status
+from orchestrator.texts import Texts
 from tests.unit.work import Work, pivot, work_saga
 
 SAGA = work_saga(pivot("sign"))
@@ -17,10 +19,14 @@ TEXTS = Texts("running", "", '{"id":1,"log":[]}', '{"steps":{}}')
 STATE = SagaState(Status.RUNNING, Work(id=1))
 
 
+def _written(identity: UUID, texts: Texts) -> tuple[Instance, Texts]:
+    return Instance(identity, SAGA.name, SAGA, "1", STATE, revision=3), texts
+
+
 def test_what_was_kept_is_known_again_once() -> None:
     """By the same texts and the same definition; whoever has taken it keeps it again."""
     remembered = Remembered()
-    remembered.keep(ID, SAGA, TEXTS, STATE)
+    remembered.keep([_written(ID, TEXTS)])
     assert remembered.take(ID, SAGA, replace(TEXTS)) is STATE
     assert remembered.take(ID, SAGA, TEXTS) is None
 
@@ -37,7 +43,7 @@ def test_what_was_kept_is_known_again_once() -> None:
 def test_a_row_that_says_anything_else_is_read_anew(other: Texts) -> None:
     """Whoever has written it: what was kept is forgotten."""
     remembered = Remembered()
-    remembered.keep(ID, SAGA, TEXTS, STATE)
+    remembered.keep([_written(ID, TEXTS)])
     assert remembered.take(ID, SAGA, other) is None
     assert len(remembered) == 0
 
@@ -45,7 +51,7 @@ def test_a_row_that_says_anything_else_is_read_anew(other: Texts) -> None:
 def test_another_definition_reads_for_itself() -> None:
     """Two versions of a saga may read the same texts as different things."""
     remembered = Remembered()
-    remembered.keep(ID, SAGA, TEXTS, STATE)
+    remembered.keep([_written(ID, TEXTS)])
     assert remembered.take(ID, work_saga(pivot("sign"), version=2), TEXTS) is None
     assert remembered.take(UUID(int=2), SAGA, TEXTS) is None
 
@@ -54,7 +60,7 @@ def test_the_instances_moved_longest_ago_are_forgotten_first() -> None:
     """So many are kept and no more; one that is moved again is among the latest."""
     remembered = Remembered(most=2)
     for number in (1, 2, 1, 3):
-        remembered.keep(UUID(int=number), SAGA, TEXTS, STATE)
+        remembered.keep([_written(UUID(int=number), TEXTS)])
     assert len(remembered) == 2
     assert remembered.take(UUID(int=2), SAGA, TEXTS) is None
     assert remembered.take(UUID(int=1), SAGA, TEXTS) is STATE
@@ -66,10 +72,10 @@ def test_large_states_push_out_more() -> None:
     remembered = Remembered(most_characters=100)
     long = replace(TEXTS, data="x" * 30, progress="y" * 10)
     for number in range(3):
-        remembered.keep(UUID(int=number), SAGA, long, STATE)
+        remembered.keep([_written(UUID(int=number), long)])
     assert len(remembered) == 2
     assert remembered.take(UUID(int=1), SAGA, long) is STATE
-    remembered.keep(UUID(int=9), SAGA, replace(long, reason="z" * 70), STATE)
+    remembered.keep([_written(UUID(int=9), replace(long, reason="z" * 70))])
     assert len(remembered) == 0
-    remembered.keep(UUID(int=1), SAGA, long, STATE)
+    remembered.keep([_written(UUID(int=1), long)])
     assert remembered.take(UUID(int=1), SAGA, long) is STATE

@@ -96,7 +96,7 @@ async def append_last(
 def _add(writes: Writes, rows: Sequence[OutboxRow], grace: timedelta) -> tuple[Outcome, Outcome]:
     """Look for older rows of their keys, and insert these."""
     keys = sorted({row.key for row in rows if row.key is not None})
-    older = writes.select(_OLDER, schema.outbox.c.key, keys)
+    older = writes.select(_OLDER, _KEY, keys)
     records = [_record(row, grace) for row in rows]
     return older, writes.insert(schema.outbox, COLUMNS, records, returning="id", alike=_alike(rows))
 
@@ -124,12 +124,17 @@ def _record(row: OutboxRow, grace: timedelta) -> tuple[Any, ...]:
 
 def _alike(rows: Sequence[OutboxRow]) -> tuple[str, ...]:
     """What the rows of one batch mostly have in common."""
+    if len(rows) == 1:
+        return _ALIKE
     names = ["exchange"] if len({row.exchange for row in rows}) == 1 else []
     if len({row.source for row in rows}) == 1:
         names.append("source")
     if len({row.created_at for row in rows}) == 1:
         names.extend(("created_at", "available_at"))
     return tuple(names)
+
+
+_ALIKE = ("exchange", "source", "created_at", "available_at")
 
 
 def _pending_before(

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging import appending, dead_letters, deferred, driver, inbox, outbox
 from messaging.bulk import Outcome, Writes
@@ -19,6 +19,7 @@ from messaging.inbox import Entry, Status
 from messaging.outbox_rows import OutboxRow, Pending
 from messaging.relay import Relay
 from messaging.sealed_answers import UnsealedAnswer
+from messaging.session import BatchSession
 from messaging.together import WRITES
 
 if TYPE_CHECKING:
@@ -52,8 +53,12 @@ class Work:
         self.settled: dict[UUID, Entry] = {}
         self.entering: set[UUID] = set()
         """Ids that are claimed only with what has become of them: DONE, where `settled` says nothing else."""
+        self.over = False
+        """Whether nothing is read or written by it any more."""
         self.wake_at: datetime | None = None
         self.after_commit: list[Callable[[], None]] = []
+        self.answer_ids: dict[UUID, tuple[UUID, str]] = {}
+        """Ids of answers that are known already, and their texts: by the id of the command."""
         self.redriven: dict[UUID, UUID] = {}
         """Messages in hand that are dead letters of this consumer, tried again: the letter by the message's id."""
         self.causes: set[str] = set()
@@ -62,19 +67,12 @@ class Work:
         self.spans: BatchSpans | None = None
         """Those of its messages, where this process traces."""
         self._letters: list[DeadLetter] = []
-        self._session: AsyncSession | None = None
+        self._session: BatchSession | None = None
 
-    def session(self, info: Mapping[str, Any]) -> AsyncSession:
+    def session(self, info: Mapping[str, Any]) -> BatchSession:
         """The batch's one ORM session, on the batch's connection."""
         if self._session is None:
-            self._session = AsyncSession(
-                self.connection,
-                info={**info, WRITES: self.writes},
-                join_transaction_mode="rollback_only",
-                expire_on_commit=False,
-                # The connection is another batch's afterwards: who has kept the session can do nothing with it.
-                close_resets_only=False,
-            )
+            self._session = BatchSession(self.connection, {**info, WRITES: self.writes})
         return self._session
 
     def span_of(self, message: UUID) -> AbstractContextManager[Any]:
@@ -171,8 +169,9 @@ class Work:
         """Have the inbox written: with all else, unless that is where two who claim the same would run into."""
         entering, settled = self.entering, self.settled
         check, entered = inbox.enter(self.writes, self.consumer, entering, settled, self.now, careful=self.careful)
-        before = {message: entry for message, entry in settled.items() if message not in entering}
-        inbox.settle(self.writes, self.consumer, before, self.now)
+        if settled.keys() - entering:
+            before = {message: entry for message, entry in settled.items() if message not in entering}
+            inbox.settle(self.writes, self.consumer, before, self.now)
         if not entering:
             return
         first = bool(self.deferrals or self._letters)
@@ -185,6 +184,8 @@ class Work:
 
     async def _forget_handled(self) -> None:
         """Dead letters that were tried again and neither died again nor wait for another try are none any more."""
+        if not self.redriven:
+            return
         buried = {letter.letter_id for letter in self._letters}
         waiting = (Status.DEFERRED, Status.STARTED)
         handled = [
@@ -197,6 +198,7 @@ class Work:
 
     async def close(self) -> None:
         """Let go of the session; the connection's transaction is the worker's."""
+        self.over = True
         if self._session is None:
             return
         if self._session.in_nested_transaction():

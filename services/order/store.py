@@ -101,6 +101,13 @@ idempotency = Table(
 )
 
 
+_ORDER, _ORDER_ID = tuple(orders.c), orders.c.id
+_ORDER_OF_LINE = order_line.c.order_id
+_LINE = (_ORDER_OF_LINE, order_line.c.sku, order_line.c.quantity, order_line.c.amount)
+_SKU = stock.c.sku
+_COUNTED, _BY_SKU = (_SKU, stock.c.on_hand), "ORDER BY sku FOR UPDATE"
+
+
 @dataclass(frozen=True, slots=True)
 class StoredOrder:
     """An order as a reader sees it; `lines` is empty in listings."""
@@ -181,17 +188,10 @@ async def _locked_orders(
 ) -> tuple[dict[UUID, Order], dict[str, int]]:
     wanted = sorted(set(ids))
     reads = Writes()
-    found = reads.select(tuple(orders.c), orders.c.id, wanted, "ORDER BY id FOR UPDATE")
+    found = reads.select(_ORDER, _ORDER_ID, wanted, "ORDER BY id FOR UPDATE")
     # Lines never change: it does not matter that they are read while the lock is waited for.
-    lines = reads.select(
-        (order_line.c.order_id, order_line.c.sku, order_line.c.quantity, order_line.c.amount),
-        order_line.c.order_id,
-        wanted,
-        "ORDER BY order_id, number",
-    )
-    counted = reads.select(
-        _COUNTED, order_line.c.order_id, wanted if with_stock else (), _BY_SKU, by=(stock.c.sku, "sku")
-    )
+    lines = reads.select(_LINE, _ORDER_OF_LINE, wanted, "ORDER BY order_id, number")
+    counted = reads.select(_COUNTED, _ORDER_OF_LINE, wanted if with_stock else (), _BY_SKU, by=(_SKU, "sku"))
     await reads.run(await db.connection())
     of: dict[UUID, list[Line]] = {}
     for order_id, sku, quantity, amount in lines.rows:
@@ -206,10 +206,9 @@ async def stock_for_update(
 
     A sku without a row gets one with `default` on hand; where there is no default, it is not on hand.
     """
-    connection = await db.connection()
     wanted = sorted(set(skus))
     found = (
-        await _locked_stock(connection, wanted)
+        await _locked_stock(await db.connection(), wanted)
         if known is None
         else {sku: known[sku] for sku in wanted if sku in known}
     )
@@ -217,17 +216,15 @@ async def stock_for_update(
     if missing and default is not None:
         # Once in a sku's life. Another transaction may insert the same sku first: read again what there is.
         records = [{"sku": sku, "on_hand": default} for sku in missing]
+        connection = await db.connection()
         await bulk.insert(connection, stock, ("sku", "on_hand"), records, ignore_conflicts=True)
         found = await _locked_stock(connection, wanted)
     return Stock(found)
 
 
 async def _locked_stock(connection: AsyncConnection, skus: Sequence[str]) -> dict[str, int]:
-    rows = await bulk.select(connection, _COUNTED, stock.c.sku, skus, _BY_SKU)
+    rows = await bulk.select(connection, _COUNTED, _SKU, skus, _BY_SKU)
     return {row.sku: row.on_hand for row in rows}
-
-
-_COUNTED, _BY_SKU = (stock.c.sku, stock.c.on_hand), "ORDER BY sku FOR UPDATE"
 
 
 async def save(db: AsyncSession, changed: Sequence[Order], on_hand: Mapping[str, int]) -> None:

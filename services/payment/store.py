@@ -38,13 +38,11 @@ async def open_books(
     connection = await db.connection()
     wanted = {each.id: each for each in new_accounts}
     reads = Writes()
-    known = reads.select(tuple(authorization.c), authorization.c.order_id, list(order_ids))
+    known = reads.select(_AUTHORIZATION, _ORDER_ID, list(order_ids))
     if wanted:
-        needed = reads.select(tuple(account.c), account.c.id, list(wanted), _LOCKING)
+        needed = reads.select(_ACCOUNT, _ID, list(wanted), _LOCKING)
     else:
-        needed = reads.select(
-            tuple(account.c), authorization.c.order_id, list(order_ids), _LOCKING, by=(account.c.id, _ACCOUNT_ID)
-        )
+        needed = reads.select(_ACCOUNT, _ORDER_ID, list(order_ids), _LOCKING, by=(_ID, _ACCOUNT_ID))
     await reads.run(connection, ahead=_lock(order_ids))
     found = [_authorization(row) for row in known.rows]
     accounts = [_account(row) for row in needed.rows]
@@ -88,7 +86,7 @@ async def put_account(connection: AsyncConnection, terms: Account, *, now: datet
     """Open the account with these terms, or give them to the one there is; its sums stay what they are."""
     await _open(connection, [terms], now)
     await bulk.update(connection, account, ("id",), _TERMS, [_account_row(terms, now)])
-    (row,) = await bulk.select(connection, tuple(account.c), account.c.id, [terms.id])
+    (row,) = await bulk.select(connection, _ACCOUNT, _ID, [terms.id])
     return _account(row)
 
 
@@ -167,6 +165,8 @@ def _lock(order_ids: Collection[UUID]) -> Ahead:
 _LOCK = "SELECT count(pg_advisory_xact_lock(key)) FROM unnest($1::bigint[]) AS key"
 _LOCK_ONE = "SELECT 1 WHERE pg_advisory_xact_lock($1::bigint) IS NULL"
 """Nothing is ever returned by it, and so there is nothing to read."""
+_ACCOUNT, _ID = tuple(account.c), account.c.id
+_AUTHORIZATION, _ORDER_ID = tuple(authorization.c), authorization.c.order_id
 _ACCOUNT_ID = "currency || ':' || customer_id"
 """What `domain.account_id` makes of an authorization."""
 
@@ -177,7 +177,7 @@ def _lock_key(order_id: UUID) -> int:
 
 
 async def _locked_accounts(connection: AsyncConnection, ids: Collection[str]) -> list[Account]:
-    rows = await bulk.select(connection, tuple(account.c), account.c.id, list(ids), _LOCKING)
+    rows = await bulk.select(connection, _ACCOUNT, _ID, list(ids), _LOCKING)
     return [_account(row) for row in rows]
 
 

@@ -1,0 +1,139 @@
+"""A batch's session knows its connection without a greenlet, and is otherwise SQLAlchemy's to the last refusal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from contracts.message import Command
+from messaging import schema
+from messaging.database import Database
+from messaging.serving import ParticipantConsumer
+from messaging.session import BatchSession
+from messaging.work import Work
+from tests.contract.messaging.bench import NOON, Bench, CountingEntropy, StillClock
+from tests.contract.messaging.parcels import Pack, packer
+
+Step = Callable[[AsyncSession], Awaitable[Any]]
+
+
+async def _rows(db: AsyncSession) -> int:
+    return (await db.execute(select(func.count()).select_from(schema.inbox))).scalar_one()
+
+
+async def _asked(db: AsyncSession) -> AsyncConnection:
+    return await db.connection()
+
+
+async def _committed(db: AsyncSession) -> None:
+    await db.commit()
+
+
+async def _undone(db: AsyncSession) -> None:
+    await db.rollback()
+
+
+async def _closed(db: AsyncSession) -> None:
+    await db.close()
+
+
+async def _in_savepoint(db: AsyncSession) -> tuple[AsyncConnection, bool]:
+    async with db.begin_nested():
+        found = await db.connection()
+        return found, found.in_nested_transaction()
+
+
+async def _in_savepoint_undone(db: AsyncSession) -> AsyncConnection:
+    savepoint = await db.begin_nested()
+    await savepoint.rollback()
+    return await db.connection()
+
+
+STEPS: dict[str, tuple[Step, ...]] = {
+    "asked": (_asked, _asked, _rows),
+    "read before": (_rows, _asked),
+    "in a savepoint": (_asked, _in_savepoint, _asked),
+    "after a savepoint": (_in_savepoint_undone, _rows),
+    "committed": (_asked, _committed, _asked, _rows),
+    "rolled back": (_asked, _undone, _asked, _rows),
+    "closed": (_asked, _closed, _asked, _rows),
+}
+
+
+async def _told(database: Database, make: Callable[[AsyncConnection], AsyncSession], steps: tuple[Step, ...]) -> Any:
+    """What comes of each step, and whether the transaction is there afterwards."""
+    told: list[object] = []
+    async with database.engine.connect() as connection:
+        transaction = await connection.begin()
+        db = make(connection)
+        for step in steps:
+            try:
+                found = await step(db)
+            except SQLAlchemyError as error:
+                told.append((type(error), str(error).partition("\n")[0]))
+            else:
+                first, *rest = found if isinstance(found, tuple) else (found,)
+                told.append((first is connection if isinstance(first, AsyncConnection) else first, *rest))
+        told.append((transaction.is_active, connection.in_transaction()))
+        await db.close()
+        if transaction.is_active:
+            await transaction.rollback()
+    return told
+
+
+def _plain(connection: AsyncConnection) -> AsyncSession:
+    return AsyncSession(
+        connection, join_transaction_mode="rollback_only", expire_on_commit=False, close_resets_only=False
+    )
+
+
+def _joined(connection: AsyncConnection) -> BatchSession:
+    session = BatchSession(connection, {})
+    session.join()
+    return session
+
+
+@pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS)
+async def test_it_does_what_a_plain_session_does(database: Database, steps: tuple[Step, ...]) -> None:
+    """Joined beforehand or not: the same connection, the same refusals, the same left of the transaction."""
+    expected = await _told(database, _plain, steps)
+    assert await _told(database, lambda connection: BatchSession(connection, {}), steps) == expected
+    if steps[0] is not _rows:
+        assert await _told(database, _joined, steps) == expected
+
+
+async def test_a_joined_session_takes_its_transaction_back(database: Database) -> None:
+    """A handler that rolls back undoes its batch, also where it has asked for nothing before."""
+    async with database.engine.connect() as connection:
+        transaction = await connection.begin()
+        session = _joined(connection)
+        await session.rollback()
+        assert not transaction.is_active
+        await session.close()
+
+
+@pytest.mark.parametrize("over", [False, True])
+async def test_a_session_is_made_while_the_inbox_is_looked_at(bench: Bench, over: bool) -> None:
+    """And the answer's name worked out; but not for a batch that is over by then."""
+    consumer = ParticipantConsumer(packer(), clock=StillClock(), entropy=CountingEntropy())
+    received: Any = consumer.read(bench.delivery(Pack(parcel="p1")))
+    assert isinstance(received.message, Command)
+    async with bench.database.transaction() as connection:
+        work = Work(connection, NOON, "depot", "depot")
+        consumer.begin(work, [received], ())
+        if over:
+            await work.close()
+        await asyncio.sleep(0)
+        made = work._session
+        assert (made is None) is over
+        assert (received.envelope.id in work.answer_ids) is not over
+        if made is not None:
+            assert made.sync_session.in_transaction()
+            assert await made.connection() is connection
+        await work.close()

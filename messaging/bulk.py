@@ -105,7 +105,9 @@ def alike(records: Sequence[Record], *groups: tuple[str, ...], order: Sequence[s
     """
     if len(records) == 1:
         return tuple(chain(*groups))
-    in_order = bool(records) and type(records[0]) is tuple
+    if not records:  # of several kinds a lone message has none
+        return ()
+    in_order = type(records[0]) is tuple
     places: dict[Any, Any] = {name: place for place, name in enumerate(order)} if in_order else {}
     return tuple(
         chain(*(group for group in groups if all(_is_alike(records, places.get(name, name)) for name in group)))

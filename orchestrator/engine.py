@@ -58,6 +58,7 @@ class Engine:
         self._senders = senders
         self._catalog = catalog
         self._placement = placement
+        self._alone = placement == ALONE
         self._patience = patience
         self._remembered = Remembered()
         self._foresees = True
@@ -104,7 +105,7 @@ class Engine:
         starting = {target.name for target in targets if target.starts}
         loading = Loading(self._catalog, work, self._remembered, ids, starting, self._placement)
         if len(messages) == len(targets) == 1 and not ticks and self._foresees:
-            loading.foresight.look_soon(self._catalog, work, self._remembered, messages[0], targets[0])
+            loading.foresight.look_soon(self._catalog, work, self._remembered, targets[0], messages[0])
         return partial(self._act, loading, named)
 
     async def _act(self, loading: Loading, named: Named, work: Work, batch: Batch) -> None:
@@ -154,7 +155,7 @@ class Engine:
         return self._catalog.targets(received.envelope, event) if isinstance(event, Event) else []
 
     def _here(self, targets: list[Target]) -> list[Target]:
-        if self._placement == ALONE:
+        if self._alone:
             return targets
         return [target for target in targets if target.saga_id in self._placement]
 
@@ -168,7 +169,7 @@ class Engine:
         if not targets:
             why = "it answers no saga's command: its correlation id is no saga's, or no saga listens for it"
             self._bury(work, received, "unhandled", why)
-        if self._placement == ALONE:
+        if self._alone:
             return targets
         here = self._here(targets)
         if targets and (received.deferred or not here):

@@ -17,6 +17,7 @@ import structlog
 
 from contracts.message import Event
 from contracts.registry import InvalidMessage, UnknownMessage
+from messaging import driver
 from messaging.bulk import Outcome, alike
 from messaging.database import Conflict
 from messaging.envelope import MalformedMessage
@@ -236,7 +237,7 @@ class Folding:
         loading, writes = self._loading, self._work.writes
         touched = [each for each in self._instances.values() if each.revision > each.loaded_revision]
         await loading.hold(touched)
-        several = self._work.connection.dialect.name != "sqlite"  # which has one writer at a time
+        several = driver.dialect(self._work.connection) != "sqlite"  # which has one writer at a time
         if several and (touched or loading.parked.rows):
             self._work.check(*parked.unchanged(writes, loading.parked, loading.ids))
         # In one order, as others that start the same ones: what is not there yet nobody could lock before.
@@ -272,14 +273,18 @@ class Folding:
             outcome.guard = exactly(len(rows))
         if looked_at := [outcome for outcome, rows in counted if rows]:
             self._work.check(check, *looked_at)
-        for aside in loading.set_aside:
+        self._tell_of_set_aside()
+        found = {each.id: each.attributes for each in touched if each.attributes is not None}
+        begun = {each.id for each in starting}
+        if found:
+            await search.write(self._work.connection, writes, found, fresh=begun, careful=careful)
+        self._parked.write(writes)
+
+    def _tell_of_set_aside(self) -> None:
+        for aside in self._loading.set_aside:
             if self.watch is not None:
                 self.watch.moved(self._instances[aside.id], aside.transition, self._work.now)
             structlog.get_logger().error("saga_unreadable", saga=aside.name, saga_id=str(aside.id), error=aside.reason)
-        found = {each.id: each.attributes for each in touched if each.attributes is not None}
-        begun = {each.id for each in starting}
-        await search.write(self._work.connection, writes, found, fresh=begun, careful=careful)
-        self._parked.write(writes)
 
     def _row(self, instance: Instance) -> tuple[Any, ...]:
         """What is written of it; an instance under way is remembered for the next batch that it is in."""

@@ -46,10 +46,10 @@ class Foresight:
         self._found: Foreseen | None = None
 
     def look_soon(
-        self, catalog: Catalog, work: Work, remembered: Remembered, received: Received, target: Target
+        self, catalog: Catalog, work: Work, remembered: Remembered, target: Target, received: Received
     ) -> None:
         """Have it foreseen as soon as the caller waits for something: the database, which has its statement then."""
-        look = partial(self._look, catalog, work, remembered, received, target)
+        look = partial(self.look, catalog, work, remembered, target, received)
         asyncio.get_running_loop().call_soon(look)
 
     def of(self, received: Received, instance: Instance) -> Foreseen | None:
@@ -62,16 +62,17 @@ class Foresight:
             return None
         return found if found.instance == instance else None
 
-    def _look(self, catalog: Catalog, work: Work, remembered: Remembered, received: Received, target: Target) -> None:
+    def look(self, catalog: Catalog, work: Work, remembered: Remembered, target: Target, received: Received) -> None:
+        """Foresee it, where that can be done; raises nothing."""
         last, event = remembered.last(target.saga_id), received.message
         if not isinstance(event, Event) or (last is None and not target.starts):
             return
-        instance = meant(catalog, target, None if last is None else replace(last))
+        instance = meant(catalog, target, None if last is None else last.as_read())
         if instance is None or instance.saga is None:
             return
         instance.arrive(received.envelope.traceparent)
         given = arrived(received.envelope, event, moments.taken_up(work.now, instance.moved_at))
-        after = replace(instance)
+        after = instance.as_read()
         try:
             transition, state = move(instance.saga, instance.id, instance.state, given)
             moved = moved_by(after, given, transition, state, work.now)

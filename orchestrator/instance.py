@@ -57,9 +57,9 @@ class Instance:
     """What it can be found by, where this batch has changed it."""
     written: str = ""
     """The JSON of its state's data, where that has been written already."""
-    text: str = ""
+    text: str = field(default="", compare=False)
     """Its id, as it stands in every message."""
-    kept: KeptInstance | None = None
+    kept: KeptInstance | None = field(default=None, compare=False)
     """What is written of it, where its last transition has told."""
 
     def arrive(self, place: str | None) -> None:
@@ -81,7 +81,28 @@ class Instance:
         """It is written, with these texts: from now on it is as it will be when its row is read the next time."""
         self.loaded_revision, self.status, self.place = self.revision, texts.status, self.traceparent
         self.version = self.version if self.saga is None else self.saga.version
-        self.parked, self.attributes, self.kept, self.text = [], None, None, ""
+        self.parked, self.attributes, self.kept = [], None, None
+
+    def as_read(self) -> Instance:
+        """Another one, to be changed instead of this one, which is as its row was read and nothing is parked for."""
+        # In the order of its fields: a quarter of what `dataclasses.replace` takes.
+        copy = Instance(
+            self.id,
+            self.name,
+            self.saga,
+            self.key,
+            self.state,
+            self.revision,
+            self.loaded_revision,
+            self.started_at,
+            self.moved_at,
+            self.traceparent,
+            self.place,
+            self.version,
+            self.status,
+        )
+        copy.written, copy.text = self.written, self.text
+        return copy
 
     @property
     def ended(self) -> bool:

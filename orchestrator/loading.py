@@ -85,8 +85,11 @@ class Loading:
     async def hold(self, touched: Sequence[Instance]) -> None:
         """What was parked may start an instance, too: hold its definition like those that were foreseen."""
         starting = [each.saga for each in touched if each.saga is not None and not each.loaded_revision]
+        if not starting:
+            return
         unheld = {id(each): each for each in starting if not any(each is held for held in self._held)}
-        await versions.hold(self._work.connection, unheld.values())
+        if unheld:
+            await versions.hold(self._work.connection, unheld.values())
 
     def _instance(self, row: Any) -> Instance:
         saga = self._catalog.get(row.name, row.version)

@@ -145,6 +145,8 @@ class Changes:
 
     def write(self, writes: Writes) -> None:
         """Together with what else the batch writes."""
+        if not (self._added or self._removed or self._postponed):
+            return
         added = [{name: getattr(event, name) for name in _COLUMNS} for event in self._added]
         writes.insert(parked_event, _COLUMNS, added, ignore_conflicts=True)
         # What was put off and then taken up all the same is only taken up.

@@ -91,7 +91,7 @@ async def _foreseen(last: Instance | None, received: Received, target: Target) -
     foresight, remembered = Foresight(), Remembered()
     if last is not None:
         remembered.keep([(last, kept(last).texts)])
-    foresight.look_soon(CATALOG, Work(Mock(), NOON, "orchestrator", "orchestrator"), remembered, received, target)
+    foresight.look_soon(CATALOG, Work(Mock(), NOON, "orchestrator", "orchestrator"), remembered, target, received)
     await asyncio.sleep(0)  # until which its turn has come
     return foresight
 
@@ -205,7 +205,7 @@ async def test_a_message_that_was_not_looked_at_in_time_is_decided_as_ever() -> 
     remembered.keep([(last, kept(last).texts)])
     received = _received(Done(), _asked(last))
     work = Work(Mock(), NOON, "orchestrator", "orchestrator")
-    foresight.look_soon(CATALOG, work, remembered, received, MEANT)
+    foresight.look_soon(CATALOG, work, remembered, MEANT, received)
     assert foresight.of(received, replace(last)) is None
 
 

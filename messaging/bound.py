@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -15,7 +16,7 @@ class Bound:
     `asyncio.timeout` sets a timer and takes it back, some forty calls; an answer mostly comes long before.
     """
 
-    __slots__ = ("_expired", "_loop", "_timer", "_waiting")
+    __slots__ = ("_expired", "_loop", "_rings", "_timer", "_waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -23,6 +24,8 @@ class Bound:
         """Whoever waits, and until when, in the loop's time."""
         self._expired: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._rings = math.inf
+        """When it does."""
 
     async def wait(self, answer: Callable[[], Awaitable[T]], seconds: float) -> T:
         """What comes of `answer`; raises TimeoutError where nothing does in time. A task waits once at a time here."""
@@ -31,7 +34,7 @@ class Bound:
             raise RuntimeError("only a task can wait for an answer")
         before = task.cancelling()
         self._waiting[task] = until = self._loop.time() + seconds
-        if self._timer is None or until < self._timer.when():
+        if until < self._rings:
             self._set(until)
         try:
             return await answer()
@@ -41,15 +44,17 @@ class Bound:
             raise
         finally:
             del self._waiting[task]
-            self._expired.discard(task)
+            if self._expired:
+                self._expired.discard(task)
 
     def _set(self, until: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._rings = until
         self._timer = self._loop.call_at(until, self._look)
 
     def _look(self) -> None:
-        self._timer = None
+        self._timer, self._rings = None, math.inf
         now = self._loop.time()
         for task, until in self._waiting.items():
             if until <= now and task not in self._expired:

@@ -58,32 +58,29 @@ async def fetch(
     if within is None or within.invalidated:
         return await _through_sqlalchemy(connection, words, parameters)
     adapter: Any = within.connection.dbapi_connection
+    ours = adapter._transaction  # noqa: SLF001
+    begun = type(ours) is _Transaction
     # Who listens is asked once a transaction: it takes as long as to hand a statement over.
-    if type(adapter._transaction) is not _Transaction and overheard(within):  # noqa: SLF001
-        return await _through_sqlalchemy(connection, words, parameters)
-    if not within.in_transaction():
-        _ = await connection.begin()
-    driver = adapter.driver_connection
-    line = _line_of(within, driver)
+    if not begun:
+        if overheard(within):
+            return await _through_sqlalchemy(connection, words, parameters)
+        if not within.in_transaction():
+            _ = await connection.begin()
     try:
-        # What is not prepared yet goes to the server in two exchanges, and only the second one understands what BEGIN
-        # answers.
-        prepared = None if line is None else line.prepared(words)
-        # The adapter begins a transaction with its first statement, which may be this one. One that it does not know of
-        # it would not commit either: there it refuses to begin.
-        if adapter._transaction is None:  # noqa: SLF001
-            if line is not None and prepared is not None and _may_begin_with(adapter, driver):
-                return await _begin_with(adapter, driver, line, prepared, parameters)
-            await adapter._start_transaction()  # noqa: SLF001
-        if line is not None and prepared is not None:
-            if last and _may_commit_with(within, adapter):
-                return await _commit_with(within, adapter, driver, line, prepared, parameters)
-            return await line.fetch(prepared, parameters)
-        rows: Sequence[Sequence[Any]] = await driver.fetch(words, *parameters)
+        if not begun:
+            return await _fetch_first(within, adapter, words, parameters)
+        line: Line = ours.line
+        prepared = line.prepared(words)
+        if prepared is None:
+            rows: Sequence[Sequence[Any]] = await line.driver.fetch(words, *parameters)
+            return rows
+        # COMMIT may go along with a statement where BEGIN has, and nothing else.
+        if last and not within.in_nested_transaction():
+            return await _commit_with(within, adapter, line, prepared, parameters)
+        return await line.fetch(prepared, parameters)
     except BaseException as error:
         await connection.run_sync(raise_translated, adapter, words, error)
         raise
-    return rows
 
 
 async def fetch_behind(
@@ -92,15 +89,15 @@ async def fetch_behind(
     """The same behind a statement that is done before this one begins."""
     within = connection.sync_connection
     adapter: Any = None if within is None or within.invalidated else within.connection.dbapi_connection
+    ours = None if adapter is None else adapter._transaction  # noqa: SLF001
     # Where BEGIN has gone along, the transport can be written to, and nobody listens.
-    if within is not None and adapter is not None and type(adapter._transaction) is _Transaction:  # noqa: SLF001
-        driver = adapter.driver_connection
-        line = _line_of(within, driver)
-        prepared = None if line is None else line.prepared(words)
-        if line is not None and prepared is not None and ahead.plain is not None:
+    if type(ours) is _Transaction and ahead.plain is not None:
+        line = ours.line
+        prepared = line.prepared(words)
+        if prepared is not None:
             first, done = line.beside(*ahead.plain)
             try:
-                rows = await _written(driver, line, prepared, parameters, first.__add__)
+                rows = await _written(line, prepared, parameters, first.__add__)
             except BaseException as error:
                 await connection.run_sync(raise_translated, adapter, words, error)
                 raise
@@ -108,6 +105,27 @@ async def fetch_behind(
             return rows
     await fetch(connection, ahead.words, ahead.parameters)
     return await fetch(connection, words, parameters)
+
+
+async def _fetch_first(
+    within: Connection, adapter: Any, words: str, parameters: Sequence[Any]
+) -> Sequence[Sequence[Any]]:
+    """The rows of a statement where BEGIN has gone along with none."""
+    driver = adapter.driver_connection
+    line = _line_of(within, driver)
+    # What is not prepared yet goes to the server in two exchanges, and only the second one understands what BEGIN
+    # answers.
+    prepared = None if line is None else line.prepared(words)
+    # The adapter begins a transaction with its first statement, which may be this one. One that it does not know of it
+    # would not commit either: there it refuses to begin.
+    if adapter._transaction is None:  # noqa: SLF001
+        if line is not None and prepared is not None and _may_begin_with(adapter, driver):
+            return await _begin_with(adapter, line, prepared, parameters)
+        await adapter._start_transaction()  # noqa: SLF001
+    if line is not None and prepared is not None:
+        return await line.fetch(prepared, parameters)
+    rows: Sequence[Sequence[Any]] = await driver.fetch(words, *parameters)
+    return rows
 
 
 async def _through_sqlalchemy(
@@ -237,9 +255,7 @@ def _may_begin_with(adapter: Any, driver: Any) -> bool:
     return hasattr(driver._transport, "__dict__") and not driver.is_in_transaction()  # noqa: SLF001
 
 
-async def _begin_with(
-    adapter: Any, driver: Any, line: Line, statement: Any, parameters: Sequence[Any]
-) -> Sequence[Sequence[Any]]:
+async def _begin_with(adapter: Any, line: Line, statement: Any, parameters: Sequence[Any]) -> Sequence[Sequence[Any]]:
     """Send BEGIN and a prepared statement together.
 
     asyncpg takes what BEGIN answers for more of what the statement does, and an error of either for the statement's.
@@ -248,19 +264,19 @@ async def _begin_with(
     begin, done = line.beside("BEGIN")
 
     def begin_and(said: bytes) -> bytes:
-        adapter._transaction = _Transaction(driver)  # noqa: SLF001
+        adapter._transaction = _Transaction(line)  # noqa: SLF001
         return begin + said
 
-    rows = await _written(driver, line, statement, parameters, begin_and)
+    rows = await _written(line, statement, parameters, begin_and)
     done()
     return rows
 
 
 async def _written(
-    driver: Any, line: Line, statement: Any, parameters: Sequence[Any], make: Callable[[bytes], bytes]
+    line: Line, statement: Any, parameters: Sequence[Any], make: Callable[[bytes], bytes]
 ) -> Sequence[Sequence[Any]]:
     """Send a prepared statement as what `make` makes of its bytes."""
-    transport = driver._transport  # noqa: SLF001
+    transport = line.driver._transport  # noqa: SLF001
 
     def write(said: bytes) -> None:
         del transport.write
@@ -273,13 +289,8 @@ async def _written(
         vars(transport).pop("write", None)
 
 
-def _may_commit_with(within: Connection, adapter: Any) -> bool:
-    """Whether COMMIT may go to the server in one write with a prepared statement: where BEGIN has, and nothing else."""
-    return isinstance(adapter._transaction, _Transaction) and not within.in_nested_transaction()  # noqa: SLF001
-
-
 async def _commit_with(
-    within: Connection, adapter: Any, driver: Any, line: Line, statement: Any, parameters: Sequence[Any]
+    within: Connection, adapter: Any, line: Line, statement: Any, parameters: Sequence[Any]
 ) -> Sequence[Sequence[Any]]:
     """Send a prepared statement and COMMIT together: what fails in the statement has the server leave out the rest.
 
@@ -292,34 +303,34 @@ async def _commit_with(
         return said[: -len(_SYNC)] + commit + _SYNC if said.endswith(_SYNC) else said
 
     try:
-        rows = await _written(driver, line, statement, parameters, and_commit)
+        rows = await _written(line, statement, parameters, and_commit)
     finally:
-        if not driver.is_in_transaction():
+        if not line.driver.is_in_transaction():
             # Committed, or undone by a COMMIT that has failed: in neither case is there anything left to end.
             adapter._transaction = None  # noqa: SLF001
-    ended = within.get_transaction()
     if adapter._transaction is None:  # noqa: SLF001
         done()
-    if adapter._transaction is None and ended is not None:  # noqa: SLF001
-        # Its block goes on, and takes no further statement; see `commit`.
-        ended.commit()
+        ended = within.get_transaction()
+        if ended is not None:
+            # Its block goes on, and takes no further statement; see `commit`.
+            ended.commit()
     return rows
 
 
 class _Transaction:
     """By which the adapter ends what it has not begun itself."""
 
-    __slots__ = ("_driver",)
+    __slots__ = ("line",)
 
-    def __init__(self, driver: Any) -> None:
-        self._driver = driver
+    def __init__(self, line: Line) -> None:
+        self.line = line
 
     async def commit(self) -> None:
-        await self._driver.execute("COMMIT")
+        await self.line.driver.execute("COMMIT")
 
     async def rollback(self) -> None:
         # Also where nobody heard whether it has begun: PostgreSQL then warns that there is none.
-        await self._driver.execute("ROLLBACK")
+        await self.line.driver.execute("ROLLBACK")
 
 
 def overheard(within: Connection) -> bool:

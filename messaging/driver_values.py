@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -24,8 +25,15 @@ def processor(column: Column[Any], dialect: Dialect) -> Process:
     """How a Python value of this column becomes a driver's value (the column type's own rule); None: as it is."""
     key = column, dialect.name
     if key not in _processors:
-        _processors[key] = column.type.dialect_impl(dialect).bind_processor(dialect)
+        found = column.type.dialect_impl(dialect).bind_processor(dialect)
+        moment = isinstance(column.type, UTCDateTime) and dialect.name == "postgresql"
+        _processors[key] = _unless_utc(found) if moment and found is not None else found
     return _processors[key]
+
+
+def _unless_utc(process: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The same for what may be a moment in UTC, as nearly all are, which it leaves as it is."""
+    return lambda value: value if type(value) is datetime and value.tzinfo is UTC else process(value)
 
 
 def result_processor(column: Column[Any], dialect: str) -> Process:

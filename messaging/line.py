@@ -73,13 +73,9 @@ class Line:
 
     async def fetch(self, statement: Any, parameters: Sequence[Any]) -> Sequence[Sequence[Any]]:
         """The rows of a prepared statement; raises what the driver raises."""
-
-        def execute() -> Awaitable[Sequence[Sequence[Any]]]:
-            answer: Awaitable[Sequence[Sequence[Any]]] = self._protocol.bind_execute(
-                statement, parameters, "", 0, False, NO_TIMEOUT
-            )
-            return answer
-
+        execute: Callable[[], Awaitable[Sequence[Sequence[Any]]]] = partial(
+            self._protocol.bind_execute, statement, parameters, "", 0, False, NO_TIMEOUT
+        )
         try:
             return await (execute() if self._seconds is None else self._bound.wait(execute, self._seconds))
         except (InvalidCachedStatementError, OutdatedSchemaCacheError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import zip_longest
 from typing import Any
 
@@ -166,7 +166,8 @@ def joined(parts: tuple[Part, ...], guards: tuple[Guard | None, ...] = ()) -> st
 def _reader(shape: Shape, dialect: str) -> Read:
     # Its names are known only now.
     kind: Any = namedtuple("Row", [name for name, _ in shape.returned])  # type: ignore[misc]  # noqa: PYI024
-    make: Callable[[Iterable[Any]], Any] = kind._make
+    # As its `_make`, which is a function of Python's and compares two numbers that are known to be the same.
+    make: Callable[[Iterable[Any]], Any] = partial(tuple.__new__, kind)
     processes = [None if each is None else result_processor(each, dialect) for _, each in shape.returned]
     if not any(processes):
         return lambda rows: list(map(make, rows))

@@ -318,7 +318,29 @@ def _binder(dialect: str, table: Table, pairs: tuple[tuple[str, str], ...], alik
         return lambda records: [json.dumps(list(zip(*_columns(records, fields), strict=True)))]
     many = tuple(each for each in fields if each[0] not in alike)
     one = tuple(each for each in fields if each[0] in alike)
+    if not many:
+        return _binder_of_one(one)
     return lambda records: [*_columns(records, many), *chain.from_iterable(_columns(records[:1], one))]
+
+
+def _binder_of_one(fields: Fields) -> Binder:
+    """The same where the first record says all, as a lone message's does: at a fifth of the price of its columns."""
+    width = len(fields)
+    processes = [(place, process) for _, place, process in fields if process is not None]
+
+    def bind(records: Sequence[Any]) -> list[Any]:
+        record = records[0]
+        if type(record) is not tuple:
+            values = [record[name] for name, _, _ in fields]
+        elif len(record) == width:
+            values = [*record]
+        else:
+            values = [record[place] for place in range(width)]
+        for place, process in processes:
+            values[place] = process(values[place])
+        return values
+
+    return bind
 
 
 def _columns(records: Sequence[Any], fields: Fields) -> list[Sequence[Any]]:

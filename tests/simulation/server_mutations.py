@@ -35,7 +35,7 @@ def _forget_the_careful_try() -> Patch:
 
 def _take_the_statements_answer_for_the_commits() -> Patch:
     async def early(
-        within: Any, adapter: Any, asyncpg: Any, line: Any, statement: Any, parameters: Sequence[Any]
+        within: Any, adapter: Any, line: Any, statement: Any, parameters: Sequence[Any]
     ) -> Sequence[Sequence[Any]]:
         rows: Sequence[Sequence[Any]] = await line.fetch(statement, parameters)
         adapter._transaction = None
@@ -46,10 +46,8 @@ def _take_the_statements_answer_for_the_commits() -> Patch:
 
 
 def _believe_that_a_transaction_has_begun() -> Patch:
-    async def not_begun(
-        adapter: Any, asyncpg: Any, line: Any, statement: Any, parameters: Sequence[Any]
-    ) -> Sequence[Sequence[Any]]:
-        adapter._transaction = driver._Transaction(asyncpg)
+    async def not_begun(adapter: Any, line: Any, statement: Any, parameters: Sequence[Any]) -> Sequence[Sequence[Any]]:
+        adapter._transaction = driver._Transaction(line)
         found: Sequence[Sequence[Any]] = await line.fetch(statement, parameters)
         return found
 

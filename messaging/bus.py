@@ -140,6 +140,9 @@ class Bus(Protocol):
         this bus does not write in halves. `publish` does all then.
         """
 
+    def prepare(self, messages: Sequence[Outgoing]) -> None:
+        """Told that these will probably be sent next; what can be made of them ahead is made. Nothing leaves."""
+
     async def subscribe(self, queue: str, *, prefetch: int, deliver: Callable[[Delivery], None]) -> Subscription:
         """Call `deliver` (which only enqueues, and never raises) for each message, at most `prefetch` unsettled."""
 

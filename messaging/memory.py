@@ -169,6 +169,9 @@ class MemoryBus:
         """Never: here nothing is shorter than a publish."""
         return None
 
+    def prepare(self, messages: Sequence[Outgoing]) -> None:
+        """Nothing can be made ahead: there are no bytes."""
+
     async def subscribe(self, queue: str, *, prefetch: int, deliver: Callable[[Delivery], None]) -> MemorySubscription:
         self._require_started()
         if prefetch < 1:

@@ -93,6 +93,9 @@ class RabbitBus:
     def send_now(self, messages: Sequence[Outgoing]) -> Answers | None:
         return self._publisher.send_now(messages)
 
+    def prepare(self, messages: Sequence[Outgoing]) -> None:
+        self._publisher.prepare(messages)
+
     async def subscribe(self, queue: str, *, prefetch: int, deliver: Callable[[Delivery], None]) -> RabbitSubscription:
         if not 1 <= prefetch <= MAX_PREFETCH:
             raise ValueError(f"prefetch={prefetch}: RabbitMQ takes 1 to {MAX_PREFETCH} (0 would mean no bound)")

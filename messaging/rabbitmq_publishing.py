@@ -113,6 +113,11 @@ class Publisher:
             raise
         return partial(self._answered, call, partial(self._finished, call, messages))
 
+    def prepare(self, messages: Sequence[Outgoing]) -> None:
+        """Have the frames of these made, which will probably be sent next."""
+        if isinstance(self._writer, FrameWriter):
+            self._writer.prepare(messages)
+
     async def _answered(self, call: Call, answer: Callable[[], Awaitable[None]]) -> list[Receipt]:
         """What the broker has said of a call when its answer has come, or its time is over."""
         answers = self._answers

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib import metadata
 from itertools import takewhile
@@ -136,6 +137,14 @@ class FrameWriter:
         self._last_tag = 0
         self._unconfirmed: dict[int, InFlight] = {}
         self._by_id: dict[str, InFlight] = {}
+        self._ahead: dict[str, tuple[Outgoing, bytes]] = {}
+        """Frames of messages that will probably be written next."""
+
+    def prepare(self, messages: Sequence[Outgoing]) -> None:
+        """Encode them ahead; what was encoded ahead before and has not been written is forgotten."""
+        # What cannot be carried is told of when it is to be sent.
+        with suppress(Unencodable):
+            self._ahead = {each.message_id: (each, self._encoder.encode(each)) for each in messages}
 
     async def write(self, messages: Sequence[InFlight]) -> None:
         self.put(messages)
@@ -145,7 +154,7 @@ class FrameWriter:
         payload = []
         for each in messages:
             try:
-                payload.append(self._encoder.encode(each.message))
+                payload.append(self._frames(each.message))
             except Unencodable as error:
                 _refuse(each, error)
                 continue
@@ -154,6 +163,13 @@ class FrameWriter:
             self._by_id[each.message.message_id] = each
         if payload:
             self._send(b"".join(payload))
+
+    def _frames(self, message: Outgoing) -> bytes:
+        if self._ahead:
+            made, frames = self._ahead.pop(message.message_id, (None, b""))
+            if made is message:
+                return frames
+        return self._encoder.encode(message)
 
     def confirmed(self, tag: int, multiple: bool, *, good: bool) -> None:
         """Called by the connection's reader."""

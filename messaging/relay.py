@@ -17,11 +17,11 @@ import structlog
 
 from messaging import bulk, claims, outbox_rows, schema
 from messaging.bulk import Writes
-from messaging.bus import Answers, Bus, Receipt
+from messaging.bus import Answers, Bus, Outgoing, Receipt
 from messaging.clock import Checkpoint, Clock, no_checkpoint
 from messaging.database import DATABASE_ERRORS, Database, in_words, is_transient
 from messaging.departures import Departures
-from messaging.outbox_rows import Pending, as_message
+from messaging.outbox_rows import OutboxRow, Pending, as_message
 from messaging.slices import SLICE
 from messaging.sweeping import Sweeper
 
@@ -57,6 +57,8 @@ class Relay:
         """Whether something is being published, or heard of, by the relay's own task."""
         self._written: tuple[Sequence[Pending], Answers] | None = None
         """Rows that are written, and what waits for what the broker says of them."""
+        self._ready: tuple[list[OutboxRow], list[Outgoing]] = [], []
+        """Messages that were made while their rows were being committed."""
         self._wake = asyncio.Event()
         self._drained = asyncio.Event()
         self._stopping = False
@@ -104,11 +106,23 @@ class Relay:
             return False
         if len(outbox_rows.waves(pending)) > 1:
             return False
-        answers = self._bus.send_now([as_message(each.row) for each in pending])
+        rows = [each.row for each in pending]
+        ready, messages = self._ready
+        answers = self._bus.send_now(messages if ready == rows else [as_message(each) for each in rows])
+        self._ready = [], []
         if answers is None:
             return False
         self._written = (pending, answers)
         return True
+
+    def prepare(self, rows: Sequence[OutboxRow]) -> None:
+        """Have these made ready, which are about to be committed and offered, as soon as the caller waits for that."""
+        if rows:
+            asyncio.get_running_loop().call_soon(self._make_ready, list(rows))
+
+    def _make_ready(self, rows: list[OutboxRow]) -> None:
+        self._ready = rows, [as_message(each) for each in rows]
+        self._bus.prepare(self._ready[1])
 
     def expect(self, pending: Sequence[Pending]) -> None:
         """These rows are about to be committed; `offer` or `withdraw` follows, and what follows them waits for it."""

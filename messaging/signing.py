@@ -135,6 +135,9 @@ class SigningBus:
             return None
         return self._bus.send_now([self._signer.signed(each) for each in messages])
 
+    def prepare(self, messages: Sequence[Outgoing]) -> None:
+        """Nothing: these are not the messages that leave."""
+
     async def subscribe(self, queue: str, *, prefetch: int, deliver: Callable[[Delivery], None]) -> Subscription:
         return await self._bus.subscribe(queue, prefetch=prefetch, deliver=deliver)
 

@@ -130,6 +130,7 @@ class Work:
         if alone and relay is not None and self._looked_at_by_the_database():
             known = relay.known() | besides
             if len(known) <= appending.MOST_KNOWN:
+                relay.prepare(self.sends)
                 appended, proven = await appending.append_last(
                     self.connection,
                     self.sends,

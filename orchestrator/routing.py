@@ -129,6 +129,9 @@ class RoutingBus:
     def send_now(self, messages: Sequence[Outgoing]) -> Answers | None:
         return self._bus.send_now(messages)
 
+    def prepare(self, messages: Sequence[Outgoing]) -> None:
+        self._bus.prepare(messages)
+
     async def subscribe(self, queue: str, *, prefetch: int, deliver: Callable[[Delivery], None]) -> Subscription:
         if queue in self._apart:
             return await self._bus.subscribe(queue, prefetch=prefetch, deliver=deliver)

@@ -133,6 +133,9 @@ class ObservedBus:
         answers = self._bus.send_now(messages)
         return None if answers is None else partial(self._observed, began, self._spans(messages), answers)
 
+    def prepare(self, messages: Sequence[Outgoing]) -> None:
+        self._bus.prepare(messages)
+
     def _spans(self, messages: Sequence[Outgoing]) -> list[Span | None] | None:
         return None if self._tracing is None else self._tracing.publishing(messages)
 

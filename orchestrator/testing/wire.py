@@ -152,6 +152,9 @@ class WatchedBus:
     def send_now(self, messages: Sequence[Outgoing]) -> Answers | None:
         return self._bus.send_now(messages)
 
+    def prepare(self, messages: Sequence[Outgoing]) -> None:
+        self._bus.prepare(messages)
+
     async def subscribe(
         self, queue: str, *, prefetch: int, deliver: Callable[[Delivery], None]
     ) -> _WatchedSubscription:

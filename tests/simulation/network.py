@@ -287,6 +287,9 @@ class SimBus:
         self.life.reached("before publish")
         return self._send(messages) if self.connected else None
 
+    def prepare(self, messages: Sequence[Outgoing]) -> None:
+        """Nothing can be made ahead."""
+
     def _send(self, messages: Sequence[Outgoing]) -> Answers:
         self._sending(self.life.service, messages)
         answers = [self.broker.send(self.life.service, message) for message in messages]

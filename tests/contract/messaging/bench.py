@@ -92,6 +92,7 @@ class ScriptedBus:
         self.calls: list[list[str]] = []
         self.says: Callable[[Outgoing], Receipt] = lambda _message: Receipt.CONFIRMED
         self.gate: asyncio.Event | None = None
+        self.prepared: list[list[str]] = []
         self.prompt = False
         """Whether it writes what it is told to send now, as RabbitMQ's does."""
         self.settled: list[int] = []
@@ -128,6 +129,9 @@ class ScriptedBus:
         self.published.extend(messages)
         self.calls.append([each.message_id for each in messages])
         return partial(self._answer, messages)
+
+    def prepare(self, messages: Sequence[Outgoing]) -> None:
+        self.prepared.append([each.message_id for each in messages])
 
     async def _answer(self, messages: Sequence[Outgoing]) -> Sequence[Receipt]:
         if self.gate is not None:

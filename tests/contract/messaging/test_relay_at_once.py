@@ -162,3 +162,31 @@ async def test_what_a_lone_message_has_committed_leaves_before_its_connection_is
     await prompt.handle(prompt.delivery(Pack(parcel="p2")))
     assert said == (["sent", "put away"] if prompt.database.url.get_backend_name() == "postgresql" else ["sent"])
     await prompt.flush()
+
+
+async def test_what_a_lone_message_sends_is_made_ready_while_it_is_committed(prompt: Bench) -> None:
+    """On SQLite nothing is waited for after it is known what that is."""
+    _gate(prompt).set()
+    await prompt.serve(packer())
+    await prompt.handle(prompt.delivery(Pack(parcel="p1")))  # from now on its statements are prepared
+    await prompt.flush()
+    prompt.bus.prepared.clear()
+    await prompt.handle(prompt.delivery(Pack(parcel="p2")))
+    last = prompt.bus.published[-1].message_id
+    assert prompt.bus.prepared == ([[last]] if prompt.database.url.get_backend_name() == "postgresql" else [])
+    await prompt.flush()
+
+
+async def test_what_was_made_ready_and_not_committed_is_not_sent(prompt: Bench) -> None:
+    """Whatever comes next is sent instead, though it may stand in the same place."""
+    prompt.relay.prepare([row(1, "a")])
+    await asyncio.sleep(0)
+    assert prompt.bus.prepared == [[str(row(1).message_id)]]
+    assert prompt.relay.offer(await _commit(prompt, row(2, "a")))
+    assert numbers(prompt.bus.published) == [2]
+    _gate(prompt).set()
+    await prompt.flush()
+    assert numbers(prompt.bus.published) == [2]
+    prompt.relay.prepare([])
+    await asyncio.sleep(0)
+    assert len(prompt.bus.prepared) == 1

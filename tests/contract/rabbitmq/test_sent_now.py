@@ -9,7 +9,8 @@ from datetime import timedelta
 import pytest
 
 from messaging import rabbitmq_publishing, rabbitmq_writing
-from messaging.bus import Receipt
+from messaging.bus import Outgoing, Receipt
+from messaging.rabbitmq_frames import FrameEncoder
 from messaging.rabbitmq_writing import FrameWriter
 from tests.contract.buses import PATIENCE, RabbitBench, bodies, message, queue, read, topology, until
 
@@ -132,3 +133,31 @@ async def test_what_fails_while_it_is_written_is_not_in_flight(
             bus.send_now([sent])
     assert bus._publisher._in_flight == {}
     assert await bus.publish([sent]) == [CONFIRMED]
+
+
+async def test_frames_that_were_made_ahead_are_those_that_leave(
+    bench: RabbitBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are made once; only for that very message, and what cannot be carried is told of when it is sent."""
+    bus = await bench.connect()
+    one = queue(bench, "one", "#")
+    await bus.declare(topology(bench, one))
+    reader = await read(bus, one)
+    encode, encoded = FrameEncoder.encode, list[bytes]()
+
+    def counted(self: FrameEncoder, each: Outgoing) -> bytes:
+        encoded.append(each.body)
+        return encode(self, each)
+
+    monkeypatch.setattr(FrameEncoder, "encode", counted)
+    first, second = message(bench, "order.x", b"1"), message(bench, "order.x", b"2")
+    bus.prepare([first, second])
+    answers = bus.send_now([first])
+    assert answers is not None
+    assert await answers() == [CONFIRMED]
+    assert encoded == [b"1", b"2"]
+    assert await bus.publish([replace(second, body=b"other")]) == [CONFIRMED]
+    assert encoded == [b"1", b"2", b"other"]
+    bus.prepare([message(bench, "x" * 256)])
+    assert await bus.publish([message(bench, "x" * 256), second]) == [UNKNOWN, CONFIRMED]
+    assert bodies(await reader.take(3)) == [b"1", b"other", b"2"]

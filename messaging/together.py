@@ -34,7 +34,7 @@ class Together:
     def __init__(self, db: AsyncSession, batch: Writes | None) -> None:
         self._db = db
         self._batch = batch
-        self._writes = batch or Writes()
+        self._writes = Writes() if batch is None else batch
 
     async def __aenter__(self) -> Writes:
         return self._writes

@@ -89,7 +89,12 @@ class Relay:
         ids = [each.id for each in pending]
         if len(self._offered) < MOST_HELD:
             self._departures.come(ids)
-            written = self._write_now(pending)
+            try:
+                written = self._write_now(pending)
+            except BaseException:
+                # Nobody would look at them any more: they would be on their way for ever.
+                self._departures.withdraw(ids)
+                raise
             if not written:
                 self._offered.extend(pending)
         else:

@@ -190,3 +190,21 @@ async def test_what_was_made_ready_and_not_committed_is_not_sent(prompt: Bench) 
     prompt.relay.prepare([])
     await asyncio.sleep(0)
     assert len(prompt.bus.prepared) == 1
+
+
+async def test_what_fails_while_it_is_written_is_swept(prompt: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows are committed, whatever their sender has met."""
+
+    def broken(_messages: object) -> None:
+        raise MemoryError
+
+    pending = await _commit(prompt, row(1, "a"))
+    with monkeypatch.context() as patch:
+        patch.setattr(prompt.bus, "send_now", broken)
+        with pytest.raises(MemoryError):
+            prompt.relay.offer(pending)
+    assert prompt.relay.on_their_way == set()
+    _gate(prompt).set()
+    prompt.clock.advance(10)
+    assert await prompt.relay.sweep() == 1
+    assert numbers(prompt.bus.published) == [1]

@@ -169,6 +169,12 @@ def leave(begun: RootTransaction) -> None:
     begun.__exit__(None, None, None)
 
 
+def end(begun: RootTransaction) -> None:
+    """End a transaction in which nothing was said: the server has not heard of it."""
+    begun.rollback()
+    begun.__exit__(None, None, None)
+
+
 def give_back(connection: AsyncConnection) -> bool:
     """Put a connection without a transaction back into its pool; returns whether that could be done at once.
 

@@ -14,6 +14,7 @@ import asyncio
 from types import TracebackType
 from typing import Any
 
+from sqlalchemy.engine import RootTransaction
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction
 
 from messaging import driver
@@ -23,14 +24,20 @@ UNUSED = 1.0
 
 
 class KeptConnection:
-    """At most one connection of a database's, at rest between two transactions."""
+    """At most one connection of a database's, at rest between two transactions.
 
-    __slots__ = ("_checked", "_closing", "_doubted", "_driver", "_resting", "_timer", "_used")
+    The next one is begun on it already, of which the server hears with its first statement: whoever takes it has a
+    message in hand, and whoever has left it has not.
+    """
+
+    __slots__ = ("_begun", "_checked", "_closing", "_doubted", "_driver", "_resting", "_timer", "_used")
 
     def __init__(self) -> None:
         self._resting: AsyncConnection | None = None
         self._driver: Any = None
         """The driver's connection of the one that rests."""
+        self._begun: RootTransaction
+        """What is begun on it."""
         self._checked: AsyncConnection | None = None
         """The one of which the pool had enough others when it was asked last."""
         self._doubted = False
@@ -45,11 +52,14 @@ class KeptConnection:
         """Whether there is one that nobody uses at the moment."""
         return self._resting is not None
 
-    def take(self) -> AsyncConnection | None:
-        """The connection, if there is one and the server has not closed it meanwhile."""
+    def take(self) -> tuple[AsyncConnection, RootTransaction] | None:
+        """The connection and what is begun on it, if there is one and the server has not closed it meanwhile."""
         connection, self._resting = self._resting, None
-        if connection is None or not (self._doubted or self._driver.is_closed()):
-            return connection
+        if connection is None:
+            return None
+        if not (self._doubted or self._driver.is_closed()):
+            return connection, self._begun
+        driver.end(self._begun)
         driver.discard(connection)
         return None
 
@@ -71,6 +81,7 @@ class KeptConnection:
             if not driver.spare(connection):
                 return False
             self._checked = connection
+        self._begun = driver.begin(connection)
         self._resting, self._used, self._doubted = connection, True, False
         if self._timer is None:
             self._set()
@@ -83,6 +94,7 @@ class KeptConnection:
             self._timer = None
         connection, self._resting, self._checked = self._resting, None, None
         if connection is not None:
+            driver.end(self._begun)
             await connection.close()
         if self._closing is not None:
             await self._closing
@@ -98,6 +110,7 @@ class KeptConnection:
             self._set()
         elif self._resting is not None:
             connection, self._resting = self._resting, None
+            driver.end(self._begun)
             self._give_back(connection)
 
     def _give_back(self, connection: AsyncConnection) -> None:
@@ -116,12 +129,13 @@ class Transaction:
         self._connection: AsyncConnection
 
     async def __aenter__(self) -> AsyncConnection:
-        connection = self._kept.take()
-        if connection is None:
-            connection = await self._engine.connect()
-        self._connection = connection
-        self._begun = driver.begin(connection)
-        return connection
+        kept = self._kept.take()
+        if kept is None:
+            connection = self._connection = await self._engine.connect()
+            self._begun = driver.begin(connection)
+            return connection
+        self._connection, self._begun = kept
+        return self._connection
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

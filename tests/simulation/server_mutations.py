@@ -67,6 +67,7 @@ def _keep_a_connection_that_has_failed() -> Patch:
         self._begun.rollback()
         driver.leave(self._begun)
         self._kept._resting, self._kept._driver = self._connection, adapter.driver_connection
+        self._kept._begun = driver.begin(self._connection)
 
     return Transaction, "__aexit__", careless
 

@@ -48,6 +48,14 @@ async def test_the_next_one_has_the_same_connection(database: Database) -> None:
     assert (database.kept.resting, await _write(database)) == (True, first)
 
 
+async def test_the_server_has_not_heard_of_what_is_begun_on_it(database: Database) -> None:
+    """The next transaction is begun for whoever comes; to the server the connection is idle, and holds nothing up."""
+    backend = await _write(database)
+    state = text("SELECT state, xact_start FROM pg_stat_activity WHERE pid = :pid")
+    async with database.reading() as connection:
+        assert (await connection.execute(state, {"pid": backend})).one() == ("idle", None)
+
+
 async def test_one_is_kept_of_two_that_were_used_at_a_time(database: Database) -> None:
     """The other goes back to the pool."""
     async with database.transaction() as one, database.transaction() as other:

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from messaging import bulk, schema
 from messaging.bulk import Outcome, Writes
 from messaging.outbox_rows import COLUMNS, OutboxRow, Pending
-from messaging.plans import Guard
+from messaging.plans import Guard, array_text
 
 _KEY, _ID = schema.outbox.c.key, schema.outbox.c.id
 _OLDER = (_KEY, _ID, schema.outbox.c.message_id)
@@ -79,7 +79,7 @@ async def append_last(
     older row pending beside those and what has arrived; `append` is then what knows what to do.
     """
     older, written = _add(beside, rows, grace)
-    older.guard, older.known = _NOTHING_ELSE, (list(known), list(arrived))
+    older.guard, older.known = _NOTHING_ELSE, (array_text(known), array_text(arrived))
     await beside.run_last(connection)
     before: dict[str, set[int]] = {}
     proven: list[int] = []

@@ -126,7 +126,7 @@ class Outcome:
     def __init__(self) -> None:
         self.guard: Guard | None = None
         """What must come of it in a last statement of a transaction; see `Writes.run_last`."""
-        self.known: tuple[Sequence[Any], Sequence[str]] | None = None
+        self.known: tuple[str, str] | None = None
         """The parameters of a guard that has some."""
         self.waits = False
         """Whether it is still to be done."""

@@ -118,8 +118,9 @@ class Work:
         """
         emitted: list[Pending] = []
         if self._session is not None:
-            changed = self._session.sync_session
-            if changed.new or changed.dirty or changed.deleted:  # to flush nothing takes a greenlet, too
+            # To flush nothing takes a greenlet, too; what has changed or is to be deleted is among what it holds.
+            held = self._session.sync_session
+            if held.new or (held.identity_map and (held.dirty or held.deleted)):
                 await self._session.flush()
             emitted = outbox.written(self._session)
         await self._claim()

@@ -48,7 +48,7 @@ def test_guards_are_looked_at_last() -> None:
         "LEFT JOIN LATERAL (SELECT count(*) AS c1 FROM w1 WHERE num_nulls(r0.c0) >= 0) AS r1 ON true "
         "LEFT JOIN LATERAL (SELECT array_agg(id) AS c2, array_agg(name) AS c3 FROM w2) AS r2 ON true "
         "LEFT JOIN LATERAL (SELECT array_agg(id) AS c4, array_agg(name) AS c5, "
-        "bool_and(id = ANY($7::bigint[]) OR name::text = ANY($8::text[])) AS g3 FROM w3) AS r3 ON true"
+        "bool_and(id = ANY($7::text::bigint[]) OR name::text = ANY($8::text::text[])) AS g3 FROM w3) AS r3 ON true"
     )
 
 

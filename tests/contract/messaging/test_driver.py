@@ -17,8 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from messaging import bulk
 from messaging.database import Database, Unforeseen, in_words, is_transient, took_too_long
-from messaging.driver import Ahead, begins_with_statements
-from messaging.plans import exactly
+from messaging.driver import Ahead, begins_with_statements, fetch
+from messaging.plans import array_text, exactly
 from messaging.shapes import Update
 from tests.contract.messaging.door import Door
 
@@ -262,6 +262,18 @@ async def test_what_fails_ahead_is_the_statements_error(database: Database) -> N
     error = await _failing(database, act)
     assert (_state(error), is_transient(error)) == ("22012", False)
     assert await _ids(database) == [1, 2]
+
+
+async def test_an_array_is_read_as_it_was_written(database: Database) -> None:
+    """Also one of texts that anybody may have sent: quotes, braces, what looks like no value, and none at all."""
+    hostile = ["", "NULL", "null", '"', "\\", '\\"', '","', "{a,b}", "}", "a b", " ", "\n\t", "'; --", "ä𝄞", "$1"]
+    assert array_text([]) == "{}"
+    assert array_text([7, -8]) == '{"7","-8"}'
+    assert array_text(['a"b', "c\\"]) == '{"a\\"b","c\\\\"}'
+    async with database.reading() as connection:
+        words = "SELECT $1::text::text[], $2::text::bigint[], $3::text::text[]"
+        (row,) = await fetch(connection, words, [array_text(hostile), array_text([7, -8, 2**63 - 1]), array_text([])])
+    assert [*row] == [hostile, [7, -8, 9223372036854775807], []]
 
 
 async def test_what_is_written_last_is_committed(database: Database) -> None:

@@ -15,10 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from messaging import bulk, schema
 from messaging.bulk import Outcome, Writes
 from messaging.outbox_rows import COLUMNS, OutboxRow, Pending
-from messaging.plans import Guard, array_text
+from messaging.plans import Guard, array_text, plan
+from messaging.shapes import Insert, Select
 
 _KEY, _ID = schema.outbox.c.key, schema.outbox.c.id
 _OLDER = (_KEY, _ID, schema.outbox.c.message_id)
+_LOOK = plan(Select, _OLDER, _KEY)
+_ALIKE = ("exchange", "source", "created_at", "available_at")
+_INSERT_ONE = plan(Insert, schema.outbox, COLUMNS, False, "id", _ALIKE, False)
 _NOTHING_ELSE = Guard(known="id", proven="message_id")
 MOST_KNOWN = 50
 """Rows on their way, or sent and not deleted yet, that a lone batch's last statement names."""
@@ -96,8 +100,10 @@ async def append_last(
 def _add(writes: Writes, rows: Sequence[OutboxRow], grace: timedelta) -> tuple[Outcome, Outcome]:
     """Look for older rows of their keys, and insert these."""
     keys = sorted({row.key for row in rows if row.key is not None})
-    older = writes.select(_OLDER, _KEY, keys)
+    older = writes.add(_LOOK, keys)
     records = [_record(row, grace) for row in rows]
+    if len(records) == 1:
+        return older, writes.add(_INSERT_ONE, records)
     return older, writes.insert(schema.outbox, COLUMNS, records, returning="id", alike=_alike(rows))
 
 
@@ -124,17 +130,12 @@ def _record(row: OutboxRow, grace: timedelta) -> tuple[Any, ...]:
 
 def _alike(rows: Sequence[OutboxRow]) -> tuple[str, ...]:
     """What the rows of one batch mostly have in common."""
-    if len(rows) == 1:
-        return _ALIKE
     names = ["exchange"] if len({row.exchange for row in rows}) == 1 else []
     if len({row.source for row in rows}) == 1:
         names.append("source")
     if len({row.created_at for row in rows}) == 1:
         names.extend(("created_at", "available_at"))
     return tuple(names)
-
-
-_ALIKE = ("exchange", "source", "created_at", "available_at")
 
 
 def _pending_before(

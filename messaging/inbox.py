@@ -63,6 +63,9 @@ _DONE = Entry(Status.DONE)
 _LOOK = plan(Select, (inbox.c.message_id, inbox.c.consumer), inbox.c.message_id)
 _CLAIM = plan(Insert, inbox, _CLAIMED, False, None, _CLAIMED[1:])
 _CLAIM_CAREFULLY = plan(Insert, inbox, _CLAIMED, True, "message_id", _CLAIMED[1:])
+_ALIKE = ("consumer", "received_at", "status", "answer_type")
+_ENTER_ONE = plan(Insert, inbox, _ENTERED, False, None, _ALIKE, False)
+_ENTER_ONE_CAREFULLY = plan(Insert, inbox, _ENTERED, True, None, _ALIKE, True)
 
 
 async def claim(
@@ -156,15 +159,12 @@ def enter(
     """
     # In one order everywhere, as they are claimed.
     records = [_record(each, consumer, outcomes.get(each, _DONE), now) for each in sorted(ids, key=_NUMBER)]
-    same = bulk.alike(records, ("status",), ("answer_type",), order=_ENTERED)
-    entered = writes.insert(
-        inbox,
-        _ENTERED,
-        records,
-        ignore_conflicts=careful,
-        alike=("consumer", "received_at", *same),
-        counted=careful,
-    )
+    if len(records) == 1:
+        entered = writes.add(_ENTER_ONE_CAREFULLY if careful else _ENTER_ONE, records)
+    else:
+        same = bulk.alike(records, ("status",), ("answer_type",), order=_ENTERED)
+        alike = ("consumer", "received_at", *same)
+        entered = writes.insert(inbox, _ENTERED, records, ignore_conflicts=careful, alike=alike, counted=careful)
 
     def check() -> None:
         if entered.count != len(records):

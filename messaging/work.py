@@ -125,8 +125,10 @@ class Work:
             emitted = outbox.written(self._session)
         await self._claim()
         await self._forget_handled()
-        await dead_letters.bury(self.connection, self._letters)
-        await deferred.put_off(self.connection, self.consumer, self.deferrals)
+        if self._letters:
+            await dead_letters.bury(self.connection, self._letters)
+        if self.deferrals:
+            await deferred.put_off(self.connection, self.consumer, self.deferrals)
         besides = {each.id for each in emitted}
         if alone and relay is not None and self._looked_at_by_the_database():
             known = relay.known() | besides
@@ -170,7 +172,8 @@ class Work:
     async def _claim(self) -> None:
         """Have the inbox written: with all else, unless that is where two who claim the same would run into."""
         entering, settled = self.entering, self.settled
-        check, entered = inbox.enter(self.writes, self.consumer, entering, settled, self.now, careful=self.careful)
+        if entering:
+            check, entered = inbox.enter(self.writes, self.consumer, entering, settled, self.now, careful=self.careful)
         if settled.keys() - entering:
             before = {message: entry for message, entry in settled.items() if message not in entering}
             inbox.settle(self.writes, self.consumer, before, self.now)

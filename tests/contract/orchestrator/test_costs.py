@@ -121,26 +121,26 @@ ROUND_TRIPS = {
 CALLS = {
     # Functions of Python and C called for one message of a batch of a hundred, a sixth more than was measured on the
     # database that takes more: other versions of our libraries call a few more or fewer.
-    "order.created": 576,  # 494: the envelope, the contract, the fold, one command, search attributes
+    "order.created": 570,  # 489: the envelope, the contract, the fold, one command, search attributes
     "payment.authorize": 538,  # 461: two tables of the journal, and an answer that is kept
-    "payment.authorized": 609,  # 522: reading the saga's row instead of the attributes
-    "order.confirm": 398,  # 341
-    "order.confirmed": 538,  # 461: an event with hardly any data
-    "payment.capture": 479,  # 411
-    "payment.captured": 577,  # 495
-    "fulfillment.completed": 269,  # 230: no answer, nothing to publish
+    "payment.authorized": 582,  # 499: reading the saga's row instead of the attributes
+    "order.confirm": 360,  # 309
+    "order.confirmed": 511,  # 438: an event with hardly any data
+    "payment.capture": 452,  # 388
+    "payment.captured": 557,  # 478
+    "fulfillment.completed": 214,  # 184: no answer, nothing to publish
 }
 LONE_CALLS = {
     # The same for one message alone, on PostgreSQL: of its turns of the loop, its round trips and its transaction
     # nobody else takes a share. A machine that is otherwise idle spends most of a saga's time on these.
-    "order.created": 1_615,  # 1,378
-    "payment.authorize": 1_760,  # 1,505
+    "order.created": 1_561,  # 1,338
+    "payment.authorize": 1_702,  # 1,459
     "payment.authorized": 1_645,  # 1,403
-    "order.confirm": 1_560,  # 1,334
-    "order.confirmed": 1_575,  # 1,344
-    "payment.capture": 1_720,  # 1,472
-    "payment.captured": 1_615,  # 1,379
-    "fulfillment.completed": 1_260,  # 1,076
+    "order.confirm": 1_493,  # 1,280
+    "order.confirmed": 1_563,  # 1,340
+    "payment.capture": 1_669,  # 1,431
+    "payment.captured": 1_610,  # 1,380
+    "fulfillment.completed": 1_243,  # 1,066
 }
 PEAK = {
     # Bytes that a batch of a hundred takes at most, for each of its messages, a tenth more than was measured on the

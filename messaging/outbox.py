@@ -295,6 +295,12 @@ def _begin(session: Session, _transaction: SessionTransaction, connection: Conne
         session.info.pop(_WRITTEN)
 
 
+def only_we_hear_of_beginnings(session: Session) -> bool:
+    """Whether nobody else is told when this session begins a transaction, or joins one."""
+    told = session.dispatch
+    return not told.after_transaction_create and [*told.after_begin] == [_begin]
+
+
 @sqlalchemy_event.listens_for(Session, "after_commit")
 def _hand_over(session: Session) -> None:
     held: _Written | None = session.info.get(_WRITTEN)

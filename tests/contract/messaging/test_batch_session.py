@@ -7,13 +7,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Connection, event, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.orm import Session, SessionTransaction
 
 from contracts.message import Command
 from messaging import schema
 from messaging.database import Database
+from messaging.outbox import OutboxMessage
 from messaging.serving import ParticipantConsumer
 from messaging.session import BatchSession
 from messaging.work import Work
@@ -29,6 +31,12 @@ async def _rows(db: AsyncSession) -> int:
 
 async def _asked(db: AsyncSession) -> AsyncConnection:
     return await db.connection()
+
+
+async def _added(db: AsyncSession) -> None:
+    """Begins the session's own transaction, and asks for no connection yet."""
+    db.add(OutboxMessage())
+    db.expunge_all()
 
 
 async def _committed(db: AsyncSession) -> None:
@@ -62,6 +70,7 @@ STEPS: dict[str, tuple[Step, ...]] = {
     "after a savepoint": (_in_savepoint_undone, _rows),
     "committed": (_asked, _committed, _asked, _rows),
     "rolled back": (_asked, _undone, _asked, _rows),
+    "added, then asked": (_added, _asked, _asked),
     "closed": (_asked, _closed, _asked, _rows),
 }
 
@@ -106,6 +115,27 @@ async def test_it_does_what_a_plain_session_does(database: Database, steps: tupl
     assert await _told(database, lambda connection: BatchSession(connection, {}), steps) == expected
     if steps[0] is not _rows:
         assert await _told(database, _joined, steps) == expected
+
+
+@pytest.mark.parametrize("joined", [False, True])
+async def test_who_hears_that_a_session_begins_may_ask_the_database(database: Database, joined: bool) -> None:
+    """As somebody may who sets a tenant: it is told when the handler asks, and not while the inbox is looked at."""
+    told: list[int] = []
+
+    def begun(_session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
+        told.append(connection.execute(text("SELECT 7")).scalar_one())
+
+    event.listen(Session, "after_begin", begun)
+    try:
+        async with database.engine.connect() as connection, connection.begin():
+            session = _joined(connection) if joined else BatchSession(connection, {})
+            assert told == []
+            await _added(session)
+            assert [await session.connection() is connection, await session.connection() is connection] == [True, True]
+            await session.close()
+    finally:
+        event.remove(Session, "after_begin", begun)
+    assert told == [7]
 
 
 async def test_a_joined_session_takes_its_transaction_back(database: Database) -> None:

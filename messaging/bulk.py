@@ -221,6 +221,10 @@ class Writes:
     def _add(self, rows: Sequence[Any], kind: Callable[..., Shape], *shape: object) -> Outcome:
         return self.add(plan(kind, *shape), rows) if rows else Outcome()
 
+    def join(self, others: Writes) -> None:
+        """Do with these what was added to those."""
+        self._given.extend(others._given)
+
     async def run(self, connection: AsyncConnection, *, ahead: Ahead | None = None) -> None:
         """Do what was added since the last time; the outcomes then say what has come of it.
 

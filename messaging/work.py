@@ -108,6 +108,17 @@ class Work:
         """Something will be due then; the worker looks in time."""
         self.wake_at = moment if self.wake_at is None else min(self.wake_at, moment)
 
+    def adopt(self, draft: Work) -> None:
+        """Take over what was collected beforehand for this transaction, in a work that nothing was written by."""
+        self.writes.join(draft.writes)
+        self._checks.extend(draft._checks)
+        self.sends.extend(draft.sends)
+        self.settled.update(draft.settled)
+        self.causes.update(draft.causes)
+        self.after_commit.extend(draft.after_commit)
+        if draft.wake_at is not None:
+            self.wake(draft.wake_at)
+
     async def write(self, relay: Relay | None, grace: timedelta, *, alone: bool = False) -> list[Pending]:
         """Write everything collected; returns the outbox rows to offer to the relay after the commit.
 

@@ -33,6 +33,7 @@ from messaging.work import Work
 from orchestrator import timers, tracing, versions
 from orchestrator.catalog import Catalog, Target
 from orchestrator.folding import Folding
+from orchestrator.foreseeing import Foresight
 from orchestrator.instance import SOURCE
 from orchestrator.loading import Loading
 from orchestrator.metering import SagaMeter
@@ -104,24 +105,28 @@ class Engine:
         ids = {target.saga_id for target in targets} | {each.saga_id for each in _ours(ticks)}
         starting = {target.name for target in targets if target.starts}
         loading = Loading(self._catalog, work, self._remembered, ids, starting, self._placement)
-        if len(messages) == len(targets) == 1 and not ticks and self._foresees:
-            loading.foresight.look_soon(self._catalog, work, self._remembered, targets[0], messages[0])
-        return partial(self._act, loading, named)
+        foresight = Foresight(self._catalog, self._patience, self.meter, self._remembered)
+        if len(messages) == len(targets) == 1 and not ticks and not messages[0].deferred and self._foresees:
+            foresight.look_soon(work, targets[0], messages[0])
+        return partial(self._act, loading, named, foresight)
 
-    async def _act(self, loading: Loading, named: Named, work: Work, batch: Batch) -> None:
+    async def _act(self, loading: Loading, named: Named, foresight: Foresight, work: Work, batch: Batch) -> None:
         """Fold a batch of events and deadlines over the instances they concern.
 
         Raises DefinitionChanged where others of these instances' definitions are written down than are loaded here,
         WrongShard where the database has become another shard.
         """
+        # Where this process traces, a message is handled as another one, within its span: all would be in vain.
+        self._foresees = work.spans is None
+        if (draft := foresight.of(batch.fresh, loading)) is not None and not batch.ticks:
+            work.adopt(draft)
+            return
         plan = Folding(self._catalog, self._patience, work, loading)
         plan.watch = self.meter.watch(work)
         concerned = [(received, self._targets(work, received, named)) for received in batch.fresh]
         ticks = _ours(batch.ticks)
         await loading.read()
         await versions.compare(work.connection, self._catalog, loading.written)
-        # Where this process traces, a message is handled as another one, within its span: foreseen would be in vain.
-        self._foresees = work.spans is None
         if work.spans is None:
             for received, targets in concerned:
                 for target in targets:

@@ -20,7 +20,7 @@ from contracts.registry import InvalidMessage, UnknownMessage
 from messaging import driver
 from messaging.bulk import Outcome, alike
 from messaging.database import Conflict
-from messaging.envelope import MalformedMessage
+from messaging.envelope import Envelope, MalformedMessage, uuid_of
 from messaging.inbox import Entry
 from messaging.inbox import Status as InboxStatus
 from messaging.plans import exactly
@@ -28,7 +28,6 @@ from messaging.received import Received
 from messaging.work import Work
 from orchestrator import history, moments, parked, search, timers
 from orchestrator.catalog import Catalog, Target
-from orchestrator.foreseeing import Foreseen, arrived, meant
 from orchestrator.instance import (
     COLUMNS,
     HISTORY,
@@ -39,8 +38,8 @@ from orchestrator.instance import (
     moved_by,
     worth_waiting,
 )
-from orchestrator.loading import Loading
-from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, Input, PersonActed
+from orchestrator.loading import Loaded
+from orchestrator.saga.inputs import Action, DeadlinePassed, EventArrived, Input, PersonActed, known_as
 from orchestrator.saga.machine import Transition, Verdict, fold, move, stuck
 from orchestrator.saga.state import SagaState
 from orchestrator.saga.story import story
@@ -57,9 +56,15 @@ class Watch(Protocol):
 
 
 class Folding:
-    """One batch: the instances it touches, which `loading` has read, and every row it will write."""
+    """One batch: the instances it touches, which `loading` has read, and every row it will write.
 
-    def __init__(self, catalog: Catalog, patience: timedelta, work: Work, loading: Loading) -> None:
+    `beforehand`, it is only tried: what a definition raises is raised, and of what is decided nobody is told before the
+    commit.
+    """
+
+    def __init__(
+        self, catalog: Catalog, patience: timedelta, work: Work, loading: Loaded, *, beforehand: bool = False
+    ) -> None:
         self._catalog = catalog
         self._patience = patience
         self._work = work
@@ -75,18 +80,28 @@ class Folding:
         """Instances under way, with what is written of their states."""
         # Asked once: to tell nobody costs as much for each transition as to decide some.
         self._tells = _heard(structlog.get_config()["wrapper_class"])
+        self._beforehand = beforehand
 
     def event(self, received: Received, target: Target) -> None:
         """Apply a message to one instance."""
-        instance = meant(self._catalog, target, self._instances.get(target.saga_id))
-        event = received.message
-        if instance is None or not isinstance(event, Event):
+        instance = self._instances.get(target.saga_id)
+        if instance is None and not target.certain:
             return
-        self._instances[target.saga_id] = instance
+        if instance is None:
+            saga = self._catalog.newest(target.name)
+            instance = Instance(target.saga_id, target.name, saga, target.key or "")
+            self._instances[target.saga_id] = instance
+        if not instance.key and target.key:
+            instance.key = target.key
+        if instance.saga is None and not instance.loaded_revision and target.name:
+            # An early answer knows only the instance's id; whoever knows the key knows the saga too.
+            instance.name, instance.saga = target.name, self._catalog.newest(target.name)
+        event = received.message
+        if not isinstance(event, Event):
+            return
+        given = _arrived(received.envelope, event, self._now(instance))
         instance.arrive(received.envelope.traceparent)
-        foreseen = self._loading.foresight.of(received, instance)
-        given = foreseen.given if foreseen is not None else arrived(received.envelope, event, self._now(instance))
-        transition = self._apply(instance, given, foreseen=foreseen)
+        transition = self._apply(instance, given)
         if transition.verdict is Verdict.PARKED:
             instance.parked.append(
                 self._parked.add(instance.id, instance.name, received, transition.note, self._work.now)
@@ -166,7 +181,7 @@ class Folding:
                     continue
                 if not isinstance(received.message, Event):
                     continue
-                given = arrived(received.envelope, received.message, self._now(instance))
+                given = _arrived(received.envelope, received.message, self._now(instance))
                 transition = self._apply(instance, given, from_parking=True)
                 if transition.verdict is Verdict.PARKED:
                     continue
@@ -177,20 +192,17 @@ class Folding:
     def _now(self, instance: Instance) -> datetime:
         return moments.taken_up(self._work.now, instance.moved_at)
 
-    def _apply(
-        self, instance: Instance, given: Input, *, from_parking: bool = False, foreseen: Foreseen | None = None
-    ) -> Transition:
+    def _apply(self, instance: Instance, given: Input, *, from_parking: bool = False) -> Transition:
         if instance.saga is None:
             loaded = f"no definition of {instance.name} in its version is loaded here"
             why = instance.unreadable or (loaded if instance.name else "no saga of this id has been started")
             return Transition(Verdict.PARKED, note=why)
         try:
-            if foreseen is not None:
-                transition, moved = foreseen.transition, foreseen.moved
-            else:
-                transition, state = move(instance.saga, instance.id, instance.state, given)
-                moved = moved_by(instance, given, transition, state, self._work.now)
-        except Exception as error:  # noqa: BLE001 - DESIGN rule: what a definition raises makes that one instance stuck
+            transition, state = move(instance.saga, instance.id, instance.state, given)
+            moved = moved_by(instance, given, transition, state, self._work.now)
+        except Exception as error:  # DESIGN rule: what a definition raises makes that one instance stuck
+            if self._beforehand:
+                raise
             transition = self._failed(instance, given, error)
             moved = moved_by(instance, given, transition, fold(instance.state, transition.facts), self._work.now)
         if moved is not None:
@@ -218,7 +230,8 @@ class Folding:
             self._tell(instance, given, moved.state)
 
     def _tell(self, instance: Instance, given: Input, state: SagaState) -> None:
-        structlog.get_logger().debug(
+        tell = partial(
+            structlog.get_logger().debug,
             "saga_moved",
             saga=instance.name,
             saga_id=str(instance.id),
@@ -228,15 +241,35 @@ class Folding:
             status=state.status.value,
             step=state.current,
         )
+        if self._beforehand:
+            self._work.after_commit.append(tell)
+        else:
+            tell()
 
     async def write(self) -> None:
         """Hand instances, histories and parked events to the batch's work, which writes them with all of its own.
 
         Its checks raise Conflict then, where somebody came between.
         """
-        loading, writes = self._loading, self._work.writes
-        touched = [each for each in self._instances.values() if each.revision > each.loaded_revision]
-        await loading.hold(touched)
+        touched = self._touched()
+        await self._loading.hold(touched)
+        # At once: one statement could not delete a row and insert it anew.
+        await search.forget(self._work.connection, _found_otherwise(touched))
+        self._collect(touched)
+
+    def draft(self) -> bool:
+        """The same of what is held already, where nothing has to be asked of the database; returns whether it is so."""
+        touched = self._touched()
+        if _found_otherwise(touched):
+            return False
+        self._collect(touched)
+        return True
+
+    def _touched(self) -> list[Instance]:
+        return [each for each in self._instances.values() if each.revision > each.loaded_revision]
+
+    def _collect(self, touched: Sequence[Instance]) -> None:
+        loading, writes, lines = self._loading, self._work.writes, self.history
         several = driver.dialect(self._work.connection) != "sqlite"  # which has one writer at a time
         if several and (touched or loading.parked.rows):
             self._work.check(*parked.unchanged(writes, loading.parked, loading.ids))
@@ -247,20 +280,20 @@ class Folding:
         # Nobody needs it before, and others wait for this commit.
         self._work.after_commit.append(partial(loading.remembered.keep, self._written))
         changed.extend(each.row for each in loading.set_aside)
-        self.history.extend(each.line for each in loading.set_aside)
+        lines.extend(each.line for each in loading.set_aside)
         groups = (("name", "version", "status", "reason"), ("started_at", "updated_at"), ("traceparent",))
         same = alike(fresh, *groups, order=COLUMNS)
         careful = self._work.careful
         inserted = writes.insert(saga_table, COLUMNS, fresh, ignore_conflicts=careful, alike=same, counted=careful)
         updated = timers.update_instances(writes, changed)
         # Who came between has written the same places in histories: the instances tell that, and what to do.
-        same = alike(self.history, ("at",), order=HISTORY)
-        told = writes.insert(saga_history, HISTORY, self.history, ignore_conflicts=careful, alike=same, counted=careful)
+        same = alike(lines, ("at",), order=HISTORY)
+        told = writes.insert(saga_history, HISTORY, lines, ignore_conflicts=careful, alike=same, counted=careful)
 
         def check() -> None:
             if updated.count != len(changed) or (careful and inserted.count != len(fresh)):
                 raise Conflict("another process moved an instance of this batch")
-            if careful and told.count != len(self.history):
+            if careful and told.count != len(lines):
                 raise history.CorruptHistory(
                     "a history holds transitions already that its instance does not know of; somebody has changed or "
                     "deleted the row in saga and left those in saga_history"
@@ -268,16 +301,15 @@ class Folding:
 
         counted: list[tuple[Outcome, Sequence[Any]]] = [(updated, changed)]
         if careful:
-            counted.extend(((inserted, fresh), (told, self.history)))
+            counted.extend(((inserted, fresh), (told, lines)))
         for outcome, rows in counted:
             outcome.guard = exactly(len(rows))
         if looked_at := [outcome for outcome, rows in counted if rows]:
             self._work.check(check, *looked_at)
         self._tell_of_set_aside()
         found = {each.id: each.attributes for each in touched if each.attributes is not None}
-        begun = {each.id for each in starting}
-        if found:
-            await search.write(self._work.connection, writes, found, fresh=begun, careful=careful)
+        # Whoever has started the same instance meanwhile has written the same; it is found out by the instance.
+        search.add(writes, found, careful=careful)
         self._parked.write(writes)
 
     def _tell_of_set_aside(self) -> None:
@@ -288,7 +320,7 @@ class Folding:
 
     def _row(self, instance: Instance) -> tuple[Any, ...]:
         """What is written of it; an instance under way is remembered for the next batch that it is in."""
-        found = instance.kept or kept(instance)
+        found = kept(instance)
         if found.deadline is not None:
             self._work.wake(found.deadline)
         if instance.saga is not None and instance.state is not None and not instance.ended:
@@ -296,7 +328,20 @@ class Folding:
         return found.row
 
 
+def _found_otherwise(touched: Sequence[Instance]) -> list[UUID]:
+    """Those that were there before and are found by other attributes now."""
+    return [each.id for each in touched if each.attributes is not None and each.loaded_revision]
+
+
 @lru_cache(maxsize=8)
 def _heard(_loggers: type) -> bool:
     """Whether loggers of this class tell of transitions; to make one takes as long as to fold three facts."""
     return bool(structlog.get_logger().is_enabled_for(logging.DEBUG))
+
+
+def _arrived(envelope: Envelope, event: Event, now: datetime) -> EventArrived:
+    try:
+        cause = uuid_of(envelope.causation_id) if envelope.causation_id else None
+    except ValueError:
+        cause = None
+    return known_as(EventArrived(now, envelope.id, event, envelope.source, cause), envelope.text)

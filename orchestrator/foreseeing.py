@@ -1,107 +1,84 @@
-"""What a lone event will do, decided while the database is still looking for the instance that it concerns.
+"""A lone event, folded beforehand: while the database is still looking for the instance that it concerns.
 
-A transition is reckoned of values alone, and a process knows the instances that it has moved last: so it can be
-reckoned before the instance's row has come, with all that will be written of it. Nothing is believed because of it. The
-row is locked and read as ever; if it makes the same instance, the same input does the same to it, and nothing has to be
-reckoned again. Otherwise what was foreseen is as if it had never been.
+What is written of an event follows from values alone: the event, and the rows that are read. A process knows the
+instances that it has moved last, and so what it is going to read. It folds the event over that, into a draft, while it
+would only wait. Nothing is believed because of it: the rows are locked and read as ever. Where they are to the letter
+what was expected, the draft is what would be written now; otherwise it is as if it had never been, and the event is
+folded over what was read.
 
-A definition's functions are called once more then, as they are when a transaction is begun anew.
+A definition's functions are then called once more, as they are when a transaction is begun anew.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import timedelta
 from functools import partial
 
-from contracts.message import Event
 from contracts.value import value
-from messaging.envelope import Envelope, uuid_of
 from messaging.received import Received
 from messaging.work import Work
 from orchestrator import moments
 from orchestrator.catalog import Catalog, Target
-from orchestrator.instance import Instance, Moved, kept, moved_by
+from orchestrator.folding import Folding
+from orchestrator.instance import Instance
+from orchestrator.loading import Loaded, Loading
+from orchestrator.metering import SagaMeter
 from orchestrator.remembered import Remembered
-from orchestrator.saga.inputs import EventArrived, known_as
-from orchestrator.saga.machine import Transition, move
+from orchestrator.texts import Texts
 
 
 @value
-class Foreseen:
-    """What a message will do to an instance, if that is this one."""
+class _Draft:
+    """What a message does where this is what is read of its instance; None: that there is none."""
 
     received: Received
-    instance: Instance
-    given: EventArrived
-    transition: Transition
-    moved: Moved | None
+    expected: tuple[Instance, Texts] | None
+    work: Work
 
 
 class Foresight:
-    """What was foreseen of one batch, where that is of one message."""
+    """What is foreseen of one batch, where that is one event for one instance."""
 
-    def __init__(self) -> None:
-        self._found: Foreseen | None = None
+    def __init__(self, catalog: Catalog, patience: timedelta, meter: SagaMeter, remembered: Remembered) -> None:
+        self._catalog = catalog
+        self._patience = patience
+        self._meter = meter
+        self._remembered = remembered
+        self._draft: _Draft | None = None
 
-    def look_soon(
-        self, catalog: Catalog, work: Work, remembered: Remembered, target: Target, received: Received
-    ) -> None:
+    def look_soon(self, work: Work, target: Target, received: Received) -> None:
         """Have it foreseen as soon as the caller waits for something: the database, which has its statement then."""
-        look = partial(self.look, catalog, work, remembered, target, received)
-        asyncio.get_running_loop().call_soon(look)
+        asyncio.get_running_loop().call_soon(partial(self.look, work, target, received))
 
-    def of(self, received: Received, instance: Instance) -> Foreseen | None:
-        """What this message does to this instance, as it is now."""
-        found = self._found
-        if found is None or found.received is not received:
-            return None
-        # Whether two states are the same only itself can tell: what a definition keeps in its data may not be compared.
-        if found.instance.state is not instance.state or found.instance.saga is not instance.saga:
-            return None
-        return found if found.instance == instance else None
-
-    def look(self, catalog: Catalog, work: Work, remembered: Remembered, target: Target, received: Received) -> None:
+    def look(self, work: Work, target: Target, received: Received) -> None:
         """Foresee it, where that can be done; raises nothing."""
-        last, event = remembered.last(target.saga_id), received.message
-        if not isinstance(event, Event) or (last is None and not target.starts):
+        expected = self._remembered.last(target.saga_id)
+        if (expected is None and not target.starts) or _goes_back(expected, work):
             return
-        instance = meant(catalog, target, None if last is None else last.as_read())
-        if instance is None or instance.saga is None:
-            return
-        instance.arrive(received.envelope.traceparent)
-        given = arrived(received.envelope, event, moments.taken_up(work.now, instance.moved_at))
-        after = instance.as_read()
+        draft = Work(work.connection, work.now, work.service, work.consumer, careful=work.careful)
+        loaded = Loaded(self._remembered, [target.saga_id])
+        if expected is not None:
+            loaded.instances[target.saga_id] = expected[0].as_read()
+        plan = Folding(self._catalog, self._patience, draft, loaded, beforehand=True)
+        plan.watch = self._meter.watch(draft)
         try:
-            transition, state = move(instance.saga, instance.id, instance.state, given)
-            moved = moved_by(after, given, transition, state, work.now)
-            if moved is not None:
-                after.become(moved, given.at)
-                moved = replace(moved, kept=kept(after))
+            plan.event(received, target)
+            if plan.draft():
+                self._draft = _Draft(received, expected, draft)
         except Exception:  # noqa: BLE001 - a definition's own function: it is asked again in earnest, and told of there
             return
-        self._found = Foreseen(received, instance, given, transition, moved)
 
-
-def meant(catalog: Catalog, target: Target, found: Instance | None) -> Instance | None:
-    """The instance that a target names: as it was found, or a new one where it may be begun."""
-    if found is None:
-        if not target.certain:
+    def of(self, fresh: Sequence[Received], loading: Loading) -> Work | None:
+        """What these messages write, if what `loading` has read is what was expected."""
+        found = self._draft
+        if found is None or len(fresh) != 1 or fresh[0] is not found.received or not loading.has_read(found.expected):
             return None
-        return Instance(target.saga_id, target.name, catalog.newest(target.name), target.key or "")
-    if not found.key and target.key:
-        found.key = target.key
-    if found.saga is None and not found.loaded_revision and target.name:
-        # An early answer knows only the instance's id; whoever knows the key knows the saga too.
-        found.name, found.saga = target.name, catalog.newest(target.name)
-    return found
+        return found.work
 
 
-def arrived(envelope: Envelope, event: Event, now: datetime) -> EventArrived:
-    """The input that an event is."""
-    try:
-        cause = uuid_of(envelope.causation_id) if envelope.causation_id else None
-    except ValueError:
-        cause = None
-    return known_as(EventArrived(now, envelope.id, event, envelope.source, cause), envelope.text)
+def _goes_back(expected: tuple[Instance, Texts] | None, work: Work) -> bool:
+    """Whether the transition would lie before the last one: somebody is told of that as soon as it is decided."""
+    moved_at = None if expected is None else expected[0].moved_at
+    return moved_at is not None and moments.taken_up(work.now, moved_at) < moved_at

@@ -58,9 +58,7 @@ class Instance:
     written: str = ""
     """The JSON of its state's data, where that has been written already."""
     text: str = field(default="", compare=False)
-    """Its id, as it stands in every message."""
-    kept: KeptInstance | None = field(default=None, compare=False)
-    """What is written of it, where its last transition has told."""
+    """Its id, as it stands in every message, where that has been written already."""
 
     def arrive(self, place: str | None) -> None:
         """It is moved by an input from this place of a trace: one of another trace does not take it over there."""
@@ -71,7 +69,7 @@ class Instance:
 
     def become(self, moved: Moved, at: datetime) -> None:
         """It is moved by this transition at this moment."""
-        self.state, self.written, self.kept = moved.state, moved.written, moved.kept
+        self.state, self.written = moved.state, moved.written
         self.attributes = self.attributes if moved.attributes is None else moved.attributes
         self.revision += 1
         self.started_at = self.started_at or at
@@ -81,7 +79,7 @@ class Instance:
         """It is written, with these texts: from now on it is as it will be when its row is read the next time."""
         self.loaded_revision, self.status, self.place = self.revision, texts.status, self.traceparent
         self.version = self.version if self.saga is None else self.saga.version
-        self.parked, self.attributes, self.kept = [], None, None
+        self.parked, self.attributes = [], None
 
     def as_read(self) -> Instance:
         """Another one, to be changed instead of this one, which is as its row was read and nothing is parked for."""
@@ -120,8 +118,6 @@ class Moved:
     """Of its history, in the order of HISTORY."""
     sends: list[OutboxRow]
     attributes: Mapping[str, str] | None
-    kept: KeptInstance | None = None
-    """What is written of the instance if nothing else moves it, where somebody has reckoned that already."""
 
 
 def moved_by(

@@ -14,12 +14,12 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
+from messaging.bulk import Outcome
 from messaging.plans import plan
 from messaging.shapes import Select
 from messaging.work import Work
 from orchestrator import history, moments, parked, stamping, versions
 from orchestrator.catalog import Catalog
-from orchestrator.foreseeing import Foresight
 from orchestrator.instance import COLUMNS, Instance
 from orchestrator.remembered import Remembered
 from orchestrator.schema import saga as saga_table
@@ -28,7 +28,23 @@ from orchestrator.sharding import Placement
 from orchestrator.texts import Texts
 
 
-class Loading:
+class Loaded:
+    """What a batch is folded over."""
+
+    def __init__(self, remembered: Remembered, ids: Sequence[UUID]) -> None:
+        self.remembered = remembered
+        self.ids = ids
+        self.instances: dict[UUID, Instance] = {}
+        self.parked = Outcome()
+        """What was parked for these when we looked."""
+        self.set_aside: list[SetAside] = []
+        """What becomes of those whose row cannot be read."""
+
+    async def hold(self, touched: Sequence[Instance]) -> None:
+        """Before these are written, hold what must not change meanwhile: here it is held already."""
+
+
+class Loading(Loaded):
     """Adds to `work.writes` what it reads; `read` runs them, where nobody else has.
 
     `starting` names sagas of which an instance may be started: what is written down of the definition that it would
@@ -44,23 +60,16 @@ class Loading:
         starting: Iterable[str] = (),
         placement: Placement | None = None,
     ) -> None:
+        super().__init__(remembered, sorted(ids, key=_NUMBER))
         self._catalog = catalog
         self._work = work
-        self.remembered = remembered
         self._placement = placement
-        self.foresight = Foresight()
-        """What a lone message does, where that was foreseen while these were read."""
-        self.ids = sorted(ids, key=_NUMBER)
-        self.instances: dict[UUID, Instance] = {}
         self.written: dict[tuple[str, int], str | None] = {}
         """The fingerprints written down of the definitions (name and version) of instances that have not ended."""
-        self.set_aside: list[SetAside] = []
-        """What becomes of those whose row cannot be read."""
         reads = work.writes
         self._stamp = stamping.hold_with(reads, placement) if placement is not None and ids else None
         self._rows = reads.add(_READ, self.ids)
         self.parked = parked.look(reads, self.ids)
-        """What was parked for these when we looked."""
         self._held = [saga for name in sorted(set(starting)) if (saga := catalog.newest(name)) is not None]
         """Definitions that nobody changes until the end of the transaction."""
         self._definitions = versions.hold_with(reads, self._held)
@@ -81,6 +90,21 @@ class Loading:
                 saga = self._catalog.newest(event.name)
                 instance = self.instances[event.saga_id] = Instance(event.saga_id, event.name, saga, "")
             instance.parked.append(event)
+
+    def has_read(self, expected: tuple[Instance, Texts] | None) -> bool:
+        """Whether the one row that has come is this instance's, with these texts, or (None) no row has.
+
+        Only where nothing is parked for it, and where the definition and the shard are still the ones; False says no
+        more than that `read` has to look.
+        """
+        found = self._rows.rows
+        if self._rows.waits or self.parked.rows or len(found) != (expected is not None):
+            return False
+        if self._stamp is not None and (self._placement is None or not stamping.same(self._stamp, self._placement)):
+            return False
+        if not versions.same(versions.written_of(self._definitions, self._held), self._held):
+            return False
+        return expected is None or _is_row_of(found[0], *expected)
 
     async def hold(self, touched: Sequence[Instance]) -> None:
         """What was parked may start an instance, too: hold its definition like those that were foreseen."""
@@ -120,3 +144,27 @@ class Loading:
 _NUMBER = attrgetter("int")  # what UUIDs compare by, at a fraction of the price
 _COLUMNS = tuple(saga_table.c[name] for name in COLUMNS if name != "deadline")
 _READ = plan(Select, _COLUMNS, saga_table.c.id, "ORDER BY id FOR UPDATE", versions.FINGERPRINT)
+
+
+def _is_row_of(row: Any, instance: Instance, texts: Texts) -> bool:
+    """Whether the row says what was written of the instance, and that its definition is still the one."""
+    state, saga = instance.state, instance.saga
+    if state is None or saga is None:
+        return False
+    written = (
+        instance.id,
+        instance.name,
+        instance.version,
+        instance.key,
+        texts.status,
+        state.waits_for,
+        texts.reason,
+        texts.data,
+        texts.progress,
+        instance.revision,
+        instance.started_at,
+        instance.moved_at,
+        instance.traceparent,
+    )
+    # Its last cell is the fingerprint, which is none where nobody has written one down.
+    return bool(row[:-1] == written) and (row[-1] is None or versions.same({versions.key(saga): row[-1]}, (saga,)))

@@ -40,10 +40,9 @@ class Remembered:
     def __len__(self) -> int:
         return len(self._known)
 
-    def last(self, identity: UUID) -> Instance | None:
+    def last(self, identity: UUID) -> tuple[Instance, Texts] | None:
         """The instance as its row has it, if nobody has written that since; not to be changed."""
-        found = self._known.get(identity)
-        return None if found is None else found[0]
+        return self._known.get(identity)
 
     def take(self, identity: UUID, saga: Saga[Any], texts: Texts) -> SagaState | None:
         """What these texts say to this definition, if they are what was kept; it has to be kept again afterwards."""

@@ -65,33 +65,29 @@ def comparable(value: str) -> str:
 _NUMBER = attrgetter("int")  # what UUIDs compare by, a tenth as dear as their own comparison
 
 
-async def write(
-    connection: AsyncConnection,
-    writes: Writes,
-    found: Mapping[UUID, Mapping[str, str]],
-    *,
-    fresh: Collection[UUID] = frozenset(),
-    careful: bool = True,
-) -> None:
-    """Make these the attributes of these instances, once `writes` has run; of `fresh` instances there are none yet.
+async def forget(connection: AsyncConnection, ids: Collection[UUID]) -> None:
+    """Delete the attributes of these instances."""
+    await bulk.delete(connection, saga_attribute.c.saga_id, sorted(ids, key=_NUMBER))
 
-    Not `careful`, it is a unique violation where there are.
-    What the others had is deleted at once: one statement could not delete a row and insert it anew.
+
+def add(writes: Writes, found: Mapping[UUID, Mapping[str, str]], *, careful: bool = True) -> None:
+    """Make these the attributes of these instances, which have none, once `writes` has run.
+
+    Not `careful`, it is a unique violation where they have.
     """
-    await bulk.delete(connection, saga_attribute.c.saga_id, sorted(found.keys() - fresh, key=_NUMBER))
     records = [
         {"saga_id": identity, "name": name, "value": comparable(value)}
         for identity in sorted(found, key=_NUMBER)
         for name, value in found[identity].items()
     ]
-    # Whoever has started the same instance meanwhile has written the same; the engine finds out by the instance.
     writes.insert(saga_attribute, _COLUMNS, records, ignore_conflicts=careful)
 
 
 async def index(connection: AsyncConnection, found: Mapping[UUID, Mapping[str, str]]) -> None:
-    """The same at once, of instances that this transaction has locked."""
+    """Make these the attributes of instances that this transaction has locked."""
     writes = Writes()
-    await write(connection, writes, found)
+    await forget(connection, found)
+    add(writes, found)
     await writes.run(connection)
 
 

@@ -58,9 +58,14 @@ def hold_with(reads: Writes, placement: Placement) -> Outcome:
     return reads.add(_HOLD, (placement.number,))
 
 
+def same(held: Outcome, placement: Placement) -> bool:
+    """Whether the stamp that is held is this one."""
+    return held.rows == [(placement.number, placement.shards)]
+
+
 async def compare(connection: AsyncConnection, held: Outcome, placement: Placement) -> None:
     """Raises WrongShard where the stamp that is held has been changed since this process started."""
-    if [Placement(*row) for row in held.rows] == [placement]:
+    if same(held, placement):
         return
     # What was changed while it was waited for is not among what the waiting statement saw.
     found = await stamp(connection)

@@ -195,7 +195,7 @@ async def hold(connection: AsyncConnection, starting: Iterable[Saga[Any]]) -> No
     held = hold_with(reads, definitions)
     await reads.run(connection)
     written = written_of(held, definitions)
-    await _compare(connection, [(each, written[key]) for each in definitions if (key := _key(each)) in written])
+    await _compare(connection, [(each, written[name]) for each in definitions if (name := key(each)) in written])
 
 
 def hold_with(reads: Writes, starting: Iterable[Saga[Any]]) -> Outcome:
@@ -207,10 +207,16 @@ def hold_with(reads: Writes, starting: Iterable[Saga[Any]]) -> Outcome:
 def written_of(held: Outcome, starting: Iterable[Saga[Any]]) -> dict[tuple[str, int], str]:
     """The fingerprints written down of these definitions, where there are any."""
     known = {(row.name, row.version): row.fingerprint for row in held.rows}
-    return {key: known[key] for each in starting if (key := _key(each)) in known}
+    return {name: known[name] for each in starting if (name := key(each)) in known}
 
 
-def _key(definition: Saga[Any]) -> tuple[str, int]:
+def same(written: Mapping[tuple[str, int], str], definitions: Iterable[Saga[Any]]) -> bool:
+    """Whether what is written down of these definitions, where that is so, is what they are here."""
+    return all(written.get(key(each), _fingerprint(each)) == _fingerprint(each) for each in definitions)
+
+
+def key(definition: Saga[Any]) -> tuple[str, int]:
+    """What a definition is written down by."""
     return definition.name, definition.version
 
 

@@ -1,30 +1,30 @@
-"""What is foreseen of a lone message is what would have been decided, or nothing at all."""
+"""What was drafted of a lone event is written where the rows that were read are what was expected, and only there."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import replace
+from collections import namedtuple
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import Mock
 from uuid import UUID
 
 import pytest
+import structlog
 
 from contracts.message import Event
+from messaging.consumer import Batch
 from messaging.envelope import Envelope
 from messaging.received import Received
 from messaging.work import Work
 from orchestrator import PIVOT, Saga, Step
-from orchestrator.catalog import Catalog, Target
-from orchestrator.folding import Folding
-from orchestrator.foreseeing import Foresight, arrived
-from orchestrator.instance import Instance, kept
-from orchestrator.loading import Loading
-from orchestrator.parked import ParkedEvent
-from orchestrator.remembered import Remembered
-from orchestrator.saga.state import SagaState, Status, saga_id
+from orchestrator.catalog import Catalog
+from orchestrator.engine import Engine
+from orchestrator.instance import COLUMNS
+from orchestrator.saga.fingerprint import fingerprint
+from orchestrator.saga.state import Direction, command_id, saga_id
+from orchestrator.sharding import ALONE
 from tests.unit.work import Approved, Begun, Done, Refused, Withdrawn, approval, cancel_on_withdrawal, doing, step
 from tests.unit.work import Work as Data
 from tests.unit.work import work_saga as saga_of
@@ -32,6 +32,17 @@ from tests.unit.work import work_saga as saga_of
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PLACE, ELSEWHERE = (f"00-{trace * 32}-{'2' * 16}-01" for trace in "13")
 ID = saga_id("work", 1)
+Tables = Mapping[str, list[dict[str, Any]]]
+"""What lies in each table, or is read from it."""
+
+
+class _Uncompared(list[Any]):
+    """What is equal to every other, for it is looked at by itself."""
+
+    __hash__ = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Uncompared)
 
 
 def _breaks(data: Data, event: Done) -> Data:
@@ -56,164 +67,191 @@ def _sagas() -> list[Saga[Data]]:
     ]
 
 
-OLDER, SAGA = _sagas()
-CATALOG = Catalog((OLDER, SAGA))
-STARTING, MEANT = Target(ID, "work", "1", starts=True), Target(ID, "", None)
+SAGAS = _sagas()
+FINGERPRINT = fingerprint(SAGAS[1])
 
 
-def _received(event: Event, cause: str | None = None, place: str | None = None) -> Received:
+def _received(event: Event, step: str | None = None, place: str | None = None) -> Received:
+    cause = None if step is None else str(command_id(ID, step, Direction.ACTION, 1))
     envelope = Envelope(UUID(int=5), event.wire_type, 1, "worker", NOON, str(ID), cause, traceparent=place)
     return Received(envelope, event, {}, "{}", "orchestrator.events")
 
 
-def _folding(found: Instance | None, foresight: Foresight) -> tuple[Folding, Work]:
+def _read(work: Work, tables: Tables) -> None:
+    """Have what the work asks for come as these rows."""
+    given, work.writes._given = work.writes._given, []
+    tables = {"saga_shard": [{"number": ALONE.number, "shards": ALONE.shards}], **tables}
+    for plan, _, outcome in given:
+        shape: Any = plan._shape
+        kind: Any = namedtuple("Row", [name for name, _ in shape.returned])  # type: ignore[misc]  # noqa: PYI024
+        outcome.rows = [kind(*map(row.get, kind._fields)) for row in tables.get(shape.where.table.name, ())]
+        outcome.waits = False
+
+
+async def _does(engine: Engine, received: Received, tables: Tables, *, foreseen: bool) -> dict[str, Any]:
+    """All that an engine hands to be written of a message, where it reads these rows."""
     work = Work(Mock(), NOON, "orchestrator", "orchestrator")
-    loading = Loading(CATALOG, work, Remembered(), {ID})
-    loading.foresight = foresight
-    if found is not None:
-        loading.instances[ID] = found
-    return Folding(CATALOG, timedelta(days=1), work, loading), work
+    act = engine.begin(work, [received], [])
+    if foreseen:
+        await asyncio.sleep(0)  # until which the loop has had its turn
+    _read(work, tables)
+    await act(work, Batch([received]))
+    after_commit: list[Any] = [*work.after_commit]
+    return {
+        "written": [(plan, rows) for plan, rows, _ in work.writes._given],
+        "guarded": [outcome.guard for _, _, outcome in work.writes._given],
+        "looked at": [len(outcomes) for _, outcomes in work._checks],
+        "sent": work.sends,
+        "settled": work.settled,
+        "causes": work.causes,
+        "wake at": work.wake_at,
+        "letters": work._letters,
+        "kept": [each.args[0] for each in after_commit if each.args[0] != "saga_moved"],
+        "after commit": _Uncompared(after_commit),
+    }
 
 
-def _does(found: Instance | None, received: Received, target: Target, foresight: Foresight) -> list[object]:
-    """All that a message does to an instance, and has written."""
-    plan, work = _folding(found, foresight)
-    plan.event(received, target)
-    instance = plan.touched(ID)
-    row = None
-    if instance is not None and instance.revision > instance.loaded_revision:
-        row = instance.kept or kept(instance)
-    told = instance and replace(instance, kept=None, text="", parked=[replace(each) for each in instance.parked])
-    return [told, row, plan.history, work.sends, work.causes, work.settled, work.wake_at]
+async def _started(*answers: str) -> tuple[Engine, dict[str, Any]]:
+    """An engine that has started an instance, and been answered, and the instance's row."""
+    engine, row = Engine(Catalog(SAGAS)), None
+    inputs = [_received(Begun(id=1), place=PLACE), *(_received(Done(note="deep"), each) for each in answers)]
+    for received in inputs:
+        work = Work(Mock(), NOON, "orchestrator", "orchestrator")
+        act = engine.begin(work, [received], [])
+        _read(work, {"saga": [] if row is None else [row]})
+        await act(work, Batch([received]))
+        for plan, rows, _ in work.writes._given:
+            shape: Any = plan._shape
+            if getattr(shape, "table", None) is None or shape.table.name != "saga":
+                continue
+            if row is None:
+                row = dict(zip(COLUMNS, rows[0], strict=True)) | {"fingerprint": FINGERPRINT}
+            else:
+                names = (*shape.keys, *shape.columns, "next")
+                row |= dict(zip(names, rows[0], strict=True)) | {"revision": rows[0][-1]}
+        for act_now in work.after_commit:
+            act_now()
+    assert row is not None
+    return engine, row
 
 
-async def _foreseen(last: Instance | None, received: Received, target: Target) -> Foresight:
-    foresight, remembered = Foresight(), Remembered()
-    if last is not None:
-        remembered.keep([(last, kept(last).texts)])
-    foresight.look_soon(CATALOG, Work(Mock(), NOON, "orchestrator", "orchestrator"), remembered, target, received)
-    await asyncio.sleep(0)  # until which its turn has come
-    return foresight
-
-
-def _moved(*answers: str) -> Instance:
-    """The instance as it is written when it has been started and these steps have been answered."""
-    plan, work = _folding(None, Foresight())
-    plan.event(_received(Begun(id=1), place=PLACE), STARTING)
-    for note in answers:
-        plan.event(_received(Done(note=note), str(work.sends[-1].message_id)), MEANT)
-    instance = plan.touched(ID)
-    assert instance is not None
-    return instance
-
-
-def _asked(instance: Instance) -> str:
-    """The command that it waits for an answer to."""
-    assert instance.state is not None
-    return str(next(each.command for each in instance.state.steps.values() if each.underway))
-
-
-def _with_data(found: Instance, **changes: Any) -> Instance:
-    assert found.state is not None
-    return replace(found, state=replace(found.state, **changes))
-
-
-_PARKED = ParkedEvent(7, ID, UUID(int=9), "work", "work.approved", "q", "{}", "early", NOON, NOON + timedelta(days=1))
-ROWS: dict[str, Callable[[Instance], Instance | None]] = {
-    "gone": lambda _: None,
-    "moved by another": lambda found: replace(found, revision=found.revision + 1, loaded_revision=found.revision + 1),
-    "the same, read anew": _with_data,
-    "stuck": lambda found: _with_data(found, status=Status.STUCK),
-    "ended": lambda found: _with_data(found, status=Status.ABANDONED),
-    "of another version": lambda found: replace(found, saga=OLDER, version=1),
-    "unreadable": lambda found: replace(found, saga=None, state=None, unreadable="torn"),
-    "never started": lambda found: replace(found, state=SagaState()),
-    "with another key": lambda found: replace(found, key="2"),
-    "moved a moment ahead": lambda found: replace(found, moved_at=NOON + timedelta(seconds=3)),
-    "moved far ahead": lambda found: replace(found, moved_at=NOON + timedelta(hours=3)),
-    "started at another time": lambda found: replace(found, started_at=NOON - timedelta(days=1)),
-    "in another trace": lambda found: replace(found, traceparent=ELSEWHERE, place=ELSEWHERE),
-    "with something parked": lambda found: replace(found, parked=[_PARKED]),
-    "written otherwise": lambda found: replace(found, written='{"id":1,"log":[] }'),
+PARKED = {
+    "id": 7,
+    "saga_id": ID,
+    "message_id": UUID(int=9),
+    "name": "work",
+    "type": "work.approved",
+    "queue": "q",
+    "body": "{}",
+    "reason": "early",
+    "parked_at": NOON,
+    "retry_at": NOON + timedelta(days=1),
 }
-MESSAGES: dict[str, Callable[[Instance], tuple[Received, Target]]] = {
-    "answer": lambda found: (_received(Done(note="!"), _asked(found), PLACE), MEANT),
-    "answer of another trace": lambda found: (_received(Done(), _asked(found), ELSEWHERE), MEANT),
-    "refusal": lambda found: (_received(Refused(), _asked(found)), MEANT),
-    "answer to nothing": lambda _: (_received(Done(), "no id at all"), MEANT),
-    "early": lambda _: (_received(Approved(id=1)), Target(ID, "work", "1")),
-    "withdrawal": lambda _: (_received(Withdrawn(id=1)), Target(ID, "work", "1")),
-    "second start": lambda _: (_received(Begun(id=1)), STARTING),
-    "perhaps another's": lambda found: (_received(Done(), _asked(found)), Target(ID, "", None, certain=False)),
+CHANGES: dict[str, dict[str, Any]] = {
+    "moved by another": {"revision": 9},
+    "stuck": {"status": "stuck"},
+    "ended": {"status": "abandoned"},
+    "of another version": {"version": 1, "fingerprint": None},
+    "of a version unknown here": {"version": 7},
+    "torn": {"progress": "{"},
+    "of other data": {"data": '{"id":1,"log":["by hand"]}'},
+    "the same data, written otherwise": {"data": '{"id": 1, "log": []}'},
+    "for another reason": {"reason": "somebody says so"},
+    "at another step": {"step": "elsewhere"},
+    "with another key": {"key": "2"},
+    "moved a moment ahead": {"updated_at": NOON + timedelta(seconds=3)},
+    "moved far ahead": {"updated_at": NOON + timedelta(hours=3)},
+    "started at another time": {"started_at": NOON - timedelta(days=1)},
+    "in another trace": {"traceparent": ELSEWHERE},
+    "in no trace": {"traceparent": None},
+}
+MESSAGES: dict[str, Callable[[], Received]] = {
+    "answer": lambda: _received(Done(note="!"), "dig", PLACE),
+    "answer of another trace": lambda: _received(Done(), "dig", ELSEWHERE),
+    "refusal": lambda: _received(Refused(), "dig"),
+    "answer to nothing": lambda: _received(Done(), "nothing"),
+    "answer without a cause": lambda: _received(Done()),
+    "what breaks": lambda: _received(Done(), "fill"),
+    "what cannot be stored": lambda: _received(Done(note="!"), "fill"),
+    "early": lambda: _received(Approved(id=1)),
+    "withdrawal": lambda: _received(Withdrawn(id=1)),
+    "second start": lambda: _received(Begun(id=1)),
 }
 
 
+@pytest.mark.parametrize("answers", [(), ("dig",)], ids=["begun", "once answered"])
 @pytest.mark.parametrize("message", MESSAGES)
-@pytest.mark.parametrize("answers", [(), ("deep",)], ids=["goes on", "breaks"])
-async def test_whatever_the_row_is_the_same_comes_of_it(message: str, answers: tuple[str, ...]) -> None:
-    """As it was written, or changed in whatever way meanwhile: with and without what was foreseen."""
-    last = _moved(*answers)
-    received, target = MESSAGES[message](last)
-    foresight = await _foreseen(last, received, target)
-    for row, change in {"as it was": replace, **ROWS}.items():
-        # A copy for each: an instance is changed by what is folded over it.
-        one, other = (change(replace(last, parked=[])) for _ in range(2))
-        assert _does(one, received, target, foresight) == _does(other, received, target, Foresight()), row
+async def test_whatever_is_read_the_same_is_written(message: str, answers: tuple[str, ...]) -> None:
+    """What was expected, or a row that was changed in whatever way meanwhile: as if nothing had been foreseen."""
+    _, row = await _started(*answers)
+    found: list[Tables] = [{"saga": [row | change]} for change in ({}, {"fingerprint": None}, *CHANGES.values())]
+    found += [{}, {"saga": [row], "parked_event": [PARKED]}, {"parked_event": [PARKED]}]
+    for tables in found:
+        received = MESSAGES[message]()
+        one, other = [(await _started(*answers))[0] for _ in range(2)]
+        results = []
+        for engine, foreseen in ((one, True), (other, False)):
+            with structlog.testing.capture_logs() as told:
+                does = await _does(engine, received, tables, foreseen=foreseen)
+                for act_now in does["after commit"]:
+                    act_now()
+            results.append((does, told))
+        assert results[0] == results[1], tables
 
 
-@pytest.mark.parametrize("row", ROWS)
-async def test_nothing_is_foreseen_of_another_row(row: str) -> None:
-    """Whatever a transition, or what is written of it, depends on: where it differs, it is decided anew."""
-    last = _moved()
-    received, target = MESSAGES["answer"](last)
-    foresight = await _foreseen(last, received, target)
-    same, other = replace(last), ROWS[row](replace(last))
-    same.arrive(PLACE)
-    assert foresight.of(received, same) is not None
-    if other is not None:
-        other.arrive(PLACE)
-        assert foresight.of(received, other) is None
-    assert foresight.of(replace(received), same) is None
+@pytest.fixture
+def decided(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
+    """Events that a definition's own function has been asked about."""
+    asked: list[Event] = []
+    told = Data.told
+
+    def tell(data: Data, what: str) -> Data:
+        asked.append(Done(note=what))
+        return told(data, what)
+
+    monkeypatch.setattr(Data, "told", tell)
+    return asked
 
 
-async def test_a_start_is_foreseen_of_nothing() -> None:
-    """Where no instance is remembered, one that an event starts is not there yet; any other is not known."""
-    for event, target, known in ((Begun(id=1), STARTING, True), (Approved(id=1), Target(ID, "work", "1"), False)):
-        received = _received(event)
-        foresight = await _foreseen(None, received, target)
-        fresh = Instance(ID, "work", SAGA, "1")
-        assert (foresight.of(received, fresh) is not None) == known
-        assert _does(None, received, target, foresight) == _does(None, received, target, Foresight())
+async def test_what_was_expected_is_decided_once(decided: list[Event]) -> None:
+    """Before the rows have come, and not again: also where no fingerprint is written down."""
+    for fingerprints in ({}, {"fingerprint": None}):
+        engine, row = await _started()
+        decided.clear()
+        received = _received(Done(), "dig")
+        assert await _does(engine, received, {"saga": [row | fingerprints]}, foreseen=True)
+        assert len(decided) == 1
 
 
-async def test_what_a_definition_raises_is_not_foreseen() -> None:
-    """It is asked again in earnest, where somebody is told of it, and the instance gets stuck."""
-    last = _moved("deep")
-    received = _received(Done(), _asked(last))
-    foresight = await _foreseen(last, received, MEANT)
-    assert foresight.of(received, replace(last)) is None
-    told = _does(replace(last), received, MEANT, foresight)[0]
-    assert isinstance(told, Instance)
-    assert told.state is not None
-    assert told.state.status is Status.STUCK
-    assert "it never works" in told.state.reason
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_row_that_says_anything_else_is_decided_anew(change: str, decided: list[Event]) -> None:
+    """Whatever it is: a definition is asked once more than where nothing was foreseen."""
+    asked = []
+    for foreseen in (False, True):
+        engine, row = await _started()
+        await asyncio.sleep(0)  # what was looked for in vain until now
+        decided.clear()
+        await _does(engine, _received(Done(), "dig"), {"saga": [row | CHANGES[change]]}, foreseen=foreseen)
+        asked.append(len(decided))
+    assert asked[1] == asked[0] + 1
 
 
-async def test_a_message_that_was_not_looked_at_in_time_is_decided_as_ever() -> None:
-    """Where the caller has not waited for anything yet, nothing is foreseen."""
-    last, foresight, remembered = _moved(), Foresight(), Remembered()
-    remembered.keep([(last, kept(last).texts)])
-    received = _received(Done(), _asked(last))
-    work = Work(Mock(), NOON, "orchestrator", "orchestrator")
-    foresight.look_soon(CATALOG, work, remembered, MEANT, received)
-    assert foresight.of(received, replace(last)) is None
+@pytest.mark.parametrize("change", [{}, {"revision": 9}], ids=["expected", "another row"])
+async def test_of_a_transition_somebody_is_told_once(change: dict[str, Any]) -> None:
+    """Where a process logs transitions: of what was only foreseen nobody hears, of what was drafted when it is done."""
+    engine, row = await _started()
+    with structlog.testing.capture_logs() as told:
+        does = await _does(engine, _received(Done(), "dig"), {"saga": [row | change]}, foreseen=True)
+        told_before = len(told)
+        for act_now in does["after commit"]:
+            act_now()
+    assert [(each["event"], each["step"]) for each in told] == [("saga_moved", ("fill",))]
+    assert told_before == (1 if change else 0)
 
 
-def test_a_cause_that_is_no_id_is_none() -> None:
-    """Whoever sent it may write there what he likes."""
-    event = Done()
-    assert [arrived(_received(event, cause).envelope, event, NOON).causation_id for cause in ("x", None, str(ID))] == [
-        None,
-        None,
-        ID,
-    ]
+async def test_another_definition_than_was_written_down_moves_nothing(decided: list[Event]) -> None:
+    """Whatever was foreseen: it is looked at, and the process ends."""
+    engine, row = await _started()
+    decided.clear()
+    with pytest.raises(TypeError, match="await"):  # it asks the database, which is none, what differs
+        await _does(engine, _received(Done(), "dig"), {"saga": [row | {"fingerprint": "another"}]}, foreseen=True)

@@ -20,7 +20,7 @@ from orchestrator.texts import Texts
 MOST = 4096
 """Instances remembered: more than are under way between two batches of one of them, unless participants fall behind.
 
-With 400 characters of texts each takes 3 KB, all of them 12 MiB.
+With 400 characters of texts each takes 3.5 KB, all of them 14 MiB.
 """
 MOST_CHARACTERS = 4 * 1024 * 1024
 """Of the texts of all of them, where they are longer than usual; the states that these say take several times as much

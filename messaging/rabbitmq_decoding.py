@@ -36,7 +36,12 @@ RabbitMQ's prefetch counts messages and not their bytes.
 Receiver = Callable[["RawDelivery"], None]
 
 _FRAME = struct.Struct(">BHI")
-_METHOD, _HEADER = 1, 2
+_KIND_AND_CHANNEL = struct.Struct(">BH")
+_METHOD, _HEADER, _BODY = 1, 2, 3
+_WHOLE = struct.Struct(">BHI4xQ")
+"""The frame of a content's header, as far as the properties: kind, channel, length, and the size of the body."""
+_LEAST = 14
+"""Bytes in it: class, weight, size and the flags of the properties (AMQP 0-9-1, 4.2.6.1)."""
 _DELIVER, _RETURN = struct.pack(">HH", 60, 60), struct.pack(">HH", 60, 50)
 _ACK, _NACK = struct.pack(">HH", 60, 80), struct.pack(">HH", 60, 120)
 _SIZE, _TAG = struct.Struct(">Q"), struct.Struct(">Q?")
@@ -67,6 +72,26 @@ class RawDelivery:
         else:
             self.take_body(data[start:stop])
         return self.missing <= 0
+
+    def take_whole(self, data: bytes, method: int, header: int) -> int:
+        """Take the frames of the content behind that of the method, where they are here and the body is in one frame.
+
+        Returns where the body ends, or 0 where it is to be taken frame by frame. Most messages are like that, and to go
+        through their frames one by one is a sixth of what it takes to read one from the network.
+        """
+        if len(data) - header < _WHOLE.size:
+            return 0
+        kind, channel, length, size = _WHOLE.unpack_from(data, header)
+        body = header + _FRAME.size + length + 1 + _FRAME.size
+        end: int = body + size
+        if kind != _HEADER or length < _LEAST or not 0 < size <= MAX_KEPT or len(data) <= end:
+            return 0
+        same = _KIND_AND_CHANNEL.unpack_from(data, method)[1] == channel
+        if not same or _FRAME.unpack_from(data, body - _FRAME.size) != (_BODY, channel, size):
+            return 0
+        self.size, self.properties = size, data[header + _WHOLE.size : body - _FRAME.size - 1]
+        self.body_parts.append(data[body:end])
+        return end
 
     def take_body(self, part: bytes) -> None:
         """Count this part of the body, and keep what of it lies before MAX_KEPT."""
@@ -124,26 +149,33 @@ class _Deliveries:
         self._receiver = receiver
         self.incomplete: RawDelivery | None = None
 
-    def take(self, kind: int, data: bytes, start: int, stop: int) -> bool:
-        """Take a frame, its payload from `start` to `stop`, if it is part of a delivery."""
+    def take(self, kind: int, data: bytes, start: int, stop: int) -> int:
+        """Take a frame, its payload from `start` to `stop`, if it is part of a delivery, and what follows with it.
+
+        Returns where the payload of the last frame ends that was taken, or 0.
+        """
         if kind == _METHOD:
             if not data.startswith(_DELIVER, start):
-                return False
+                return 0
             # consumer-tag, delivery-tag, redelivered, exchange, routing-key (AMQP 0-9-1, 1.8.3.13)
             at = start + 5 + data[start + 4]
             tag, redelivered = _TAG.unpack_from(data, at)
             exchange = at + 10 + data[at + 9]
-            self.incomplete = RawDelivery(
+            raw = RawDelivery(
                 tag, redelivered, data[at + 10 : exchange], data[exchange + 1 : exchange + 1 + data[exchange]]
             )
-            return True
-        raw = self.incomplete
-        if raw is None:
-            return False
-        if raw.take(kind, data, start, stop):
+            last = raw.take_whole(data, start - _FRAME.size, stop + 1)
+            self.incomplete = None if last else raw
+            if last:
+                self._receiver(raw)
+            return last or stop
+        incomplete = self.incomplete
+        if incomplete is None:
+            return 0
+        if incomplete.take(kind, data, start, stop):
             self.incomplete = None
-            self._receiver(raw)
-        return True
+            self._receiver(incomplete)
+        return stop
 
 
 class _Answers:
@@ -156,24 +188,26 @@ class _Answers:
         self._answers = answers
         self._returned: RawDelivery | None = None
 
-    def take(self, kind: int, data: bytes, start: int, stop: int) -> bool:
-        """Take a frame, its payload from `start` to `stop`, if it says something of a published message."""
+    def take(self, kind: int, data: bytes, start: int, stop: int) -> int:
+        """Take a frame, its payload from `start` to `stop`, if it says something of a published message; returns `stop`
+        then, or 0.
+        """
         if kind == _METHOD:
             if data.startswith(_ACK, start) or data.startswith(_NACK, start):
                 tag, bits = _SIZE.unpack_from(data, start + 4)[0], data[start + 12]
                 self._answers.confirmed(tag, bool(bits & 1), good=data[start + 3] == _ACK[3])
-                return True
+                return stop
             if data.startswith(_RETURN, start):
                 self._returned = RawDelivery(0, False, b"", b"")
-                return True
-            return False
+                return stop
+            return 0
         raw = self._returned
         if raw is None:
-            return False
+            return 0
         if raw.take(kind, data, start, stop):
             self._returned = None
             self._answers.returned(raw.delivery("", 0).message_id or "")
-        return True
+        return stop
 
 
 class DeliveryReader(asyncio.StreamReader):
@@ -261,11 +295,12 @@ class DeliveryReader(asyncio.StreamReader):
                 # Reply code, then its text with its length before it (AMQP 0-9-1, 1.4.2.9).
                 self.dismissal = data[at + 14 : at + 14 + data[at + 13]].decode(errors="replace")
             taker = self._takers.get(channel)
-            if taker is None or not taker.take(kind, data, at + 7, stop - 1):
+            taken = 0 if taker is None else taker.take(kind, data, at + 7, stop - 1)
+            if not taken:
                 others.append(data[at:stop])
                 if data.startswith(_CHANNEL_CLOSE, at + 7):
                     self._closed.add(channel)
-            at = stop
+            at = taken + 1 if taken else stop
         self._rest = data[at:]
         self._pass_on(others, took=at > 0)
 

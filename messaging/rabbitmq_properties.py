@@ -118,6 +118,7 @@ def _headers(table: bytes) -> dict[str, Any]:
     return decode.field_table(table)[1]
 
 
+@lru_cache(maxsize=64)  # what comes within a second was mostly sent within one
 def _time(value: int) -> datetime:
     # Some clients count milliseconds; read as seconds these would lie beyond the year 2106.
     return datetime.fromtimestamp(value / 1000 if value > 0xFFFFFFFF else value, UTC)

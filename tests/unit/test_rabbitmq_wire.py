@@ -174,6 +174,75 @@ def test_deliveries_are_read_however_they_are_cut(bodies: list[bytes], cuts: lis
     assert passed_on.replace(HEARTBEAT, b"") == acknowledged * len(bodies)
 
 
+async def _told(stream: bytes) -> object:
+    """What is read of a stream, or what is raised."""
+    try:
+        taken, passed_on = await read([stream], 3, 4)
+    except (struct.error, IndexError) as error:
+        return type(error)
+    return [replace(raw, body_parts=[b"".join(raw.body_parts)]) for raw in taken], passed_on.replace(HEARTBEAT, b"")
+
+
+def _frame(kind: int, channel: int, content: bytes) -> bytes:
+    return struct.pack(">BHI", kind, channel, len(content)) + content + b"\xce"
+
+
+_DELIVER = struct.pack(">HH", 60, 60) + b"\x01c" + bytes(7) + b"\x01\x00" + b"\x01x" + b"\x01k"
+_FRAMES = (
+    (1, _DELIVER),
+    (1, _DELIVER),
+    *((2, struct.pack(">HHQ", 60, 0, size) + flags) for size in (0, 2, 300_000) for flags in (b"\0\0", b"\0", b"")),
+    *((kind, bytes(size)) for kind in (3, 8) for size in (0, 1, 2, 3)),
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    frames=st.lists(st.tuples(st.sampled_from(_FRAMES), st.sampled_from((3, 4))), max_size=8),
+    left_out=st.integers(0, 9),
+)
+def test_a_delivery_taken_at_once_is_the_same_as_frame_by_frame(
+    frames: list[tuple[tuple[int, bytes], int]], left_out: int
+) -> None:
+    """Also where its frames are of other channels, kinds or sizes than they should be, or not all there."""
+    stream = b"".join(_frame(kind, channel, content) for (kind, content), channel in frames)
+    given = stream[: len(stream) - left_out]
+    at_once = asyncio.run(_told(given))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RawDelivery, "take_whole", lambda *_: 0)
+        assert asyncio.run(_told(given)) == at_once
+
+
+@pytest.mark.parametrize(
+    ("header", "body", "taken"),
+    [
+        ((2, 3, 14, 2), (3, 3, 2), True),
+        ((2, 4, 14, 2), (3, 4, 2), False),
+        ((2, 3, 14, 2), (3, 4, 2), False),
+        ((2, 3, 14, 2), (8, 3, 2), False),
+        ((8, 3, 14, 2), (3, 3, 2), False),
+        ((2, 3, 13, 2), (3, 3, 2), False),
+        ((2, 3, 14, 3), (3, 3, 2), False),
+        ((2, 3, 14, 2), (3, 3, 3), False),
+        ((2, 3, 14, 0), (3, 3, 0), False),
+        ((2, 3, 14, 300_000), (3, 3, 300_000), False),
+    ],
+)
+def test_only_what_is_plain_is_taken_at_once(
+    header: tuple[int, int, int, int], body: tuple[int, int, int], taken: bool
+) -> None:
+    """Of a header its kind, channel, length and the body's size are looked at, of a body its kind, channel, length."""
+    kind, channel, length, size = header
+    method = _frame(1, 3, _DELIVER)
+    content = _frame(kind, channel, struct.pack(">HHQH", 60, 0, size, 0)[:length])
+    whole = method + content + _frame(body[0], body[1], bytes(body[2]))
+    raw = RawDelivery(1, False, b"x", b"k")
+    assert raw.take_whole(whole, 0, len(method)) == (len(whole) - 1 if taken else 0)
+    assert (raw.size, raw.body_parts) == ((2, [b"\0\0"]) if taken else (0, []))
+    for fewer in range(1, min(len(whole) - len(method) + 1, 50)):
+        assert RawDelivery(1, False, b"x", b"k").take_whole(whole[:-fewer], 0, len(method)) == 0
+
+
 @pytest.mark.parametrize("size", [262_144, 262_145])
 async def test_a_body_of_bearable_size_is_whole(size: int) -> None:
     """Up to one byte more than the envelope allows, a body is kept whole."""

@@ -68,6 +68,7 @@ def _sagas() -> list[Saga[Data]]:
 
 
 SAGAS = _sagas()
+CATALOG = Catalog(SAGAS)
 FINGERPRINT = fingerprint(SAGAS[1])
 
 
@@ -88,9 +89,11 @@ def _read(work: Work, tables: Tables) -> None:
         outcome.waits = False
 
 
-async def _does(engine: Engine, received: Received, tables: Tables, *, foreseen: bool) -> dict[str, Any]:
+async def _does(
+    engine: Engine, received: Received, tables: Tables, *, foreseen: bool, now: datetime = NOON
+) -> dict[str, Any]:
     """All that an engine hands to be written of a message, where it reads these rows."""
-    work = Work(Mock(), NOON, "orchestrator", "orchestrator")
+    work = Work(Mock(), now, "orchestrator", "orchestrator")
     act = engine.begin(work, [received], [])
     if foreseen:
         await asyncio.sleep(0)  # until which the loop has had its turn
@@ -113,13 +116,14 @@ async def _does(engine: Engine, received: Received, tables: Tables, *, foreseen:
 
 async def _started(*answers: str) -> tuple[Engine, dict[str, Any]]:
     """An engine that has started an instance, and been answered, and the instance's row."""
-    engine, row = Engine(Catalog(SAGAS)), None
+    engine, row = Engine(CATALOG), None
     inputs = [_received(Begun(id=1), place=PLACE), *(_received(Done(note="deep"), each) for each in answers)]
     for received in inputs:
         work = Work(Mock(), NOON, "orchestrator", "orchestrator")
         act = engine.begin(work, [received], [])
         _read(work, {"saga": [] if row is None else [row]})
-        await act(work, Batch([received]))
+        with structlog.testing.capture_logs():  # to write them takes longer than all else here
+            await act(work, Batch([received]))
         for plan, rows, _ in work.writes._given:
             shape: Any = plan._shape
             if getattr(shape, "table", None) is None or shape.table.name != "saga":
@@ -129,8 +133,9 @@ async def _started(*answers: str) -> tuple[Engine, dict[str, Any]]:
             else:
                 names = (*shape.keys, *shape.columns, "next")
                 row |= dict(zip(names, rows[0], strict=True)) | {"revision": rows[0][-1]}
-        for act_now in work.after_commit:
-            act_now()
+        with structlog.testing.capture_logs():
+            for act_now in work.after_commit:
+                act_now()
     assert row is not None
     return engine, row
 
@@ -188,7 +193,7 @@ async def test_whatever_is_read_the_same_is_written(message: str, answers: tuple
     found += [{}, {"saga": [row], "parked_event": [PARKED]}, {"parked_event": [PARKED]}]
     for tables in found:
         received = MESSAGES[message]()
-        one, other = [(await _started(*answers))[0] for _ in range(2)]
+        one, other = (await _started(*answers))[0], Engine(CATALOG)  # which remembers nothing
         results = []
         for engine, foreseen in ((one, True), (other, False)):
             with structlog.testing.capture_logs() as told:
@@ -249,9 +254,47 @@ async def test_of_a_transition_somebody_is_told_once(change: dict[str, Any]) -> 
     assert told_before == (1 if change else 0)
 
 
-async def test_another_definition_than_was_written_down_moves_nothing(decided: list[Event]) -> None:
-    """Whatever was foreseen: it is looked at, and the process ends."""
+async def test_a_clock_that_was_set_back_is_told_of_once() -> None:
+    """By whoever decides in earnest; where it is, nothing is foreseen."""
+    for change in ({}, {"revision": 9}):
+        engine, row = await _started()
+        with structlog.testing.capture_logs() as told:
+            earlier = NOON - timedelta(hours=1)
+            await _does(engine, _received(Done(), "dig"), {"saga": [row | change]}, foreseen=True, now=earlier)
+        assert [each["event"] for each in told if each["event"] != "saga_moved"] == ["clock_behind"]
+
+
+async def test_of_another_message_nothing_was_foreseen(decided: list[Event]) -> None:
+    """Also where it looks the same: each is folded as it came."""
     engine, row = await _started()
     decided.clear()
-    with pytest.raises(TypeError, match="await"):  # it asks the database, which is none, what differs
-        await _does(engine, _received(Done(), "dig"), {"saga": [row | {"fingerprint": "another"}]}, foreseen=True)
+    work = Work(Mock(), NOON, "orchestrator", "orchestrator")
+    act = engine.begin(work, [_received(Done(note="!"), "dig")], [])
+    await asyncio.sleep(0)
+    _read(work, {"saga": [row]})
+    await act(work, Batch([_received(Done(), "dig")]))
+    assert decided == [Done(note="dig done!"), Done(note="dig done")]
+
+
+OTHERS: dict[str, tuple[Callable[[], Received], Tables]] = {
+    "definition": (MESSAGES["answer"], {"saga": [{"fingerprint": "another"}]}),
+    "definition of what is started": (
+        lambda: _received(Begun(id=1)),
+        {"saga_definition": [{"name": "work", "version": 2, "fingerprint": "another"}]},
+    ),
+    "shard": (MESSAGES["answer"], {"saga": [{}], "saga_shard": [{"number": 1, "shards": 4}]}),
+    "shard, where nothing is there yet": (
+        lambda: _received(Begun(id=1)),
+        {"saga_shard": [{"number": 1, "shards": 4}]},
+    ),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+async def test_where_process_and_database_differ_nothing_is_written(what: str) -> None:
+    """By another definition, or of another shard: whatever was foreseen, it is looked into, and the process ends."""
+    message, tables = OTHERS[what]
+    engine, row = await _started() if "saga" in tables else (Engine(CATALOG), {})
+    read = {name: [row | each for each in rows] if name == "saga" else rows for name, rows in tables.items()}
+    with pytest.raises(TypeError, match="await"):  # it asks the database, which is none here
+        await _does(engine, message(), read, foreseen=True)

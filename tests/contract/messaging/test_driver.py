@@ -414,6 +414,35 @@ async def test_sqlalchemy_tells_of_a_commit_that_went_along(database: Database) 
     assert await _names(database) == {1: "kept", 2: None}
 
 
+@pytest.mark.parametrize("told", [False, True], ids=["nobody is told", "somebody is told"])
+async def test_sqlalchemy_knows_of_a_commit_that_went_along(
+    request: pytest.FixtureRequest, database: Database, told: bool
+) -> None:
+    """Whether it has gone through it or not: the transaction is over, its block is not, and another may follow it."""
+    if told:
+        event.listen(database.engine.sync_engine, "commit", lambda _connection: None)
+    along = 0
+    for name in ("one", "other"):
+        async with database.transaction() as connection:
+            begun = connection.get_transaction()
+            assert begun is not None
+            assert begun.is_active
+            await _name(connection, 2, name)
+            await _finish(connection, 1, name)
+            if not connection.in_transaction():
+                along += 1
+                assert (begun.is_active, begun.is_valid) == (False, False)
+                assert connection.get_transaction() is None
+                assert connection.get_nested_transaction() is None
+                with pytest.raises(InvalidRequestError, match="inside"):
+                    await connection.execute(text("SELECT 1"))
+                with pytest.raises(InvalidRequestError, match="inactive"):
+                    await begun.commit()
+    assert database.kept.resting
+    assert await _names(database) == {1: "other", 2: "other"}
+    assert along == 2 if request.node.callspec.params["database"] == "prepared" else along <= 1
+
+
 async def test_nothing_is_written_behind_a_commit_that_went_along(postgres_url: str) -> None:
     """It would be in no transaction of the block's."""
     database = Database(postgres_url)

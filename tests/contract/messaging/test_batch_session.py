@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -51,6 +53,16 @@ async def _closed(db: AsyncSession) -> None:
     await db.close()
 
 
+async def _is_begun(db: AsyncSession) -> bool:
+    return db.in_transaction()
+
+
+async def _in_a_block(db: AsyncSession) -> int:
+    """As a handler may that keeps together what belongs together."""
+    async with db.begin():
+        return await _rows(db)
+
+
 async def _in_savepoint(db: AsyncSession) -> tuple[AsyncConnection, bool]:
     async with db.begin_nested():
         found = await db.connection()
@@ -72,6 +84,13 @@ STEPS: dict[str, tuple[Step, ...]] = {
     "rolled back": (_asked, _undone, _asked, _rows),
     "added, then asked": (_added, _asked, _asked),
     "closed": (_asked, _closed, _asked, _rows),
+    "begun by nobody": (_is_begun, _asked, _is_begun),
+    "in a block": (_in_a_block, _asked, _in_a_block),
+    "in two blocks": (_in_a_block, _in_a_block, _rows),
+    "begun, then in a block": (_rows, _in_a_block),
+    "rolled back at first": (_undone, _asked, _rows),
+    "committed at first": (_committed, _is_begun, _asked, _rows),
+    "closed at first": (_closed, _is_begun, _asked, _rows),
 }
 
 
@@ -113,8 +132,7 @@ async def test_it_does_what_a_plain_session_does(database: Database, steps: tupl
     """Joined beforehand or not: the same connection, the same refusals, the same left of the transaction."""
     expected = await _told(database, _plain, steps)
     assert await _told(database, lambda connection: BatchSession(connection, {}), steps) == expected
-    if steps[0] is not _rows:
-        assert await _told(database, _joined, steps) == expected
+    assert await _told(database, _joined, steps) == expected
 
 
 @pytest.mark.parametrize("joined", [False, True])
@@ -138,14 +156,45 @@ async def test_who_hears_that_a_session_begins_may_ask_the_database(database: Da
     assert told == [7]
 
 
-async def test_a_joined_session_takes_its_transaction_back(database: Database) -> None:
-    """A handler that rolls back undoes its batch, also where it has asked for nothing before."""
-    async with database.engine.connect() as connection:
-        transaction = await connection.begin()
+async def test_who_listens_from_the_handler_on_is_told_as_well(database: Database) -> None:
+    """Its session has been made ready by then, and has not begun."""
+    told: list[str] = []
+
+    def listen(session: BatchSession) -> None:
+        event.listen(session.sync_session, "after_transaction_create", lambda *_: told.append("created"))
+        event.listen(session.sync_session, "after_begin", lambda *_: told.append("begun"))
+
+    async with database.engine.connect() as connection, connection.begin():
         session = _joined(connection)
-        await session.rollback()
-        assert not transaction.is_active
+        listen(session)
+        assert await session.connection() is connection
+        assert told == ["created", "begun"]
         await session.close()
+
+
+async def test_what_was_made_ready_is_not_used_where_the_connection_has_moved_on(database: Database) -> None:
+    """A savepoint of the connection's own is what the session joins then, and takes back."""
+    async with database.engine.connect() as connection, connection.begin() as transaction:
+        session = _joined(connection)
+        savepoint = await connection.begin_nested()
+        assert await _rows(session) == 0
+        await session.rollback()
+        assert (savepoint.is_active, transaction.is_active) == (False, True)
+        await session.close()
+
+
+async def test_a_session_that_was_only_made_ready_is_no_garbage(database: Database) -> None:
+    """It goes when it is closed, and not when somebody looks for what refers to itself."""
+    gc.disable()
+    try:
+        async with database.engine.connect() as connection, connection.begin():
+            session = _joined(connection)
+            session.sync_session.close()
+            left = weakref.ref(session.sync_session)
+            del session
+            assert left() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("over", [False, True])
@@ -164,6 +213,8 @@ async def test_a_session_is_made_while_the_inbox_is_looked_at(bench: Bench, over
         assert (made is None) is over
         assert (received.envelope.id in work.answer_ids) is not over
         if made is not None:
-            assert made.sync_session.in_transaction()
+            assert not made.sync_session.in_transaction()
+            assert made._joined is not None
             assert await made.connection() is connection
+            assert made.sync_session.get_transaction() is made._joined
         await work.close()

@@ -151,18 +151,22 @@ class FrameWriter:
 
     def put(self, messages: Sequence[InFlight]) -> None:
         """The same: it never waits."""
-        payload = []
+        payload, numbered = [], []
         for each in messages:
             try:
                 payload.append(self._frames(each.message))
             except Unencodable as error:
                 _refuse(each, error)
-                continue
+            else:
+                numbered.append(each)
+        if not payload:
+            return
+        self._send(b"".join(payload))
+        # The broker counts what has reached it: what was not sent must not have a number.
+        for each in numbered:
             self._last_tag += 1
             self._unconfirmed[self._last_tag] = each
             self._by_id[each.message.message_id] = each
-        if payload:
-            self._send(b"".join(payload))
 
     def _frames(self, message: Outgoing) -> bytes:
         if self._ahead:

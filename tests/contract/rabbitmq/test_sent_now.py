@@ -135,6 +135,31 @@ async def test_what_fails_while_it_is_written_is_not_in_flight(
     assert await bus.publish([sent]) == [CONFIRMED]
 
 
+async def test_what_fails_while_it_is_written_has_no_number(
+    bench: RabbitBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker has not counted it: otherwise what it says of one message would be taken for said of another."""
+    bus = await bench.connect()
+    one = queue(bench, "one", "order.created")
+    await bus.declare(topology(bench, one))
+    encode = FrameEncoder.encode
+
+    def broken(self: FrameEncoder, each: Outgoing) -> bytes:
+        if each.body == b"broken":
+            raise MemoryError
+        return encode(self, each)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FrameEncoder, "encode", broken)
+        with pytest.raises(MemoryError):
+            bus.send_now([message(bench, "order.created"), message(bench, "order.created", b"broken")])
+    async with asyncio.timeout(PATIENCE / 2):
+        assert await bus.publish([message(bench, "order.created"), message(bench, "order.created")]) == [
+            CONFIRMED,
+            CONFIRMED,
+        ]
+
+
 async def test_frames_that_were_made_ahead_are_those_that_leave(
     bench: RabbitBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,16 @@ if TYPE_CHECKING:
 _NO_SPAN: AbstractContextManager[Any] = nullcontext()
 
 
+class BatchUndone(RuntimeError):
+    """A handler has rolled its session back, and with it all of its batch, its inbox rows among it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a handler has rolled its session back, and with it what others have done in the same transaction; to have "
+            "its message undone let it raise, and to undo a part of what it does itself: async with db.begin_nested()"
+        )
+
+
 class Work:
     """Collects everything a batch writes, so that each table is written once, whatever the batch's size."""
 
@@ -126,9 +136,13 @@ class Work:
         Raises Unforeseen where it would have needed one, and then the same is to be done again and not alone.
 
         Without a relay nothing is published here: the rows are the sweepers' as soon as `grace` is over.
+
+        Raises BatchUndone where the transaction is gone: with nothing left to write it would pass for committed.
         """
         emitted: list[Pending] = []
         if self._session is not None:
+            if not self.connection.in_transaction():
+                raise BatchUndone
             # To flush nothing takes a greenlet, too; what has changed or is to be deleted is among what it holds.
             held = self._session.sync_session
             if held.new or (held.identity_map and (held.dirty or held.deleted)):

@@ -7,6 +7,7 @@ import gc
 import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import Connection, event, func, select, text
@@ -18,11 +19,12 @@ from contracts.message import Command
 from messaging import schema
 from messaging.database import Database
 from messaging.outbox import OutboxMessage
+from messaging.participant import Participant
 from messaging.serving import ParticipantConsumer
 from messaging.session import BatchSession
 from messaging.work import Work
 from tests.contract.messaging.bench import NOON, Bench, CountingEntropy, StillClock
-from tests.contract.messaging.parcels import Pack, packer
+from tests.contract.messaging.parcels import Ordered, Pack, done, note, packer
 
 Step = Callable[[AsyncSession], Awaitable[Any]]
 
@@ -218,3 +220,25 @@ async def test_a_session_is_made_while_the_inbox_is_looked_at(bench: Bench, over
             assert await made.connection() is connection
             assert made.sync_session.get_transaction() is made._joined
         await work.close()
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1), (2,)], ids=["last", "first", "alone"])
+async def test_a_handler_that_rolls_back_is_a_dead_letter_and_undoes_nobody_else(
+    bench: Bench, order: tuple[int, ...]
+) -> None:
+    """Its inbox row would be gone with its batch's, and nothing would say that its message had ever come."""
+    participant = Participant("depot")
+
+    @participant.on(Ordered)
+    async def ordered(event: Ordered, db: AsyncSession) -> None:
+        await note(db, event.parcel, "ordered")
+        if event.note:
+            await db.rollback()
+
+    notes = {1: "", 2: "roll back"}
+    await bench.serve(participant)
+    sent = [bench.delivery(Ordered(parcel=f"p{each}", note=notes[each]), id=UUID(int=each)) for each in order]
+    await bench.handle(*sent)
+    assert await done(bench.database) == [("p1", "ordered")] * (1 in order)
+    assert await bench.letters() == [("handler_failed", str(UUID(int=2)))]
+    assert "BatchUndone: a handler has rolled its session back" in (await bench.rows(schema.dead_letter))[0].error

@@ -170,6 +170,11 @@ def leave(begun: RootTransaction) -> None:
     begun.__exit__(None, None, None)
 
 
+def begin_ahead(connection: AsyncConnection) -> RootTransaction | None:
+    """The same for whoever comes; None where somebody is told of transactions, who would hear of one of nobody's."""
+    return None if _told(_started(connection)) else begin(connection)
+
+
 def end(begun: RootTransaction) -> None:
     """End a transaction in which nothing was said: the server has not heard of it."""
     begun.rollback()
@@ -330,12 +335,16 @@ def _committed(within: Connection, ended: RootTransaction) -> None:
     By way of the adapter, which has nothing to say any more, that takes 14 us more where the caches are cold, and what
     the transaction has written waits for it.
     """
-    told = within._has_events or within.engine._has_events or within._echo  # noqa: SLF001
-    if told or within.get_nested_transaction() is not None:
+    if _told(within) or within.get_nested_transaction() is not None:
         ended.commit()
         return
     ended.is_active = False
     within._transaction = None  # noqa: SLF001
+
+
+def _told(within: Connection) -> bool:
+    """Whether somebody wants to be told of what becomes of a transaction."""
+    return bool(within._has_events or within.engine._has_events or within._echo)  # noqa: SLF001
 
 
 class _Transaction:

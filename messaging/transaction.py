@@ -36,8 +36,8 @@ class KeptConnection:
         self._resting: AsyncConnection | None = None
         self._driver: Any = None
         """The driver's connection of the one that rests."""
-        self._begun: RootTransaction
-        """What is begun on it."""
+        self._begun: RootTransaction | None = None
+        """What is begun on it; None where that has to wait for whoever takes it."""
         self._checked: AsyncConnection | None = None
         """The one of which the pool had enough others when it was asked last."""
         self._doubted = False
@@ -58,8 +58,8 @@ class KeptConnection:
         if connection is None:
             return None
         if not (self._doubted or self._driver.is_closed()):
-            return connection, self._begun
-        driver.end(self._begun)
+            return connection, self._begun or driver.begin(connection)
+        self._end()
         driver.discard(connection)
         return None
 
@@ -81,7 +81,7 @@ class KeptConnection:
             if not driver.spare(connection):
                 return False
             self._checked = connection
-        self._begun = driver.begin(connection)
+        self._begun = driver.begin_ahead(connection)
         self._resting, self._used, self._doubted = connection, True, False
         if self._timer is None:
             self._set()
@@ -94,7 +94,7 @@ class KeptConnection:
             self._timer = None
         connection, self._resting, self._checked = self._resting, None, None
         if connection is not None:
-            driver.end(self._begun)
+            self._end()
             await connection.close()
         if self._closing is not None:
             await self._closing
@@ -110,8 +110,12 @@ class KeptConnection:
             self._set()
         elif self._resting is not None:
             connection, self._resting = self._resting, None
-            driver.end(self._begun)
+            self._end()
             self._give_back(connection)
+
+    def _end(self) -> None:
+        if self._begun is not None:
+            driver.end(self._begun)
 
     def _give_back(self, connection: AsyncConnection) -> None:
         if not driver.give_back(connection):

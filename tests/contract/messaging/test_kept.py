@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import QueuePool
@@ -54,6 +54,19 @@ async def test_the_server_has_not_heard_of_what_is_begun_on_it(database: Databas
     state = text("SELECT state, xact_start FROM pg_stat_activity WHERE pid = :pid")
     async with database.reading() as connection:
         assert (await connection.execute(state, {"pid": backend})).one() == ("idle", None)
+
+
+async def test_who_hears_of_transactions_hears_of_those_that_are_used(database: Database) -> None:
+    """When they begin; and of none that was begun for nobody, which would end with a rollback."""
+    told: list[str] = []
+    for name in ("begin", "commit", "rollback"):
+        event.listen(database.engine.sync_engine, name, lambda _connection, name=name: told.append(name))
+    await _write(database)
+    assert database.kept.resting
+    assert told == ["begin", "commit"]
+    await _write(database)
+    await database.kept.close()
+    assert told == ["begin", "commit"] * 2
 
 
 async def test_one_is_kept_of_two_that_were_used_at_a_time(database: Database) -> None:

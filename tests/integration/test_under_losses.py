@@ -9,6 +9,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from itertools import count, pairwise
 from uuid import UUID
 
@@ -52,11 +53,26 @@ class Lossy(RabbitBus):
         self._log = log
 
     async def publish(self, messages: Sequence[Outgoing]) -> Sequence[Receipt]:
-        log = self._log
+        self._note(messages)
+        return self._heard(messages, await super().publish(messages))
+
+    def send_now(self, messages: Sequence[Outgoing]) -> Answers | None:
+        answers = super().send_now(messages)
+        if answers is None:
+            return None
+        self._note(messages)
+        return partial(self._answered, messages, answers)
+
+    async def _answered(self, messages: Sequence[Outgoing], answers: Answers) -> Sequence[Receipt]:
+        return self._heard(messages, await answers())
+
+    def _note(self, messages: Sequence[Outgoing]) -> None:
         for each in messages:
-            log.sent.setdefault(each.message_id, next(log.moments))
-        said = list(await super().publish(messages))
-        for number, (each, receipt) in enumerate(zip(messages, said, strict=True)):
+            self._log.sent.setdefault(each.message_id, next(self._log.moments))
+
+    def _heard(self, messages: Sequence[Outgoing], receipts: Sequence[Receipt]) -> Sequence[Receipt]:
+        log, said = self._log, list(receipts)
+        for number, (each, receipt) in enumerate(zip(messages, receipts, strict=True)):
             if receipt is Receipt.CONFIRMED:
                 log.had.setdefault(each.message_id, next(log.moments))
                 log.published += 1
@@ -65,9 +81,6 @@ class Lossy(RabbitBus):
                 if log.published % LOSE_EVERY == 0:
                     said[number] = Receipt.UNKNOWN
         return said
-
-    def send_now(self, messages: Sequence[Outgoing]) -> Answers | None:
-        return None  # what it loses, it loses in `publish`
 
 
 @pytest.fixture

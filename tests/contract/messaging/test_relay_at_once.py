@@ -111,6 +111,25 @@ async def test_who_comes_while_something_is_unanswered_waits_for_it(prompt: Benc
     assert await _left(prompt) == []
 
 
+async def test_a_sweeper_passes_over_what_is_unanswered_and_what_follows_it(prompt: Bench) -> None:
+    """However long the broker takes, and whoever has written the younger row; other keys need not wait."""
+    (first,) = await _commit(prompt, row(1, "a"))
+    assert prompt.relay.offer([first])
+    await prompt.commit_rows([row(2, "a"), row(3, "b")], available_in=0)
+    prompt.clock.advance(60)
+    sweeping = asyncio.create_task(prompt.relay.sweep())
+    await prompt.until(lambda: len(prompt.bus.published) > 1, "the other key is swept")
+    assert numbers(prompt.bus.published) == [1, 3]
+    _gate(prompt).set()
+    await sweeping
+    await prompt.flush()
+    prompt.clock.advance(60)
+    await prompt.relay.sweep()
+    await prompt.relay.forget_confirmed()
+    assert numbers(prompt.bus.published) == [1, 3, 2]
+    assert await _left(prompt) == []
+
+
 async def test_one_after_another_of_a_key_is_not_written_at_once(prompt: Bench) -> None:
     """The second leaves when the first has been confirmed."""
     _gate(prompt).set()

@@ -94,6 +94,38 @@ async def test_a_missing_exchange_harms_nobody_else(bench: RabbitBench) -> None:
     assert b"bad" not in bodies(reader.seen)
 
 
+async def test_a_channel_that_is_closed_while_nobody_waits_yet_harms_nobody_else(bench: RabbitBench) -> None:
+    """Whoever asks later what became of it finds a new channel, on which others have sent, and has the rest sent."""
+    bus = await bench.connect()
+    one = queue(bench, "one", "#")
+    await bus.declare(topology(bench, one))
+    reader = await read(bus, one)
+    good = [message(bench, "order.x", b"%d" % n) for n in range(3)]
+    bad = replace(message(bench, "order.x", b"bad"), exchange=f"{bench.events}.nowhere")
+    before = bus._publisher._channel
+    answers = bus.send_now([good[0], bad, *good[1:]])
+    assert answers is not None
+    await until(lambda: bus._publisher._channel not in (None, before), "another channel is open")
+    assert await bus.publish([message(bench, "order.x", b"other")]) == [CONFIRMED]
+    assert await answers() == [CONFIRMED, UNKNOWN, CONFIRMED, CONFIRMED]
+    await until(lambda: {b"0", b"1", b"2", b"other"} <= set(bodies(reader.seen)), "the good messages")
+
+
+async def test_a_connection_that_is_lost_while_nobody_waits_yet_leaves_it_unknown(bench: RabbitBench) -> None:
+    """Its answer would have come on the one that is gone; the next one is nobody's but the next message's."""
+    bus = await bench.connect()
+    await bus.declare(topology(bench, queue(bench, "one", "#")))
+    before = bus._publishing.connection
+    assert before is not None
+    answers = bus.send_now([message(bench, "order.x")])
+    assert answers is not None
+    before.abort()
+    await until(lambda: bus._publishing.connection not in (None, before), "another connection stands")
+    following = bus.send_now([message(bench, "order.x")])
+    assert following is not None
+    assert [await answers(), await following()] == [[UNKNOWN], [CONFIRMED]]
+
+
 async def test_what_amqp_cannot_carry_is_unknown_and_its_neighbor_leaves(bench: RabbitBench) -> None:
     """A routing key of more than 255 bytes has no place in a frame."""
     bus = await bench.connect()

@@ -323,8 +323,7 @@ class Folding:
         found = kept(instance)
         if found.deadline is not None:
             self._work.wake(found.deadline)
-        if instance.saga is not None and instance.state is not None and not instance.ended:
-            self._written.append((instance, found.texts))
+        self._written.append((instance, found.texts))
         return found.row
 
 

@@ -53,12 +53,18 @@ class Remembered:
         return found[0].state if found[0].saga is saga and found[1] == texts else None
 
     def keep(self, written: Sequence[tuple[Instance, Texts]]) -> None:
-        """Remember instances that are written, with these texts; nobody changes them any more."""
+        """Remember instances that are written, with these texts, but for those that have ended.
+
+        Nobody changes them any more.
+        """
         for instance, texts in written:
-            instance.rest(texts)
             before = self._known.pop(instance.id, None)
+            self._characters -= 0 if before is None else _length(before[1])
+            if instance.ended:
+                continue
+            instance.rest(texts)
             self._known[instance.id] = (instance, texts)
-            self._characters += _length(texts) - (0 if before is None else _length(before[1]))
+            self._characters += _length(texts)
         while len(self._known) > self._most or self._characters > self._most_characters:
             oldest = next(iter(self._known))
             self._characters -= _length(self._known.pop(oldest)[1])

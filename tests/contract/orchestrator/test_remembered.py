@@ -110,3 +110,14 @@ async def test_what_another_process_has_moved_goes_on_from_there(office: Office)
     assert await office.status_of(1) == "completed"
     assert await office.audit() == 1
     await other.retire()
+
+
+async def test_what_has_ended_is_forgotten(office: Office) -> None:
+    """Nobody comes for it any more, and it would push out what is under way."""
+    engine = await office.employ(_saga())
+    await office.handle(office.begun(1))
+    await office.handle(office.begun(2))
+    for name in ("dig", "fill", "sign"):
+        await office.handle(office.answer(1, name, Done()))
+    assert await office.status_of(1) == "completed"
+    assert len(engine._remembered) == 1

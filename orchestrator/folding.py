@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -77,9 +77,9 @@ class Folding:
         self._parked = parked.Changes()
         self._unreadable: set[int] = set()
         self._written: list[tuple[Instance, Texts]] = []
-        """Instances under way, with what is written of their states."""
+        """Instances, with what is written of their states."""
         # Asked once: to tell nobody costs as much for each transition as to decide some.
-        self._tells = _heard(structlog.get_config()["wrapper_class"])
+        self._tells = _tells()
         self._beforehand = beforehand
 
     def event(self, received: Received, target: Target) -> None:
@@ -319,7 +319,7 @@ class Folding:
             structlog.get_logger().error("saga_unreadable", saga=aside.name, saga_id=str(aside.id), error=aside.reason)
 
     def _row(self, instance: Instance) -> tuple[Any, ...]:
-        """What is written of it; an instance under way is remembered for the next batch that it is in."""
+        """What is written of it, which is remembered for the next batch that it is in."""
         found = kept(instance)
         if found.deadline is not None:
             self._work.wake(found.deadline)
@@ -332,10 +332,15 @@ def _found_otherwise(touched: Sequence[Instance]) -> list[UUID]:
     return [each.id for each in touched if each.attributes is not None and each.loaded_revision]
 
 
-@lru_cache(maxsize=8)
-def _heard(_loggers: type) -> bool:
-    """Whether loggers of this class tell of transitions; to make one takes as long as to fold three facts."""
-    return bool(structlog.get_logger().is_enabled_for(logging.DEBUG))
+_LEVELS = (logging.NOTSET, logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
+_FILTERED = {structlog.make_filtering_bound_logger(level): level <= logging.DEBUG for level in _LEVELS}
+"""Whether structlog's own loggers tell of transitions, by their class: to make one takes as long as three facts."""
+
+
+def _tells() -> bool:
+    """Whether anybody hears of transitions now; of other loggers the level may change while a process runs."""
+    known = _FILTERED.get(structlog.get_config()["wrapper_class"])
+    return bool(structlog.get_logger().is_enabled_for(logging.DEBUG)) if known is None else known
 
 
 def _arrived(envelope: Envelope, event: Event, now: datetime) -> EventArrived:

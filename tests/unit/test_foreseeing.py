@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 from collections import namedtuple
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -16,6 +18,7 @@ import structlog
 from contracts.message import Event
 from messaging.consumer import Batch
 from messaging.envelope import Envelope
+from messaging.logging import configured_meanwhile
 from messaging.received import Received
 from messaging.work import Work
 from orchestrator import PIVOT, Saga, Step
@@ -278,6 +281,18 @@ async def test_of_another_message_nothing_was_foreseen(decided: list[Event]) -> 
 
 OTHERS: dict[str, tuple[Callable[[], Received], Tables]] = {
     "definition": (MESSAGES["answer"], {"saga": [{"fingerprint": "another"}]}),
+async def test_whoever_begins_to_listen_is_told_of_the_next_transition() -> None:
+    """With loggers of the standard library's, whose level may be changed while a process runs."""
+    logger = logging.getLogger("tests.heard")
+    with configured_meanwhile():
+        structlog.configure(wrapper_class=structlog.stdlib.BoundLogger, logger_factory=lambda *_: logger)
+        for level, tells in ((logging.INFO, []), (logging.DEBUG, ["saga_moved"])):
+            logger.setLevel(level)
+            with structlog.testing.capture_logs() as told:
+                await _does(Engine(CATALOG), _received(Begun(id=1)), {}, foreseen=False)
+            assert [each["event"] for each in told] == tells
+
+
     "definition of what is started": (
         lambda: _received(Begun(id=1)),
         {"saga_definition": [{"name": "work", "version": 2, "fingerprint": "another"}]},

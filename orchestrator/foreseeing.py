@@ -54,6 +54,8 @@ class Foresight:
 
     def look(self, work: Work, target: Target, received: Received) -> None:
         """Foresee it, where that can be done; raises nothing."""
+        if work.over:
+            return
         expected = self._remembered.last(target.saga_id)
         if (expected is None and not target.starts) or _goes_back(expected, work):
             return

@@ -59,12 +59,15 @@ class Instance:
     """The JSON of its state's data, where that has been written already."""
     text: str = field(default="", compare=False)
     """Its id, as it stands in every message, where that has been written already."""
+    borrowed: bool = False
+    """Whether `traceparent` is only its first input's in this batch: its row, which was there, says none."""
 
     def arrive(self, place: str | None) -> None:
         """It is moved by an input from this place of a trace: one of another trace does not take it over there."""
         if place is None and self.traceparent is None:
             return
-        self.traceparent = self.traceparent or place
+        if self.traceparent is None:
+            self.traceparent, self.borrowed = place, self.loaded_revision > 0
         self.place = place if same_trace(place, self.traceparent) else self.traceparent
 
     def become(self, moved: Moved, at: datetime) -> None:
@@ -77,6 +80,8 @@ class Instance:
 
     def rest(self, texts: Texts) -> None:
         """It is written, with these texts: from now on it is as it will be when its row is read the next time."""
+        if self.borrowed:
+            self.traceparent, self.borrowed = None, False
         self.loaded_revision, self.status, self.place = self.revision, texts.status, self.traceparent
         self.version = self.version if self.saga is None else self.saga.version
         self.parked, self.attributes = [], None

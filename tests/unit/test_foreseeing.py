@@ -117,10 +117,13 @@ async def _does(
     }
 
 
-async def _started(*answers: str) -> tuple[Engine, dict[str, Any]]:
-    """An engine that has started an instance, and been answered, and the instance's row."""
+async def _started(
+    *answers: str, place: str | None = PLACE, answered_in: str | None = None
+) -> tuple[Engine, dict[str, Any]]:
+    """An engine that has started an instance, and been answered, from these traces, and the instance's row."""
     engine, row = Engine(CATALOG), None
-    inputs = [_received(Begun(id=1), place=PLACE), *(_received(Done(note="deep"), each) for each in answers)]
+    inputs = [_received(Begun(id=1), place=place)]
+    inputs += [_received(Done(note="deep"), each, answered_in) for each in answers]
     for received in inputs:
         work = Work(Mock(), NOON, "orchestrator", "orchestrator")
         act = engine.begin(work, [received], [])
@@ -231,6 +234,27 @@ async def test_what_was_expected_is_decided_once(decided: list[Event]) -> None:
         assert len(decided) == 1
 
 
+async def test_what_began_in_no_trace_is_decided_once(decided: list[Event]) -> None:
+    """Also where its answers come from one: its row, which says where its trace began, says so of none of them."""
+    for place in (PLACE, ELSEWHERE):
+        engine, row = await _started("dig", place=None, answered_in=PLACE)
+        decided.clear()
+        does = await _does(engine, _received(Refused(), "fill", place), {"saga": [row]}, foreseen=True)
+        assert len(decided) == 1
+        assert [json.loads(each.body)["traceparent"] for each in does["sent"]] == [place]
+
+
+async def test_of_a_batch_that_is_over_nothing_is_foreseen(decided: list[Event]) -> None:
+    """As where the database was gone when its statement was to be sent."""
+    engine, _ = await _started()
+    decided.clear()
+    work = Work(Mock(), NOON, "orchestrator", "orchestrator")
+    engine.begin(work, [_received(Done(), "dig")], [])
+    await work.close()
+    await asyncio.sleep(0)
+    assert decided == []
+
+
 @pytest.mark.parametrize("change", CHANGES)
 async def test_a_row_that_says_anything_else_is_decided_anew(change: str, decided: list[Event]) -> None:
     """Whatever it is: a definition is asked once more than where nothing was foreseen."""
@@ -257,6 +281,18 @@ async def test_of_a_transition_somebody_is_told_once(change: dict[str, Any]) -> 
     assert told_before == (1 if change else 0)
 
 
+async def test_whoever_begins_to_listen_is_told_of_the_next_transition() -> None:
+    """With loggers of the standard library's, whose level may be changed while a process runs."""
+    logger = logging.getLogger("tests.heard")
+    with configured_meanwhile():
+        structlog.configure(wrapper_class=structlog.stdlib.BoundLogger, logger_factory=lambda *_: logger)
+        for level, tells in ((logging.INFO, []), (logging.DEBUG, ["saga_moved"])):
+            logger.setLevel(level)
+            with structlog.testing.capture_logs() as told:
+                await _does(Engine(CATALOG), _received(Begun(id=1)), {}, foreseen=False)
+            assert [each["event"] for each in told] == tells
+
+
 async def test_a_clock_that_was_set_back_is_told_of_once() -> None:
     """By whoever decides in earnest; where it is, nothing is foreseen."""
     for change in ({}, {"revision": 9}):
@@ -281,18 +317,6 @@ async def test_of_another_message_nothing_was_foreseen(decided: list[Event]) -> 
 
 OTHERS: dict[str, tuple[Callable[[], Received], Tables]] = {
     "definition": (MESSAGES["answer"], {"saga": [{"fingerprint": "another"}]}),
-async def test_whoever_begins_to_listen_is_told_of_the_next_transition() -> None:
-    """With loggers of the standard library's, whose level may be changed while a process runs."""
-    logger = logging.getLogger("tests.heard")
-    with configured_meanwhile():
-        structlog.configure(wrapper_class=structlog.stdlib.BoundLogger, logger_factory=lambda *_: logger)
-        for level, tells in ((logging.INFO, []), (logging.DEBUG, ["saga_moved"])):
-            logger.setLevel(level)
-            with structlog.testing.capture_logs() as told:
-                await _does(Engine(CATALOG), _received(Begun(id=1)), {}, foreseen=False)
-            assert [each["event"] for each in told] == tells
-
-
     "definition of what is started": (
         lambda: _received(Begun(id=1)),
         {"saga_definition": [{"name": "work", "version": 2, "fingerprint": "another"}]},

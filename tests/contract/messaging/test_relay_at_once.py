@@ -111,6 +111,91 @@ async def test_who_comes_while_something_is_unanswered_waits_for_it(prompt: Benc
     assert await _left(prompt) == []
 
 
+async def test_nothing_passes_what_is_unanswered(prompt: Bench) -> None:
+    """Also rows of another key, and whether the relay listens to the broker already or not."""
+    one, two, three = await _commit(prompt, row(1, "a"), row(2, "b"), row(3, "c"))
+    assert prompt.relay.offer([one])
+    assert not prompt.relay.offer([two])
+    assert numbers(prompt.bus.published) == [1]
+    _gate(prompt).set()
+    await prompt.flush()
+    _gate(prompt).clear()
+    assert prompt.relay.offer([three])
+    flushing = asyncio.create_task(prompt.flush())
+    await asyncio.sleep(0)
+    assert not prompt.relay.offer(await _commit(prompt, row(4, "d")))
+    assert numbers(prompt.bus.published) == [1, 2, 3]
+    _gate(prompt).set()
+    await flushing
+    assert numbers(prompt.bus.published) == [1, 2, 3, 4]
+    assert await _left(prompt) == []
+
+
+async def test_nothing_passes_what_was_offered_before(prompt: Bench) -> None:
+    """Whoever waits for the relay's task leaves first."""
+    _gate(prompt).set()
+    assert not prompt.relay.offer(await _commit(prompt, row(1, "a"), row(2, "a")))
+    assert not prompt.relay.offer(await _commit(prompt, row(3, "b")))
+    assert prompt.bus.published == []
+    await prompt.flush()
+    assert numbers(prompt.bus.published) == [1, 3, 2]
+
+
+async def test_nothing_passes_what_the_relay_has_taken(prompt: Bench) -> None:
+    """It is in no list any more while the broker has it."""
+    assert not prompt.relay.offer(await _commit(prompt, row(1, "a"), row(2, "a")))
+    flushing = asyncio.create_task(prompt.flush())
+    await prompt.until(lambda: numbers(prompt.bus.published) == [1], "the first of two is sent")
+    assert not prompt.relay.offer(await _commit(prompt, row(3, "b")))
+    assert numbers(prompt.bus.published) == [1]
+    _gate(prompt).set()
+    await flushing
+    assert numbers(prompt.bus.published) == [1, 2, 3]
+
+
+async def test_nothing_passes_what_a_sweeper_sends(prompt: Bench) -> None:
+    """It has its turn; then the relay's own task has its."""
+    await prompt.commit_rows([row(1, "a")], available_in=0)
+    sweeping = asyncio.create_task(prompt.relay.sweep())
+    await prompt.until(lambda: numbers(prompt.bus.published) == [1], "it is being swept")
+    async with prompt.relay._turn:
+        assert not prompt.relay.offer(await _commit(prompt, row(2, "b")))
+    assert numbers(prompt.bus.published) == [1]
+    _gate(prompt).set()
+    await sweeping
+    await prompt.flush()
+    assert numbers(prompt.bus.published) == [1, 2]
+
+
+async def test_nothing_passes_what_waits_for_a_row_that_is_about_to_be_committed(prompt: Bench) -> None:
+    """What follows it has been offered before, and is behind it."""
+    _gate(prompt).set()
+    first, second, third = await _commit(prompt, row(1, "a"), row(2, "a"), row(3, "b"))
+    prompt.relay.expect([first])
+    assert not prompt.relay.offer([Pending(second.id, second.row, frozenset({first.id}), checked=True)])
+    await prompt.flush()
+    assert not prompt.relay.offer([third])
+    assert not prompt.relay.offer([first])
+    await prompt.flush()
+    assert numbers(prompt.bus.published) == [1, 3, 2]
+
+
+async def test_a_relay_that_ends_before_the_broker_has_answered_has_nothing_on_its_way(prompt: Bench) -> None:
+    """What was written is a row still; whoever sweeps next sends it once more."""
+    assert prompt.relay.offer(await _commit(prompt, row(1, "a")))
+    flushing = asyncio.create_task(prompt.flush())
+    await asyncio.sleep(0)
+    flushing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await flushing
+    assert prompt.relay.on_their_way == set()
+    assert await _left(prompt) == [1]
+    _gate(prompt).set()
+    prompt.clock.advance(10)
+    assert await prompt.relay.sweep() == 1
+    assert numbers(prompt.bus.published) == [1, 1]
+
+
 async def test_a_sweeper_passes_over_what_is_unanswered_and_what_follows_it(prompt: Bench) -> None:
     """However long the broker takes, and whoever has written the younger row; other keys need not wait."""
     (first,) = await _commit(prompt, row(1, "a"))

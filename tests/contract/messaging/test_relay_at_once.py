@@ -13,8 +13,9 @@ from messaging.appending import append
 from messaging.bus import Receipt
 from messaging.outbox_rows import OutboxRow, Pending
 from messaging.transaction import KeptConnection
+from messaging.work import Work
 from tests.contract.messaging.bench import Bench, numbers, row
-from tests.contract.messaging.parcels import Pack, packer
+from tests.contract.messaging.parcels import Pack, done, packer
 
 
 @pytest.fixture
@@ -266,6 +267,38 @@ async def test_what_a_lone_message_has_committed_leaves_before_its_connection_is
     await prompt.handle(prompt.delivery(Pack(parcel="p2")))
     assert said == (["sent", "put away"] if prompt.database.url.get_backend_name() == "postgresql" else ["sent"])
     await prompt.flush()
+
+
+async def test_what_was_committed_and_sent_stays_so_where_its_session_does_not_close(
+    prompt: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its message is handled once, and answered again; what it sent and deleted is neither withdrawn nor kept."""
+    close, failed = Work.close, list[Work]()
+
+    async def broken(self: Work) -> None:
+        await close(self)
+        if not failed:
+            failed.append(self)
+            raise ConnectionResetError
+
+    _gate(prompt).set()
+    await prompt.serve(packer())
+    await prompt.handle(prompt.delivery(Pack(parcel="p1")))  # from now on its statements are prepared
+    await prompt.flush()
+    prompt.bus.published.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(Work, "close", broken)
+        delivery = prompt.delivery(Pack(parcel="p2"))
+        prompt.bus.hand_over([delivery])
+        await prompt.pass_time(lambda: delivery.tag in prompt.bus.settled, "it is acknowledged", step=1)
+    await prompt.flush()
+    await prompt.relay.forget_confirmed()
+    assert await done(prompt.database) == [("p1", "packed"), ("p2", "packed")]
+    assert [*dict.fromkeys(numbers(prompt.bus.published))] == numbers(prompt.bus.published)[:1]
+    expected = 2 if prompt.database.url.get_backend_name() == "postgresql" else 1
+    assert len(prompt.bus.published) == expected
+    assert prompt.relay.known() == set()
+    assert await _left(prompt) == []
 
 
 async def test_what_a_lone_message_sends_is_made_ready_while_it_is_committed(prompt: Bench) -> None:

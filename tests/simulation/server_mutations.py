@@ -9,6 +9,7 @@ from typing import Any
 from messaging import bulk, driver, lane, plans
 from messaging.plans import Guard, Part
 from messaging.transaction import Transaction
+from orchestrator.loading import Loading
 from tests.simulation.mutations import MUTATIONS, Mutation, Patch
 
 
@@ -72,6 +73,13 @@ def _keep_a_connection_that_has_failed() -> Patch:
     return Transaction, "__aexit__", careless
 
 
+def _take_a_draft_whatever_was_read() -> Patch:
+    def blind(self: Loading, _expected: Any) -> bool:
+        return not self._rows.waits
+
+    return Loading, "has_read", blind
+
+
 SERVER_MUTATIONS = {
     "commit without a guard": Mutation(_commit_without_a_guard, "before the older row", begin=1),
     "forget the careful try": Mutation(_forget_the_careful_try, "messages the broker gave up", begin=4),
@@ -83,6 +91,10 @@ SERVER_MUTATIONS = {
     ),
     "keep a connection that has failed": Mutation(
         _keep_a_connection_that_has_failed, "not quiet", begin=4, vary=lambda plan: replace(plan, patience=150.0)
+    ),
+    # What it writes is bound to a revision that is not there: nothing wrong comes of it, and nothing else.
+    "take a draft whatever was read": Mutation(
+        _take_a_draft_whatever_was_read, "not quiet", vary=lambda plan: replace(plan, patience=150.0)
     ),
     "acknowledge before the commit": replace(MUTATIONS["acknowledge before the commit"], begin=5),
     "publish before the commit": replace(MUTATIONS["publish before the commit"], begin=4),

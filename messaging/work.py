@@ -119,7 +119,10 @@ class Work:
         self.wake_at = moment if self.wake_at is None else min(self.wake_at, moment)
 
     def adopt(self, draft: Work) -> None:
-        """Take over what was collected beforehand for this transaction, in a work that nothing was written by."""
+        """Take over what was collected beforehand for this transaction, in a work that nothing was written by.
+
+        What is buried or put off is not: nobody decides that beforehand.
+        """
         self.writes.join(draft.writes)
         self._checks.extend(draft._checks)
         self.sends.extend(draft.sends)

@@ -53,8 +53,8 @@ class Relay:
         self._offered: list[Pending] = []
         self._behind: list[Pending] = []
         """Rows offered before those of their keys that they follow."""
-        self._busy = False
-        """Whether something is being published, or heard of, by the relay's own task."""
+        self._listening = asyncio.Lock()
+        """Held while something that was offered is being published, or heard of."""
         self._written: tuple[Sequence[Pending], Answers] | None = None
         """Rows that are written, and what waits for what the broker says of them."""
         self._ready: tuple[list[OutboxRow], list[Outgoing]] = [], []
@@ -105,7 +105,8 @@ class Relay:
 
     def _write_now(self, pending: Sequence[Pending]) -> bool:
         """Have them written at once, if the relay has nothing else in hand and none of them is behind another row."""
-        if self._busy or self._written is not None or self._turn.locked() or self._offered or self._behind:
+        busy = self._listening.locked() or self._turn.locked()
+        if busy or self._written is not None or self._offered or self._behind:
             return False
         if any(not each.checked or self._departures.may_be_pending(each.after) for each in pending):
             return False
@@ -251,12 +252,10 @@ class Relay:
             await self._publish_offered()
 
     async def _publish_offered(self) -> None:
-        self._busy = True
-        try:
+        # Whoever flushes waits for what the relay's own task has in hand.
+        async with self._listening:
             await self._hear()
             await self._publish_all()
-        finally:
-            self._busy = False
 
     async def _hear(self) -> None:
         """Wait for what the broker says of rows that are written already."""

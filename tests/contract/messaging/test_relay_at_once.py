@@ -74,6 +74,23 @@ async def test_the_relays_own_task_hears_what_the_broker_says(prompt: Bench) -> 
     await running
 
 
+async def test_a_relay_is_not_flushed_before_its_own_task_has_heard(prompt: Bench) -> None:
+    """What has been confirmed by then is deleted, and not sent again by whoever starts next."""
+    running = asyncio.create_task(prompt.relay.run())
+    assert prompt.relay.offer(await _commit(prompt, row(1, "a")))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    flushing = asyncio.create_task(prompt.relay.flush())
+    await asyncio.sleep(0)
+    assert not flushing.done()
+    _gate(prompt).set()
+    await flushing
+    assert await _left(prompt) == []
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
 @pytest.mark.parametrize("receipt", [Receipt.UNKNOWN, Receipt.UNROUTABLE])
 async def test_what_is_not_confirmed_is_swept(prompt: Bench, receipt: Receipt) -> None:
     """And what follows it with its key waits behind it."""

@@ -7,6 +7,7 @@ import gc
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import fields, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -374,3 +375,10 @@ async def test_an_event_emitted_on_a_connection_waits_for_an_older_one_of_its_ke
     await until(lambda: len(relay[1].published) == 1, "the other key's is published")
 
     assert [json.loads(each.body)["data"]["parcel"] for each in relay[1].published] == ["p2"]
+
+
+def test_what_a_message_leads_to_is_emitted_as_all_else() -> None:
+    """With its cause, and everything else as it was, whatever an Emitting will have."""
+    given: dict[str, Any] = {each.name: object() for each in fields(Emitting)}
+    cause: Any = object()
+    assert Emitting(**given).caused_by(cause) == replace(Emitting(**given), cause=cause)

@@ -242,3 +242,20 @@ async def test_a_handler_that_rolls_back_is_a_dead_letter_and_undoes_nobody_else
     assert await done(bench.database) == [("p1", "ordered")] * (1 in order)
     assert await bench.letters() == [("handler_failed", str(UUID(int=2)))]
     assert "BatchUndone: a handler has rolled its session back" in (await bench.rows(schema.dead_letter))[0].error
+
+
+async def test_a_handler_may_put_what_it_does_into_a_block(bench: Bench) -> None:
+    """As code that is written for any session does: it begins, and what it commits is committed with its batch."""
+    participant = Participant("depot")
+
+    @participant.on(Ordered)
+    async def ordered(event: Ordered, db: AsyncSession) -> None:
+        async with db.begin():
+            await note(db, event.parcel, "ordered")
+
+    await bench.serve(participant)
+    await bench.handle(bench.delivery(Ordered(parcel="p1")))
+    await bench.handle(bench.delivery(Ordered(parcel="p2")))
+    await bench.handle(bench.delivery(Ordered(parcel="p3")), bench.delivery(Ordered(parcel="p4")))
+    assert await done(bench.database) == [(parcel, "ordered") for parcel in ("p1", "p2", "p3", "p4")]
+    assert await bench.letters() == []

@@ -94,7 +94,8 @@ class ParticipantConsumer:
 
     def begin(self, work: Work, messages: Sequence[Received], ticks: Sequence[Tick]) -> Act:
         handler = self._participant.handlers.get(messages[0].envelope.type) if messages else None
-        if handler is not None and handler.mode is not Mode.OUTSIDE:
+        # What was put off only is handled without a wait: nothing would be made ahead of that.
+        if handler is not None and handler.mode is not Mode.OUTSIDE and not all(each.deferred for each in messages):
             asyncio.get_running_loop().call_soon(self._foresee, work, messages)
         return self.handle
 

@@ -150,10 +150,11 @@ class WatchedBus:
             self._wire.publishing -= 1
 
     def send_now(self, messages: Sequence[Outgoing]) -> Answers | None:
-        return self._bus.send_now(messages)
+        """Never: each is to be seen by `publish`."""
+        return None
 
     def prepare(self, messages: Sequence[Outgoing]) -> None:
-        self._bus.prepare(messages)
+        """Nothing can be made ahead."""
 
     async def subscribe(
         self, queue: str, *, prefetch: int, deliver: Callable[[Delivery], None]

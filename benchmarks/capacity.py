@@ -30,6 +30,9 @@ WIDTH = 110
 
 RATES = [100.0, 1_000.0, 10_000.0, 100_000.0]
 
+MOST, LONGEST = 1e9, 36_500.0
+"""Sagas a second and days beyond which nobody needs an answer."""
+
 _FOOTPRINT = TypeAdapter(Footprint)
 
 
@@ -59,8 +62,10 @@ def main(
     Exit codes: 0 printed, 2 the figures cannot be read or a rate is none.
     """
     wanted = rates or RATES
-    if any(not rate > 0 for rate in wanted):
-        _fail("a rate is a number of sagas a second above 0")
+    if any(not 0 < rate <= MOST for rate in wanted):
+        _fail(f"a rate is a number of sagas a second above 0, and at most {MOST:,.0f}")
+    if not retention <= LONGEST:
+        _fail(f"ended sagas are kept for at most {LONGEST:,.0f} days")
     measured = _read(figures)
     saga, given = Saga(steps, compensated, data), Assumptions()
     cost = costs(measured, saga, given)

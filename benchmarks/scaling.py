@@ -59,7 +59,9 @@ def main(
 
     Exit codes: 0 measured and every result right, 1 a result is wrong or work was not ended, 69 no server to be had.
     """
-    counts = [int(each) for each in processes.split(",")]
+    counts = [int(each) if each.strip().isdecimal() else 0 for each in processes.split(",")]
+    if min(counts) < 1:
+        raise typer.BadParameter(f"{processes}: numbers of orchestrators from 1 on, separated by commas, as in 1,2")
     found: list[Measured] = []
     with exits.told():
         for number in range(rounds):

@@ -38,6 +38,16 @@ class BatchUndone(RuntimeError):
         )
 
 
+class SavepointOpen(RuntimeError):
+    """A handler has left a savepoint open: what was done since would be undone with it, and nobody told."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a handler has left a savepoint open, which takes along what it and those behind it have done since; write "
+            "async with db.begin_nested(), or commit it"
+        )
+
+
 class Work:
     """Collects everything a batch writes, so that each table is written once, whatever the batch's size."""
 
@@ -140,12 +150,15 @@ class Work:
 
         Without a relay nothing is published here: the rows are the sweepers' as soon as `grace` is over.
 
-        Raises BatchUndone where the transaction is gone: with nothing left to write it would pass for committed.
+        Raises BatchUndone where the transaction is gone: with nothing left to write it would pass for committed; and
+        SavepointOpen where one is, which ends with the session, and not well.
         """
         emitted: list[Pending] = []
         if self._session is not None:
             if not self.connection.in_transaction():
                 raise BatchUndone
+            if self.connection.in_nested_transaction():
+                raise SavepointOpen
             # To flush nothing takes a greenlet, too; what has changed or is to be deleted is among what it holds.
             held = self._session.sync_session
             if held.new or (held.identity_map and (held.dirty or held.deleted)):

@@ -255,7 +255,11 @@ def test_figures_that_are_none_are_refused(tmp_path: Path, content: str) -> None
     assert ended.stderr.count("\n") == 1
 
 
-def test_a_rate_of_none_is_refused() -> None:
+@pytest.mark.parametrize(
+    "words", [("0",), ("inf",), ("nan",), ("1e300",), ("1", "--retention", "inf"), ("1", "--retention", "40000")]
+)
+def test_what_is_no_number_of_anything_is_refused(words: tuple[str, ...]) -> None:
     """Before anything is computed."""
-    ended = _capacity("0")
+    ended = _capacity(*words)
     assert (ended.exit_code, ended.stdout) == (2, "")
+    assert ended.stderr.count("\n") == 1

@@ -244,6 +244,34 @@ async def test_a_handler_that_rolls_back_is_a_dead_letter_and_undoes_nobody_else
     assert "BatchUndone: a handler has rolled its session back" in (await bench.rows(schema.dead_letter))[0].error
 
 
+@pytest.mark.parametrize("order", [(1, 2, 3), (2, 1), (2,)], ids=["between", "first", "alone"])
+async def test_a_handler_that_leaves_a_savepoint_open_is_a_dead_letter_and_takes_nobody_along(
+    bench: Bench, order: tuple[int, ...]
+) -> None:
+    """What it and those behind it did would be undone with its savepoint, and all of them answered."""
+    participant = Participant("depot")
+
+    @participant.on(Ordered)
+    async def ordered(event: Ordered, db: AsyncSession) -> None:
+        if event.note == "session":
+            _ = await db.begin_nested()
+        elif event.note:
+            _ = await (await db.connection()).begin_nested()
+        await note(db, event.parcel, "ordered")
+
+    await bench.serve(participant)
+    for each in ("session", "connection"):
+        notes = {1: "", 2: each, 3: ""}
+        sent = [Ordered(parcel=f"{each}{number}", note=notes[number]) for number in order]
+        await bench.handle(*(bench.delivery(event) for event in sent))
+        assert {parcel for parcel, _ in await done(bench.database) if parcel.startswith(each)} == {
+            f"{each}{number}" for number in order if number != 2
+        }
+    letters = await bench.rows(schema.dead_letter)
+    assert [letter.reason for letter in letters] == ["handler_failed"] * 2
+    assert all("SavepointOpen: a handler has left a savepoint open" in letter.error for letter in letters)
+
+
 async def test_a_handler_may_put_what_it_does_into_a_block(bench: Bench) -> None:
     """As code that is written for any session does: it begins, and what it commits is committed with its batch."""
     participant = Participant("depot")

@@ -151,7 +151,7 @@ class Work:
         Without a relay nothing is published here: the rows are the sweepers' as soon as `grace` is over.
 
         Raises BatchUndone where the transaction is gone: with nothing left to write it would pass for committed; and
-        SavepointOpen where one is, which ends with the session, and not well.
+        SavepointOpen where a savepoint was left: it ends with the session, and undoes what was done since.
         """
         emitted: list[Pending] = []
         if self._session is not None:

@@ -17,12 +17,13 @@ from sqlalchemy.engine import Row
 
 from contracts.message import Message
 from messaging import schema
+from messaging.appending import append
 from messaging.bus import Answers, Delivery, Outgoing, QueueState, Receipt
 from messaging.clock import uuid7
 from messaging.consumer import Consumer
 from messaging.database import Database
 from messaging.envelope import CONTENT_TYPE, Envelope, encode
-from messaging.outbox_rows import OutboxRow
+from messaging.outbox_rows import OutboxRow, Pending
 from messaging.participant import Participant
 from messaging.relay import Relay
 from messaging.serving import ParticipantConsumer
@@ -406,3 +407,15 @@ def _verb(statement: str) -> str:
     words = statement.split()
     table = {"SELECT": "FROM", "INSERT": "INTO", "DELETE": "FROM"}.get(words[0].upper())
     return f"{words[0]} {words[words.index(table) + 1 if table in words else 1]}"
+
+
+async def append_rows(bench: Bench, *rows: OutboxRow) -> list[Pending]:
+    """Commit rows the way a worker does."""
+    async with bench.database.transaction() as connection:
+        return await append(
+            connection,
+            rows,
+            grace=timedelta(seconds=10),
+            on_their_way=set(bench.relay.on_their_way),
+            done=bench.relay.confirmed,
+        )

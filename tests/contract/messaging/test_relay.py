@@ -20,7 +20,7 @@ from messaging.bus import Outgoing, Receipt
 from messaging.claims import CLAIM
 from messaging.database import Database
 from messaging.driver import Ahead
-from messaging.outbox_rows import OutboxRow, Pending
+from messaging.outbox_rows import Pending
 from messaging.relay import MOST_HELD, Relay
 from messaging.slices import SLICE
 from messaging.waiting import OutboxDepth, outbox_depth
@@ -30,23 +30,12 @@ from tests.contract.messaging.bench import (
     Bench,
     ScriptedBus,
     StillClock,
+    append_rows,
     numbers,
     row,
     statements,
     until,
 )
-
-
-async def _append(bench: Bench, *rows: OutboxRow) -> list[Pending]:
-    """Commit rows the way a worker does."""
-    async with bench.database.transaction() as connection:
-        return await append(
-            connection,
-            rows,
-            grace=timedelta(seconds=10),
-            on_their_way=set(bench.relay.on_their_way),
-            done=bench.relay.confirmed,
-        )
 
 
 async def _depth(bench: Bench) -> OutboxDepth:
@@ -77,7 +66,7 @@ def _refusing(*refused: int, receipt: Receipt = Receipt.UNKNOWN) -> object:
 
 async def test_offered_rows_are_published_once_and_deleted_in_the_next_transaction(bench: Bench) -> None:
     """The fast path sends from memory, and the rows leave with the next transaction that deletes what is confirmed."""
-    bench.relay.offer(await _append(bench, row(1, "a"), row(2, "b")))
+    bench.relay.offer(await append_rows(bench, row(1, "a"), row(2, "b")))
     bench.bus.gate = asyncio.Event()
     flushing = asyncio.create_task(bench.flush())
     await until(lambda: len(bench.bus.published) == 2, "both are on the wire")
@@ -93,7 +82,7 @@ async def test_offered_rows_are_published_once_and_deleted_in_the_next_transacti
 
 async def test_a_row_is_left_alone_during_its_grace_and_swept_after_it(bench: Bench) -> None:
     """Nobody but its owner touches a fresh row; once its grace is over any sweeper takes it."""
-    await _append(bench, row(1))
+    await append_rows(bench, row(1))
 
     assert await bench.relay.sweep() == 0
     bench.clock.advance(9.999)
@@ -136,7 +125,7 @@ async def test_what_is_not_confirmed_stays_and_is_tried_again_with_backoff(
 async def test_a_failed_offer_is_left_to_the_sweeper(bench: Bench) -> None:
     """What the fast path could not get confirmed is sent by the sweeper when its grace is over."""
     bench.bus.says = lambda _message: Receipt.UNKNOWN
-    bench.relay.offer(await _append(bench, row(1, "a")))
+    bench.relay.offer(await append_rows(bench, row(1, "a")))
     await bench.flush()
     bench.bus.says = lambda _message: Receipt.CONFIRMED
 
@@ -188,9 +177,9 @@ async def test_more_rows_behind_a_failed_one_than_a_claim_takes_do_not_stop_the_
 async def test_rows_offered_behind_a_failed_one_wait_for_the_sweeper(bench: Bench) -> None:
     """A row whose predecessor was on its way when it was written, and failed, is not sent before it."""
     bench.bus.says = _refusing(1)  # type: ignore[assignment]  # a function all the same
-    first = await _append(bench, row(1, "a"))
+    first = await append_rows(bench, row(1, "a"))
     bench.relay.offer(first)
-    bench.relay.offer(await _append(bench, row(2, "a"), row(3, "b")))
+    bench.relay.offer(await append_rows(bench, row(2, "a"), row(3, "b")))
 
     await bench.flush()
 
@@ -201,9 +190,9 @@ async def test_rows_offered_behind_a_failed_one_wait_for_the_sweeper(bench: Benc
 async def test_rows_offered_behind_a_failed_one_leave_once_that_has_been_answered(bench: Bench) -> None:
     """The broker had it, whatever it said: nothing is pending any more that they could overtake."""
     bench.bus.says = _refusing(1)  # type: ignore[assignment]  # a function all the same
-    first = await _append(bench, row(1, "a"))
+    first = await append_rows(bench, row(1, "a"))
     bench.relay.offer(first)
-    second = await _append(bench, row(2, "a"))
+    second = await append_rows(bench, row(2, "a"))
     await bench.flush()
     assert numbers(bench.bus.published) == [1]
 
@@ -219,7 +208,7 @@ async def test_a_row_behind_a_strangers_is_not_offered(bench: Bench) -> None:
     """A row whose key has an older row that this process is not sending is left to the sweepers."""
     await bench.commit_rows([row(1, "a")], available_in=10)
 
-    assert [each.row.message_id.int for each in await _append(bench, row(2, "a"), row(3, "b"))] == [3]
+    assert [each.row.message_id.int for each in await append_rows(bench, row(2, "a"), row(3, "b"))] == [3]
     assert [each.available_at - NOON for each in await bench.rows(schema.outbox)] == [
         timedelta(seconds=10),
         # nobody else will send it, so no sweeper need wait for anybody's grace
@@ -312,7 +301,7 @@ async def test_followers_of_a_row_that_was_not_sent_wait_too_in_a_later_slice(be
 
 async def test_the_sweeper_does_not_overtake_what_is_still_on_its_way(bench: Bench) -> None:
     """While an offered row waits for its turn past its grace, no younger row of its key is swept."""
-    bench.relay.offer(await _append(bench, row(1, "a")))
+    bench.relay.offer(await append_rows(bench, row(1, "a")))
     await bench.commit_rows([row(2, "a"), row(3, "b")], available_in=10)
     bench.clock.advance(10)
 
@@ -697,7 +686,7 @@ async def test_a_relay_whose_fast_path_breaks_ends_instead_of_limping(bench: Ben
 
     bench.bus.says = broken
     running = asyncio.create_task(bench.relay.run())
-    bench.relay.offer(await _append(bench, row(1)))
+    bench.relay.offer(await append_rows(bench, row(1)))
     async with asyncio.timeout(PATIENCE):
         with pytest.raises(RuntimeError, match="an adapter with a defect"):
             await running
@@ -708,7 +697,7 @@ async def test_a_running_relay_publishes_offers_and_sweeps(bench: Bench) -> None
     await bench.commit_rows([row(1, "a")])
     running = asyncio.create_task(bench.relay.run())
     await until(lambda: numbers(bench.bus.published) == [1], "the row is swept")
-    bench.relay.offer(await _append(bench, row(2, "a")))
+    bench.relay.offer(await append_rows(bench, row(2, "a")))
     await until(lambda: numbers(bench.bus.published) == [1, 2], "the row is published")
     bench.relay.stop()
     bench.clock.advance(60)

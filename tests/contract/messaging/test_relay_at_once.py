@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import timedelta
 
 import pytest
 
 from messaging import schema
-from messaging.appending import append
 from messaging.bus import Receipt
-from messaging.outbox_rows import OutboxRow, Pending
+from messaging.outbox_rows import Pending
 from messaging.transaction import KeptConnection
 from messaging.work import Work
-from tests.contract.messaging.bench import Bench, numbers, row
+from tests.contract.messaging.bench import Bench, append_rows, numbers, row
 from tests.contract.messaging.parcels import Pack, done, packer
 
 
@@ -30,24 +28,13 @@ def _gate(bench: Bench) -> asyncio.Event:
     return bench.bus.gate
 
 
-async def _commit(bench: Bench, *rows: OutboxRow) -> list[Pending]:
-    async with bench.database.transaction() as connection:
-        return await append(
-            connection,
-            rows,
-            grace=timedelta(seconds=10),
-            on_their_way=set(bench.relay.on_their_way),
-            done=bench.relay.confirmed,
-        )
-
-
 async def _left(bench: Bench) -> list[int]:
     return sorted(each.message_id.int for each in await bench.rows(schema.outbox))
 
 
 async def test_rows_are_on_the_wire_before_offer_returns(prompt: Bench) -> None:
     """They stay rows until the broker has confirmed them, and leave then as all do."""
-    pending = await _commit(prompt, row(1, "a"), row(2, "b"), row(3))
+    pending = await append_rows(prompt, row(1, "a"), row(2, "b"), row(3))
     assert prompt.relay.offer(pending)
     assert numbers(prompt.bus.published) == [1, 2, 3]
     assert prompt.relay.confirmed == set()
@@ -62,7 +49,7 @@ async def test_rows_are_on_the_wire_before_offer_returns(prompt: Bench) -> None:
 async def test_the_relays_own_task_hears_what_the_broker_says(prompt: Bench) -> None:
     """Nobody has to offer anything else for it."""
     running = asyncio.create_task(prompt.relay.run())
-    pending = await _commit(prompt, row(1, "a"))
+    pending = await append_rows(prompt, row(1, "a"))
     assert prompt.relay.offer(pending)
     _gate(prompt).set()
     await prompt.until(lambda: prompt.relay.confirmed == {pending[0].id}, "it is confirmed")
@@ -77,7 +64,7 @@ async def test_the_relays_own_task_hears_what_the_broker_says(prompt: Bench) -> 
 async def test_a_relay_is_not_flushed_before_its_own_task_has_heard(prompt: Bench) -> None:
     """What has been confirmed by then is deleted, and not sent again by whoever starts next."""
     running = asyncio.create_task(prompt.relay.run())
-    assert prompt.relay.offer(await _commit(prompt, row(1, "a")))
+    assert prompt.relay.offer(await append_rows(prompt, row(1, "a")))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     flushing = asyncio.create_task(prompt.relay.flush())
@@ -96,11 +83,11 @@ async def test_what_is_not_confirmed_is_swept(prompt: Bench, receipt: Receipt) -
     """And what follows it with its key waits behind it."""
     _gate(prompt).set()
     prompt.bus.says = lambda _message: receipt
-    (first,) = await _commit(prompt, row(1, "a"))
+    (first,) = await append_rows(prompt, row(1, "a"))
     assert prompt.relay.offer([first])
     await prompt.flush()
     prompt.bus.says = lambda _message: Receipt.CONFIRMED
-    (second,) = await _commit(prompt, row(2, "b"))
+    (second,) = await append_rows(prompt, row(2, "b"))
     behind = Pending(second.id, second.row, frozenset({first.id}), checked=True)
     assert not prompt.relay.offer([behind])
     await prompt.flush()
@@ -114,14 +101,14 @@ async def test_what_is_not_confirmed_is_swept(prompt: Bench, receipt: Receipt) -
 
 async def test_who_comes_while_something_is_unanswered_waits_for_it(prompt: Bench) -> None:
     """So a row never passes an older one of its key, whatever becomes of that."""
-    first = await _commit(prompt, row(1, "a"))
+    first = await append_rows(prompt, row(1, "a"))
     assert prompt.relay.offer(first)
-    second = await _commit(prompt, row(2, "a"), row(3, "b"))
+    second = await append_rows(prompt, row(2, "a"), row(3, "b"))
     assert [each.after for each in second] == [{first[0].id}, set()]
     assert not prompt.relay.offer(second)
     flushing = asyncio.create_task(prompt.flush())
     await asyncio.sleep(0)
-    assert not prompt.relay.offer(await _commit(prompt, row(4, "c")))
+    assert not prompt.relay.offer(await append_rows(prompt, row(4, "c")))
     assert numbers(prompt.bus.published) == [1]
     _gate(prompt).set()
     await flushing
@@ -131,7 +118,7 @@ async def test_who_comes_while_something_is_unanswered_waits_for_it(prompt: Benc
 
 async def test_nothing_passes_what_is_unanswered(prompt: Bench) -> None:
     """Also rows of another key, and whether the relay listens to the broker already or not."""
-    one, two, three = await _commit(prompt, row(1, "a"), row(2, "b"), row(3, "c"))
+    one, two, three = await append_rows(prompt, row(1, "a"), row(2, "b"), row(3, "c"))
     assert prompt.relay.offer([one])
     assert not prompt.relay.offer([two])
     assert numbers(prompt.bus.published) == [1]
@@ -141,7 +128,7 @@ async def test_nothing_passes_what_is_unanswered(prompt: Bench) -> None:
     assert prompt.relay.offer([three])
     flushing = asyncio.create_task(prompt.flush())
     await asyncio.sleep(0)
-    assert not prompt.relay.offer(await _commit(prompt, row(4, "d")))
+    assert not prompt.relay.offer(await append_rows(prompt, row(4, "d")))
     assert numbers(prompt.bus.published) == [1, 2, 3]
     _gate(prompt).set()
     await flushing
@@ -152,8 +139,8 @@ async def test_nothing_passes_what_is_unanswered(prompt: Bench) -> None:
 async def test_nothing_passes_what_was_offered_before(prompt: Bench) -> None:
     """Whoever waits for the relay's task leaves first."""
     _gate(prompt).set()
-    assert not prompt.relay.offer(await _commit(prompt, row(1, "a"), row(2, "a")))
-    assert not prompt.relay.offer(await _commit(prompt, row(3, "b")))
+    assert not prompt.relay.offer(await append_rows(prompt, row(1, "a"), row(2, "a")))
+    assert not prompt.relay.offer(await append_rows(prompt, row(3, "b")))
     assert prompt.bus.published == []
     await prompt.flush()
     assert numbers(prompt.bus.published) == [1, 3, 2]
@@ -161,10 +148,10 @@ async def test_nothing_passes_what_was_offered_before(prompt: Bench) -> None:
 
 async def test_nothing_passes_what_the_relay_has_taken(prompt: Bench) -> None:
     """It is in no list any more while the broker has it."""
-    assert not prompt.relay.offer(await _commit(prompt, row(1, "a"), row(2, "a")))
+    assert not prompt.relay.offer(await append_rows(prompt, row(1, "a"), row(2, "a")))
     flushing = asyncio.create_task(prompt.flush())
     await prompt.until(lambda: numbers(prompt.bus.published) == [1], "the first of two is sent")
-    assert not prompt.relay.offer(await _commit(prompt, row(3, "b")))
+    assert not prompt.relay.offer(await append_rows(prompt, row(3, "b")))
     assert numbers(prompt.bus.published) == [1]
     _gate(prompt).set()
     await flushing
@@ -177,7 +164,7 @@ async def test_nothing_passes_what_a_sweeper_sends(prompt: Bench) -> None:
     sweeping = asyncio.create_task(prompt.relay.sweep())
     await prompt.until(lambda: numbers(prompt.bus.published) == [1], "it is being swept")
     async with prompt.relay._turn:
-        assert not prompt.relay.offer(await _commit(prompt, row(2, "b")))
+        assert not prompt.relay.offer(await append_rows(prompt, row(2, "b")))
     assert numbers(prompt.bus.published) == [1]
     _gate(prompt).set()
     await sweeping
@@ -188,7 +175,7 @@ async def test_nothing_passes_what_a_sweeper_sends(prompt: Bench) -> None:
 async def test_nothing_passes_what_waits_for_a_row_that_is_about_to_be_committed(prompt: Bench) -> None:
     """What follows it has been offered before, and is behind it."""
     _gate(prompt).set()
-    first, second, third = await _commit(prompt, row(1, "a"), row(2, "a"), row(3, "b"))
+    first, second, third = await append_rows(prompt, row(1, "a"), row(2, "a"), row(3, "b"))
     prompt.relay.expect([first])
     assert not prompt.relay.offer([Pending(second.id, second.row, frozenset({first.id}), checked=True)])
     await prompt.flush()
@@ -200,7 +187,7 @@ async def test_nothing_passes_what_waits_for_a_row_that_is_about_to_be_committed
 
 async def test_a_relay_that_ends_before_the_broker_has_answered_has_nothing_on_its_way(prompt: Bench) -> None:
     """What was written is a row still; whoever sweeps next sends it once more."""
-    assert prompt.relay.offer(await _commit(prompt, row(1, "a")))
+    assert prompt.relay.offer(await append_rows(prompt, row(1, "a")))
     flushing = asyncio.create_task(prompt.flush())
     await asyncio.sleep(0)
     flushing.cancel()
@@ -216,7 +203,7 @@ async def test_a_relay_that_ends_before_the_broker_has_answered_has_nothing_on_i
 
 async def test_a_sweeper_passes_over_what_is_unanswered_and_what_follows_it(prompt: Bench) -> None:
     """However long the broker takes, and whoever has written the younger row; other keys need not wait."""
-    (first,) = await _commit(prompt, row(1, "a"))
+    (first,) = await append_rows(prompt, row(1, "a"))
     assert prompt.relay.offer([first])
     await prompt.commit_rows([row(2, "a"), row(3, "b")], available_in=0)
     prompt.clock.advance(60)
@@ -236,7 +223,7 @@ async def test_a_sweeper_passes_over_what_is_unanswered_and_what_follows_it(prom
 async def test_one_after_another_of_a_key_is_not_written_at_once(prompt: Bench) -> None:
     """The second leaves when the first has been confirmed."""
     _gate(prompt).set()
-    assert not prompt.relay.offer(await _commit(prompt, row(1, "a"), row(2, "a")))
+    assert not prompt.relay.offer(await append_rows(prompt, row(1, "a"), row(2, "a")))
     assert prompt.bus.published == []
     await prompt.flush()
     assert [len(each) for each in prompt.bus.calls] == [1, 1]
@@ -336,7 +323,7 @@ async def test_what_was_made_ready_and_not_committed_is_not_sent(prompt: Bench) 
     prompt.relay.prepare([row(1, "a")])
     await asyncio.sleep(0)
     assert prompt.bus.prepared == [[str(row(1).message_id)]]
-    assert prompt.relay.offer(await _commit(prompt, row(2, "a")))
+    assert prompt.relay.offer(await append_rows(prompt, row(2, "a")))
     assert numbers(prompt.bus.published) == [2]
     _gate(prompt).set()
     await prompt.flush()
@@ -352,7 +339,7 @@ async def test_what_fails_while_it_is_written_is_swept(prompt: Bench, monkeypatc
     def broken(_messages: object) -> None:
         raise MemoryError
 
-    pending = await _commit(prompt, row(1, "a"))
+    pending = await append_rows(prompt, row(1, "a"))
     with monkeypatch.context() as patch:
         patch.setattr(prompt.bus, "send_now", broken)
         with pytest.raises(MemoryError):
